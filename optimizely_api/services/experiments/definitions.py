@@ -1,0 +1,160 @@
+"""What an experiment is made of: defaults, ids that stay, rules between fields, and what start freezes.
+
+Pure functions on checked input; the database is the store's business.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from optimizely_api.services.experiments.schema import STATS_CONFIG_DEFAULTS
+from optimizely_api.services.schema import field_error
+
+ALL_TRAFFIC = 10_000  # basis points
+METRIC_DEFAULTS = {"aggregator": "unique", "scope": "visitor", "winning_direction": "increasing"}
+EXPERIMENT_DEFAULTS: dict[str, Any] = {
+    "audience_conditions": "everyone",
+    "changes": [],
+    "holdback": 0,
+    "metrics": [],
+    "traffic_allocation": ALL_TRAFFIC,
+    "variations": [],
+}
+
+
+def new_variations(variations: list[dict[str, Any]], ids: Iterator[int]) -> list[dict[str, Any]]:
+    """The variations of a new experiment: each gets a new id, whatever the caller sent."""
+    return [_variation({**variation, "variation_id": next(ids)}) for variation in variations]
+
+
+def changed_variations(
+    old: list[dict[str, Any]], given: list[dict[str, Any]], ids: Iterator[int], *, started: bool
+) -> list[dict[str, Any]]:
+    """The variations after a change: those known by id (or else by key) keep their id, others get a new one.
+
+    400 for an id that is not the experiment's, for one used twice, and when a started experiment would lose
+    a variation that visitors have seen.
+    """
+    by_id = {variation["variation_id"]: variation for variation in old}
+    by_key = {variation["key"]: variation for variation in old if "key" in variation}
+    result: list[dict[str, Any]] = []
+    for number, variation in enumerate(given):
+        known = by_key.get(variation.get("key", ""))
+        if "variation_id" in variation:
+            known = by_id.get(variation["variation_id"])
+            if known is None:
+                raise field_error(f"/variations/{number}/variation_id", "is not of this experiment")
+        variation_id = next(ids) if known is None else known["variation_id"]
+        result.append(_variation({**(known or {}), **variation, "variation_id": variation_id}))
+    kept = [variation["variation_id"] for variation in result]
+    if len(set(kept)) != len(kept):
+        raise field_error("/variations", "the same variation_id stands there twice")
+    if started and not by_id.keys() <= set(kept):
+        raise field_error("/variations", "a started experiment cannot lose one; archive it instead")
+    return result
+
+
+def _variation(given: dict[str, Any]) -> dict[str, Any]:
+    variation = {"actions": [], "archived": False, "status": "active", **given}
+    if variation["archived"]:
+        variation["status"] = "archived"
+    variation["archived"] = variation["status"] == "archived"
+    variation["actions"] = [
+        {**action, "changes": with_change_ids(action.get("changes", []))} for action in variation["actions"]
+    ]
+    return variation
+
+
+def with_change_ids(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same changes, each with an id for others to depend on."""
+    return [{"id": str(uuid.uuid4()), **change} for change in changes]
+
+
+def check_variations(variations: list[dict[str, Any]]) -> None:
+    """Refuse weights that do not share out all the traffic, and keys used twice."""
+    if not variations:
+        return
+    total = sum(variation["weight"] for variation in variations if not variation["archived"])
+    if total != ALL_TRAFFIC:
+        raise field_error("/variations", f"the weights add up to {total}, not {ALL_TRAFFIC}")
+    keys = [variation["key"] for variation in variations if "key" in variation]
+    if len(set(keys)) != len(keys):
+        raise field_error("/variations", "the same key stands there twice")
+
+
+def check_whitelist(document: Mapping[str, Any]) -> None:
+    """Refuse a whitelist that names a variation the experiment does not have."""
+    known = {variation["variation_id"] for variation in document["variations"]}
+    for number, entry in enumerate(document.get("whitelist", [])):
+        if entry["variation_id"] not in known:
+            raise field_error(f"/whitelist/{number}/variation_id", "is not of this experiment")
+
+
+def complete_metrics(metrics: list[dict[str, Any]], event_ids: Iterable[int]) -> list[dict[str, Any]]:
+    """The metrics with defaults filled in; 400 for a sum of nothing and for an event of another project."""
+    known = set(event_ids)
+    for number, metric in enumerate(metrics):
+        if metric.get("aggregator") == "sum" and "field" not in metric:
+            raise field_error(f"/metrics/{number}/field", "is required with the aggregator sum")
+        for pointer, event_id in _event_ids(number, metric):
+            if event_id not in known:
+                raise field_error(pointer, "is no event of this project")
+    return [{**METRIC_DEFAULTS, **metric} for metric in metrics]
+
+
+def event_ids_of(metrics: Iterable[dict[str, Any]]) -> set[int]:
+    """Every event that the metrics name."""
+    return {event_id for metric in metrics for _, event_id in _event_ids(0, metric)}
+
+
+def _event_ids(number: int, metric: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    if metric.get("event_id") is not None:
+        yield f"/metrics/{number}/event_id", metric["event_id"]
+    for part_number, part in enumerate(metric.get("metrics", [])):
+        if part.get("event_id") is not None:
+            yield f"/metrics/{number}/metrics/{part_number}/event_id", part["event_id"]
+
+
+def metric_names(metrics: Iterable[dict[str, Any]], event_names: Mapping[int, str]) -> list[str]:
+    """A name for each metric: its event's, or what it adds up over the whole project."""
+    return [_metric_name(metric, event_names) for metric in metrics]
+
+
+def _metric_name(metric: dict[str, Any], event_names: Mapping[int, str]) -> str:
+    event_id = metric.get("event_id")
+    if event_id is not None:
+        return event_names.get(event_id, f"Event {event_id}")
+    return f"Overall {metric.get('field') or metric['aggregator']}"
+
+
+def complete_stats_config(given: dict[str, Any] | None) -> dict[str, Any]:
+    """Statistics settings with defaults filled in."""
+    return {**STATS_CONFIG_DEFAULTS, **(given or {})}
+
+
+def results_settings(
+    document: Mapping[str, Any],
+    stats_config: dict[str, Any],
+    baseline_variation_id: int | None,
+    event_names: Mapping[int, str],
+) -> dict[str, Any]:
+    """All that results are computed by: at the first start this very object is put away."""
+    variations = [
+        {"variation_id": variation["variation_id"], "name": _variation_name(variation, number)}
+        for number, variation in enumerate(document["variations"], 1)
+    ]
+    first = variations[0]["variation_id"] if variations else None
+    baseline = baseline_variation_id or first
+    return {
+        "metrics": document["metrics"],
+        "metric_names": metric_names(document["metrics"], event_names),
+        "variations": variations,
+        "stats_config": stats_config,
+        **({} if baseline is None else {"baseline_variation_id": str(baseline)}),
+    }
+
+
+def _variation_name(variation: Mapping[str, Any], number: int) -> str:
+    return str(variation.get("name") or variation.get("key") or f"Variation {number}")

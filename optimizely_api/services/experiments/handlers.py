@@ -1,0 +1,164 @@
+"""The HTTP interface of the experiments service."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from optimizely_api.services.experiments import events, states, store
+from optimizely_api.services.experiments.schema import (
+    EVENT,
+    EXPERIMENT,
+    EXPERIMENT_UPDATE,
+    LAYER,
+    LAYER_UPDATE,
+)
+from optimizely_api.services.http import (
+    DATABASE,
+    JSONResponse,
+    page_body,
+    path_id,
+    read_at,
+    read_boolean,
+    read_integer,
+    read_object,
+    read_page,
+)
+
+
+async def list_experiments(request: web.Request) -> web.Response:
+    """Experiments, by account, project and campaign; classic ones only when asked for."""
+    page = read_page(request)
+    filters = _filters(request, account_id="account_id", project_id="project_id", campaign_id="layer_id")
+    classic = read_boolean(request, "include_classic") or False
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await store.list_experiments(connection, filters, classic, page, _now())
+    return JSONResponse(page_body(total, items))
+
+
+async def create_experiment(request: web.Request) -> web.Response:
+    """A new experiment, in a new layer unless `campaign_id` names one."""
+    action = states.read_action(request.query.get("action"), states.CREATE_ACTIONS)
+    given, at = EXPERIMENT.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        experiment = await store.create_experiment(connection, given, action, at)
+    return JSONResponse(experiment, status=201)
+
+
+async def get_experiment(request: web.Request) -> web.Response:
+    """One experiment, archived or not."""
+    experiment_id = path_id(request, "experiment_id")
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await store.get_experiment(connection, experiment_id, _now()))
+
+
+async def update_experiment(request: web.Request) -> web.Response:
+    """Changes to an experiment and, by `action`, to its state; what cannot be changed is ignored."""
+    experiment_id = path_id(request, "experiment_id")
+    action = states.read_action(request.query.get("action"), states.UPDATE_ACTIONS)
+    changes, at = EXPERIMENT_UPDATE.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        experiment = await store.update_experiment(connection, experiment_id, changes, action, at)
+    return JSONResponse(experiment)
+
+
+async def delete_experiment(request: web.Request) -> web.Response:
+    """Into the archive."""
+    experiment_id = path_id(request, "experiment_id")
+    async with request.app[DATABASE].transaction() as connection:
+        await store.archive_experiment(connection, experiment_id, read_at(request))
+    return web.Response(status=204)
+
+
+async def list_layers(request: web.Request) -> web.Response:
+    """Layers, by account and project."""
+    page = read_page(request)
+    filters = _filters(request, account_id="account_id", project_id="project_id")
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await store.list_layers(connection, filters, page, _now())
+    return JSONResponse(page_body(total, items))
+
+
+async def create_layer(request: web.Request) -> web.Response:
+    """A new layer without experiments."""
+    action = states.read_action(request.query.get("action"), states.LAYER_CREATE_ACTIONS)
+    given, at = LAYER.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        layer = await store.create_layer(connection, given, action, at)
+    return JSONResponse(layer, status=201)
+
+
+async def get_layer(request: web.Request) -> web.Response:
+    """One layer."""
+    layer_id = path_id(request, "layer_id")
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await store.get_layer(connection, layer_id, _now()))
+
+
+async def update_layer(request: web.Request) -> web.Response:
+    """Changes to a layer and, by `action`, to its state and that of its experiments."""
+    layer_id = path_id(request, "layer_id")
+    action = states.read_action(request.query.get("action"), states.UPDATE_ACTIONS)
+    changes, at = LAYER_UPDATE.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        return JSONResponse(await store.update_layer(connection, layer_id, changes, action, at))
+
+
+async def delete_layer(request: web.Request) -> web.Response:
+    """Into the archive, with all experiments."""
+    layer_id = path_id(request, "layer_id")
+    async with request.app[DATABASE].transaction() as connection:
+        await store.archive_layer(connection, layer_id, read_at(request))
+    return web.Response(status=204)
+
+
+async def list_events(request: web.Request) -> web.Response:
+    """Events, by account and project; classic ones only when asked for."""
+    page = read_page(request)
+    filters = _filters(request, account_id="account_id", project_id="project_id")
+    classic = read_boolean(request, "include_classic") or False
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await events.list_events(connection, filters, classic, page)
+    return JSONResponse(page_body(total, items))
+
+
+async def create_event(request: web.Request) -> web.Response:
+    """A new event of a project."""
+    given, at = EVENT.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        event = await events.create_event(connection, given, at)
+    return JSONResponse(event, status=201)
+
+
+async def get_event(request: web.Request) -> web.Response:
+    """One event."""
+    event_id = path_id(request, "event_id")
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await events.get_event(connection, event_id))
+
+
+def _filters(request: web.Request, **columns: str) -> dict[str, int]:
+    values = {column: read_integer(request, name) for name, column in columns.items()}
+    return {column: value for column, value in values.items() if value is not None}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+ROUTES = [
+    web.get("/experiments", list_experiments),
+    web.post("/experiments", create_experiment),
+    web.get("/experiments/{experiment_id}", get_experiment),
+    web.patch("/experiments/{experiment_id}", update_experiment),
+    web.delete("/experiments/{experiment_id}", delete_experiment),
+    web.get("/layers", list_layers),
+    web.post("/layers", create_layer),
+    web.get("/layers/{layer_id}", get_layer),
+    web.patch("/layers/{layer_id}", update_layer),
+    web.delete("/layers/{layer_id}", delete_layer),
+    web.get("/events", list_events),
+    web.post("/events", create_event),
+    web.get("/events/{event_id}", get_event),
+]

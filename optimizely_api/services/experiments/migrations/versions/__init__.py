@@ -1,0 +1,1 @@
+"""The experiments service's database, revision by revision."""

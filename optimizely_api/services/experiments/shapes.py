@@ -1,0 +1,95 @@
+"""From rows to what the service answers: the contract's Experiment and Campaign, and internal keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from optimizely_api.services.experiments import definitions, states
+from optimizely_api.services.experiments.states import State
+from optimizely_api.services.http import format_time
+
+
+def state_of(row: Row[Any], now: datetime) -> State:
+    """The experiment's own state at `now`, its schedule taken into account."""
+    stored = State(row.status, row.earliest, row.latest, row.awaits_start)
+    return states.settle(stored, states.read_schedule(row.document.get("schedule")), now)
+
+
+def settings_of(row: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
+    """What the experiment's results are computed by: frozen once it has started."""
+    frozen: dict[str, Any] | None = row.frozen
+    return frozen or definitions.results_settings(
+        row.document, row.stats_config, row.baseline_variation_id, event_names
+    )
+
+
+def experiment(
+    row: Row[Any], layer_paused: datetime | None, event_names: Mapping[int, str], now: datetime
+) -> dict[str, Any]:
+    """One experiment; `results_settings` and what follows from it are frozen once it has started."""
+    state = states.shown(state_of(row, now), layer_paused)
+    settings = settings_of(row, event_names)
+    return {
+        **row.document,
+        **({} if row.key is None else {"key": row.key}),
+        "id": row.id,
+        "account_id": row.account_id,
+        "project_id": row.project_id,
+        "campaign_id": row.layer_id,
+        "layer_id": row.layer_id,
+        "is_classic": row.is_classic,
+        "status": state.status,
+        **_times(row, state),
+        "metric_names": definitions.metric_names(row.document["metrics"], event_names),
+        "stats_config": settings["stats_config"],
+        **{name: settings[name] for name in ("baseline_variation_id",) if name in settings},
+        "results_settings": settings,
+    }
+
+
+def layer(
+    row: Row[Any], members: Sequence[Row[Any]], event_names: Mapping[int, str], now: datetime
+) -> dict[str, Any]:
+    """One layer with what follows from its experiments."""
+    shown = [states.shown(state_of(member, now), row.paused) for member in members]
+    state = states.layer_state(row.type, row.paused is not None, row.archived is not None, shown)
+    metrics = layer_metrics(row, members)
+    ids = [member.id for member in members]
+    priorities = {"experiment_priorities": [[member_id] for member_id in ids]}
+    return {
+        **(priorities if row.type == "personalization" else {}),
+        **row.document,
+        "id": row.id,
+        "account_id": row.account_id,
+        "project_id": row.project_id,
+        "type": row.type,
+        "status": state.status,
+        **_times(row, state),
+        "metrics": metrics,
+        "metric_names": definitions.metric_names(metrics, event_names),
+        "experiment_ids": ids,
+    }
+
+
+def layer_metrics(row: Row[Any], members: Iterable[Row[Any]]) -> list[dict[str, Any]]:
+    """A layer's own metrics; one without, such as a lone experiment's, has those of its first experiment."""
+    own: list[dict[str, Any]] = row.document.get("metrics", [])
+    first = next(iter(members), None)
+    if own or first is None:
+        return own
+    metrics: list[dict[str, Any]] = (first.frozen or first.document)["metrics"]
+    return metrics
+
+
+def _times(row: Row[Any], state: State) -> dict[str, str]:
+    times = {
+        "created": row.created,
+        "last_modified": row.last_modified,
+        "earliest": state.earliest,
+        "latest": state.latest,
+    }
+    return {name: format_time(moment) for name, moment in times.items() if moment is not None}

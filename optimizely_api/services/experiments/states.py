@@ -1,0 +1,172 @@
+"""The life of an experiment and of its layer, as pure functions of states, actions and the clock.
+
+    not_started --start--> running --pause--> paused --start, resume--> running
+                           running --(schedule's stop_time)--> concluded
+    any --archive--> archived --unarchive--> paused
+
+`publish` changes no status. `campaign_paused` is a running experiment in a paused layer: it is never
+stored, so a resumed layer finds each of its experiments as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from optimizely_api.services.http import bad_request, conflict
+from optimizely_api.services.schema import field_error
+
+# (action, status) -> the status afterwards. What is not listed is a conflict.
+TRANSITIONS: dict[tuple[str, str], str] = {
+    ("start", "not_started"): "running",
+    ("start", "paused"): "running",
+    ("start", "running"): "running",
+    ("resume", "paused"): "running",
+    ("resume", "running"): "running",
+    ("pause", "running"): "paused",
+    ("pause", "paused"): "paused",
+    ("publish", "not_started"): "not_started",
+    ("publish", "running"): "running",
+    ("publish", "paused"): "paused",
+    ("publish", "concluded"): "concluded",
+    ("archive", "not_started"): "archived",
+    ("archive", "running"): "archived",
+    ("archive", "paused"): "archived",
+    ("archive", "concluded"): "archived",
+    ("unarchive", "archived"): "paused",
+}
+UPDATE_ACTIONS = ("publish", "start", "pause", "resume", "unarchive")
+CREATE_ACTIONS = ("publish", "start", "pause")
+LAYER_CREATE_ACTIONS = ("publish", "start")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When an experiment is to start and to stop by itself, in UTC."""
+
+    start: datetime | None = None
+    stop: datetime | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an experiment is in its life.
+
+    `earliest` is its first start, `latest` the end of its last run (None while it runs); `awaits_start`
+    says that it was started but waits for its schedule.
+    """
+
+    status: str = "not_started"
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    awaits_start: bool = False
+
+
+def read_schedule(given: dict[str, Any] | None) -> Schedule:
+    """The contract's Schedule as moments; 400 for an unknown zone, an impossible day, a wrong order."""
+    given = given or {}
+    zone = _zone(given.get("time_zone", "UTC"))
+    start, stop = (_moment(given.get(name), name, zone) for name in ("start_time", "stop_time"))
+    if start and stop and stop <= start:
+        raise field_error("/schedule/stop_time", "must be later than start_time")
+    return Schedule(start, stop)
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> ZoneInfo:
+    if name != "UTC" and name not in _zone_names():
+        raise field_error("/schedule/time_zone", "no such time zone")
+    return ZoneInfo(name)
+
+
+def _moment(text: str | None, name: str, zone: ZoneInfo) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise field_error(f"/schedule/{name}", "no such day or hour") from exc
+
+
+def settle(state: State, schedule: Schedule, now: datetime) -> State:
+    """The state after whatever the schedule brought about until `now`."""
+    if state.awaits_start and schedule.start is not None and schedule.start <= now:
+        state = _running(state, schedule.start)
+    if state.status == "running" and schedule.stop is not None and schedule.stop <= now:
+        return replace(state, status="concluded", latest=schedule.stop)
+    return state
+
+
+def act(state: State, action: str, schedule: Schedule, at: datetime) -> State:
+    """The state after an action at `at`; 409 when the action makes no sense in the present state."""
+    after = TRANSITIONS.get((action, state.status))
+    if after is None:
+        raise conflict(f"action {action} is not possible: the experiment is {state.status}")
+    if after == "running":
+        return _start(state, schedule, at)
+    if action == "publish":
+        return state
+    latest = at if state.status == "running" else state.latest
+    return replace(state, status=after, latest=latest, awaits_start=False)
+
+
+def _start(state: State, schedule: Schedule, at: datetime) -> State:
+    if state.status == "running":
+        return state
+    if schedule.stop is not None and schedule.stop <= at:
+        raise field_error("/schedule/stop_time", "has passed: the experiment cannot start")
+    if schedule.start is not None and schedule.start > at:
+        return replace(state, awaits_start=True)
+    return _running(state, at)
+
+
+def _running(state: State, at: datetime) -> State:
+    return State("running", earliest=state.earliest or at)
+
+
+def shown(state: State, layer_paused: datetime | None) -> State:
+    """The state as the API shows it: running in a paused layer is `campaign_paused`."""
+    if state.status == "running" and layer_paused is not None:
+        started = state.earliest or layer_paused
+        return replace(state, status="campaign_paused", latest=max(layer_paused, started))
+    return state
+
+
+def layer_state(layer_type: str, paused: bool, archived: bool, states: list[State]) -> State:
+    """A layer's state, out of those its experiments show."""
+    earliest = min((state.earliest for state in states if state.earliest), default=None)
+    status = _layer_status(layer_type, paused, archived, [state.status for state in states], earliest)
+    latest = max((state.latest for state in states if state.latest), default=None)
+    return State(status, earliest, None if status == "running" else latest)
+
+
+def _layer_status(
+    layer_type: str, paused: bool, archived: bool, statuses: list[str], earliest: datetime | None
+) -> str:
+    # The layer of a lone experiment is not seen by its owner, so nobody else would archive it.
+    alone_and_archived = layer_type == "other" and set(statuses) == {"archived"}
+    if archived or alone_and_archived:
+        return "archived"
+    if paused:
+        return "paused"
+    if "running" in statuses:
+        return "running"
+    stopped = earliest is not None or "paused" in statuses
+    return "paused" if stopped else "not_started"
+
+
+def read_action(value: str | None, allowed: tuple[str, ...]) -> str | None:
+    """The query's `action`; 400 when it is none of those allowed."""
+    if not value:
+        return None
+    if value not in allowed:
+        raise bad_request(f"action must be one of {', '.join(allowed)}, not {value[:40]!r}")
+    return value

@@ -1,0 +1,84 @@
+"""The tables of the experiments service. A migration goes with every change here."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from optimizely_api.services.database import UtcTime
+from optimizely_api.services.ids import id_table
+
+METADATA = MetaData()
+
+next_ids = id_table(METADATA)
+
+# The public API calls a layer a campaign. Its status follows its experiments (states.py).
+layers = Table(
+    "layers",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("paused", UtcTime),  # since when the campaign as a whole is paused
+    Column("archived", UtcTime),
+    Column("created", UtcTime, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    Index("ix_layers_account_id_id", "account_id", "id"),
+    Index("ix_layers_project_id_id", "project_id", "id"),
+)
+
+experiments = Table(
+    "experiments",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("layer_id", BigInteger, ForeignKey("layers.id"), nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False),
+    Column("key", String(64)),
+    Column("is_classic", Boolean, nullable=False),
+    Column("document", JSON, nullable=False),  # every property that callers set, variation ids included
+    Column("stats_config", JSON, nullable=False),
+    Column("baseline_variation_id", BigInteger),
+    Column("frozen", JSON(none_as_null=True)),  # what results are computed by, from the first start on
+    Column("status", String(16), nullable=False),
+    Column("awaits_start", Boolean, nullable=False),
+    Column("earliest", UtcTime),
+    Column("latest", UtcTime),
+    Column("created", UtcTime, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    UniqueConstraint("project_id", "key", name="uq_experiments_project_id_key"),
+    Index("ix_experiments_account_id_id", "account_id", "id"),
+    Index("ix_experiments_project_id_id", "project_id", "id"),
+    Index("ix_experiments_layer_id_id", "layer_id", "id"),
+)
+
+events = Table(
+    "events",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False),
+    Column("key", String(64)),
+    Column("name", Text, nullable=False),
+    Column("is_classic", Boolean, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    UniqueConstraint("project_id", "key", name="uq_events_project_id_key"),
+    Index("ix_events_account_id_id", "account_id", "id"),
+    Index("ix_events_project_id_id", "project_id", "id"),
+)

@@ -1,0 +1,11 @@
+"""The projects service: accounts, their personal tokens (only hashes are kept), and projects."""
+
+from aiohttp import web
+
+from optimizely_api.services.http import make_application
+from optimizely_api.services.projects.handlers import ROUTES
+
+
+def create_application(database_url: str) -> web.Application:
+    """The service's application on a migrated database."""
+    return make_application("projects", database_url=database_url, routes=ROUTES)

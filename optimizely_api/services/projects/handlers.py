@@ -1,0 +1,137 @@
+"""The HTTP interface of the projects service."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+from aiohttp import web
+
+from optimizely_api.services.http import (
+    DATABASE,
+    JSONResponse,
+    bad_request,
+    not_found,
+    page_body,
+    path_id,
+    read_at,
+    read_integer,
+    read_object,
+    read_page,
+)
+from optimizely_api.services.projects import store
+from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
+
+FILTERS = ("name", "platform", "status")
+TOKEN_BYTES = 32
+
+
+async def get_token(request: web.Request) -> web.Response:
+    """Who a token belongs to, asked by the hexadecimal SHA-256 of the token."""
+    token_sha256 = request.match_info["token_sha256"].lower()
+    if not re.fullmatch("[0-9a-f]{64}", token_sha256):
+        raise not_found("token", token_sha256[:64])
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await store.get_token(connection, token_sha256))
+
+
+async def list_accounts(request: web.Request) -> web.Response:
+    """All accounts, or those of one `name`."""
+    page = read_page(request)
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await store.list_accounts(connection, request.query.get("name"), page)
+    return JSONResponse(page_body(total, items))
+
+
+async def create_account(request: web.Request) -> web.Response:
+    """A new account."""
+    given, at = ACCOUNT.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        account = await store.create_account(connection, given["name"], at)
+    return JSONResponse(account, status=201)
+
+
+async def get_account(request: web.Request) -> web.Response:
+    """One account."""
+    account_id = path_id(request, "account_id")
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await store.get_account(connection, account_id))
+
+
+async def create_token(request: web.Request) -> web.Response:
+    """A token for an account: the caller's, known by its hash, or a new one, shown this once."""
+    account_id = path_id(request, "account_id")
+    given, at = TOKEN.read(await read_object(request)), read_at(request)
+    shown = {}
+    if "token_sha256" not in given:
+        shown["token"] = f"2:{secrets.token_urlsafe(TOKEN_BYTES)}"
+        given["token_sha256"] = hashlib.sha256(shown["token"].encode()).hexdigest()
+    async with request.app[DATABASE].transaction() as connection:
+        token = await store.create_token(connection, account_id, given["name"], given["token_sha256"], at)
+    return JSONResponse({**token, **shown}, status=201)
+
+
+async def revoke_token(request: web.Request) -> web.Response:
+    """The end of a token."""
+    account_id, token_id = path_id(request, "account_id"), path_id(request, "token_id")
+    async with request.app[DATABASE].transaction() as connection:
+        await store.revoke_token(connection, account_id, token_id, read_at(request))
+    return web.Response(status=204)
+
+
+async def list_projects(request: web.Request) -> web.Response:
+    """Projects, by `account_id` and by `filter=field:value`."""
+    page, account_id, filters = read_page(request), read_integer(request, "account_id"), _filters(request)
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await store.list_projects(connection, account_id, filters, page)
+    return JSONResponse(page_body(total, items))
+
+
+async def create_project(request: web.Request) -> web.Response:
+    """A new project of the account that `account_id` names."""
+    given, at = PROJECT.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        project = await store.create_project(connection, given, at)
+    return JSONResponse(project, status=201)
+
+
+async def get_project(request: web.Request) -> web.Response:
+    """One project."""
+    project_id = path_id(request, "project_id")
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await store.get_project(connection, project_id))
+
+
+async def update_project(request: web.Request) -> web.Response:
+    """Changes to a project; what cannot be changed is ignored."""
+    project_id = path_id(request, "project_id")
+    changes, at = PROJECT_UPDATE.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        return JSONResponse(await store.update_project(connection, project_id, changes, at))
+
+
+def _filters(request: web.Request) -> dict[str, list[str]]:
+    filters: dict[str, list[str]] = {}
+    for text in request.query.getall("filter", []):
+        if not text.strip():
+            continue
+        name, colon, value = text.partition(":")
+        if name not in FILTERS or not colon:
+            raise bad_request(f"filter must be FIELD:VALUE with FIELD one of {', '.join(FILTERS)}")
+        filters.setdefault(name, []).append(value)
+    return filters
+
+
+ROUTES = [
+    web.get("/tokens/{token_sha256}", get_token),
+    web.get("/accounts", list_accounts),
+    web.post("/accounts", create_account),
+    web.get("/accounts/{account_id}", get_account),
+    web.post("/accounts/{account_id}/tokens", create_token),
+    web.delete("/accounts/{account_id}/tokens/{token_id}", revoke_token),
+    web.get("/projects", list_projects),
+    web.post("/projects", create_project),
+    web.get("/projects/{project_id}", get_project),
+    web.patch("/projects/{project_id}", update_project),
+]

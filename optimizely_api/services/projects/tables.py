@@ -1,0 +1,47 @@
+"""The tables of the projects service. A migration goes with every change here."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, MetaData, String, Table, Text
+
+from optimizely_api.services.database import UtcTime
+from optimizely_api.services.ids import id_table
+
+METADATA = MetaData()
+
+next_ids = id_table(METADATA)
+
+accounts = Table(
+    "accounts",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("created", UtcTime, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    # The hash alone: whoever reads the database cannot use the tokens.
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("created", UtcTime, nullable=False),
+    Column("revoked", UtcTime),
+)
+
+projects = Table(
+    "projects",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    # What lists filter by is in columns; every other property is in the document.
+    Column("name", Text, nullable=False),
+    Column("platform", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    Index("ix_projects_account_id_id", "account_id", "id"),
+)

@@ -1,0 +1,95 @@
+"""Checking what callers send: JSON Schema for the values, silence for what is not theirs to set.
+
+Clients send whole objects back in a PATCH and fields of newer contracts: names that a schema does not
+know, or that only the service sets (no schema has those), are dropped before the check, never an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema_rs
+
+from optimizely_api.services.http import MAX_ID, ServiceError, bad_request
+
+Node = dict[str, Any]
+
+MAX_MESSAGES = 5
+ID: Node = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+TEXT: Node = {"type": "string"}
+BOOLEAN: Node = {"type": "boolean"}
+
+
+def one_of(*names: str) -> Node:
+    """A text out of an enumeration."""
+    return {"type": "string", "enum": list(names)}
+
+
+def list_of(item: Node) -> Node:
+    """An array."""
+    return {"type": "array", "items": item}
+
+
+def object_of(properties: dict[str, Node], *required: str) -> Node:
+    """An object with known properties; all others are dropped from the input."""
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
+
+
+def map_of(value: Node) -> Node:
+    """An object with free names."""
+    return {"type": "object", "additionalProperties": value}
+
+
+def nullable(node: Node) -> Node:
+    """The same, or null."""
+    changed = {**node, "type": [node["type"], "null"]}
+    if "enum" in node:
+        changed["enum"] = [*node["enum"], None]
+    return changed
+
+
+class Schema:
+    """A compiled schema for one kind of body."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        # The mask keeps the caller's values, which may be large, out of the messages.
+        self._validator = jsonschema_rs.Draft4Validator(node, mask="the value", validate_formats=True)
+
+    def read(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The known part of `value`, checked; raises a 400 that names every wrong field."""
+        known: dict[str, Any] = _known(self.node, value)
+        problems = [
+            f"{_pointer(error.instance_path)}: {error.message}"
+            for error in self._validator.iter_errors(known)
+        ]
+        if problems:
+            more = len(problems) - MAX_MESSAGES
+            rest = [f"and {more} more"] if more > 0 else []
+            raise bad_request("; ".join(problems[:MAX_MESSAGES] + rest))
+        return known
+
+
+def _known(node: Node, value: Any) -> Any:
+    if isinstance(value, list) and "items" in node:
+        return [_known(node["items"], item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "properties" in node:
+        return {
+            name: _known(node["properties"][name], item)
+            for name, item in value.items()
+            if name in node["properties"]
+        }
+    if isinstance(node.get("additionalProperties"), dict):
+        return {name: _known(node["additionalProperties"], item) for name, item in value.items()}
+    return value
+
+
+def _pointer(path: list[str | int]) -> str:
+    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path) if path else "/"
+
+
+def field_error(pointer: str, problem: str) -> ServiceError:
+    """A 400 for a rule that JSON Schema cannot state, in the same form."""
+    return bad_request(f"{pointer}: {problem}")

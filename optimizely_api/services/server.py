@@ -1,0 +1,126 @@
+"""Start one of the services: migrate its database, then serve it with gunicorn's aiohttp worker."""
+
+from __future__ import annotations
+
+import importlib
+import logging.config
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
+from gunicorn.app.base import BaseApplication
+
+from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.services.database import database_url as parse_database_url
+from optimizely_api.services.database import default_database_url, migrate
+from optimizely_api.services.http import logging_configuration
+
+DEFAULT_HOST = "127.0.0.1"
+GRACEFUL_TIMEOUT_SECONDS = 30
+# Longer than the gateway's pooled connections live, so that the caller closes first and never
+# sends a request into a connection that is being closed.
+KEEPALIVE_SECONDS = 75
+
+log = logging.getLogger("optimizely_api.services.server")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What `run_service` must know: the package `optimizely_api.services.<name>` does the rest.
+
+    The package has `create_application(database_url) -> aiohttp.web.Application` and a folder
+    `migrations` for alembic.
+    """
+
+    name: str
+    port: int
+
+    @property
+    def package(self) -> str:
+        """The package that holds the service."""
+        return f"optimizely_api.services.{self.name}"
+
+    @property
+    def migrations(self) -> str:
+        """The service's migrations, as alembic names package data."""
+        return f"{self.package}:migrations"
+
+    def create_application(self, url: str) -> web.Application:
+        """The service's application on the database at `url`."""
+        application: web.Application = importlib.import_module(self.package).create_application(url)
+        return application
+
+
+SERVICES = {
+    service.name: service
+    for service in (Service("projects", 6551), Service("experiments", 6552), Service("results", 6553))
+}
+
+
+def run_service(
+    name: str,
+    host: str = DEFAULT_HOST,
+    port: int | None = None,
+    workers: int = 1,
+    database_url: str | None = None,
+) -> None:
+    """Serve the service `name` until TERM or INT; requests in flight are finished first.
+
+    Its database (`database_url`, or what `default_database_url` says) is migrated before the first worker
+    starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and
+    DatabaseURLError for an unusable URL.
+    """
+    service = SERVICES[name]
+    url = parse_database_url(database_url or default_database_url(name))
+    text = url.render_as_string(hide_password=False)
+    logging.config.dictConfig(logging_configuration())
+    importlib.import_module(service.package)
+    migrate(text, service.migrations)
+    end_on_signals_after_fork()
+    log.info("the %s service uses %s", name, url.render_as_string(hide_password=True))
+    options = {
+        "bind": f"{f'[{host}]' if ':' in host else host}:{service.port if port is None else port}",
+        "workers": workers,
+        "worker_class": worker_class(),
+        "keepalive": KEEPALIVE_SECONDS,
+        "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
+        "proc_name": f"optimizely-api-{name}",
+        "logconfig_dict": logging_configuration(),
+        # The socket of gunicornc has one fixed default path, for which three services would fight.
+        "control_socket_disable": True,
+    }
+    _Gunicorn(options, lambda: service.create_application(text)).run()
+
+
+def worker_class() -> type[Any]:
+    """aiohttp's own gunicorn worker, on uvloop where that is installed."""
+    base: Any
+    try:
+        import uvloop  # noqa: F401  # in the master already: workers then start at once, and share it
+    except ImportError:
+        base = GunicornWebWorker
+    else:
+        base = GunicornUVLoopWebWorker
+    return type("ServiceWorker", (HearsSignalsWhileStarting, base), {})
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc]
+    """Gunicorn with options from Python: no command line, no configuration file, no current folder."""
+
+    def __init__(self, options: dict[str, Any], create: Callable[[], web.Application]) -> None:
+        self.options = options
+        self.create = create
+        super().__init__()
+
+    def load_config(self) -> None:
+        for key, value in self.options.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> Callable[[], Awaitable[web.Application]]:
+        # Called in the worker: an application belongs to the event loop of its process.
+        async def application() -> web.Application:
+            return self.create()
+
+        return application

@@ -1,0 +1,76 @@
+"""Metadata, entry points and dependencies; each dependency has its reason beside it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+INSTALL = [
+    "pyramid>=2.1,<3",  # the web framework: routes, tweens, renderers, views
+    "setuptools<81",  # Pyramid 2.1 imports pkg_resources, which setuptools 81 dropped
+    "plaster-pastedeploy>=1.0",  # reads the ini files
+    "aiopyramid==0.4.1",  # coroutine views under Pyramid; runtime/ mends exactly this release
+    "greenlet>=3.1",  # runtime/ runs each request in one; context variables need its gr_context
+    "pyramid_swagger>=2.9,<3",  # decides which operation a request is, and what it may hold
+    "bravado-core>=6.4,<7",  # reads the contract for pyramid_swagger; listing every violation uses it
+    "swagger-spec-validator>=3.0",  # refuses a broken contract at start-up
+    "PyYAML>=6",  # the contract's files
+    "jsonschema-rs>=0.60,<1",  # compiled response checks, 200 times faster than bravado-core's
+    "orjson>=3.10",  # JSON in and out
+    "gunicorn>=27,<28",  # the server; runtime/worker.py builds on its asyncio worker's internals
+    "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
+    "aiohttp>=3.14,<4",  # the client of the upstreams, and the services' web framework
+    "cachetools>=5.5",  # the bounded cache of identities
+    "requests>=2.32",  # the blocking client of legacy/
+    "SQLAlchemy[asyncio]>=2.1,<3",  # the services' databases
+    "aiosqlite>=0.21",  # SQLite, the embedded default
+    "asyncpg>=0.30",  # PostgreSQL, by URL
+    "alembic>=1.16",  # the services' migrations, applied at start
+    "tzdata>=2025.2",  # the time zones of schedules; slim systems have none
+    "scipy>=1.14",  # false discovery control and distributions for the statistics
+    "numpy>=2",  # scipy's arrays, used by name
+    "click>=8.1",  # the optimizely-api command
+    "rich>=13",  # progress and tables in the terminal
+    "honcho>=2",  # runs the Procfile for `make run`
+    "swagger-ui-bundle-v2>=5.31",  # Swagger UI as files, so that the docs ask no other host
+]
+TEST = [
+    "webtest>=3",  # calls the application as a client would
+    "pytest>=9",
+    "pytest-asyncio>=1.2",  # coroutine tests
+    "hypothesis>=6.130",  # property tests: validators, statistics, aggregation
+    "schemathesis>=4.32,<5",  # attacks the running gateway from its own contract
+    "playwright>=1.50",  # drives the docs page in Chromium
+    "psutil>=6",  # counts processes and sockets
+    "uvicorn>=0.35",  # another ASGI server, for the bridge
+    "ruff>=0.14",
+    "mypy>=1.18",
+    "types-PyYAML",
+    "types-requests",
+    "types-psutil",
+    "types-cachetools",
+]
+
+setup(
+    name="optimizely_api",
+    version="0.1.0",
+    description="The Optimizely v2 REST API as an asyncio gateway in front of three services",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8")
+    if (HERE / "README.md").exists()
+    else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["optimizely_api", "optimizely_api.*"]), "optimizely_api.swagger"],
+    package_dir={"optimizely_api.swagger": "swagger"},
+    package_data={
+        "optimizely_api.swagger": ["*.yaml"],
+        "optimizely_api": ["py.typed", "**/*.css", "**/*.html", "**/*.js", "**/*.mako", "**/*.sql"],
+    },
+    install_requires=INSTALL,
+    extras_require={"test": TEST},
+    entry_points={
+        "paste.app_factory": ["main = optimizely_api:main", "legacy = optimizely_api.legacy:main"],
+        "console_scripts": ["optimizely-api = optimizely_api.cli:main"],
+    },
+)

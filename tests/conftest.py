@@ -1,0 +1,66 @@
+"""What all tests share: which run when, the doubles of the services, and the gateway in front of them."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.services_double import ServicesDouble
+
+IN_CI = os.environ.get("CI", "").lower() == "true"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too, as CI does")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if IN_CI or config.getoption("--slow") or "slow" in config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """In CI everything that a test may need is there, so that a skip hides a defect."""
+    report = (yield).get_result()  # type: ignore[attr-defined]
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def running_services() -> Iterator[ServicesDouble]:
+    double = ServicesDouble()
+    double.start()
+    yield double
+    double.stop()
+
+
+@pytest.fixture
+def services(running_services: ServicesDouble) -> Iterator[ServicesDouble]:
+    """Doubles of the three services, well behaved until a test says otherwise."""
+    running_services.reset()
+    for name in running_services.manners:
+        running_services.open(name)
+    yield running_services
+    running_services.reset()
+
+
+@pytest.fixture(scope="session")
+def running_gateway(running_services: ServicesDouble) -> Iterator[Any]:
+    from optimizely_api import main
+    from optimizely_api.runtime.testing import GatewayTestApp
+
+    with GatewayTestApp(main({}, **running_services.settings(), identity_cache_seconds="0")) as app:
+        yield app
+
+
+@pytest.fixture
+def gateway(running_gateway: Any, services: ServicesDouble) -> Any:
+    """The whole gateway before the doubles; `gateway.get("/v2/...")` runs its coroutine views."""
+    return running_gateway

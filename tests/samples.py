@@ -1,0 +1,177 @@
+"""Entities as the three services answer them, small and complete enough to be valid."""
+
+from typing import Any
+
+ACCOUNT, OTHER_ACCOUNT = 1001, 1002
+TOKEN, OTHER_TOKEN = "2:token-of-account-1001", "2:token-of-account-1002"
+PROJECT, OTHER_PROJECT = 2001, 2002
+LAYER, OTHER_LAYER = 3001, 3002
+EXPERIMENT, SECOND_EXPERIMENT, OTHER_EXPERIMENT = 4001, 4002, 4003
+EVENT, OTHER_EVENT = 5001, 5002
+BASELINE, TREATMENT = 6001, 6002
+CREATED = "2026-01-05T09:30:00Z"
+
+
+def project(project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, Any]:
+    return {
+        "id": project_id,
+        "account_id": account_id,
+        "name": f"Project {project_id}",
+        "platform": "web",
+        "status": "active",
+        "confidence_threshold": 0.9,
+        "is_classic": False,
+        "created": CREATED,
+        "last_modified": CREATED,
+    }
+
+
+def experiment(
+    experiment_id: int = EXPERIMENT,
+    layer_id: int = LAYER,
+    project_id: int = PROJECT,
+    account_id: int = ACCOUNT,
+) -> dict[str, Any]:
+    settings = results_settings()
+    return {
+        "id": experiment_id,
+        "project_id": project_id,
+        "account_id": account_id,
+        "campaign_id": layer_id,
+        "layer_id": layer_id,
+        "name": f"Experiment {experiment_id}",
+        "key": f"experiment_{experiment_id}",
+        "type": "a/b",
+        "status": "running",
+        "is_classic": False,
+        "created": CREATED,
+        "last_modified": CREATED,
+        "earliest": CREATED,
+        "metrics": settings["metrics"],
+        "variations": settings["variations"],
+        "results_settings": settings,
+    }
+
+
+def results_settings() -> dict[str, Any]:
+    """What an experiment's results are computed by, frozen when it was started."""
+    return {
+        "metrics": [metric()],
+        "metric_names": ["Purchase"],
+        "variations": [
+            {
+                "variation_id": BASELINE,
+                "key": "original",
+                "name": "Original",
+                "weight": 5000,
+                "archived": False,
+            },
+            {
+                "variation_id": TREATMENT,
+                "key": "larger",
+                "name": "Larger button",
+                "weight": 5000,
+                "archived": False,
+            },
+        ],
+        "baseline_variation_id": str(BASELINE),
+        "stats_config": {"confidence_level": 0.9, "difference_type": "relative", "epoch_enabled": False},
+    }
+
+
+def metric() -> dict[str, Any]:
+    return {"event_id": EVENT, "aggregator": "unique", "scope": "visitor", "winning_direction": "increasing"}
+
+
+def layer(
+    layer_id: int = LAYER,
+    project_id: int = PROJECT,
+    account_id: int = ACCOUNT,
+    experiment_ids: tuple[int, ...] = (EXPERIMENT,),
+) -> dict[str, Any]:
+    return {
+        "id": layer_id,
+        "project_id": project_id,
+        "account_id": account_id,
+        "name": f"Campaign {layer_id}",
+        "type": "other",
+        "status": "running",
+        "created": CREATED,
+        "last_modified": CREATED,
+        "metrics": [metric()],
+        "metric_names": ["Purchase"],
+        "experiment_ids": list(experiment_ids),
+    }
+
+
+def event(event_id: int = EVENT, project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, Any]:
+    return {
+        "id": event_id,
+        "project_id": project_id,
+        "account_id": account_id,
+        "key": "purchase",
+        "name": "Purchase",
+        "event_type": "custom",
+        "category": "purchase",
+        "is_classic": False,
+        "archived": False,
+        "created": CREATED,
+        "last_modified": CREATED,
+    }
+
+
+def results() -> dict[str, Any]:
+    return {
+        "start_time": CREATED,
+        "end_time": "2026-01-19T09:30:00Z",
+        "is_stale": False,
+        "stats_config": {"confidence_level": 0.9, "difference_type": "relative", "epoch_enabled": False},
+        "reach": {
+            "total_count": 2000,
+            "baseline_count": 1000,
+            "treatment_count": 1000,
+            "baseline_reach": 0.5,
+            "treatment_reach": 0.5,
+            "variations": {
+                str(BASELINE): _reach(BASELINE, "Original"),
+                str(TREATMENT): _reach(TREATMENT, "Larger button"),
+            },
+        },
+        "metrics": [
+            {
+                **metric(),
+                "name": "Purchase",
+                "conclusion": {"winner": str(TREATMENT)},
+                "results": {
+                    str(BASELINE): {**_variant(BASELINE, "Original", 100), "is_baseline": True},
+                    str(TREATMENT): {
+                        **_variant(TREATMENT, "Larger button", 150),
+                        "is_baseline": False,
+                        "lift": {
+                            "value": 0.5,
+                            "significance": 0.99,
+                            "is_significant": True,
+                            "lift_status": "better",
+                            "confidence_interval": [0.2, 0.8],
+                        },
+                    },
+                },
+            }
+        ],
+    }
+
+
+def _reach(variation_id: int, name: str) -> dict[str, Any]:
+    return {"variation_id": str(variation_id), "name": name, "count": 1000, "variation_reach": 0.5}
+
+
+def _variant(variation_id: int, name: str, value: int) -> dict[str, Any]:
+    return {
+        "variation_id": str(variation_id),
+        "name": name,
+        "level": "variation",
+        "samples": 1000,
+        "value": value,
+        "rate": value / 1000,
+        "variance": value / 1000 * (1 - value / 1000),
+    }

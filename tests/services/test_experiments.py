@@ -1,0 +1,463 @@
+"""The experiments service: layers, experiments, events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.services.conftest import Caller, Serve
+
+OWNER = {"account_id": 11, "project_id": 22}
+TWO = [{"name": "Original", "key": "control", "weight": 5000}, {"name": "New", "key": "new", "weight": 5000}]
+
+
+async def event(experiments: Caller, key: str = "buy", **given: Any) -> Any:
+    return await experiments.made("/events", {**OWNER, "key": key, "name": f"{key} it", **given})
+
+
+async def make(experiments: Caller, query: str = "", **given: Any) -> Any:
+    body = {**OWNER, "name": "Checkout", "variations": TWO, **given}
+    return await experiments.made(f"/experiments{query}", body)
+
+
+async def patched(experiments: Caller, made: Any, query: str = "", **changes: Any) -> Any:
+    status, body = await experiments.patch(f"/experiments/{made['id']}{query}", changes)
+    assert status == 200, body
+    return body
+
+
+# Creating and reading
+
+
+async def test_201_an_experiment_has_the_contracts_defaults_and_internal_keys(experiments: Caller) -> None:
+    made = await make(experiments)
+    assert (made["status"], made["type"], made["audience_conditions"]) == ("not_started", "a/b", "everyone")
+    assert made["campaign_id"] == made["layer_id"] != made["id"]
+    assert made["stats_config"] == {
+        "confidence_level": 0.9,
+        "difference_type": "relative",
+        "epoch_enabled": False,
+    }
+    assert made["baseline_variation_id"] == str(made["variations"][0]["variation_id"])
+    assert made["metric_names"] == []
+    assert not {"earliest", "latest", "key"} & set(made)
+    assert None not in made.values()
+    assert await experiments.get(f"/experiments/{made['id']}") == (200, made)
+
+
+async def test_ids_are_large_distinct_and_below_2_53(experiments: Caller) -> None:
+    made = await make(experiments)
+    ids = [made["id"], made["layer_id"], *(variation["variation_id"] for variation in made["variations"])]
+    assert len(set(ids)) == 4
+    assert all(10**9 < one < 2**53 for one in ids)
+
+
+async def test_metrics_get_defaults_and_names(experiments: Caller) -> None:
+    buy = await event(experiments)
+    metrics = [{"event_id": buy["id"]}, {"aggregator": "sum", "field": "revenue"}]
+    made = await make(experiments, metrics=metrics)
+    assert made["metric_names"] == ["buy it", "Overall revenue"]
+    assert made["metrics"][0] == {
+        "event_id": buy["id"],
+        "aggregator": "unique",
+        "scope": "visitor",
+        "winning_direction": "increasing",
+    }
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"variations": [{"weight": 4000}, {"weight": 5000}]}, "/variations: the weights add up to 9000"),
+    ({"variations": [{"weight": 10001}]}, "/variations/0/weight: "),
+    ({"variations": [{"name": "no weight"}]}, "/variations/0: "),
+    (
+        {"variations": [{"weight": 5000, "key": "a"}, {"weight": 5000, "key": "a"}]},
+        "/variations: the same key",
+    ),
+    ({"key": "no spaces"}, "/key: "),
+    ({"type": "a/b/c"}, "/type: "),
+    ({"holdback": -1}, "/holdback: "),
+    ({"metrics": [{"aggregator": "sum"}]}, "/metrics/0/field: "),
+    ({"metrics": [{"event_id": 5}]}, "/metrics/0/event_id: is no event of this project"),
+    ({"metrics": [{"aggregator": "ratio", "metrics": [{"event_id": 5}]}]}, "/metrics/0/metrics/0/event_id: "),
+    ({"schedule": {"start_time": "2026-02-30"}}, "/schedule/start_time: "),
+    ({"schedule": {"time_zone": "No/Where"}}, "/schedule/time_zone: "),
+    ({"url_targeting": {}}, "/url_targeting: "),
+    ({"whitelist": [{"user_id": "a", "variation_id": 1}]}, "/whitelist/0/variation_id: "),
+    ({"environments": {"production": {"status": "on"}}}, "/environments/production/status: "),
+    ({"description": None}, "/description: "),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG, ids=[message for _, message in WRONG])
+async def test_400_names_the_field_and_nothing_is_written(
+    experiments: Caller, given: dict[str, Any], message: str
+) -> None:
+    made = await make(experiments)
+    status, error = await experiments.post("/experiments", {**OWNER, "variations": TWO, **given})
+    assert (status, error["message"].startswith(message)) == (400, True), error
+    assert (await experiments.get("/experiments"))[1]["total"] == 1
+    assert (await experiments.get("/layers"))[1]["total"] == 1
+    changes = {"name": "half", **{k: v for k, v in given.items() if k != "type"}}
+    if len(changes) > 1:
+        assert (await experiments.patch(f"/experiments/{made['id']}", changes))[0] == 400
+    assert await experiments.get(f"/experiments/{made['id']}") == (200, made)
+
+
+async def test_400_for_an_event_of_another_project(experiments: Caller) -> None:
+    foreign = await event(experiments, project_id=99)
+    body = {**OWNER, "metrics": [{"event_id": foreign["id"]}]}
+    assert (await experiments.post("/experiments", body))[0] == 400
+
+
+async def test_409_for_a_key_that_is_taken(experiments: Caller) -> None:
+    await make(experiments, key="checkout")
+    status, error = await experiments.post("/experiments", {**OWNER, "key": "checkout"})
+    assert (status, error["code"]) == (409, "conflict")
+    assert (await experiments.get("/layers"))[1]["total"] == 1
+    await make(experiments, key="checkout", project_id=23)
+
+
+async def test_404_for_what_does_not_exist(experiments: Caller) -> None:
+    for path in ("/experiments/1", "/layers/1"):
+        assert (await experiments.get(path))[0] == 404
+        assert (await experiments.patch(path, {}))[0] == 404
+        assert (await experiments.delete(path))[0] == 404
+    assert (await experiments.get("/events/1"))[0] == 404
+
+
+async def test_lists_filter_and_page_in_the_order_of_ids(experiments: Caller) -> None:
+    first, second = await make(experiments), await make(experiments, project_id=23)
+    third = await make(experiments, account_id=12, is_classic=True)
+
+    async def ids(query: str) -> list[int]:
+        _, found = await experiments.get(f"/experiments{query}")
+        return [item["id"] for item in found["items"]]
+
+    assert await ids("") == [first["id"], second["id"]]
+    assert await ids("?include_classic=True") == [first["id"], second["id"], third["id"]]
+    assert await ids("?project_id=22") == [first["id"]]
+    assert await ids("?account_id=11&per_page=1&page=2") == [second["id"]]
+    assert await ids(f"?campaign_id={second['campaign_id']}") == [second["id"]]
+    assert await ids("?project_id=&campaign_id=") == [first["id"], second["id"]]
+    assert await ids("?page=9") == []
+    _, found = await experiments.get("/experiments?page=9")
+    assert found["total"] == 2
+
+
+# Changing
+
+
+async def test_200_a_whole_experiment_can_be_sent_back(experiments: Caller) -> None:
+    buy = await event(experiments)
+    made = await make(
+        experiments,
+        key="checkout",
+        metrics=[{"event_id": buy["id"]}],
+        changes=[{"type": "custom_css", "value": "a{}"}],
+        environments={"production": {"status": "paused"}},
+        schedule={"time_zone": "UTC"},
+    )
+    echoed = {**made, "status": "archived", "from_a_newer_contract": {"x": 1}}
+    same = await patched(experiments, made, **echoed)
+    assert {**same, "last_modified": 0} == {**made, "last_modified": 0}
+
+
+async def test_variation_ids_never_change(experiments: Caller) -> None:
+    made = await make(experiments)
+    control, new = made["variations"]
+    by_key = [
+        {"key": "new", "weight": 4000},
+        {"key": "control", "weight": 4000},
+        {"key": "third", "weight": 2000},
+    ]
+    changed = await patched(experiments, made, variations=by_key)
+    ids = [variation["variation_id"] for variation in changed["variations"]]
+    assert ids[:2] == [new["variation_id"], control["variation_id"]]
+    assert ids[2] not in ids[:2]
+    assert changed["variations"][1]["name"] == "Original"
+    by_id = [{"variation_id": ids[1], "key": "renamed", "weight": 10000}]
+    (only,) = (await patched(experiments, made, variations=by_id))["variations"]
+    assert (only["variation_id"], only["key"], only["name"]) == (
+        control["variation_id"],
+        "renamed",
+        "Original",
+    )
+
+
+async def test_400_for_a_variation_of_another_experiment(experiments: Caller) -> None:
+    made, other = await make(experiments), await make(experiments)
+    changes = {"variations": other["variations"]}
+    status, error = await experiments.patch(f"/experiments/{made['id']}", changes)
+    assert (status, error["message"]) == (400, "/variations/0/variation_id: is not of this experiment")
+
+
+async def test_a_started_experiment_cannot_lose_a_variation(experiments: Caller) -> None:
+    made = await make(experiments, "?action=start")
+    control, new = made["variations"]
+    status, _ = await experiments.patch(
+        f"/experiments/{made['id']}", {"variations": [{**control, "weight": 10000}]}
+    )
+    assert status == 400
+    archived = [{**control, "weight": 10000}, {**new, "weight": 0, "status": "archived", "archived": True}]
+    changed = await patched(experiments, made, variations=archived)
+    assert changed["variations"][1]["archived"] is True
+
+
+async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
+    made = await make(experiments)
+    second = str(made["variations"][1]["variation_id"])
+    changed = await patched(experiments, made, baseline_variation_id=second)
+    assert changed["baseline_variation_id"] == second
+    assert changed["results_settings"]["baseline_variation_id"] == second
+    assert (await experiments.patch(f"/experiments/{made['id']}", {"baseline_variation_id": "1"}))[0] == 400
+
+
+# The life of an experiment
+
+
+async def test_actions_move_the_status(experiments: Caller) -> None:
+    made = await make(experiments)
+    statuses = [
+        (await patched(experiments, made, f"?action={action}"))["status"]
+        for action in ("publish", "start", "pause", "resume", "start")
+    ]
+    assert statuses == ["not_started", "running", "paused", "running", "running"]
+
+
+async def test_204_delete_archives_and_410_the_second_time(experiments: Caller) -> None:
+    made = await make(experiments, "?action=start")
+    path = f"/experiments/{made['id']}"
+    assert await experiments.delete(path) == (204, None)
+    status, error = await experiments.delete(path)
+    assert (status, error["code"]) == (410, "gone")
+    archived = (await experiments.get(path))[1]
+    assert archived["status"] == "archived"
+    assert archived["latest"] >= archived["earliest"]
+    assert (await experiments.get(f"/layers/{made['layer_id']}"))[1]["status"] == "archived"
+    assert (await experiments.patch(path, {"name": "x"}))[0] == 409
+    assert (await patched(experiments, made, "?action=unarchive"))["status"] == "paused"
+
+
+async def test_409_for_an_action_that_makes_no_sense(experiments: Caller) -> None:
+    made = await make(experiments)
+    status, error = await experiments.patch(f"/experiments/{made['id']}?action=resume", {"name": "half"})
+    assert status == 409
+    assert error["message"] == "action resume is not possible: the experiment is not_started"
+    assert (await experiments.get(f"/experiments/{made['id']}"))[1] == made
+
+
+async def test_409_for_a_start_without_variations(experiments: Caller) -> None:
+    made = await make(experiments, variations=[])
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
+
+
+async def test_400_for_an_unknown_action(experiments: Caller) -> None:
+    made = await make(experiments)
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=explode", {}))[0] == 400
+    assert (await experiments.post("/experiments?action=resume", OWNER))[0] == 400
+
+
+async def test_an_experiment_can_be_made_started_or_paused(experiments: Caller) -> None:
+    assert (await make(experiments, "?action=start"))["status"] == "running"
+    assert (await make(experiments, "?action=pause"))["status"] == "paused"
+
+
+async def test_at_loads_history(experiments: Caller) -> None:
+    made = await make(experiments, "?at=2026-01-01T00:00:00Z")
+    started = await patched(experiments, made, "?action=start&at=2026-01-02T00:00:00Z")
+    assert (started["created"], started["earliest"]) == ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+    assert "latest" not in started
+    paused = await patched(experiments, made, "?action=pause&at=2026-01-05T00:00:00Z")
+    assert (paused["earliest"], paused["latest"]) == ("2026-01-02T00:00:00Z", "2026-01-05T00:00:00Z")
+    early = await experiments.patch(f"/experiments/{made['id']}?at=2025-01-01T00:00:00Z", {})
+    assert early[0] == 400
+
+
+async def test_a_schedule_that_has_passed_concludes(experiments: Caller) -> None:
+    schedule = {"stop_time": "2026-01-09T00:00:00Z"}
+    made = await make(experiments, "?action=start&at=2026-01-01T00:00:00Z", schedule=schedule)
+    now = (await experiments.get(f"/experiments/{made['id']}"))[1]
+    assert (now["status"], now["latest"]) == ("concluded", "2026-01-09T00:00:00Z")
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
+    assert await experiments.delete(f"/experiments/{made['id']}") == (204, None)
+
+
+async def test_environments_follow_the_status(experiments: Caller) -> None:
+    made = await make(experiments, environments={"production": {"status": "not_started"}})
+    started = await patched(experiments, made, "?action=start")
+    assert started["environments"] == {"production": {"status": "running"}}
+
+
+# What results are computed by
+
+
+async def test_results_settings_freeze_at_the_first_start(experiments: Caller) -> None:
+    buy, look = await event(experiments), await event(experiments, "look")
+    made = await make(experiments, metrics=[{"event_id": buy["id"]}], stats_config={"confidence_level": 0.95})
+    await patched(experiments, made, stats_config={"confidence_level": 0.8})
+    frozen = (await patched(experiments, made, "?action=start"))["results_settings"]
+    assert frozen["metric_names"] == ["buy it"]
+    assert frozen["stats_config"]["confidence_level"] == 0.8
+    assert [variation["name"] for variation in frozen["variations"]] == ["Original", "New"]
+
+    third = [{**made["variations"][0], "weight": 4000, "name": "X"}, made["variations"][1], {"weight": 1000}]
+    edited = await patched(
+        experiments,
+        made,
+        metrics=[{"event_id": look["id"], "aggregator": "count"}],
+        stats_config={"confidence_level": 0.99},
+        variations=third,
+        baseline_variation_id=str(made["variations"][1]["variation_id"]),
+    )
+    assert edited["metric_names"] == ["look it"]
+    assert edited["variations"][0]["name"] == "X"
+    await patched(experiments, made, "?action=pause")
+    resumed = await patched(experiments, made, "?action=start")
+    assert resumed["results_settings"] == edited["results_settings"] == frozen
+    assert resumed["stats_config"] == frozen["stats_config"]
+    assert resumed["baseline_variation_id"] == frozen["baseline_variation_id"]
+
+
+async def test_an_edit_after_a_scheduled_start_changes_no_frozen_settings(
+    experiments: Caller,
+) -> None:
+    buy, look = await event(experiments), await event(experiments, "look")
+    made = await make(
+        experiments,
+        "?action=start&at=2026-01-01T00:00:00Z",
+        metrics=[{"event_id": buy["id"]}],
+        schedule={"start_time": "2026-01-03T00:00:00Z"},
+    )
+    assert made["status"] == "not_started"
+    now = (await experiments.get(f"/experiments/{made['id']}"))[1]
+    assert (now["status"], now["earliest"]) == ("running", "2026-01-03T00:00:00Z")
+    before = await patched(experiments, made, "?at=2026-01-02T00:00:00Z", metrics=[{"event_id": look["id"]}])
+    assert before["results_settings"]["metric_names"] == ["look it"]
+    after = await patched(experiments, made, metrics=[{"event_id": buy["id"]}])
+    assert after["metric_names"] == ["buy it"]
+    assert after["results_settings"]["metric_names"] == ["look it"]
+
+
+# Layers
+
+
+async def campaign(experiments: Caller, **given: Any) -> Any:
+    return await experiments.made("/layers", {**OWNER, "name": "Visitors from search", **given})
+
+
+async def test_a_lone_experiments_layer_shares_its_name_metrics_and_status(experiments: Caller) -> None:
+    buy = await event(experiments)
+    made = await make(experiments, "?action=start", metrics=[{"event_id": buy["id"]}])
+    layer = (await experiments.get(f"/layers/{made['layer_id']}"))[1]
+    assert (layer["type"], layer["name"], layer["status"]) == ("other", "Checkout", "running")
+    assert (layer["metrics"], layer["metric_names"]) == (made["metrics"], ["buy it"])
+    assert (layer["experiment_ids"], layer["earliest"]) == ([made["id"]], made["earliest"])
+
+
+async def test_experiments_of_a_campaign_take_over_its_metrics(experiments: Caller) -> None:
+    buy = await event(experiments)
+    layer = await campaign(experiments, metrics=[{"event_id": buy["id"]}])
+    made = await make(experiments, campaign_id=layer["id"])
+    assert (made["type"], made["metrics"]) == ("personalization", layer["metrics"])
+    found = (await experiments.get(f"/layers/{layer['id']}"))[1]
+    assert found["experiment_ids"] == [made["id"]]
+    assert found["experiment_priorities"] == [[made["id"]]]
+
+
+async def test_pausing_a_campaign_pauses_its_running_experiments_only(experiments: Caller) -> None:
+    layer = await campaign(experiments)
+    running = await make(experiments, "?action=start", campaign_id=layer["id"])
+    waiting = await make(experiments, campaign_id=layer["id"])
+    path = f"/layers/{layer['id']}"
+
+    async def statuses() -> list[str]:
+        found = [(await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, waiting)]
+        return [(await experiments.get(path))[1]["status"], *(one["status"] for one in found)]
+
+    assert await statuses() == ["running", "running", "not_started"]
+    await experiments.patch(f"{path}?action=pause", {})
+    assert await statuses() == ["paused", "campaign_paused", "not_started"]
+    await experiments.patch(f"{path}?action=resume", {})
+    assert await statuses() == ["running", "running", "not_started"]
+    await experiments.patch(f"{path}?action=start", {})
+    assert await statuses() == ["running", "running", "running"]
+    assert await experiments.delete(path) == (204, None)
+    assert await statuses() == ["archived", "archived", "archived"]
+    assert (await experiments.delete(path))[0] == 410
+    assert (await experiments.patch(f"{path}?action=pause", {}))[0] == 409
+    await experiments.patch(f"{path}?action=unarchive", {})
+    assert await statuses() == ["paused", "paused", "paused"]
+
+
+async def test_200_a_whole_campaign_can_be_sent_back(experiments: Caller) -> None:
+    layer = await campaign(experiments)
+    await make(experiments, campaign_id=layer["id"])
+    before = (await experiments.get(f"/layers/{layer['id']}"))[1]
+    status, same = await experiments.patch(f"/layers/{layer['id']}", {**before, "newer": 1})
+    assert status == 200
+    assert {**same, "last_modified": 0} == {**before, "last_modified": 0}
+
+
+async def test_400_for_a_campaign_that_an_experiment_cannot_join(experiments: Caller) -> None:
+    layer = await campaign(experiments, project_id=99)
+    status, error = await experiments.post("/experiments", {**OWNER, "campaign_id": layer["id"]})
+    assert (status, error["message"]) == (400, "/campaign_id: is no campaign of this project")
+    own = await campaign(experiments)
+    body = {**OWNER, "campaign_id": own["id"], "type": "a/b"}
+    assert (await experiments.post("/experiments", body))[0] == 400
+    priorities = {"experiment_priorities": [[12345]]}
+    assert (await experiments.patch(f"/layers/{own['id']}", priorities))[0] == 400
+    await experiments.delete(f"/layers/{own['id']}")
+    assert (await experiments.post("/experiments", {**OWNER, "campaign_id": own["id"]}))[0] == 409
+
+
+# Events
+
+
+async def test_201_an_event_has_the_contracts_defaults(experiments: Caller) -> None:
+    made = await experiments.made("/events", {**OWNER, "key": "buy"})
+    assert (made["name"], made["event_type"], made["category"]) == ("buy", "custom", "other")
+    assert (made["archived"], made["is_classic"], made["is_editable"]) == (False, False, True)
+    assert await experiments.get(f"/events/{made['id']}") == (200, made)
+
+
+async def test_400_for_an_event_without_name_and_key_and_409_for_a_taken_key(experiments: Caller) -> None:
+    status, error = await experiments.post("/events", OWNER)
+    assert (status, error["message"]) == (400, "/name: an event needs a name or a key")
+    assert (await experiments.post("/events", {**OWNER, "key": "k", "category": "fun"}))[0] == 400
+    await event(experiments)
+    assert (await experiments.post("/events", {**OWNER, "key": "buy"}))[0] == 409
+
+
+async def test_lists_of_events_leave_out_classic_ones_unless_asked(experiments: Caller) -> None:
+    plain, classic = await event(experiments), await event(experiments, "old", is_classic=True)
+    assert classic["is_editable"] is False
+    _, found = await experiments.get("/events?project_id=22")
+    assert [item["id"] for item in found["items"]] == [plain["id"]]
+    assert (await experiments.get("/events?project_id=22&include_classic=true"))[1]["total"] == 2
+    assert (await experiments.get("/events?project_id=23"))[1]["total"] == 0
+
+
+# Many at once, and again later
+
+
+async def test_concurrent_actions_leave_one_consistent_state(experiments: Caller) -> None:
+    made = await make(experiments)
+    path = f"/experiments/{made['id']}"
+    answers = await asyncio.gather(
+        *(experiments.patch(f"{path}?action=start", {"description": str(n)}) for n in range(10)),
+        *(experiments.delete(path) for _ in range(5)),
+    )
+    statuses = sorted(status for status, _ in answers)
+    assert statuses.count(204) == 1
+    assert statuses.count(410) == 4
+    assert set(statuses) <= {200, 204, 409, 410}
+    assert (await experiments.get(path))[1]["status"] == "archived"
+
+
+async def test_a_restart_keeps_everything(serve: Serve, experiments: Caller) -> None:
+    made = await make(experiments, "?action=start")
+    again = await serve("experiments", experiments.database_url)
+    assert await again.get(f"/experiments/{made['id']}") == (200, made)

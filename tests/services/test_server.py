@@ -1,0 +1,145 @@
+"""A service as a process of its own: gunicorn, aiohttp's worker, a database file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from sqlalchemy import text
+
+from optimizely_api.services.database import Database
+from optimizely_api.services.server import SERVICES, run_service, worker_class
+from tests.services.conftest import Caller
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def service_process(
+    name: str, database_url: str, folder: Path, workers: int = 1
+) -> AsyncIterator[tuple[Caller, asyncio.subprocess.Process]]:
+    """`run_service` in a process of its own, in a strange folder, ready to answer."""
+    port = free_port()
+    arguments = f"{name!r}, port={port}, workers={workers}, database_url={database_url!r}"
+    program = f"from optimizely_api.services.server import run_service; run_service({arguments})"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            caller = Caller(session, f"http://127.0.0.1:{port}", database_url)
+            await _until_healthy(caller, process)
+            yield caller, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _until_healthy(caller: Caller, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            assert process.returncode is None, (await process.communicate())[0].decode()
+            try:
+                assert (await caller.get("/healthz"))[0] == 200
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_a_service_migrates_serves_and_logs_from_any_folder(database_url: str, tmp_path: Path) -> None:
+    async with service_process("projects", database_url, tmp_path) as (caller, process):
+        made = await caller.made("/accounts", {"name": "Kept"}, headers={"X-Request-Id": "abc-3"})
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+    lines = [json.loads(line) for line in output.splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == "abc-3"]
+    assert (line["route"], line["status"]) == ("/accounts", 201)
+    assert process.returncode == 0
+    async with service_process("projects", database_url, tmp_path) as (caller, _):
+        assert await caller.get(f"/accounts/{made['id']}") == (200, made)
+
+
+async def test_term_finishes_the_request_in_flight(database_url: str, tmp_path: Path) -> None:
+    async with service_process("projects", database_url, tmp_path) as (caller, process):
+        host, port = caller.url.removeprefix("http://").split(":")
+        database = Database(database_url)
+        async with database.transaction() as connection:
+            if not database.is_sqlite:
+                await connection.execute(text("LOCK TABLE accounts"))
+            # The request is in flight for as long as this transaction has the lock that it needs.
+            request = asyncio.create_task(caller.post("/accounts", {"name": "Late"}))
+            await _until_stuck(database, caller)
+            process.send_signal(signal.SIGTERM)
+            await _until_refused(host, int(port))
+            assert not request.done()
+        await database.close()
+        assert (await request)[0] == 201
+        await asyncio.wait_for(process.wait(), 30)
+        assert process.returncode == 0
+
+
+async def _until_stuck(database: Database, caller: Caller) -> None:
+    """Until the server has read the request: on PostgreSQL it then waits for the lock."""
+    if database.is_sqlite:
+        # Requests on later connections are read later: after their answers, the earlier one is in work.
+        for _ in range(5):
+            async with aiohttp.ClientSession() as session, session.get(f"{caller.url}/healthz") as response:
+                assert response.status == 200
+        return
+    async with asyncio.timeout(10):
+        waiting = 0
+        while not waiting:
+            async with database.snapshot() as connection:
+                query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'accounts'::regclass"
+                waiting = (await connection.execute(text(query))).scalar_one()
+
+
+async def _until_refused(host: str, port: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
+def test_every_service_has_its_own_port() -> None:
+    assert {name: service.port for name, service in SERVICES.items()} == {
+        "projects": 6551,
+        "experiments": 6552,
+        "results": 6553,
+    }
+
+
+def test_aiohttps_own_worker_serves() -> None:
+    assert worker_class() in {"aiohttp.GunicornUVLoopWebWorker", "aiohttp.GunicornWebWorker"}
+
+
+def test_an_unknown_service_and_an_unusable_database_stop_the_start() -> None:
+    with pytest.raises(KeyError):
+        run_service("weather")
+    with pytest.raises(ValueError, match="mysql"):
+        run_service("projects", database_url="mysql://h/n")

@@ -1,0 +1,158 @@
+"""The life of an experiment, row by row of its table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from optimizely_api.services.experiments.states import (
+    Schedule,
+    State,
+    act,
+    layer_state,
+    read_schedule,
+    settle,
+    shown,
+)
+from optimizely_api.services.http import ServiceError
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+NO_SCHEDULE = Schedule()
+STATUSES = ("not_started", "running", "paused", "concluded", "archived")
+
+# Every action in every status: the status afterwards, or None for 409.
+TABLE: dict[str, tuple[str | None, ...]] = {
+    "start": ("running", "running", "running", None, None),
+    "resume": (None, "running", "running", None, None),
+    "pause": (None, "paused", "paused", None, None),
+    "publish": ("not_started", "running", "paused", "concluded", None),
+    "archive": ("archived", "archived", "archived", "archived", None),
+    "unarchive": (None, None, None, None, "paused"),
+}
+ROWS = [
+    (action, before, after)
+    for action, afters in TABLE.items()
+    for before, after in zip(STATUSES, afters, strict=True)
+]
+
+
+@pytest.mark.parametrize(("action", "before", "after"), ROWS)
+def test_each_action_in_each_status(action: str, before: str, after: str | None) -> None:
+    state = State(before)
+    if after is not None:
+        assert act(state, action, NO_SCHEDULE, NOON).status == after
+        return
+    with pytest.raises(ServiceError, match=f"the experiment is {before}") as caught:
+        act(state, action, NO_SCHEDULE, NOON)
+    assert caught.value.status == 409
+
+
+def test_earliest_is_the_first_start_and_latest_the_end_of_the_last_run() -> None:
+    first = act(State(), "start", NO_SCHEDULE, NOON)
+    assert (first.earliest, first.latest) == (NOON, None)
+    stopped = act(first, "pause", NO_SCHEDULE, NOON + HOUR)
+    assert (stopped.earliest, stopped.latest) == (NOON, NOON + HOUR)
+    again = act(stopped, "resume", NO_SCHEDULE, NOON + 2 * HOUR)
+    assert (again.earliest, again.latest) == (NOON, None)
+    archived = act(again, "archive", NO_SCHEDULE, NOON + 3 * HOUR)
+    assert (archived.earliest, archived.latest) == (NOON, NOON + 3 * HOUR)
+
+
+def test_pausing_twice_keeps_the_first_end() -> None:
+    once = act(State("running", NOON), "pause", NO_SCHEDULE, NOON + HOUR)
+    assert act(once, "pause", NO_SCHEDULE, NOON + 2 * HOUR) == once
+
+
+def test_a_schedule_starts_and_concludes_an_experiment_at_its_own_times() -> None:
+    schedule = Schedule(NOON + HOUR, NOON + 3 * HOUR)
+    waiting = act(State(), "start", schedule, NOON)
+    assert (waiting.status, waiting.awaits_start) == ("not_started", True)
+    assert settle(waiting, schedule, NOON + HOUR / 2) == waiting
+    running = settle(waiting, schedule, NOON + 2 * HOUR)
+    assert running == State("running", earliest=NOON + HOUR)
+    ended = State("concluded", NOON + HOUR, NOON + 3 * HOUR)
+    assert settle(running, schedule, NOON + 3 * HOUR) == ended
+    assert settle(waiting, schedule, NOON + 9 * HOUR) == ended
+
+
+def test_a_schedule_alone_starts_nothing() -> None:
+    assert settle(State(), Schedule(NOON, None), NOON + HOUR) == State()
+
+
+def test_archiving_ends_the_wait_for_a_start() -> None:
+    schedule = Schedule(NOON + HOUR, None)
+    waiting = act(State(), "start", schedule, NOON)
+    assert settle(act(waiting, "archive", schedule, NOON), schedule, NOON + 2 * HOUR).status == "archived"
+
+
+def test_400_for_a_start_after_the_scheduled_end() -> None:
+    with pytest.raises(ServiceError, match="/schedule/stop_time: has passed"):
+        act(State(), "start", Schedule(None, NOON), NOON)
+
+
+def test_a_running_experiment_in_a_paused_layer_shows_campaign_paused() -> None:
+    running = State("running", NOON)
+    assert shown(running, NOON + HOUR) == State("campaign_paused", NOON, NOON + HOUR)
+    assert shown(running, None) == running
+    assert shown(State("paused", NOON), NOON + HOUR) == State("paused", NOON)
+
+
+@pytest.mark.parametrize(
+    ("given", "start"),
+    [
+        ({"start_time": "2026-03-01"}, datetime(2026, 3, 1, tzinfo=UTC)),
+        ({"start_time": "2026-03-01T12"}, NOON),
+        ({"start_time": "2026-03-01T12:30:00.000Z", "time_zone": "Asia/Tokyo"}, NOON + HOUR / 2),
+        ({"start_time": "2026-03-01T13:00", "time_zone": "Europe/Berlin"}, NOON),
+        (
+            {"start_time": "2026-07-01T14:00:00", "time_zone": "Europe/Berlin"},
+            datetime(2026, 7, 1, 12, tzinfo=UTC),
+        ),
+    ],
+)
+def test_schedules_are_read_in_their_time_zone(given: dict[str, str], start: datetime) -> None:
+    assert read_schedule(given).start == start
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer"),
+    [
+        ({"time_zone": "Mars/Olympus"}, "/schedule/time_zone"),
+        ({"time_zone": "Europe"}, "/schedule/time_zone"),
+        ({"start_time": "2026-02-30"}, "/schedule/start_time"),
+        ({"start_time": "2026-03-02", "stop_time": "2026-03-01"}, "/schedule/stop_time"),
+    ],
+)
+def test_400_for_a_schedule_that_cannot_be(given: dict[str, str], pointer: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        read_schedule(given)
+    assert (caught.value.status, caught.value.message.partition(":")[0]) == (400, pointer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "statuses", "expected"),
+    [
+        ("personalization", [], "not_started"),
+        ("personalization", ["not_started", "not_started"], "not_started"),
+        ("personalization", ["not_started", "running"], "running"),
+        ("personalization", ["paused", "not_started"], "paused"),
+        ("personalization", ["archived", "archived"], "not_started"),
+        ("other", ["archived"], "archived"),
+        ("other", ["running"], "running"),
+    ],
+)
+def test_a_layers_status_follows_its_experiments(kind: str, statuses: list[str], expected: str) -> None:
+    states = [State(status) for status in statuses]
+    assert layer_state(kind, False, False, states).status == expected
+    assert layer_state(kind, True, False, states).status in {"paused", "archived"}
+    assert layer_state(kind, True, True, states).status == "archived"
+
+
+def test_a_layers_times_span_those_of_its_experiments() -> None:
+    ended = State("paused", NOON, NOON + HOUR)
+    later = State("concluded", NOON + HOUR, NOON + 2 * HOUR)
+    assert layer_state("other", False, False, [later, ended]) == State("paused", NOON, NOON + 2 * HOUR)
+    running = State("running", NOON + HOUR)
+    assert layer_state("other", False, False, [ended, running]) == State("running", NOON)
