@@ -1,0 +1,112 @@
+"""The contract's formats: one table for incoming parameters, one for outgoing values.
+
+What a caller writes is read generously and becomes a Python value; what the gateway answers has one form only.
+bravado-core would read `date-time` with dateutil, which takes "5" for a time and fails on others with an exception
+that is nobody's 400; here each format has its own check.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from bravado_core.exception import SwaggerValidationError
+from bravado_core.formatter import SwaggerFormat
+
+MAX_ID = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # room for rounding on both sides of what datetime can hold
+
+_CALLERS_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(\.\d{1,9})?([Zz]|[-+ ]\d\d(?::?\d\d)?)?", re.ASCII
+)
+_UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
+
+
+def read_time(text: str) -> datetime:
+    """Read a caller's ISO 8601 time as an aware datetime in UTC; without an offset it is UTC already.
+
+    Seconds may be missing, and a `+` that the query string turned into a space is a `+`. Raises ValueError.
+    """
+    match = _CALLERS_TIME.fullmatch(text)
+    if match is None:
+        raise ValueError("not a date and a time")
+    date, minutes, seconds, fraction, offset = match.groups()
+    offset = (offset or "Z").upper().replace(" ", "+")
+    iso = f"{date}T{minutes}{seconds or ':00'}{(fraction or '')[:7]}{'+00:00' if offset == 'Z' else offset}"
+    moment = datetime.fromisoformat(iso)
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError("out of range")
+    return moment.astimezone(UTC)
+
+
+def is_utc_time(text: str) -> bool:
+    """Is it a time as the gateway writes it, such as 2026-01-31T12:00:00Z?"""
+    if _UTC_TIME.fullmatch(text) is None:
+        return False
+    try:
+        datetime.fromisoformat(text[:19])
+    except ValueError:
+        return False
+    return True
+
+
+def is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
+def is_id_text(text: str) -> bool:
+    """Is it an id written as text, as variation ids are?"""
+    return _DIGITS.fullmatch(text) is not None and 1 <= int(text) <= MAX_ID
+
+
+def is_int64(value: int) -> bool:
+    return MIN_INT64 <= value <= MAX_INT64
+
+
+def _is_callers_time(text: str) -> bool:
+    try:
+        read_time(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _swagger_format(
+    name: str,
+    *,
+    text: Callable[[str], bool] | None = None,
+    integer: Callable[[int], bool] | None = None,
+    to_python: Any = lambda value: value,
+) -> SwaggerFormat:
+    """A format for bravado-core, which asks for a check of every type that the format may stand beside."""
+
+    def validate(value: object) -> None:
+        wrong_text = text is not None and isinstance(value, str) and not text(value)
+        wrong_integer = integer is not None and type(value) is int and not integer(value)
+        if wrong_text or wrong_integer:
+            raise SwaggerValidationError(f"not of format {name}")
+
+    return SwaggerFormat(
+        format=name, to_python=to_python, to_wire=lambda value: value, validate=validate, description=name
+    )
+
+
+REQUEST_FORMATS = [
+    _swagger_format("date-time", text=_is_callers_time, to_python=read_time),
+    _swagger_format("int64", text=is_id_text, integer=is_int64),
+    _swagger_format("uuid", text=is_uuid),
+]
+RESPONSE_FORMATS = [
+    _swagger_format("date-time", text=is_utc_time),
+    _swagger_format("int64", integer=is_int64),
+    _swagger_format("uuid", text=is_uuid),
+]
+RESPONSE_TEXT_FORMATS: dict[str, Callable[[str], bool]] = {"date-time": is_utc_time, "uuid": is_uuid}
+EXPECTED: dict[str, str] = {
+    "date-time": "a time such as 2026-01-31T12:00:00Z",
+    "int64": "an id, written in digits",
+    "uuid": "a UUID",
+}

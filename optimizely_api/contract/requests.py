@@ -1,0 +1,271 @@
+"""Request validation: pyramid_swagger decides, here is what surrounds it.
+
+`ContractRequest` reads the parts of a request as the contract's clients write them, `validation_context` runs
+around pyramid_swagger's check and turns a refusal into a 400 that lists every violation. A valid request carries its
+typed parameters, defaults filled in, as `request.swagger_data`.
+"""
+
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from bravado_core.operation import Operation as BravadoOperation
+from bravado_core.swagger20_validator import get_validator_type
+from jsonschema import ValidationError
+from pyramid.config import Configurator
+from pyramid.decorator import reify
+from pyramid.exceptions import URLDecodeError
+from pyramid.request import Request
+from pyramid_swagger.exceptions import RequestValidationError
+from webob.multidict import MultiDict, NoVars
+
+from ..errors import BadRequest, gateway_error
+from ..view_kind import as_view
+from .formats import EXPECTED, REQUEST_FORMATS
+from .load import CONTRACT, Contract, Json, Operation, pointer
+
+PLANS = "optimizely_api.contract.request_plans"
+
+_INTEGER = re.compile(r"-?[0-9]{1,400}", re.ASCII)
+_BOOLEAN = re.compile(r"true|false|1|0", re.ASCII | re.IGNORECASE)
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_WORDING = {
+    "minimum": "must be at least {}",
+    "maximum": "must be at most {}",
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "pattern": "must match {}",
+    "required": "is required",
+}
+# bravado-core resolves references on a stack that it keeps per document, so two threads must not validate at once
+# (Yelp/pyramid_swagger issue 184). On an event loop nobody waits here: a validation is never suspended.
+_one_at_a_time = threading.Lock()
+
+
+class ContractRequest(Request):  # type: ignore[misc]
+    """A request whose query leaves out empty values and whose body is JSON, never a form."""
+
+    # WebOb copies larger bodies than this to a file; ours are in memory, and bounded, already.
+    request_body_tempfile_limit = sys.maxsize
+
+    @reify
+    def GET(self) -> MultiDict:  # noqa: N802 - WebOb's name
+        """The query parameters that have a value; raises BadRequest, once, unless they are UTF-8."""
+        if not self.environ.get("QUERY_STRING"):
+            return MultiDict()
+        try:
+            return MultiDict((name, value) for name, value in super().GET.items() if value != "")
+        except UnicodeDecodeError as error:
+            self.GET = MultiDict()  # aiopyramid looks at it again when it runs the exception view
+            raise BadRequest(
+                "The query is not UTF-8.", {"/query": "must be UTF-8, percent-encoded"}
+            ) from error
+
+    @property
+    def POST(self) -> NoVars:  # noqa: N802 - WebOb's name
+        """Nothing: no operation takes a form, and reading one could fail."""
+        return NoVars("the API takes JSON")
+
+    @property
+    def json_body(self) -> Json:
+        """The body, read strictly (no NaN, no lone surrogates, bounded depth); raises ValueError."""
+        return orjson.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPlan:
+    """What of an operation is looked at on every request; made once."""
+
+    path_segments: dict[str, int]  # name of a path parameter -> index of its segment in the path
+    integer_segments: tuple[int, ...]
+    query_patterns: dict[
+        str, re.Pattern[str]
+    ]  # query parameters that bravado-core casts -> how they are written
+
+
+def request_plan(operation: Operation) -> RequestPlan:
+    parameters = operation.spec["parameters"]
+    segments = {
+        part[1:-1]: index for index, part in enumerate(operation.path.split("/")) if part.startswith("{")
+    }
+    return RequestPlan(
+        path_segments=segments,
+        integer_segments=tuple(segments[name] for name in _names(parameters, "path", "integer")),
+        query_patterns={
+            **dict.fromkeys(_names(parameters, "query", "integer"), _INTEGER),
+            **dict.fromkeys(_names(parameters, "query", "boolean"), _BOOLEAN),
+        },
+    )
+
+
+def _names(parameters: list[dict[str, Json]], place: str, kind: str) -> list[str]:
+    return [item["name"] for item in parameters if item["in"] == place and item.get("type") == kind]
+
+
+@contextmanager
+def validation_context(request: ContractRequest, response: object = None) -> Iterator[None]:
+    """Run pyramid_swagger's check of one request; raises BadRequest with every violation.
+
+    bravado-core reads integers with int(), which takes " 7", "1_000" and the digits of every script, and writes a
+    warning that holds what it cannot read. Such a request is refused here first.
+    """
+    operation: BravadoOperation = request.operation
+    plan: RequestPlan = request.registry[PLANS][operation.operation_id]
+    with _one_at_a_time:
+        if not _is_plainly_written(request, plan):
+            raise invalid_request(request, operation, plan)
+        try:
+            yield
+        except RequestValidationError as error:
+            raise invalid_request(request, operation, plan) from error
+
+
+def _is_plainly_written(request: ContractRequest, plan: RequestPlan) -> bool:
+    if plan.integer_segments:
+        segments = request.environ["PATH_INFO"].split("/")
+        if not all(_INTEGER.fullmatch(segments[index]) for index in plan.integer_segments):
+            return False
+    read: set[str] = set()
+    for name, value in request.GET.items():
+        if pattern := plan.query_patterns.get(name):
+            if name in read or not pattern.fullmatch(value):
+                return False
+            read.add(name)
+    return True
+
+
+def invalid_request(request: ContractRequest, operation: BravadoOperation, plan: RequestPlan) -> BadRequest:
+    """The 400 for a request that was refused, with all that is wrong with it."""
+    messages: dict[str, str] = {}
+    for parameter in operation.params.values():
+        for place, problem in _violations(request, operation, plan, parameter.param_spec):
+            messages.setdefault(place, problem)
+    return BadRequest("The request does not fit the contract.", messages)
+
+
+def _violations(
+    request: ContractRequest, operation: BravadoOperation, plan: RequestPlan, spec: dict[str, Json]
+) -> Iterator[tuple[str, str]]:
+    place = "/body" if spec["in"] == "body" else pointer(spec["in"], spec["name"])
+    try:
+        value = _read(request, plan, spec)
+    except ValueError:
+        yield place, "must be JSON"
+        return
+    if value is None:
+        if spec.get("required"):
+            yield place, "is required"
+        return
+    schema = spec["schema"] if spec["in"] == "body" else spec
+    swagger = operation.swagger_spec
+    validator: Any = get_validator_type(swagger)(
+        swagger.deref(schema), format_checker=swagger.format_checker, resolver=swagger.resolver
+    )
+    for error in validator.iter_errors(value):
+        yield place + _place_within(error), _problem(error)
+
+
+def _read(request: ContractRequest, plan: RequestPlan, spec: dict[str, Json]) -> Json:
+    """The value of a parameter with its type, or as written when it does not have that type; None without one."""
+    name = spec["name"]
+    if spec["in"] == "body":
+        return request.json_body if request.is_body_readable else None
+    if spec["in"] == "path":
+        return _typed(spec["type"], request.path_info.split("/")[plan.path_segments[name]])
+    if spec["in"] == "header":
+        written = request.headers.get(name)
+        return None if written is None else _typed(spec["type"], written)
+    values = request.GET.getall(name)
+    if spec["type"] == "array":
+        return [_typed(spec["items"]["type"], value) for value in values] if values else None
+    if len(values) > 1:
+        return values  # a list where one value is expected: its type is wrong
+    return _typed(spec["type"], values[0]) if values else None
+
+
+def _typed(kind: str, text: str) -> Json:
+    try:
+        if kind == "integer" and _INTEGER.fullmatch(text):
+            return int(text)
+        if kind == "number":
+            return float(text)
+    except ValueError:  # also for more digits than int() takes
+        return text
+    return _BOOLEANS.get(text.lower(), text) if kind == "boolean" else text
+
+
+def _place_within(error: ValidationError) -> str:
+    missing = _missing_property(error)
+    return pointer(*error.absolute_path) + (pointer(missing) if missing else "")
+
+
+def _missing_property(error: ValidationError) -> str | None:
+    if error.validator != "required":
+        return None
+    return next((name for name in error.validator_value if name not in error.instance), None)
+
+
+def _problem(error: ValidationError) -> str:
+    """What is wrong, without repeating what was sent."""
+    keyword, limit = error.validator, error.validator_value
+    if keyword == "type":
+        given_twice = isinstance(error.instance, list) and "in" in error.schema
+        return "must be given once" if given_twice else f"must be {_article(limit)}"
+    if keyword == "format":
+        return f"must be {EXPECTED.get(limit, limit)}"
+    if keyword == "enum":
+        return f"must be one of {', '.join(map(str, limit))}"
+    return _WORDING.get(keyword, f"breaks {keyword} {{}}").format(limit)
+
+
+def _article(kind: str) -> str:
+    return {"integer": "an integer", "array": "an array", "object": "an object"}.get(kind, f"a {kind}")
+
+
+def path_not_utf8(error: URLDecodeError, request: Request) -> dict[str, Any]:
+    return gateway_error(
+        BadRequest("The path is not UTF-8.", {"/path": "must be UTF-8, percent-encoded"}), request
+    )
+
+
+def _hand_over(config: Configurator, contract: Contract) -> None:
+    """Include pyramid_swagger with the flattened document, which it takes only from a file.
+
+    The document goes without its security: signing in is `security.py`'s, and bravado-core would put the token
+    among the parameters, and so into its debug log.
+    """
+    document = {key: value for key, value in contract.document.items() if not key.startswith("security")}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "swagger.json").write_bytes(orjson.dumps(document))
+        config.add_settings(
+            {
+                "pyramid_swagger.schema_directory": folder,
+                "pyramid_swagger.schema_file": "swagger.json",
+                "pyramid_swagger.enable_swagger_spec_validation": False,  # `load` has done it
+                "pyramid_swagger.enable_request_validation": True,
+                "pyramid_swagger.enable_response_validation": False,  # `responses.py` does it, and faster
+                "pyramid_swagger.enable_path_validation": False,  # not every address is an operation
+                "pyramid_swagger.enable_api_doc_views": False,
+                "pyramid_swagger.exclude_paths": [],
+                "pyramid_swagger.user_formats": REQUEST_FORMATS,
+                "pyramid_swagger.validation_context_path": f"{__name__}.validation_context",
+            }
+        )
+        config.include("pyramid_swagger")
+
+
+def includeme(config: Configurator) -> None:
+    contract: Contract = config.registry[CONTRACT]
+    config.registry[PLANS] = {
+        name: request_plan(operation) for name, operation in contract.operations.items()
+    }
+    config.set_request_factory(ContractRequest)
+    _hand_over(config, contract)
+    config.add_exception_view(as_view(config, path_not_utf8), context=URLDecodeError, renderer="json")

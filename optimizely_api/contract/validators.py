@@ -1,0 +1,144 @@
+"""Compiled validators for responses: the contract's schemas as JSON Schema, run by jsonschema-rs.
+
+They judge the Python value that a view returned, before it is serialised, and agree with bravado-core's response
+validation except where they are deliberately stricter:
+
+- NaN and infinities are refused everywhere (JSON has none; orjson would write null);
+- patterns follow ECMA-262: `$` is the very end of the text and `\\d` one of ten digits;
+- the keys of objects must be text.
+
+A tuple is an array to them, as it is to orjson. What no JSON text can hold (lone surrogates, larger integers than 64
+bits, other Python objects where the schema does not look) is found when the value is serialised.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema_rs
+
+from .formats import MAX_INT64, MIN_INT64, RESPONSE_TEXT_FORMATS
+from .load import Contract, InvalidContract, pointer
+
+Json = Any
+
+_KEPT = frozenset(
+    (
+        *("$ref", "type", "format", "enum", "pattern", "minLength", "maxLength"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("required", "minProperties", "maxProperties", "minItems", "maxItems", "uniqueItems"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Where a response breaks the contract, and which schema keyword it breaks; never what it held."""
+
+    pointer: str
+    keyword: str
+
+
+class ResponseValidator:
+    """The compiled check of one schema; a response without a schema has a body of nothing."""
+
+    def __init__(self, schema: dict[str, Json] | None, definitions: dict[str, Json]) -> None:
+        self.expects_body = schema is not None
+        if schema is not None:
+            self._compiled = jsonschema_rs.Draft4Validator(
+                {**json_schema(schema), "definitions": definitions},
+                formats=dict(RESPONSE_TEXT_FORMATS),
+                validate_formats=True,
+            )
+
+    def check(self, value: Json, *, may_hold_nan: bool = True) -> Violation | None:
+        """Return the first violation of a value, or None.
+
+        jsonschema-rs and orjson both take NaN for null. A caller that knows of no null in the serialised value
+        passes `may_hold_nan=False` and saves a walk through all of it.
+        """
+        try:
+            if not self._compiled.is_valid(value):
+                error = next(self._compiled.iter_errors(value))
+                return Violation(pointer(*error.instance_path), error.kind.name)
+            return non_finite(value) if may_hold_nan else None
+        except (ValueError, RecursionError):  # a value that is no JSON at all, such as a key that is not text
+            return Violation("", "json")
+
+
+def non_finite(value: Json) -> Violation | None:
+    """Find a number that JSON cannot hold."""
+    found = next(_non_finite_places(value, ()), None)
+    return None if found is None else Violation(pointer(*found), "finite")
+
+
+def _non_finite_places(value: Json, place: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield place
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _non_finite_places(item, (*place, key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _non_finite_places(item, (*place, index))
+
+
+class ResponseValidators:
+    """Every declared response of every operation, compiled; equal schemas share one validator."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._definitions = {
+            name: json_schema(body) for name, body in contract.document["definitions"].items()
+        }
+        self._shared: dict[str, ResponseValidator] = {}
+        self._by_operation: dict[str, dict[str, ResponseValidator]] = {
+            operation_id: {
+                status: self._validator(response.get("schema"))
+                for status, response in operation.spec["responses"].items()
+            }
+            for operation_id, operation in contract.operations.items()
+        }
+        self.error = self._validator({"$ref": "#/definitions/Error"})
+        self.nothing = self._validator(None)
+
+    def find(self, operation_id: str, status: int) -> ResponseValidator | None:
+        """The validator of a declared status; `default` covers the rest, and None says there is no such."""
+        declared = self._by_operation[operation_id]
+        return declared.get(str(status)) or declared.get("default")
+
+    def _validator(self, schema: dict[str, Json] | None) -> ResponseValidator:
+        key = repr(schema)
+        if key not in self._shared:
+            self._shared[key] = ResponseValidator(schema, self._definitions)
+        return self._shared[key]
+
+
+def json_schema(schema: dict[str, Json]) -> dict[str, Json]:
+    """Translate a Swagger 2.0 schema object into JSON Schema draft 4.
+
+    `x-nullable` becomes a null among types and values, the number format `int64` becomes bounds, and what does not
+    judge (descriptions, examples) is left out.
+    """
+    if "discriminator" in schema:
+        raise InvalidContract("", "", "discriminator is not supported by the compiled validators")
+    translated = {key: value for key, value in schema.items() if key in _KEPT}
+    if schema.get("type") in ("integer", "number") and schema.get("format") == "int64":
+        translated.setdefault("minimum", MIN_INT64)
+        translated.setdefault("maximum", MAX_INT64)
+    if schema.get("x-nullable"):
+        translated["type"] = [schema["type"], "null"]
+        if "enum" in schema:
+            translated["enum"] = [*schema["enum"], None]
+    if "properties" in schema:
+        translated["properties"] = {name: json_schema(body) for name, body in schema["properties"].items()}
+    if isinstance(schema.get("additionalProperties"), dict):
+        translated["additionalProperties"] = json_schema(schema["additionalProperties"])
+    elif "additionalProperties" in schema:
+        translated["additionalProperties"] = schema["additionalProperties"]
+    if "items" in schema:
+        translated["items"] = json_schema(schema["items"])
+    if "allOf" in schema:
+        translated["allOf"] = [json_schema(part) for part in schema["allOf"]]
+    return translated

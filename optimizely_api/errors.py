@@ -1,0 +1,154 @@
+"""The one error shape, and the exception views that make it.
+
+Every answer from status 400 up is `{"code", "message", "uuid"}`; an invalid request adds `messages`, the
+violations by JSON pointer. `CODES` lists every code with its status: codes are stable, messages are not.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pyramid.config import Configurator
+from pyramid.httpexceptions import HTTPException
+from pyramid.request import Request
+
+from .upstream.errors import UpstreamError
+from .view_kind import as_view
+
+log = logging.getLogger(__name__)
+
+CODES: dict[str, int] = {
+    "bad_request": 400,  # the request breaks the contract; `messages` says where
+    "unauthorized": 401,  # no bearer token, or one that is unknown or revoked
+    "forbidden": 403,  # the entity belongs to another account
+    "not_found": 404,  # no such entity, or no such address
+    "method_not_allowed": 405,  # `Allow` lists the methods of this address
+    "request_too_large": 413,  # the body is larger than max_request_body_bytes
+    "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
+    "bad_upstream_answer": 502,  # a service answered with something it should not
+    "upstream_unavailable": 503,  # a service refused or broke the connection; `Retry-After` says when to return
+    "upstream_timeout": 504,  # a service did not answer in time
+}
+
+
+class GatewayError(Exception):
+    """An error that the caller is told about: a code of `CODES`, a message and perhaps more."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        messages: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = CODES[code]
+        self.message = message
+        self.messages = messages
+        self.headers = dict(headers or {})
+
+
+class BadRequest(GatewayError):
+    """400: the request breaks the contract; `messages` maps JSON pointers to what is wrong there."""
+
+    def __init__(self, message: str, messages: Mapping[str, str] | None = None) -> None:
+        super().__init__("bad_request", message, messages=messages)
+
+
+class Unauthorized(GatewayError):
+    """401: the request has no valid bearer token (RFC 6750 section 3)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="optimizely_api"'}
+        )
+
+
+class Forbidden(GatewayError):
+    """403: the entity exists and belongs to another account."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("forbidden", f"The token's account may not see {what}.")
+
+
+class NotFound(GatewayError):
+    """404: there is no such entity."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("not_found", f"There is no {what}.")
+
+
+class MethodNotAllowed(GatewayError):
+    """405: the address exists, the method does not."""
+
+    def __init__(self, method: str, allowed: list[str]) -> None:
+        listed = ", ".join(sorted(allowed))
+        super().__init__("method_not_allowed", f"{method} is not one of {listed}.", headers={"Allow": listed})
+
+
+class RequestTooLarge(GatewayError):
+    """413: the request body is over the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__("request_too_large", f"The request body is larger than {limit_bytes} bytes.")
+
+
+def error_body(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """The contract's Error: `code`, `message`, `uuid` and, for an invalid request, `messages`."""
+    body: dict[str, Any] = {"code": error.code, "message": error.message, "uuid": request_id}
+    if error.messages:
+        body["messages"] = dict(error.messages)
+    return body
+
+
+def answer(error: GatewayError, request: Request) -> dict[str, Any]:
+    """Set the status and headers of `request.response`, and return the body."""
+    request.response.status_int = error.status
+    request.response.headers.update(error.headers)
+    return error_body(error, request.request_id)
+
+
+def gateway_error(error: GatewayError, request: Request) -> dict[str, Any]:
+    if error.status >= 500:
+        log.warning("%s: %s", error.code, error.message, extra={"request_id": request.request_id})
+    return answer(error, request)
+
+
+def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
+    """What a service did wrong, or refused, in the one shape; `upstream/errors.py` says which is which."""
+    return gateway_error(GatewayError(error.code, error.message, headers=error.headers), request)
+
+
+def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
+    """What Pyramid itself raises, such as 404 for an address that no route matches."""
+    return answer(_as_gateway_error(error, request), request)
+
+
+def _as_gateway_error(error: HTTPException, request: Request) -> GatewayError:
+    if error.status_int == 404:
+        return NotFound("such address; /v2/swagger.json lists them all")
+    code = next((code for code, status in CODES.items() if status == error.status_int), None)
+    if code is None:
+        code = "bad_request" if error.status_int < 500 else "internal_error"
+    return GatewayError(code, error.explanation or error.title)
+
+
+def unexpected(error: Exception, request: Request) -> dict[str, Any]:
+    """A defect of ours: the caller learns the request id, the log has the traceback under it."""
+    log.error("unexpected error", exc_info=error, extra={"request_id": request.request_id})
+    return answer(
+        GatewayError("internal_error", "The gateway failed; its log has more under this uuid."), request
+    )
+
+
+def includeme(config: Configurator) -> None:
+    """Register the exception views; each is rendered and checked like any other answer."""
+    for exception, view in (
+        (GatewayError, gateway_error),
+        (UpstreamError, upstream_error),
+        (HTTPException, http_exception),
+        (Exception, unexpected),
+    ):
+        config.add_exception_view(as_view(config, view), context=exception, renderer="json")
