@@ -5,6 +5,7 @@ master then waits for the whole of graceful_timeout for a worker that knows of n
 in flight and may end at once, which is what a signal does by default.
 """
 
+import functools
 import os
 import signal
 from typing import Any
@@ -27,6 +28,7 @@ class HearsSignalsWhileStarting:
         super().run()  # type: ignore[misc]
 
 
+@functools.cache
 def end_on_signals_after_fork() -> None:
     """Give forked processes the default action for STOPPING signals from their first moment.
 

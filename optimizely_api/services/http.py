@@ -301,6 +301,8 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         return response
     except ServiceError as exc:
         return error_response(exc.status, exc.code, exc.message)
+    except web.RequestPayloadError:  # a broken Content-Encoding, or the sender is gone
+        return _refuse_undecodable(request)
     except web.HTTPException as exc:
         return _from_aiohttp(request, exc)
     except (OperationalError, InterfaceError, PoolTimeout, ConnectionError) as exc:
@@ -311,6 +313,14 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
             return error_response(409, "conflict", "there is one with this key already")
         log.exception("request %s failed", request[REQUEST_ID])
         return error_response(500, "internal_error", "the service failed to answer; its log says why")
+
+
+def _refuse_undecodable(request: web.Request) -> web.Response:
+    # Nobody knows where such a body ends: the connection cannot be used again, nor its rest be waited for.
+    request.content.feed_eof()
+    response = error_response(400, "bad_request", "the body cannot be decoded")
+    response.force_close()
+    return response
 
 
 def _is_duplicate(exc: IntegrityError) -> bool:

@@ -197,6 +197,13 @@ async def test_413_for_a_body_over_the_limit(service: Caller) -> None:
     )
 
 
+async def test_400_for_a_body_that_cannot_be_unpacked(service: Caller) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    async with service.session.post(f"{service.url}/echo", data=b"no gzip", headers=headers) as response:
+        assert response.status == 400
+        assert await response.json() == {"code": "bad_request", "message": "the body cannot be decoded"}
+
+
 async def test_500_hides_the_bug_and_logs_it(service: Caller, caplog: pytest.LogCaptureFixture) -> None:
     status, body = await service.get("/bug", headers={"X-Request-Id": "abc-1"})
     assert (status, body["code"]) == (500, "internal_error")

@@ -1,0 +1,344 @@
+"""From the body of `POST /v1/events` to the events in it: what can be used is used, the rest is counted.
+
+A body that is no batch at all is a MalformedBatchError. Inside a batch every visitor, snapshot, decision
+and event is judged by itself: `Batch.dropped` says how many were left out and why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+MAX_ID = 2**63 - 1  # what a database's integer holds
+MAX_HAPPENED = 253_402_300_799_999  # the last millisecond of the year 9999
+MAX_REVENUE = 2**53 - 1  # cents
+MAX_VALUE = 1e15
+# PostgreSQL's indexes refuse entries of more than about 2,700 bytes, all columns together.
+MAX_TEXT_BYTES = 1000
+MAX_NAME_BYTES = 300
+MAX_NUMBER_DIGITS = 400  # longer ones are beyond a double anyway
+IMPRESSION = "campaign_activated"
+
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+
+
+class MalformedBatchError(ValueError):
+    """The body is no batch; the message says why."""
+
+
+class _UnusableError(ValueError):
+    """A part of a batch that has to be left out; the message is the reason counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute as an event carried it.
+
+    `kind` is `string`, `number` or `boolean`; `value` is its JSON text, without quotes.
+    """
+
+    entity_id: str
+    key: str
+    kind: str
+    value: str
+
+    @property
+    def digest(self) -> bytes:
+        """Sixteen bytes that no other attribute has."""
+        # None of the texts can hold U+0000.
+        text = "\0".join((self.entity_id, self.key, self.kind, self.value))
+        return blake2b(text.encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A visitor has been put into a variation of an experiment."""
+
+    experiment_id: int
+    variation_id: int
+
+
+@dataclass(slots=True)
+class Event:
+    """One event of a visitor, with the decisions that it reports."""
+
+    uuid: bytes
+    visitor_key: str
+    happened: int
+    is_impression: bool
+    entity_id: int | None
+    key: str | None
+    revenue: int | None
+    value: float | None
+    tags: str | None
+    attributes: tuple[Attribute, ...]
+    decisions: list[Decision] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The usable events of one request, and how many parts were unusable for which reason."""
+
+    account_id: str
+    project_id: int | None
+    events: list[Event]
+    dropped: Counter[str]
+
+
+def parse_batch(body: bytes) -> Batch:
+    """Read a batch in the shape the SDKs send; raises MalformedBatchError when it is none."""
+    document = _load(body)
+    if not isinstance(document, dict):
+        raise MalformedBatchError("the body must be a JSON object")
+    account_id = document.get("account_id")
+    if isinstance(account_id, int) and not isinstance(account_id, bool):
+        account_id = str(account_id) if 0 <= account_id <= MAX_ID else None
+    if not isinstance(account_id, str) or not _is_key(account_id, MAX_NAME_BYTES):
+        raise MalformedBatchError("account_id must be the account's id, as text")
+    visitors = document.get("visitors")
+    if not isinstance(visitors, list):
+        raise MalformedBatchError("visitors must be an array")
+    batch = Batch(account_id, _numeric_id(document.get("project_id")), [], Counter())
+    for visitor in visitors:
+        try:
+            _read_visitor(visitor, batch)
+        except _UnusableError as exc:
+            batch.dropped[str(exc)] += 1
+    return batch
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    # orjson refuses the whole text for one NaN or one halved emoji in it: the slower parser leaves these in
+    # place, so that they only cost the visitor they belong to.
+    try:
+        return json.loads(body.decode("utf-8-sig"), parse_int=_parse_integer)
+    except UnicodeDecodeError as exc:
+        raise MalformedBatchError("the body is not UTF-8") from exc
+    except json.JSONDecodeError as exc:
+        raise MalformedBatchError(f"the body is not JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise MalformedBatchError("the body is nested too deeply") from exc
+
+
+def _parse_integer(digits: str) -> float:
+    return int(digits) if len(digits) <= MAX_NUMBER_DIGITS else math.nan
+
+
+def _read_visitor(visitor: Any, batch: Batch) -> None:
+    if not isinstance(visitor, dict):
+        raise _UnusableError("a visitor that is no object")
+    visitor_key = visitor.get("visitor_id")
+    if not isinstance(visitor_key, str) or not _is_key(visitor_key):
+        raise _UnusableError("a visitor without a usable visitor_id")
+    snapshots = visitor.get("snapshots")
+    if not isinstance(snapshots, list):
+        raise _UnusableError("a visitor without snapshots")
+    attributes = tuple(_attributes(visitor.get("attributes"), batch.dropped))
+    for snapshot in snapshots:
+        try:
+            batch.events.extend(_read_snapshot(snapshot, visitor_key, attributes, batch.dropped))
+        except _UnusableError as exc:
+            batch.dropped[str(exc)] += 1
+
+
+def _attributes(value: Any, dropped: Counter[str]) -> Iterable[Attribute]:
+    if value is None:
+        return
+    if not isinstance(value, list):
+        dropped["attributes that are no array"] += 1
+        return
+    for item in value:
+        attribute = _attribute(item) if isinstance(item, dict) else None
+        if attribute is None:
+            dropped["an unusable attribute"] += 1
+        else:
+            yield attribute
+
+
+def _attribute(item: dict[str, Any]) -> Attribute | None:
+    value = item.get("value")
+    key, entity_id = item.get("key"), item.get("entity_id")
+    if isinstance(entity_id, int) and not isinstance(entity_id, bool):
+        entity_id = str(_numeric_id(entity_id) or "")
+    names = [name if isinstance(name, str) else "" for name in (entity_id, key)]
+    if not any(names) or not all(_is_text(name, MAX_NAME_BYTES) for name in names):
+        return None
+    typed = typed_text(value)
+    if typed is None or not _is_text(typed[1]):
+        return None
+    return Attribute(names[0], names[1], *typed)
+
+
+def typed_text(value: Any) -> tuple[str, str] | None:
+    """A JSON scalar as (kind, text), alike for alike numbers (1 and 1.0); None for anything else."""
+    match value:
+        case bool():
+            return "boolean", "true" if value else "false"
+        case str():
+            return "string", value
+        case int():
+            # Beyond 64 bits as the faster parser has it: a float.
+            return ("number", str(value)) if abs(value) <= MAX_ID else typed_text(_as_float(value))
+        case float() if math.isfinite(value):
+            return "number", str(int(value)) if value.is_integer() and abs(value) < MAX_ID else repr(value)
+    return None
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _read_snapshot(
+    snapshot: Any, visitor_key: str, attributes: tuple[Attribute, ...], dropped: Counter[str]
+) -> list[Event]:
+    if not isinstance(snapshot, dict):
+        raise _UnusableError("a snapshot that is no object")
+    items = snapshot.get("events")
+    if not isinstance(items, list):
+        raise _UnusableError("a snapshot without events")
+    events = []
+    for item in items:
+        try:
+            events.append(_read_event(item, visitor_key, attributes))
+        except _UnusableError as exc:
+            dropped[str(exc)] += 1
+    decisions = snapshot.get("decisions") or ()
+    if not isinstance(decisions, list | tuple):
+        dropped["decisions that are no array"] += 1
+        return events
+    for decision in decisions:
+        if not isinstance(decision, dict):
+            dropped["a decision that is no object"] += 1
+        elif not events:
+            dropped["a decision without a usable event to say when"] += 1
+        else:
+            _attach(decision, events)
+    return events
+
+
+def _attach(decision: dict[str, Any], events: list[Event]) -> None:
+    """Hand the decision to the event that reports it; decisions for no variation concern no experiment."""
+    experiment_id = _numeric_id(decision.get("experiment_id"))
+    variation_id = _numeric_id(decision.get("variation_id"))
+    if experiment_id is None or variation_id is None or decision.get("is_campaign_holdback") is True:
+        return
+    campaign_id = _numeric_id(decision.get("campaign_id"))
+    impressions = [event for event in events if event.is_impression]
+    own = [event for event in impressions if campaign_id is not None and event.entity_id == campaign_id]
+    carrier = min(own or impressions or events, key=lambda event: event.happened)
+    carrier.decisions.append(Decision(experiment_id, variation_id))
+
+
+def _read_event(item: Any, visitor_key: str, attributes: tuple[Attribute, ...]) -> Event:
+    if not isinstance(item, dict):
+        raise _UnusableError("an event that is no object")
+    identity = item.get("uuid")
+    if not isinstance(identity, str) or not identity:
+        raise _UnusableError("an event without uuid")
+    happened = _whole(item.get("timestamp"))
+    if happened is None or not 0 < happened <= MAX_HAPPENED:
+        raise _UnusableError("an event without a usable timestamp")
+    key, kind = item.get("key"), item.get("type")
+    return Event(
+        uuid=_uuid_bytes(identity),
+        visitor_key=visitor_key,
+        happened=happened,
+        is_impression=IMPRESSION in (key, kind),
+        entity_id=_numeric_id(item.get("entity_id")),
+        key=key if _is_key(key) else None,
+        revenue=_revenue(item.get("revenue")),
+        value=_value(item.get("value")),
+        tags=_tags(item.get("tags")),
+        attributes=attributes,
+    )
+
+
+def _uuid_bytes(identity: str) -> bytes:
+    """The sixteen bytes of a UUID however it is spelled; a digest of any other text."""
+    digits = identity.replace("-", "")
+    if len(digits) == 32:
+        try:
+            packed = bytes.fromhex(digits)
+        except ValueError:
+            packed = b""
+        if len(packed) == 16:  # fromhex skips blanks
+            return packed
+    return blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _is_text(value: Any, limit: int = MAX_TEXT_BYTES) -> bool:
+    """Whether both databases can store and index the text."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        return len(value.encode()) <= limit
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def _is_key(value: Any, limit: int = MAX_TEXT_BYTES) -> bool:
+    return bool(value) and _is_text(value, limit)
+
+
+def _numeric_id(value: Any) -> int | None:
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ID:
+        return value
+    return None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _revenue(value: Any) -> int | None:
+    """Cents: an integer, or what the JavaScript SDK would make of it (integer text; fractions cut off)."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.trunc(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_REVENUE:
+        return value
+    return None
+
+
+def _value(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_VALUE:
+        return float(value)
+    return None
+
+
+def _tags(tags: Any) -> str | None:
+    if not isinstance(tags, dict):
+        return None
+    others = {name: value for name, value in tags.items() if name not in ("revenue", "value")}
+    if not others:
+        return None
+    try:
+        return orjson.dumps(others).decode()
+    except orjson.JSONEncodeError:  # integers beyond 64 bits, halved emojis: tags take no part in any result
+        return None

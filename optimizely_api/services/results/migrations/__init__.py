@@ -1,0 +1,1 @@
+"""Alembic migrations of the results service; package data, run by `services.database.migrate`."""

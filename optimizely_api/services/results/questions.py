@@ -1,0 +1,222 @@
+"""The body of `POST /results/{experiment_id}` as a value: what is asked, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from optimizely_api.services.http import bad_request, parse_time
+from optimizely_api.services.results.batches import MAX_ID
+from optimizely_api.services.results.segments import Condition, read_segment
+
+ROUNDED_TO_MILLISECONDS = 5 * 60 * 1000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_METRICS = 100
+MAX_VARIATIONS = 100
+SUPPORTED = {
+    "aggregator": ("unique", "count", "sum"),
+    "scope": ("visitor", "event"),
+    "winning_direction": ("increasing", "decreasing"),
+}
+# What an answer repeats of a metric, as far as it was given.
+METRIC_KEYS = (
+    "aggregator",
+    "event_id",
+    "event_properties",
+    "field",
+    "metrics",
+    "name",
+    "scope",
+    "time_window",
+    "winning_direction",
+)
+DEFAULT_CONFIDENCE_LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured; `given` is what the answer repeats of the metric's definition."""
+
+    aggregator: Literal["unique", "count", "sum"]
+    scope: Literal["visitor", "event"]
+    field: Literal["revenue", "value"] | None
+    event_id: int | None
+    winning_direction: Literal["increasing", "decreasing"]
+    given: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A variation to report on."""
+
+    variation_id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `start` up to, not including, `end`, in milliseconds; None for open."""
+
+    start: int | None
+    end: int | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can lie in it."""
+        return self.start is not None and self.end is not None and self.start >= self.end
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about one experiment."""
+
+    experiment_id: int
+    project_id: int
+    metrics: tuple[Metric, ...]
+    variations: tuple[Variation, ...]
+    baseline: Variation
+    stats_config: dict[str, Any]
+    interval: Interval
+    segment: Condition | None
+
+    @property
+    def treatments(self) -> tuple[Variation, ...]:
+        """All variations but the baseline."""
+        return tuple(variation for variation in self.variations if variation != self.baseline)
+
+
+def read_question(experiment_id: int, body: Any) -> Question:
+    """Check the body; raises a ServiceError (400) naming the field that cannot be used."""
+    if not isinstance(body, dict):
+        raise bad_request("the body must be a JSON object")
+    variations = _read_variations(body.get("variations"))
+    return Question(
+        experiment_id=experiment_id,
+        project_id=_read_id(body.get("project_id"), "project_id"),
+        metrics=_read_metrics(body.get("metrics")),
+        variations=variations,
+        baseline=_read_baseline(body.get("baseline_variation_id"), variations),
+        stats_config=_read_stats_config(body.get("stats_config")),
+        interval=_read_interval(body),
+        segment=read_segment(body.get("segment")),
+    )
+
+
+def to_time(milliseconds: int) -> datetime:
+    """The moment so many milliseconds after 1970, cut to the second."""
+    return EPOCH + timedelta(seconds=milliseconds // 1000)
+
+
+def _to_milliseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def _read_id(value: Any, name: str) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_ID:
+        raise bad_request(f"{name} must be a positive whole number")
+    return value
+
+
+def _read_list(value: Any, name: str, most: int) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise bad_request(f"{name} must be an array of objects")
+    if len(value) > most:
+        raise bad_request(f"{name} has {len(value)} members, more than {most}")
+    return value
+
+
+def _read_variations(value: Any) -> tuple[Variation, ...]:
+    items = _read_list(value, "variations", MAX_VARIATIONS)
+    variations = []
+    for index, item in enumerate(items):
+        number = _read_id(item.get("variation_id"), f"variations[{index}].variation_id")
+        name = item.get("name")
+        variations.append(Variation(number, name if isinstance(name, str) else ""))
+    if not variations:
+        raise bad_request("variations must name at least one variation")
+    if len({variation.variation_id for variation in variations}) < len(variations):
+        raise bad_request("variations names a variation twice")
+    return tuple(variations)
+
+
+def _read_baseline(value: Any, variations: tuple[Variation, ...]) -> Variation:
+    if value is None or value == "":
+        return variations[0]
+    number = _read_id(value, "baseline_variation_id")
+    for variation in variations:
+        if variation.variation_id == number:
+            return variation
+    raise bad_request(f"baseline_variation_id {number} is none of the variations")
+
+
+def _read_metrics(value: Any) -> tuple[Metric, ...]:
+    items = _read_list(value, "metrics", MAX_METRICS)
+    return tuple(_read_metric(item, f"metrics[{index}]") for index, item in enumerate(items))
+
+
+def _read_metric(item: dict[str, Any], name: str) -> Metric:
+    aggregator = _one_of(item, name, "aggregator", None)
+    scope = _one_of(item, name, "scope", "visitor")
+    direction = _one_of(item, name, "winning_direction", "increasing")
+    field = item.get("field")
+    if aggregator == "sum" and field not in ("revenue", "value"):
+        raise bad_request(f"{name}.field must be revenue or value for the aggregator sum")
+    properties = item.get("event_properties")
+    if isinstance(properties, dict) and properties.get("filter"):
+        raise bad_request(f"{name}.event_properties.filter is not supported")
+    event_id = item.get("event_id")
+    return Metric(
+        aggregator,
+        scope,
+        field if aggregator == "sum" else None,
+        None if event_id is None else _read_id(event_id, f"{name}.event_id"),
+        direction,
+        {
+            key: item[key]
+            for key in METRIC_KEYS
+            if item.get(key) is not None or (key == "event_id" and key in item)
+        },
+    )
+
+
+def _one_of(item: dict[str, Any], name: str, key: str, default: str | None) -> Any:
+    value = item.get(key)
+    value = default if value is None else value
+    if value not in SUPPORTED[key]:
+        shown = "missing" if value is None else repr(value)[:40]
+        raise bad_request(f"{name}.{key} is {shown}; supported: {', '.join(SUPPORTED[key])}")
+    return value
+
+
+def _read_stats_config(value: Any) -> dict[str, Any]:
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise bad_request("stats_config must be an object")
+    level = value.get("confidence_level", DEFAULT_CONFIDENCE_LEVEL)
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise bad_request("stats_config.confidence_level must lie between 0 and 1, such as 0.9")
+    kind = value.get("difference_type", "relative")
+    if kind not in ("absolute", "relative"):
+        raise bad_request("stats_config.difference_type must be absolute or relative")
+    epochs = value.get("epoch_enabled", False)
+    if not isinstance(epochs, bool):
+        raise bad_request("stats_config.epoch_enabled must be true or false")
+    return {"confidence_level": level, "difference_type": kind, "epoch_enabled": epochs}
+
+
+def _read_interval(body: dict[str, Any]) -> Interval:
+    """Times that the caller gave are rounded to five minutes: the start up, the end down."""
+    start, end, earliest = (
+        None if body.get(name) is None else _to_milliseconds(parse_time(body[name], name))
+        for name in ("start_time", "end_time", "earliest")
+    )
+    if start is not None and end is not None and end < start:
+        raise bad_request("end_time is before start_time")
+    if start is not None:
+        start = -(-start // ROUNDED_TO_MILLISECONDS) * ROUNDED_TO_MILLISECONDS
+    if end is not None:
+        end = end // ROUNDED_TO_MILLISECONDS * ROUNDED_TO_MILLISECONDS
+    return Interval(earliest if start is None else start, end)

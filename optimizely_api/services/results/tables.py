@@ -1,0 +1,152 @@
+"""The tables of the results service.
+
+Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (every event once, by `uuid`),
+`assignment` (the first decision of a visitor for an experiment) and what attributes a visitor's events
+carried.
+
+Rollups, kept exact in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a
+visitor's attributed conversions, `cell` sums visitor totals (and their squares) over the visitors of one
+variation who entered in the same hour, `entry_slot` counts those visitors. An answer adds up cells; only
+hours that the asked interval cuts are computed from the raw data.
+
+Times are integer milliseconds since 1970, as the SDKs send them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData()
+
+SLOT_MILLISECONDS = 3_600_000
+ANY_EVENT = 0  # as `entity_id` of a rollup: all conversions of a project together
+NO_PROJECT = 0  # as `project_id` of a rollup: the sender named none, or the row is about one event
+
+# SQLite numbers rows by itself only where the column is spelled INTEGER.
+_RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+VISITOR = Table(
+    "visitor",
+    METADATA,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("account_id", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    UniqueConstraint("account_id", "key"),
+)
+
+EVENT = Table(
+    "event",
+    METADATA,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("uuid", LargeBinary(16), nullable=False, unique=True),
+    Column("visitor_id", BigInteger, ForeignKey("visitor.id"), nullable=False),
+    Column("happened", BigInteger, nullable=False),
+    Column("is_impression", Boolean, nullable=False),
+    Column("entity_id", BigInteger),  # null when the sender's is none or not numeric
+    Column("project_id", BigInteger),
+    Column("key", Text),
+    Column("revenue", BigInteger),  # cents
+    Column("value", Double),
+    Column("tags", Text),  # JSON, without revenue and value
+    Index("event_of_visitor", "visitor_id", "entity_id", "happened"),
+)
+
+ASSIGNMENT = Table(
+    "assignment",
+    METADATA,
+    Column("visitor_id", BigInteger, ForeignKey("visitor.id"), primary_key=True),
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("variation_id", BigInteger, nullable=False),
+    Column("entered", BigInteger, nullable=False),
+    Column("project_id", BigInteger),
+    Index("assignment_of_experiment", "experiment_id", "entered", "variation_id", "visitor_id"),
+    sqlite_with_rowid=False,
+)
+
+ATTRIBUTE = Table(
+    "attribute",
+    METADATA,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    # Of the columns below: short, where an index over all of them may be too wide for PostgreSQL.
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    Column("entity_id", Text, nullable=False, index=True),
+    Column("key", Text, nullable=False, index=True),
+    Column("kind", Text, nullable=False),  # string, number, boolean
+    Column("value", Text, nullable=False),  # as JSON would spell it, strings without quotes
+)
+
+VISITOR_ATTRIBUTE = Table(
+    "visitor_attribute",
+    METADATA,
+    Column("attribute_id", BigInteger, ForeignKey("attribute.id"), primary_key=True),
+    Column("visitor_id", BigInteger, ForeignKey("visitor.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+VISITOR_TOTAL = Table(
+    "visitor_total",
+    METADATA,
+    Column("visitor_id", BigInteger, ForeignKey("visitor.id"), primary_key=True),
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("entity_id", BigInteger, primary_key=True),  # the event's id, or ANY_EVENT
+    Column("project_id", BigInteger, primary_key=True),  # NO_PROJECT unless ANY_EVENT
+    Column("events", BigInteger, nullable=False),
+    Column("revenue", Double, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("revenue_squares", Double, nullable=False),  # of the single events
+    Column("value_squares", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What a cell sums over visitors, in the order of `rollups.contribution`.
+CELL_SUMS = (
+    "converting",
+    "events",
+    "events_events",
+    "revenue",
+    "revenue_revenue",
+    "revenue_events",
+    "revenue_squares",
+    "value",
+    "value_value",
+    "value_events",
+    "value_squares",
+)
+
+CELL = Table(
+    "cell",
+    METADATA,
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("slot", BigInteger, primary_key=True),
+    Column("variation_id", BigInteger, primary_key=True),
+    Column("entity_id", BigInteger, primary_key=True),
+    Column("project_id", BigInteger, primary_key=True),
+    *(Column(name, Double, nullable=False) for name in CELL_SUMS),
+    sqlite_with_rowid=False,
+)
+
+ENTRY_SLOT = Table(
+    "entry_slot",
+    METADATA,
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("slot", BigInteger, primary_key=True),
+    Column("variation_id", BigInteger, primary_key=True),
+    Column("visitors", BigInteger, nullable=False),
+    # Never above the first entry and never below the last activity of the slot's visitors.
+    Column("first_entered", BigInteger, nullable=False),
+    Column("last_activity", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
