@@ -1,0 +1,51 @@
+"""Pyramid on asyncio: coroutine views under aiopyramid, and the servers that run them.
+
+    config.include("optimizely_api.runtime")
+    config.set_runtime_options(RuntimeOptions(header_timeout_seconds=5.0))
+    config.add_lifespan(open_upstream_session)
+
+includes aiopyramid, mended (`aiopyramid_mend`), and makes it refuse plain views (`mapper`). The application is
+served by `gunicorn -k optimizely_api.runtime.worker.GatewayWorker`, or by any ASGI server through `AsgiBridge`.
+"""
+
+from typing import Any
+
+from optimizely_api.runtime import aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
+from optimizely_api.runtime.bridge import BODY_OVER_LIMIT, LIFESPAN_KEY, OPTIONS_KEY, AsgiBridge
+from optimizely_api.runtime.lifespan import Factory
+from optimizely_api.runtime.mapper import CoroutineViewMapper
+from optimizely_api.runtime.options import RuntimeOptions
+
+from aiopyramid.helpers import spawn_greenlet, synchronize  # isort: skip
+
+__all__ = [
+    "BODY_OVER_LIMIT",
+    "AsgiBridge",
+    "RuntimeOptions",
+    "add_lifespan",
+    "includeme",
+    "set_runtime_options",
+    "spawn_greenlet",
+    "synchronize",
+]
+
+
+def set_runtime_options(config: Any, options: RuntimeOptions) -> None:
+    """Directive: the limits of the bridge, the worker and the watchdog."""
+    config.registry[OPTIONS_KEY] = options
+
+
+def add_lifespan(config: Any, factory: Factory) -> None:
+    """Directive: `factory(registry)` gives an async context manager, entered at start-up inside the event loop.
+
+    They are entered in the order of the calls and left in reverse. One that raises stops the start-up.
+    """
+    config.registry.setdefault(LIFESPAN_KEY, []).append(factory)
+
+
+def includeme(config: Any) -> None:
+    """Include aiopyramid, refuse plain views, and add the two directives."""
+    config.include("aiopyramid")
+    config.set_view_mapper(CoroutineViewMapper)
+    config.add_directive("set_runtime_options", set_runtime_options)
+    config.add_directive("add_lifespan", add_lifespan)

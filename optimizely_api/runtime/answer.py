@@ -1,0 +1,161 @@
+"""One request's answer: WSGI's side of it (start_response, write, app_iter) sent as ASGI messages."""
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet
+from optimizely_api.runtime.environ import Environ
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+# RFC 9110 section 7.6.1; PEP 3333 leaves these to the server.
+_HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+CONNECTION_CLOSE = (b"connection", b"close")
+
+
+class ClientGone(Exception):
+    """The server refused to send, because nobody is there to receive."""
+
+
+@lru_cache(maxsize=512)
+def _header_name(name: str) -> bytes | None:
+    lower = name.lower()
+    return None if lower in _HOP_BY_HOP else lower.encode("latin-1")
+
+
+class Answer:
+    """What the application says, held until its first byte must go out.
+
+    `run` is called in the request's greenlet; the messages are sent by the request's task. A list or tuple, the
+    usual case, is left in `chunks` for `send_chunks`, after the greenlet has ended; anything else is an iterator
+    that may wait for coroutines, and is streamed from inside the greenlet, one `send` for a chunk.
+    """
+
+    __slots__ = (
+        "_bodyless",
+        "_close",
+        "_headers",
+        "_is_head",
+        "_send",
+        "_status",
+        "chunks",
+        "complete",
+        "started",
+    )
+
+    def __init__(self, send: Send, *, is_head: bool, close: bool) -> None:
+        self._send = send
+        self._is_head = is_head
+        self._close = close
+        self._status: int | None = None
+        self._headers: list[tuple[str, str]] = []
+        self._bodyless = is_head
+        self.chunks: list[bytes] | tuple[bytes, ...] | None = None
+        self.started = False
+        self.complete = False
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """WSGI's start_response: kept, not sent, until the first byte of the body (PEP 3333)."""
+        if exc_info is not None:
+            try:
+                if self.started:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # breaks the cycle of frame and traceback
+        elif self._status is not None:
+            raise AssertionError("start_response() was called a second time without exc_info")
+        self._status = int(status[:3])
+        self._headers = list(headers)
+        self._bodyless = self._is_head or self._status in (204, 304) or self._status < 200
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """WSGI's write(): sends at once and waits until the server takes more."""
+        if data:
+            await_in_greenlet(self._send_body, data, True)
+
+    def run(self, application: Application, environ: Environ) -> None:
+        """Call the application and stream what it returns; its `close()` is called whatever happens."""
+        app_iter: Any = application(environ, self.start_response)
+        if app_iter.__class__ is list or app_iter.__class__ is tuple:
+            self.chunks = app_iter
+            return
+        try:
+            for chunk in app_iter:
+                if chunk:
+                    self.write(chunk)
+                    if self._bodyless:
+                        break
+            await_in_greenlet(self._send_body, b"", False)
+        finally:
+            close = getattr(app_iter, "close", None)
+            if close is not None:
+                close()
+
+    async def send_chunks(self, chunks: "list[bytes] | tuple[bytes, ...]") -> None:
+        """Send a body that is wholly there, with its length."""
+        if not self.started:
+            await self._send_start(sum(map(len, chunks)))
+        last = len(chunks) - 1
+        for index, chunk in enumerate(chunks):
+            await self._send_body(chunk, index < last)
+        if last < 0:
+            await self._send_body(b"", False)
+
+    async def _send_start(self, length: int | None) -> None:
+        status = self._status
+        if status is None:
+            raise AssertionError("the application did not call start_response()")
+        headers = []
+        for name, value in self._headers:
+            key = _header_name(name)
+            if key is None:
+                continue
+            if key == b"content-length":
+                length = None
+                if status == 204 or status < 200:  # RFC 9110 section 8.6
+                    continue
+            headers.append((key, value.encode("latin-1")))
+        if length is not None and not self._bodyless:
+            headers.append((b"content-length", b"%d" % length))
+        if self._close:
+            headers.append(CONNECTION_CLOSE)
+        self.started = True
+        await self._pass_on({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _send_body(self, data: bytes, more: bool) -> None:
+        if not self.started:
+            await self._send_start(None)
+        if self._bodyless:
+            data = b""
+        self.complete = not more
+        if data or not more:
+            await self._pass_on({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _pass_on(self, message: dict[str, Any]) -> None:
+        try:
+            await self._send(message)
+        except OSError as exc:  # ASGI 2.4: the client is gone
+            raise ClientGone from exc
+
+
+async def send_problem(send: Send, status: int, code: str, message: str, *, close: bool = True) -> str:
+    """Send an error the application could not make itself, in its one shape; returns the `uuid` in it."""
+    identity = str(uuid.uuid4())
+    body = json.dumps({"code": code, "message": message, "uuid": identity}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if close:
+        headers.append(CONNECTION_CLOSE)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+    return identity

@@ -1,0 +1,166 @@
+"""A WSGI application of coroutine views as an ASGI 3 application: one greenlet for every request."""
+
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from optimizely_api.runtime.aiopyramid_mend import spawn_greenlet
+from optimizely_api.runtime.answer import Answer, Application, ClientGone, Send, send_problem
+from optimizely_api.runtime.body import (
+    BodyIncomplete,
+    BodyTooLarge,
+    Receive,
+    declared_length,
+    discard_body,
+    may_have_body,
+    read_body,
+)
+from optimizely_api.runtime.environ import Environ, Scope, build_environ
+from optimizely_api.runtime.lifespan import Factory, run_lifespan
+from optimizely_api.runtime.options import RuntimeOptions
+from optimizely_api.runtime.watchdog import Watchdog
+
+OPTIONS_KEY = "optimizely_api.runtime.options"
+LIFESPAN_KEY = "optimizely_api.runtime.lifespan"
+BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
+
+# A server that names this extension cancels the task of a request whose client has gone, as the worker here does.
+# With any other a task of ours has to wait for its `http.disconnect`.
+CANCELS_ON_DISCONNECT = "optimizely_api.cancels_on_disconnect"
+
+log = logging.getLogger(__name__)
+
+
+class AsgiBridge:
+    """Serves `application` under any ASGI server.
+
+    The application's registry (`application.registry` unless given) holds the runtime options and the lifespan
+    factories; without one the defaults hold. While the lifespan runs, `registry["watchdog"]` is the watchdog of
+    this process's event loop.
+    """
+
+    def __init__(self, application: Application, registry: Any = None) -> None:
+        self._application = application
+        self.registry = registry if registry is not None else getattr(application, "registry", None)
+        known: dict[str, Any] = {} if self.registry is None else self.registry
+        self.options: RuntimeOptions = known.get(OPTIONS_KEY) or RuntimeOptions()
+        self._factories: list[Factory] = [*known.get(LIFESPAN_KEY, ()), self._watched]
+        if self.registry is None:
+            log.warning(
+                "%r has no registry: no lifespan hooks are run, and limits are the defaults", application
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._serve(scope, receive, send)
+        elif kind == "lifespan":
+            await run_lifespan(self._factories, self.registry, receive, send)
+        elif kind == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})  # before `accept`: the server answers 403
+        else:
+            raise ValueError(f"ASGI scope type {kind!r} is not known here")
+
+    def environ(self, scope: Scope) -> Environ:
+        """The environ of a request, all but `wsgi.input`."""
+        return build_environ(scope)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        environ = self.environ(scope)
+        body = b""
+        over_limit = more = False
+        if may_have_body(environ):
+            try:
+                async with asyncio.timeout(self.options.body_timeout_seconds):
+                    body = await read_body(
+                        receive,
+                        limit_bytes=self.options.max_request_body_bytes,
+                        declared=declared_length(environ),
+                    )
+            except BodyTooLarge as exc:
+                over_limit, more = True, exc.more
+                environ[BODY_OVER_LIMIT] = self.options.max_request_body_bytes
+            except (BodyIncomplete, TimeoutError):
+                await send_problem(send, 408, "request_timeout", "The request's body did not arrive in time.")
+                return
+            # The body is whole and decoded now, whatever framed it on the wire.
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+            environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = io.BytesIO(body)
+        answer = Answer(send, is_head=environ["REQUEST_METHOD"] == "HEAD", close=over_limit)
+        if CANCELS_ON_DISCONNECT in scope.get("extensions", ()):
+            await self._run(environ, answer, send)
+        else:
+            await _until_disconnect(self._run(environ, answer, send), answer, receive)
+        if more and environ.get("HTTP_EXPECT", "").lower() != "100-continue":
+            await discard_body(receive)
+
+    async def _run(self, environ: Environ, answer: Answer, send: Send) -> None:
+        """Run the application to the end of its answer.
+
+        An exception before the answer has begun is logged and becomes a 500; a later one is left to the server,
+        which logs it and closes the connection, since the client cannot be told otherwise.
+        """
+        try:
+            await spawn_greenlet(answer.run, self._application, environ)
+            if answer.chunks is not None:
+                await answer.send_chunks(answer.chunks)
+        except ClientGone:
+            return
+        except Exception:
+            if answer.complete:
+                log.exception("%(REQUEST_METHOD)s %(PATH_INFO)s failed after its answer", environ)
+            elif answer.started:
+                raise
+            else:
+                identity = await send_problem(
+                    send,
+                    500,
+                    "internal_error",
+                    "The server failed to answer this request.",
+                    close=False,
+                )
+                log.exception(
+                    "%s %s failed, answered with 500, uuid %s",
+                    environ["REQUEST_METHOD"],
+                    environ["PATH_INFO"],
+                    identity,
+                )
+
+    @asynccontextmanager
+    async def _watched(self, registry: Any) -> AsyncIterator[None]:
+        """The lifespan's innermost context: the watchdog, which starts when nothing else is starting any more."""
+        with Watchdog(self.options.stall_warning_seconds) as watchdog:
+            if registry is not None:
+                registry["watchdog"] = watchdog
+            yield
+
+
+async def _until_disconnect(serving: Awaitable[None], answer: Answer, receive: Receive) -> None:
+    """Await `serving`, and cancel it when the server reports that the client has gone.
+
+    It runs in the caller's own task: the one extra task is the one that listens.
+    """
+    task = cast("asyncio.Task[None]", asyncio.current_task())
+    gone = False
+
+    async def listen() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not answer.complete:
+            gone = True
+            task.cancel()
+
+    listener = asyncio.create_task(listen())
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not gone or task.uncancel() > 0:
+            raise
+    finally:
+        listener.cancel()

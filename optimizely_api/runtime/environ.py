@@ -1,0 +1,122 @@
+"""The WSGI environ (PEP 3333) of an ASGI HTTP scope."""
+
+import logging
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+Scope = dict[str, Any]
+Environ = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class ErrorStream:
+    """`wsgi.errors`: what the application writes there goes to the log."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            log.error("%s", text.rstrip())
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+_SAME_FOR_ALL: Environ = {
+    "wsgi.version": (1, 0),
+    "wsgi.errors": ErrorStream(),
+    "wsgi.multithread": False,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+    "wsgi.input_terminated": True,
+}
+
+
+@lru_cache(maxsize=512)
+def environ_key(name: bytes) -> str | None:
+    """The environ's key for a lower-case header name; None for a header that must not reach the application.
+
+    `X_Real` and `X-Real` would share a key, so that a client could forge what only a proxy may set; and
+    `Proxy` would become HTTP_PROXY, which HTTP clients take for their own setting (httpoxy.org).
+    """
+    if b"_" in name or name == b"proxy":
+        return None
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
+def _split_absolute_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """(path, authority) of a request target; the authority only of `http://host/path` (RFC 9112 section 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or b"/" in scheme:
+        return target, None
+    authority, slash, path = rest.partition(b"/")
+    return slash + path or b"/", authority.rpartition(b"@")[2]
+
+
+def _paths(scope: Scope) -> tuple[str, str, bytes | None]:
+    """(SCRIPT_NAME, PATH_INFO, authority or None), each path as bytes decoded with latin-1 (PEP 3333).
+
+    The raw path is read, not `path`, which servers decode as UTF-8 and so lose bytes that are none.
+    """
+    authority = None
+    raw = scope.get("raw_path") or scope["path"].encode("utf-8")
+    if not raw.startswith(b"/"):
+        raw, authority = _split_absolute_form(raw)
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    path = raw.decode("latin-1")
+    root = scope.get("root_path", "")
+    if not root:
+        return "", path, authority
+    root = root.rstrip("/").encode("utf-8").decode("latin-1")
+    if path == root or path.startswith(root + "/"):
+        path = path[len(root) :]
+    return root, path, authority
+
+
+def build_environ(scope: Scope) -> Environ:
+    """The environ of a request, all but `wsgi.input`.
+
+    Client address and scheme are those of the scope: the server has already decided which proxies it trusts.
+    """
+    script_name, path_info, authority = _paths(scope)
+    server_name, server_port = scope.get("server") or ("", None)
+    if not isinstance(server_port, int):  # a Unix socket
+        server_name, server_port = "localhost", 443 if scope.get("scheme") == "https" else 80
+    environ = _SAME_FOR_ALL.copy()
+    environ["REQUEST_METHOD"] = scope["method"]
+    environ["SCRIPT_NAME"] = script_name
+    environ["PATH_INFO"] = path_info
+    environ["QUERY_STRING"] = scope["query_string"].decode("latin-1")
+    environ["SERVER_NAME"] = server_name
+    environ["SERVER_PORT"] = str(server_port)
+    environ["SERVER_PROTOCOL"] = "HTTP/" + scope["http_version"]
+    environ["wsgi.url_scheme"] = scope.get("scheme", "http")
+    client = scope.get("client")
+    environ["REMOTE_ADDR"] = ""
+    if client:
+        environ["REMOTE_ADDR"] = client[0]
+        environ["REMOTE_PORT"] = str(client[1])
+    _add_headers(environ, scope["headers"])
+    if authority is not None:
+        environ["HTTP_HOST"] = authority.decode("latin-1")
+    return environ
+
+
+def _add_headers(environ: Environ, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:
+        key = environ_key(name)
+        if key is None:
+            continue
+        text = value.decode("latin-1")
+        if key in environ:
+            # RFC 9110 section 5.3; RFC 6265 section 5.4 for cookies, which HTTP/2 splits.
+            text = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
+        environ[key] = text

@@ -1,0 +1,36 @@
+"""The default view mapper: aiopyramid's, which here refuses what it would send to a thread."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+from pyramid.static import static_view
+
+from optimizely_api.runtime import aiopyramid_mend  # noqa: F401  (before aiopyramid)
+
+from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
+
+View = Callable[[Any, Any], Any]
+
+
+class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
+    """Maps coroutine views as aiopyramid does and refuses plain ones while the application is configured.
+
+    aiopyramid runs a plain view in a thread, where it has neither the request's context variables nor its current
+    request. Pyramid's own static file views need neither, and stay in a thread. A plain view that never blocks may
+    run on the event loop, if it says so with `mapper=pyramid.config.views.DefaultViewMapper`.
+    """
+
+    def __call__(self, view: Any) -> View:
+        self._original = view
+        mapped: View = super().__call__(view)
+        return mapped
+
+    def run_in_executor_view(self, view: Any) -> View:
+        if isinstance(self._original, static_view):
+            in_thread: View = super().run_in_executor_view(view)
+            return in_thread
+        raise ConfigurationError(
+            f"The view {self._original!r} is not a coroutine function. Make it an `async def` function; or, when it "
+            "never blocks, give it mapper=pyramid.config.views.DefaultViewMapper to run it on the event loop."
+        )

@@ -1,0 +1,28 @@
+"""What the runtime may be told: limits and times, with their defaults."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """Limits of the bridge, the worker and the watchdog; times are in seconds.
+
+    Raises ValueError naming the option and its value when one makes no sense.
+    """
+
+    max_request_body_bytes: int = 1024 * 1024
+    body_timeout_seconds: float = 30.0  # for the whole body, however it trickles in
+    header_timeout_seconds: float = 10.0
+    write_timeout_seconds: float = 60.0  # with output waiting and a client that takes none of it
+    stall_warning_seconds: float = 0.1  # 0 turns the watchdog off
+
+    def __post_init__(self) -> None:
+        if self.max_request_body_bytes < 0:
+            raise ValueError(
+                f"max_request_body_bytes is {self.max_request_body_bytes!r}; 0 or more is needed"
+            )
+        if self.stall_warning_seconds < 0:
+            raise ValueError(f"stall_warning_seconds is {self.stall_warning_seconds!r}; 0 or more is needed")
+        for name in ("body_timeout_seconds", "header_timeout_seconds", "write_timeout_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; more than 0 is needed")

@@ -1,0 +1,209 @@
+"""The gunicorn worker: gunicorn's asyncio worker, with the bridge, limits on connections and a graceful stop."""
+
+import asyncio
+import errno
+import gc
+import inspect
+import os
+import socket
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.asgi.lifespan import LifespanManager
+from gunicorn.workers.gasgi import ASGIWorker
+
+from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.runtime.bridge import AsgiBridge
+from optimizely_api.runtime.options import RuntimeOptions
+from optimizely_api.runtime.protocol import GatewayProtocol
+
+# Connections taken at one go; between two goes the other workers on the same socket have their turn.
+ACCEPT_AT_ONCE = 8
+
+# How long a connection without a request may hold up a graceful stop: enough for one that is just arriving.
+ARRIVAL_SECONDS = 0.1
+
+# The last part of graceful_timeout, after which gunicorn kills: kept for cancelling and for the shut-down hooks.
+UNWIND_SHARE = 0.1
+UNWIND_SECONDS = 1.0
+
+
+class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
+    """Runs a WSGI application of coroutine views: `gunicorn -k optimizely_api.runtime.worker.GatewayWorker`.
+
+    uvloop is used where it is installed (gunicorn's `asgi_loop`). The lifespan always runs, and a failed start-up
+    stops gunicorn. At most `worker_connections` connections are open; the next ones wait, unaccepted, in the
+    listening socket's backlog, where a less busy worker may take them.
+    """
+
+    asgi: Any  # the application, wrapped by load_wsgi()
+
+    def init_process(self) -> None:
+        # A client that has gone gets no grace: its request is cancelled at once.
+        self.cfg.set("asgi_disconnect_grace_period", 0)
+        self.options = RuntimeOptions()
+        self.connections: set[GatewayProtocol] = set()
+        self._open = 0
+        self._accepting = False
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._told_to_stop = asyncio.Event()
+        super().init_process()
+
+    @classmethod
+    def setup(cls) -> None:
+        """Called by gunicorn in the master, when it has looked the class up."""
+        end_on_signals_after_fork()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        application = self.asgi
+        # With --reload a module that does not compile is replaced by an ASGI application that says so.
+        if not inspect.iscoroutinefunction(application):
+            bridge = AsgiBridge(application)
+            self.asgi = bridge
+            self.options = bridge.options
+
+    def handle_exit_signal(self) -> None:
+        super().handle_exit_signal()
+        self._told_to_stop.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._told_to_stop.set()
+
+    async def _serve(self) -> None:
+        # What start-up makes lives as long as the worker: the garbage collector need not look at it again. Collecting
+        # takes a while, and so comes before the watchdog is there.
+        gc.collect()
+        await self._start_lifespan()
+        gc.freeze()
+        self._ssl_context = self._get_ssl_context()
+        if self.cfg.is_ssl and self._ssl_context is None:
+            # The reason is logged. Never serve plain text instead.
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+        self._start_accepting()
+        for listener in self.sockets:
+            self.log.info("Gateway worker listening on %s", listener)
+        await self._until_told_to_stop()
+        await self._shutdown()
+
+    async def _start_lifespan(self) -> None:
+        lifespan = LifespanManager(self.asgi, self.log, self.state)
+        try:
+            await lifespan.startup()
+        except RuntimeError as exc:
+            self.log.error("Worker cannot start: %s", exc)
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from exc
+        self.lifespan = lifespan
+
+    async def _until_told_to_stop(self) -> None:
+        while self.alive:
+            self.notify()
+            if self.ppid != os.getppid():
+                self.log.info("Parent changed, shutting down: %s", self)
+                return
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._told_to_stop.wait()
+            except TimeoutError:
+                continue
+
+    # Accepting. asyncio's own servers cannot be told to pause, so the listening sockets are read here.
+
+    def _start_accepting(self) -> None:
+        if self._accepting or self._told_to_stop.is_set():
+            return
+        self._accepting = True
+        for listener in self.sockets:
+            self.loop.add_reader(listener.sock, self._accept, listener.sock, ACCEPT_AT_ONCE)
+
+    def _stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for listener in self.sockets:
+                self.loop.remove_reader(listener.sock)
+
+    def _accept(self, listener: socket.socket, at_most: int) -> None:
+        for _ in range(at_most):
+            if self._open >= self.worker_connections:
+                self._stop_accepting()
+                return
+            try:
+                client, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                self._accept_failed(exc)
+                return
+            client.setblocking(False)
+            self._open += 1
+            task = self.loop.create_task(self._connect(client))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _accept_failed(self, exc: OSError) -> None:
+        if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            raise exc
+        self.log.error("Cannot accept connections, trying again in a second: %s", exc)
+        self._stop_accepting()
+        self.loop.call_later(1.0, self._start_accepting)
+
+    async def _connect(self, client: socket.socket) -> None:
+        protocol = GatewayProtocol(self)
+        timeout = self.options.header_timeout_seconds if self._ssl_context is not None else None
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: protocol, client, ssl=self._ssl_context, ssl_handshake_timeout=timeout
+            )
+        except OSError as exc:
+            self.log.debug("A connection failed before its first byte: %s", exc)
+        finally:
+            if not protocol.was_made:
+                client.close()
+                self.connection_ended(protocol)
+
+    def connection_ended(self, protocol: GatewayProtocol) -> None:
+        """A connection has ended: there is room for another."""
+        self.connections.discard(protocol)
+        self._open -= 1
+        if self.alive:
+            self._start_accepting()
+        else:  # max_requests is reached
+            self._told_to_stop.set()
+
+    # Stopping
+
+    async def _shutdown(self) -> None:
+        """Stop accepting, finish the requests in flight, cancel what is late, then run the shut-down hooks."""
+        self.alive = False
+        self.log.info("Worker shutting down")
+        self._stop_accepting()
+        if self._quick_shutdown:
+            return
+        await self._finish_connections()
+        if not self._quick_shutdown and self.lifespan is not None:
+            await self.lifespan.shutdown()
+
+    async def _finish_connections(self) -> None:
+        began = self.loop.time()
+        graceful = self.cfg.graceful_timeout
+        deadline = began + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
+        # Clients whose connection waits in the backlog have been told by the kernel that it is made.
+        for listener in self.sockets:
+            self._accept(listener.sock, self.worker_connections)
+        while self._open > 0 and not self._quick_shutdown:
+            now = self.loop.time()
+            if now >= deadline:
+                await self._cancel_connections()
+                return
+            if now >= began + ARRIVAL_SECONDS:
+                for protocol in list(self.connections):
+                    protocol.close_if_idle()
+            self.notify()
+            await asyncio.sleep(0.02)
+
+    async def _cancel_connections(self) -> None:
+        self.log.warning("Cancelling %d connections still open at the end of graceful_timeout", self._open)
+        tasks = [task for protocol in list(self.connections) if (task := protocol.cancel()) is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=UNWIND_SECONDS / 2)

@@ -1,0 +1,121 @@
+"""The small Pyramid application that the tests serve with gunicorn and uvicorn; options come from the environment."""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import greenlet
+from pyramid.config import Configurator
+from pyramid.response import Response
+
+from optimizely_api.runtime import AsgiBridge, RuntimeOptions
+
+COUNTS = {"started": 0, "cancelled": 0, "unwound": 0}
+
+
+def unwinding_tween(handler, registry):
+    def tween(request):
+        try:
+            return handler(request)
+        finally:
+            COUNTS["unwound"] += 1
+
+    return tween
+
+
+async def echo(request):
+    return {
+        "method": request.method,
+        "path": request.path_info,
+        "script_name": request.script_name,
+        "host": request.host,
+        "scheme": request.scheme,
+        "client": request.remote_addr,
+        "body_bytes": len(request.body),
+        "over_limit": request.environ.get("optimizely_api.body_over_limit"),
+        "pid": os.getpid(),
+        "state": request.registry.get("state"),
+    }
+
+
+async def wait(request):
+    COUNTS["started"] += 1
+    try:
+        await asyncio.sleep(float(request.params["seconds"]))
+    except asyncio.CancelledError:
+        COUNTS["cancelled"] += 1
+        print("a view was cancelled", file=sys.stderr, flush=True)
+        raise
+    return {"waited": True}
+
+
+async def state(request):
+    gc.collect()
+    greenlets = [item for item in gc.get_objects() if isinstance(item, greenlet.greenlet) and not item.dead]
+    return {
+        **COUNTS,
+        "tasks": len(asyncio.all_tasks()),
+        "greenlets": len(greenlets),
+        "files": len(os.listdir("/proc/self/fd")),
+        "loop": type(asyncio.get_running_loop()).__module__,
+    }
+
+
+def hold_the_loop(seconds):
+    time.sleep(seconds)
+
+
+async def block(request):
+    hold_the_loop(float(request.params["seconds"]))
+    return {"stalls": request.registry["watchdog"].stalls}
+
+
+async def stream(request):
+    def chunks():
+        for _ in range(int(request.params["chunks"])):
+            yield b"x" * 65536
+
+    return Response(app_iter=chunks(), content_type="application/octet-stream")
+
+
+async def broken_stream(request):
+    def chunks():
+        yield b"x" * 1000
+        raise RuntimeError("in the middle of the answer")
+
+    return Response(app_iter=chunks(), content_type="application/octet-stream")
+
+
+@asynccontextmanager
+async def opened(registry):
+    if os.environ.get("FAIL_START_UP"):
+        raise RuntimeError("the upstream session cannot be opened")
+    registry["state"] = "open"
+    yield
+    registry["state"] = "closed"
+    print("the lifespan has ended", file=sys.stderr, flush=True)
+
+
+def main(global_config=None, **settings):
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    with Configurator(settings=settings) as config:
+        config.include("optimizely_api.runtime")
+        config.set_runtime_options(RuntimeOptions(**json.loads(os.environ.get("RUNTIME_OPTIONS", "{}"))))
+        config.add_lifespan(opened)
+        config.add_tween("served_app.unwinding_tween")
+        for view in (echo, wait, state, block):
+            config.add_route(view.__name__, f"/{view.__name__}")
+            config.add_view(view, route_name=view.__name__, renderer="json")
+        for view in (stream, broken_stream):
+            config.add_route(view.__name__, f"/{view.__name__}")
+            config.add_view(view, route_name=view.__name__)
+        return config.make_wsgi_app()
+
+
+def asgi():
+    return AsgiBridge(main())

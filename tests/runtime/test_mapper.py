@@ -1,0 +1,81 @@
+"""Which views the runtime takes: coroutines, and plain ones only when they say so."""
+
+import threading
+
+import pytest
+from pyramid.config import Configurator
+from pyramid.config.views import DefaultViewMapper
+from pyramid.exceptions import ConfigurationExecutionError
+
+from optimizely_api.runtime.testing import GatewayTestApp
+
+
+@pytest.fixture
+def config():
+    with Configurator() as config:
+        config.include("optimizely_api.runtime")
+        config.add_route("thing", "/thing")
+        yield config
+
+
+async def coroutine_view(request):
+    return {"thread": threading.current_thread().name}
+
+
+def plain_view(request):
+    return {"thread": threading.current_thread().name}
+
+
+class ClassView:
+    def __init__(self, request):
+        self.request = request
+
+    async def get(self):
+        return {}
+
+
+class CallableView:
+    async def __call__(self, context, request):
+        return {}
+
+
+@pytest.mark.parametrize("view", [plain_view, ClassView, CallableView(), lambda request: {}])
+def test_a_plain_view_stops_the_start_up_and_is_named(config, view):
+    options = {"attr": "get"} if view is ClassView else {}
+    config.add_view(view, route_name="thing", renderer="json", **options)
+    with pytest.raises(
+        ConfigurationExecutionError, match=r"is not a coroutine function.*async def"
+    ) as caught:
+        config.make_wsgi_app()
+    assert repr(view) in str(caught.value)
+    config.action_state.actions.clear()
+
+
+def test_a_plain_exception_view_stops_the_start_up(config):
+    config.add_exception_view(plain_view, context=ValueError, renderer="json")
+    with pytest.raises(ConfigurationExecutionError, match="plain_view"):
+        config.make_wsgi_app()
+    config.action_state.actions.clear()
+
+
+@pytest.mark.parametrize(
+    ("view", "options"),
+    [(coroutine_view, {}), (plain_view, {"mapper": DefaultViewMapper})],
+    ids=["a coroutine", "a plain view that says it never blocks"],
+)
+def test_these_views_run_on_the_event_loop(config, view, options):
+    config.add_view(view, route_name="thing", renderer="json", **options)
+    with GatewayTestApp(config.make_wsgi_app()) as app:
+        assert app.get("/thing").json == {"thread": "GatewayTestApp"}
+
+
+def test_pyramids_static_files_are_served_from_a_thread(config, tmp_path):
+    (tmp_path / "page.txt").write_text("static")
+    config.add_static_view("static", str(tmp_path))
+    with GatewayTestApp(config.make_wsgi_app()) as app:
+        assert app.get("/static/page.txt").text == "static"
+
+
+def test_pyramids_own_answers_to_http_exceptions_need_no_coroutine(config):
+    with GatewayTestApp(config.make_wsgi_app()) as app:
+        app.get("/unknown", status=404)
