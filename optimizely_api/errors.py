@@ -23,6 +23,7 @@ CODES: dict[str, int] = {
     "forbidden": 403,  # the entity belongs to another account
     "not_found": 404,  # no such entity, or no such address
     "method_not_allowed": 405,  # `Allow` lists the methods of this address
+    "request_timeout": 408,  # the body was not whole in time; made by runtime/, before there is a request
     "request_too_large": 413,  # the body is larger than max_request_body_bytes
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not

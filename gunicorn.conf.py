@@ -1,0 +1,3 @@
+"""Found by gunicorn in this folder: makes `gunicorn --paste production.ini` obey the file's [server:...] section."""
+
+from optimizely_api.server_section import *  # noqa: F403

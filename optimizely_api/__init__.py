@@ -1,0 +1,40 @@
+"""The Optimizely v2 REST API as an asyncio gateway in front of three services."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyramid.router import Router
+
+
+def main(global_config: dict[str, str], **settings: Any) -> "Router":
+    """Make the gateway: coroutine views under aiopyramid, for the gunicorn worker of `runtime/`.
+
+    `global_config` is the ini file's [DEFAULT], `settings` the application's section; `settings.py` lists the keys.
+    """
+    # Imported here, so that the services, which are packages of this one, do not import Pyramid and the runtime.
+    from pyramid.config import Configurator
+
+    from .runtime import RuntimeOptions
+    from .settings import read
+
+    typed = read({**global_config, **settings})
+    config = Configurator(settings=settings)
+    config.registry["settings"] = typed
+    config.include(".runtime")
+    config.set_runtime_options(
+        RuntimeOptions(
+            max_request_body_bytes=typed.max_request_body_bytes,
+            header_timeout_seconds=typed.header_timeout_seconds,
+            body_timeout_seconds=typed.body_timeout_seconds,
+            write_timeout_seconds=typed.write_timeout_seconds,
+            stall_warning_seconds=typed.stall_warning_seconds,
+        )
+    )
+    config.include(".access_log")
+    config.include(".errors")
+    config.include(".body_limit")
+    config.include(".security")
+    config.include(".contract")
+    config.include(".upstream_client")
+    config.include(".views")
+    return config.make_wsgi_app()

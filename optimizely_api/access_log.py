@@ -1,0 +1,97 @@
+"""The request id, and one JSON line per request in the log `optimizely_api.access`.
+
+    {"time": ..., "method": "GET", "route": "get_experiment_results", "path": "/v2/experiments/1/results",
+     "status": 200, "duration_ms": 43.1, "request_id": "...", "client": "...",
+     "upstreams_ms": {"experiments": [20.4, 20.9], ...}}
+
+Status 499 stands for a caller that went away before the answer.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pyramid.config import Configurator
+from pyramid.registry import Registry
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.tweens import EXCVIEW
+
+from .upstream.client import Scope
+
+log = logging.getLogger(__name__.replace("access_log", "access"))
+
+CALLER_WENT_AWAY = 499
+REQUEST_ID_HEADER = "X-Request-Id"
+
+Handler = Callable[[Request], Response]
+
+
+def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
+    """Outermost: gives the request its id and scope, and logs how it ended, however it ended."""
+    deadline_seconds = registry["settings"].request_deadline_seconds
+
+    def access_log_tween(request: Request) -> Response:
+        started = time.monotonic()
+        request.request_id = _request_id(request)
+        request.scope = Scope(request.request_id, started + deadline_seconds)
+        status = CALLER_WENT_AWAY
+        try:
+            response = handler(request)
+            response.headers[REQUEST_ID_HEADER] = request.request_id
+            status = response.status_int
+            return response
+        except Exception:
+            status = 500
+            raise
+        finally:
+            log.info("%s", _Line(request, status, time.monotonic() - started))
+
+    return access_log_tween
+
+
+def _request_id(request: Request) -> str:
+    """The caller's X-Request-Id when it is a UUID, or a new one: the contract's Error wants a UUID."""
+    given = request.headers.get(REQUEST_ID_HEADER)
+    if given:
+        try:
+            return str(uuid.UUID(given))
+        except ValueError:
+            pass
+    return str(uuid.uuid4())
+
+
+class _Line:
+    """Becomes JSON only when a handler formats it."""
+
+    def __init__(self, request: Request, status: int, seconds: float) -> None:
+        route = getattr(request, "matched_route", None)
+        self._fields: dict[str, Any] = {
+            "time": datetime.now(UTC),
+            "method": request.environ["REQUEST_METHOD"],
+            "route": route.name if route else None,
+            "path": _path(request),
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+            "request_id": request.request_id,
+            "client": request.environ.get("REMOTE_ADDR"),
+            "upstreams_ms": request.scope.durations_ms,
+        }
+
+    def __str__(self) -> str:
+        return orjson.dumps(self._fields, option=orjson.OPT_UTC_Z).decode()
+
+
+def _path(request: Request) -> str:
+    """The path as text, whatever bytes it held (PEP 3333 hands them over as latin-1)."""
+    raw: str = request.environ["PATH_INFO"]
+    return raw.encode("latin-1").decode("utf-8", "replace")
+
+
+def includeme(config: Configurator) -> None:
+    """Wrap everything else, the exception views and the response check included."""
+    config.add_tween("optimizely_api.access_log.access_log_tween_factory", over=EXCVIEW)

@@ -1,0 +1,132 @@
+"""Every setting of the gateway: name, type, default, unit and meaning.
+
+A setting comes from the application's section of the ini file, or from the environment as
+`OPTIMIZELY_API_<NAME IN CAPITALS>`, which wins. Text becomes a type here, once.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
+PASTE_KEYS = frozenset({"here", "__file__"})  # what paste adds to every ini file
+
+
+class InvalidSetting(ValueError):
+    """A setting that stops start-up; the message names its key and value."""
+
+
+def _setting(default: object, meaning: str, *, at_least: float | None = None) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "at_least": at_least})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The gateway's settings, typed and checked.
+
+    Times are in seconds and sizes in bytes, as the names say.
+    """
+
+    projects_url: str = _setting("http://127.0.0.1:6551", "Address of the projects service.")
+    experiments_url: str = _setting("http://127.0.0.1:6552", "Address of the experiments service.")
+    results_url: str = _setting("http://127.0.0.1:6553", "Address of the results service.")
+    request_deadline_seconds: float = _setting(
+        10.0, "A request is answered within this time, with an error if need be.", at_least=0.01
+    )
+    projects_timeout_seconds: float = _setting(
+        3.0, "The longest wait for one answer of the projects service.", at_least=0.01
+    )
+    experiments_timeout_seconds: float = _setting(
+        3.0, "The longest wait for one answer of the experiments service.", at_least=0.01
+    )
+    results_timeout_seconds: float = _setting(
+        8.0, "The longest wait for one answer of the results service.", at_least=0.01
+    )
+    upstream_connect_timeout_seconds: float = _setting(
+        1.0, "The longest wait for a connection to a service.", at_least=0.01
+    )
+    upstream_connections: int = _setting(
+        1000,
+        "Connections that one worker keeps to one service; further calls wait for a free one.",
+        at_least=1,
+    )
+    upstream_answer_bytes: int = _setting(
+        16 * 1024 * 1024, "The largest body taken from a service; a larger one is a 502.", at_least=1024
+    )
+    campaign_fan_out: int = _setting(
+        10, "Experiments of one campaign whose results are asked for at the same time.", at_least=1
+    )
+    identity_cache_seconds: float = _setting(
+        10.0, "How long an accepted token is trusted without asking again; 0 asks every time.", at_least=0
+    )
+    identity_cache_entries: int = _setting(10_000, "Tokens that one worker remembers.", at_least=1)
+    max_request_body_bytes: int = _setting(
+        1024 * 1024, "The largest request body; a larger one is a 413.", at_least=0
+    )
+    header_timeout_seconds: float = _setting(
+        10.0, "A connection that sends no complete request head within this time is closed.", at_least=0.05
+    )
+    body_timeout_seconds: float = _setting(
+        30.0,
+        "A request body that is not whole within this time, however it trickles in, is a 408.",
+        at_least=0.05,
+    )
+    write_timeout_seconds: float = _setting(
+        60.0, "A connection whose client takes nothing of its answer for this time is closed.", at_least=0.05
+    )
+    stall_warning_seconds: float = _setting(
+        0.1, "The event loop held for longer is logged with the stack that holds it; 0 is off.", at_least=0
+    )
+
+
+def read(ini: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Settings:
+    """Make `Settings` of an ini section and the environment.
+
+    Keys with a dot belong to libraries (`pyramid.reload_templates`) and are left to them. Raises
+    InvalidSetting for a value that does not fit, and for a key that is no setting.
+    """
+    environ = os.environ if environ is None else environ
+    fields = {item.name: item for item in dataclasses.fields(Settings)}
+    for key in ini:
+        if key not in fields and "." not in key and key not in PASTE_KEYS:
+            raise InvalidSetting(f"{key} = {ini[key]}: there is no such setting{_similar(key, list(fields))}")
+    texts = {key: value for key, value in ini.items() if key in fields}
+    for name in fields:
+        if (value := environ.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
+            texts[name] = value
+    values: dict[str, Any] = {name: _typed(fields[name], text) for name, text in texts.items()}
+    return Settings(**values)
+
+
+def _similar(key: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(key, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _typed(item: "dataclasses.Field[object]", text: object) -> str | int | float:
+    if item.type is str:
+        return _address(item.name, str(text))
+    kind = int if item.type is int else float
+    try:
+        value = kind(str(text))
+    except ValueError:
+        raise InvalidSetting(f"{item.name} = {text}: not {_article(kind)}") from None
+    least = item.metadata["at_least"]
+    if not least <= value < float("inf"):
+        raise InvalidSetting(f"{item.name} = {text}: must be at least {least}")
+    return value
+
+
+def _article(kind: type) -> str:
+    return "a whole number" if kind is int else "a number"
+
+
+def _address(name: str, text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidSetting(f"{name} = {text}: not an address such as http://127.0.0.1:6551")
+    return text.rstrip("/")

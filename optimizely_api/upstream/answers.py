@@ -1,0 +1,58 @@
+"""From an HTTP answer of a service to a value, or to the error that it means: the same for every client."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from .calls import Call
+from .errors import BadUpstreamAnswer, CallRefused, EntityNotFound, UpstreamUnavailable
+from .shapes import Check
+
+
+class Computing:
+    """The type of `COMPUTING`."""
+
+    def __repr__(self) -> str:
+        return "COMPUTING"
+
+
+COMPUTING: Final = Computing()  # the results are not ready yet (202)
+
+
+def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
+    """Return the answer's JSON value; None for 204 and COMPUTING for 202, which only results may answer.
+
+    Raises EntityNotFound, CallRefused, UpstreamUnavailable or BadUpstreamAnswer.
+    """
+    if status == 200:
+        return _checked(call, body, shapes)
+    if call.expects == "Results":
+        if status == 204:
+            return None
+        if status == 202:
+            return COMPUTING
+        if status == 400:
+            raise CallRefused(call.upstream, _message(body))
+    if status == 404 and call.entity:
+        raise EntityNotFound(call.upstream, call.entity)
+    if status == 503:
+        raise UpstreamUnavailable(call.upstream)
+    raise BadUpstreamAnswer(call.upstream, f"status {status}")
+
+
+def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise BadUpstreamAnswer(call.upstream, "its body is not JSON") from exc
+    if (where := shapes[call.expects](value)) is not None:
+        raise BadUpstreamAnswer(call.upstream, f"{where} is not as agreed")
+    return value
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(orjson.loads(body)["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return "The request was refused without a reason."

@@ -1,0 +1,84 @@
+"""What a service's answer must look like, checked before anything is composed of it.
+
+An answer off its shape is the service's fault and a 502 that names it; without this check it would surface as a
+500 of the gateway, or not at all. The public definitions come from the contract; the keys that only the gateway
+sees are added here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Schema = dict[str, Any]
+Check = Callable[[Any], str | None]  # says where a value is off its shape, or None
+
+_ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+_NAMES = {"type": "array", "items": {"type": "string"}}
+_ACCOUNT = {"id": _ID, "account_id": _ID, "project_id": _ID}
+
+
+def schemas() -> dict[str, Schema]:
+    """Return {shape name: JSON schema}; `#/definitions/...` are the contract's."""
+    entities = {
+        "Project": _entity(
+            "Project", {"id": _ID, "account_id": _ID, "confidence_threshold": {"type": "number"}}
+        ),
+        "Experiment": _entity(
+            "Experiment",
+            {
+                **_ACCOUNT,
+                "layer_id": _ID,
+                "results_settings": _entity(
+                    None,
+                    {
+                        "metrics": {"type": "array", "items": {"$ref": "#/definitions/Metric"}},
+                        "metric_names": _NAMES,
+                        "variations": {"type": "array", "items": _entity(None, {"variation_id": _ID})},
+                        "stats_config": {"$ref": "#/definitions/StatsConfig"},
+                    },
+                ),
+            },
+        ),
+        "Layer": _entity(
+            "Campaign",
+            {**_ACCOUNT, "metric_names": _NAMES, "experiment_ids": {"type": "array", "items": _ID}},
+        ),
+        "Event": _entity("Event", _ACCOUNT),
+    }
+    results = _entity(
+        "ExperimentResults",
+        {
+            "start_time": {"type": "string"},
+            "end_time": {"type": "string"},
+            "is_stale": {"type": "boolean"},
+            "reach": {"type": "object"},
+            "metrics": {"type": "array"},
+        },
+    )
+    return {
+        **entities,
+        **{f"{name}List": _list_of(schema) for name, schema in entities.items()},
+        "Results": results,
+        "Token": _entity(None, {"account_id": _ID}),
+        "Health": _entity(None, {"status": {"type": "string"}}),
+    }
+
+
+def checks(compile_schema: Callable[[Schema], Check]) -> Mapping[str, Check]:
+    """Compile every shape; `compile_schema` knows the contract's definitions."""
+    return {name: compile_schema(schema) for name, schema in schemas().items()}
+
+
+def _entity(definition: str | None, required: Mapping[str, Schema]) -> Schema:
+    own: Schema = {"type": "object", "required": list(required), "properties": dict(required)}
+    return {"allOf": [{"$ref": f"#/definitions/{definition}"}, own]} if definition else own
+
+
+def _list_of(entity: Schema) -> Schema:
+    return {
+        "type": "object",
+        "required": ["total", "items"],
+        "properties": {
+            "total": {"type": "integer", "minimum": 0},
+            "items": {"type": "array", "items": entity},
+        },
+    }

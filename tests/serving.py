@@ -1,0 +1,78 @@
+"""Start a section of production.ini under the real gunicorn, in a process of its own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+ROOT = Path(__file__).parents[1]
+SOON_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Served:
+    """A running gunicorn: where it listens, its process, and what it wrote."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=headers, timeout=SOON_SECONDS)
+
+    def family(self) -> list[psutil.Process]:
+        master = psutil.Process(self.process.pid)
+        return [master, *master.children(recursive=True)]
+
+
+@contextlib.contextmanager
+def serve(
+    section: str, settings: Mapping[str, str], log: Path, *options: str, ini: Path = ROOT / "production.ini"
+) -> Iterator[Served]:
+    """Run `gunicorn --paste INI#section` on a free port until the block ends."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        **{f"OPTIMIZELY_API_{key.upper()}": value for key, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "gunicorn", "--paste", f"{ini}#{section}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--bind", f"127.0.0.1:{port}", *options],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        served = Served(f"http://127.0.0.1:{port}", process, log)
+        _wait_until_listening(served, port)
+        yield served
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(SOON_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_listening(served: Served, port: int) -> None:
+    while served.process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+    raise AssertionError(f"gunicorn ended while starting:\n{served.log.read_text()}")

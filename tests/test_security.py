@@ -1,0 +1,120 @@
+"""Bearer tokens: who may call, and how long an accepted token is trusted."""
+
+import hashlib
+
+import pytest
+
+from optimizely_api import main
+from optimizely_api.runtime.testing import GatewayTestApp
+from tests import samples
+from tests.asserting import AUTHORIZED, assert_error, get
+
+PROJECT = f"/v2/projects/{samples.PROJECT}"
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (None, "Send your personal token"),
+        ("", "Send your personal token"),
+        ("Bearer", "not of the form"),
+        ("Bearer  ", "not of the form"),
+        (f"Basic {samples.TOKEN}", "not of the form"),
+        (samples.TOKEN, "not of the form"),
+        ("Bearer unknown", "unknown or was revoked"),
+        ("Bearer \xff\xfe", "unknown or was revoked"),
+    ],
+    ids=[
+        "none",
+        "empty",
+        "no token",
+        "blank token",
+        "other scheme",
+        "bare token",
+        "unknown token",
+        "odd bytes",
+    ],
+)
+def test_401_without_a_good_token(gateway, header, said):
+    headers = {} if header is None else {"Authorization": header}
+    response = gateway.get(PROJECT, headers=headers, status=401)
+    assert_error(response, 401, "unauthorized", said)
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_case_insensitive(gateway, scheme):
+    assert (
+        gateway.get(PROJECT, headers={"Authorization": f"{scheme} {samples.TOKEN}"}).json["id"]
+        == samples.PROJECT
+    )
+
+
+def test_401_comes_before_what_else_is_wrong(gateway):
+    assert_error(gateway.get("/v2/projects/x?page=0", status=401), 401, "unauthorized")
+
+
+def test_the_token_itself_never_leaves_the_gateway(gateway, services):
+    get(gateway, PROJECT)
+    assert services.seen[0].path == f"/tokens/{hashlib.sha256(samples.TOKEN.encode()).hexdigest()}"
+    assert samples.TOKEN not in str(services.seen)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/v2/projects/{samples.OTHER_PROJECT}",
+        f"/v2/campaigns/{samples.OTHER_LAYER}",
+        f"/v2/experiments/{samples.OTHER_EXPERIMENT}",
+        f"/v2/events/{samples.OTHER_EVENT}",
+    ],
+)
+def test_403_for_another_accounts_entity(gateway, path):
+    assert_error(get(gateway, path, status=403), 403, "forbidden", path.split("/")[-1])
+
+
+@pytest.mark.parametrize("kind", ["projects", "campaigns", "experiments", "events"])
+def test_404_for_an_unknown_entity(gateway, kind):
+    assert_error(get(gateway, f"/v2/{kind}/99", status=404), 404, "not_found", f"{kind[:-1]} 99")
+
+
+def identifications(services):
+    return [seen for seen in services.seen if seen.path.startswith("/tokens/")]
+
+
+def test_an_accepted_token_is_asked_about_once(services):
+    with GatewayTestApp(main({}, **services.settings(), identity_cache_seconds="60")) as app:
+        get(app, PROJECT)
+        get(app, PROJECT)
+    assert len(identifications(services)) == 1
+
+
+def test_a_revoked_token_works_no_longer_than_the_cache(services):
+    with GatewayTestApp(main({}, **services.settings(), identity_cache_seconds="0.2")) as app:
+        get(app, PROJECT)
+        del services.tokens[samples.TOKEN]
+        statuses = [app.get(PROJECT, headers=AUTHORIZED, expect_errors=True).status_int]
+        while statuses[-1] == 200:
+            statuses.append(app.get(PROJECT, headers=AUTHORIZED, expect_errors=True).status_int)
+            assert len(statuses) < 100_000
+    assert statuses[-1] == 401
+
+
+def test_a_refused_token_is_not_remembered(services):
+    with GatewayTestApp(main({}, **services.settings(), identity_cache_seconds="60")) as app:
+        new = {"Authorization": "Bearer 2:new"}
+        app.get(PROJECT, headers=new, status=401)
+        services.tokens["2:new"] = samples.ACCOUNT
+        assert app.get(PROJECT, headers=new).json["id"] == samples.PROJECT
+
+
+def test_one_accounts_token_never_opens_anothers_entities_through_the_cache(services):
+    with GatewayTestApp(main({}, **services.settings(), identity_cache_seconds="60")) as app:
+        get(app, PROJECT)
+        other = {"Authorization": f"Bearer {samples.OTHER_TOKEN}"}
+        assert_error(app.get(PROJECT, headers=other, status=403), 403, "forbidden")
+
+
+def test_503_when_identities_cannot_be_asked_for(gateway, services):
+    services.close("projects")
+    assert_error(get(gateway, PROJECT, status=503), 503, "upstream_unavailable", "projects")

@@ -1,0 +1,68 @@
+"""Settings: typed once, and wrong ones named at start-up."""
+
+import dataclasses
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from optimizely_api.settings import InvalidSetting, Settings, read
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_setting_has_a_default_and_a_meaning():
+    assert read({}, {}) == Settings()
+    assert all(item.metadata["meaning"] for item in dataclasses.fields(Settings))
+
+
+def test_text_becomes_a_type():
+    settings = read({"request_deadline_seconds": "2.5", "upstream_connections": "7"}, {})
+    assert (settings.request_deadline_seconds, settings.upstream_connections) == (2.5, 7)
+
+
+def test_the_environment_wins_over_the_file():
+    settings = read({"results_url": "http://file:1"}, {"OPTIMIZELY_API_RESULTS_URL": "http://environment:2/"})
+    assert settings.results_url == "http://environment:2"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("request_deadline_seconds", "soon", "request_deadline_seconds = soon: not a number"),
+        ("request_deadline_seconds", "nan", "must be at least 0.01"),
+        ("request_deadline_seconds", "inf", "must be at least 0.01"),
+        ("request_deadline_seconds", "0", "must be at least 0.01"),
+        ("upstream_connections", "1.5", "upstream_connections = 1.5: not a whole number"),
+        ("results_url", "results:80", "results_url = results:80: not an address"),
+        ("results_url", "http://host/?a=b", "not an address"),
+        ("request_deadline_second", "1", "no such setting; did you mean request_deadline_seconds?"),
+    ],
+)
+def test_a_wrong_value_stops_start_up_naming_key_and_value(key, value, said):
+    with pytest.raises(InvalidSetting, match=r".*") as failure:
+        read({key: value}, {})
+    assert said in str(failure.value)
+
+
+def test_keys_of_libraries_are_left_alone():
+    read({"pyramid.reload_templates": "true", "here": "/somewhere", "__file__": "production.ini"}, {})
+
+
+def test_production_ini_lists_every_setting_with_its_default():
+    listed = dict(
+        line.removeprefix("# ").split(" = ", 1)
+        for line in (ROOT / "production.ini").read_text().splitlines()
+        if line.startswith("# ") and " = " in line
+    )
+    defaults = {item.name: str(item.default) for item in dataclasses.fields(Settings)}
+    assert listed == defaults
+
+
+@pytest.mark.parametrize("name", ["production.ini", "development.ini"])
+def test_the_ini_files_hold_only_settings_that_exist(name):
+    ini = ConfigParser(interpolation=None)
+    ini.read(ROOT / name)
+    for section in ini.sections():
+        if section.startswith("app:"):
+            read({key: value for key, value in ini.items(section) if key != "use"}, {})
