@@ -1,0 +1,114 @@
+"""The blocking client of the services, on requests: the same calls, limits, shapes and errors as the asyncio client."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import requests
+
+from ..upstream.answers import read_answer
+from ..upstream.calls import Call
+from ..upstream.client import Limits, Scope, Upstream
+from ..upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from ..upstream.shapes import Check
+
+CHUNK_BYTES = 64 * 1024
+
+
+class BlockingClient:
+    """Sends one call and waits for its answer; each thread has a session, and so connections, of its own."""
+
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
+    ) -> None:
+        self._upstreams = upstreams
+        self._limits = limits
+        self._shapes = shapes
+        self._local = threading.local()
+
+    def __getstate__(self) -> tuple[Mapping[str, Upstream], Limits]:
+        """What another process needs to send: connections and compiled shapes stay behind."""
+        return self._upstreams, self._limits
+
+    def __setstate__(self, state: tuple[Mapping[str, Upstream], Limits]) -> None:
+        self.__init__(*state, {})  # type: ignore[misc]
+
+    def fetch(self, call: Call, scope: Scope) -> Any:
+        """Return the value of the call's answer; raises an UpstreamError within its limit and the deadline."""
+        started = time.monotonic()
+        try:
+            status, body = self.send(call, scope)
+        finally:
+            scope.note(call.upstream, time.monotonic() - started)
+        return self.read(call, status, body)
+
+    def read(self, call: Call, status: int, body: bytes) -> Any:
+        return read_answer(call, status, body, self._shapes)
+
+    def send(self, call: Call, scope: Scope) -> tuple[int, bytes]:
+        """Return status and body, whatever they are; raises an UpstreamError when there is no answer."""
+        limit = min(self._upstreams[call.upstream].timeout_seconds, scope.deadline - time.monotonic())
+        if limit <= 0:
+            raise UpstreamTimeout(call.upstream, 0.0)
+        try:
+            return self._send(call, scope, limit)
+        except requests.ConnectTimeout as exc:
+            raise UpstreamUnavailable(call.upstream) from exc
+        except requests.Timeout as exc:
+            raise UpstreamTimeout(call.upstream, limit) from exc
+        except requests.ConnectionError as exc:
+            raise _connection_error(call, limit, exc) from exc
+        except requests.RequestException as exc:
+            raise BadUpstreamAnswer(call.upstream, "the connection broke off") from exc
+
+    def _send(self, call: Call, scope: Scope, limit: float) -> tuple[int, bytes]:
+        last = time.monotonic() + limit
+        headers = {"X-Request-Id": scope.request_id}
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        with self._session().request(
+            call.method,
+            self._upstreams[call.upstream].url + call.path,
+            params=list(call.query),
+            data=None if call.body is None else orjson.dumps(call.body),
+            headers=headers,
+            timeout=(min(self._limits.connect_timeout_seconds, limit), limit),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            return response.status_code, self._read(call, response, last)
+
+    def _read(self, call: Call, response: requests.Response, last: float) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        for chunk in response.iter_content(CHUNK_BYTES):
+            size += len(chunk)
+            if size > self._limits.answer_bytes:
+                raise BadUpstreamAnswer(
+                    call.upstream, f"its body is larger than {self._limits.answer_bytes} bytes"
+                )
+            if time.monotonic() > last:
+                raise requests.Timeout
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.trust_env = False  # no proxy of the environment between the gateway and its services
+        return session
+
+
+def _connection_error(
+    call: Call, limit: float, error: requests.ConnectionError
+) -> BadUpstreamAnswer | UpstreamTimeout | UpstreamUnavailable:
+    """Tell apart what requests calls ConnectionError: refused, broken off, and late in the middle of a body."""
+    text = repr(error)
+    if "NewConnectionError" in text:
+        return UpstreamUnavailable(call.upstream)
+    if "Read timed out" in text:
+        return UpstreamTimeout(call.upstream, limit)
+    return BadUpstreamAnswer(call.upstream, "the connection broke off")

@@ -1,0 +1,58 @@
+"""The fan-out with threads: blocking calls side by side, in one process."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from ..upstream.calls import Call
+from ..upstream.client import Scope
+from ..upstream.errors import UpstreamTimeout
+from .client import BlockingClient
+
+THREADS = 64  # per worker process
+
+
+class ThreadFanOut:
+    """Sends calls together, each from a thread of the worker's executor."""
+
+    def __init__(self, client: BlockingClient) -> None:
+        self._client = client
+        self._executor: ThreadPoolExecutor | None = None
+
+    def fetch_all(self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None) -> list[Any]:
+        """Return the calls' values in order, or raise the first failure.
+
+        Sends `at_most` calls at a time. A thread cannot be cancelled: after a failure, calls on their way end by
+        their own time limits; none is begun any more.
+        """
+        waiting = list(enumerate(calls))
+        values: list[Any] = [None] * len(calls)
+        running: dict[Future[Any], int] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < (at_most or len(calls)):
+                    index, call = waiting.pop(0)
+                    running[self._threads().submit(self._client.fetch, call, scope)] = index
+                for future in self._finished(running, calls, scope):
+                    values[running.pop(future)] = future.result()
+        finally:
+            for future in running:
+                future.cancel()
+        return values
+
+    def _finished(
+        self, running: dict["Future[Any]", int], calls: Sequence[Call], scope: Scope
+    ) -> set["Future[Any]"]:
+        left = scope.deadline - time.monotonic()
+        finished, late = wait(running, timeout=max(0.0, left), return_when=FIRST_COMPLETED)
+        if not finished:
+            raise UpstreamTimeout(calls[min(running[future] for future in late)].upstream, max(0.0, left))
+        return finished
+
+    def _threads(self) -> ThreadPoolExecutor:
+        # Made on first use: gunicorn forks its workers after a preloaded application is built, and threads do not
+        # survive a fork.
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="fan-out")
+        return self._executor

@@ -1,0 +1,43 @@
+"""The two composites as blocking views: line by line what `views/` has as coroutines."""
+
+from typing import Any
+
+from pyramid.request import Request
+from pyramid.view import view_config
+
+from .. import composition
+from ..security import check_account
+from ..upstream import calls
+
+
+@view_config(route_name="get_experiment_results", renderer="json")
+def get_experiment_results(request: Request) -> Any:
+    experiment_id = request.swagger_data["experiment_id"]
+    experiment = request.fetch(calls.get_experiment(experiment_id))
+    check_account(request.caller, experiment, f"experiment {experiment_id}")
+    layer, project, results = request.fetch_all(
+        composition.experiment_results_calls(experiment, request.swagger_data)
+    )
+    check_account(request.caller, project, f"experiment {experiment_id}")
+    request.response.status_int, body = composition.results_answer(
+        composition.experiment_results(experiment, layer, project, results)
+    )
+    return body
+
+
+@view_config(route_name="get_campaign_results", renderer="json")
+def get_campaign_results(request: Request) -> Any:
+    campaign_id = request.swagger_data["campaign_id"]
+    layer = request.fetch(calls.get_layer(campaign_id))
+    check_account(request.caller, layer, f"campaign {campaign_id}")
+    project, *pages = request.fetch_all(composition.campaign_calls(layer))
+    check_account(request.caller, project, f"campaign {campaign_id}")
+    experiments = composition.experiments_of(pages)
+    results = request.fetch_all(
+        composition.campaign_results_calls(layer, experiments, request.swagger_data),
+        at_most=request.registry["settings"].campaign_fan_out,
+    )
+    request.response.status_int, body = composition.results_answer(
+        composition.campaign_results(layer, project, experiments, results)
+    )
+    return body

@@ -1,0 +1,149 @@
+"""The composites answer byte for byte alike: as coroutines, with processes and a queue, and with threads.
+
+Each application is the real one under the real gunicorn, before the same three services; only then is a comparison of
+their speed fair.
+"""
+
+import time
+
+import psutil
+import pytest
+
+from tests import samples
+from tests.asserting import AUTHORIZED
+from tests.serving import serve
+
+REQUEST_ID = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
+HEADERS = {**AUTHORIZED, "X-Request-Id": REQUEST_ID}
+EXPERIMENT = f"/v2/experiments/{samples.EXPERIMENT}/results"
+CAMPAIGN = f"/v2/campaigns/{samples.LAYER}/results"
+SETTINGS = {"results_timeout_seconds": "1", "identity_cache_seconds": "0"}
+
+
+@pytest.fixture(scope="module")
+def applications(running_services, tmp_path_factory):
+    """{section of production.ini: the application served}."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    settings = {**running_services.settings(), **SETTINGS}
+    with (
+        serve("main", settings, folder / "main.log", "--workers", "1") as main,
+        serve("legacy", settings, folder / "legacy.log", "--workers", "1") as legacy,
+        serve("legacy-threads", settings, folder / "threads.log", "--workers", "1") as threads,
+    ):
+        yield {"main": main, "legacy": legacy, "legacy-threads": threads}
+
+
+class Composites:
+    """What every application must do; the subclasses name theirs."""
+
+    section: str
+
+    @pytest.fixture(autouse=True)
+    def _application(self, applications, services):
+        self.gateway, self.served, self.services = applications["main"], applications[self.section], services
+
+    def assert_same(self, path, status):
+        ours, theirs = (application.get(path, **HEADERS) for application in (self.served, self.gateway))
+        assert ours.status_code == theirs.status_code == status
+        assert ours.content == theirs.content
+        for header in ("Content-Type", "X-Request-Id", "Retry-After", "Link"):
+            assert ours.headers.get(header) == theirs.headers.get(header)
+        return ours
+
+    def test_experiment_results(self):
+        assert self.assert_same(EXPERIMENT, 200).json()["experiment_id"] == samples.EXPERIMENT
+
+    def test_campaign_results(self):
+        ids = [samples.EXPERIMENT, samples.SECOND_EXPERIMENT]
+        self.services.layers[samples.LAYER]["experiment_ids"] = ids
+        self.services.experiments[samples.SECOND_EXPERIMENT] = samples.experiment(samples.SECOND_EXPERIMENT)
+        self.services.results[samples.SECOND_EXPERIMENT] = samples.results()
+        assert self.assert_same(CAMPAIGN, 200).json()["campaign_id"] == samples.LAYER
+
+    def test_a_campaign_without_experiments(self):
+        self.services.layers[samples.LAYER]["experiment_ids"] = []
+        self.services.experiments.clear()
+        self.assert_same(CAMPAIGN, 204)
+
+    def test_no_data(self):
+        self.services.results.clear()
+        self.assert_same(EXPERIMENT, 204)
+
+    def test_results_being_computed(self):
+        self.services.results_status = 202
+        self.assert_same(EXPERIMENT, 202)
+
+    @pytest.mark.parametrize("query", ["browser=lynx", "baseline_variation_id=1", "start_time=x&browser=y"])
+    def test_bad_requests(self, query):
+        assert self.assert_same(f"{EXPERIMENT}?{query}", 400).json()["messages"]
+
+    def test_unknown_entities(self):
+        self.assert_same("/v2/experiments/99/results", 404)
+
+    def test_another_accounts_entities(self):
+        self.assert_same(f"/v2/experiments/{samples.OTHER_EXPERIMENT}/results", 403)
+
+    def test_no_token(self):
+        ours, theirs = (
+            application.get(EXPERIMENT, **{"X-Request-Id": REQUEST_ID})
+            for application in (self.served, self.gateway)
+        )
+        assert ours.status_code == theirs.status_code == 401
+        assert ours.content == theirs.content
+
+    @pytest.mark.parametrize("upstream", ["experiments", "results"])
+    def test_an_odd_answer(self, upstream):
+        self.services.manners[upstream].body = b'{"surprise": true}'
+        assert upstream in self.assert_same(EXPERIMENT, 502).json()["message"]
+
+    def test_a_broken_answer(self):
+        self.services.manners["results"].cut_off = True
+        self.assert_same(EXPERIMENT, 502)
+
+    def test_a_refused_connection(self):
+        self.services.close("results")
+        assert self.assert_same(EXPERIMENT, 503).headers["Retry-After"]
+
+    def test_a_late_answer(self):
+        self.services.manners["results"].hang = True
+        ours, theirs = (application.get(EXPERIMENT, **HEADERS) for application in (self.served, self.gateway))
+        assert ours.status_code == theirs.status_code == 504
+        assert ours.json()["code"] == theirs.json()["code"] == "upstream_timeout"
+        assert "results service" in ours.json()["message"]
+
+
+class TestMultiprocessing(Composites):
+    section = "legacy"
+
+    def test_the_processes_of_a_request_have_ended_with_it(self):
+        before = len(self.served.family())
+        self.assert_same(EXPERIMENT, 200)
+        assert self._family_is_back_to(before)
+
+    @pytest.mark.parametrize("upstream", ["experiments", "projects", "results"])
+    def test_also_when_an_upstream_fails(self, upstream):
+        before = len(self.served.family())
+        self.services.manners[upstream].status = 500
+        self.assert_same(EXPERIMENT, 502)
+        assert self._family_is_back_to(before)
+
+    def _family_is_back_to(self, number):
+        """The pool is joined before the answer; the operating system may take a moment to forget its processes."""
+        last = time.monotonic() + 5
+        while time.monotonic() < last:
+            alive = [process for process in self.served.family() if process.status() != psutil.STATUS_ZOMBIE]
+            if len(alive) == number:
+                return True
+        return False
+
+
+class TestThreads(Composites):
+    section = "legacy-threads"
+
+    def test_many_at_once_are_all_answered(self):
+        """pyramid_swagger is not thread-safe (Yelp/pyramid_swagger#184): without a lock most of these were 500."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: self.served.get(EXPERIMENT, **HEADERS).status_code, range(200)))
+        assert answers == [200] * 200
