@@ -1,0 +1,71 @@
+"""The `optimizely-api` command."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from . import running
+
+SERVICES = ("projects", "experiments", "results")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="optimizely_api")
+def main() -> None:
+    """The Optimizely v2 REST API as an asyncio gateway in front of three services."""
+
+
+@main.command()
+@click.option(
+    "--procfile",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("Procfile"),
+    show_default=True,
+    help="What to start: lines of `name: command`.",
+)
+@click.option(
+    "--demo/--no-demo", default=True, show_default=True, help="Load the demo data unless it is there."
+)
+@click.option("--verbose", is_flag=True, help="Show what the processes log instead of writing it to a file.")
+def run(procfile: Path, demo: bool, verbose: bool) -> None:
+    """Start the gateway and the three services, load demo data, and print a request that works.
+
+    Ports: GATEWAY_PORT (6543), PROJECTS_PORT (6551), EXPERIMENTS_PORT (6552), RESULTS_PORT (6553) in the environment.
+    Databases: PROJECTS_DATABASE_URL, EXPERIMENTS_DATABASE_URL, RESULTS_DATABASE_URL; by default SQLite files in
+    OPTIMIZELY_API_DATA_DIR (./var). Ctrl-C stops everything.
+    """
+    if not procfile.exists():
+        raise click.UsageError(
+            f"There is no {procfile} here: run this in the checkout, or name one with --procfile."
+        )
+    try:
+        sys.exit(running.run(procfile, demo=demo, verbose=verbose))
+    except running.CannotRun as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+@main.command()
+@click.argument("name", type=click.Choice(SERVICES))
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="[default: 6551 projects, 6552 experiments, 6553 results]"
+)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option(
+    "--database-url",
+    help="sqlite:///path or postgresql://...  [default: <NAME>_DATABASE_URL, or a SQLite file]",
+)
+def service(name: str, host: str, port: int | None, workers: int, database_url: str | None) -> None:
+    """Start one of the services behind the gateway; its database is brought up to date first."""
+    from .services.database import DatabaseURLError
+    from .services.server import run_service
+
+    try:
+        run_service(name, host, port, workers, database_url)
+    except DatabaseURLError as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+if __name__ == "__main__":
+    main()

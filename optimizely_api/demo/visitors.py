@@ -1,0 +1,183 @@
+"""The visitors of one experiment as batches in the shape that the SDKs send.
+
+The same experiment, ids, times and seed give the same batches, byte for byte: uuids too, so a batch that
+is sent again (after an interrupted load) counts once.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from random import Random
+from typing import Any
+
+import orjson
+
+from optimizely_api.demo import story
+
+VISITORS_A_BATCH = 500
+DAY = 86_400_000  # milliseconds
+MINUTE = 60_000
+# Buying on a small screen is harder.
+DEVICE_FACTORS = {"mobile": 0.92, "iphone": 0.96}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An experiment as the services know it: the ids that its events carry."""
+
+    account_id: int
+    project_id: int
+    campaign_id: int
+    experiment_id: int
+    variation_ids: tuple[int, ...]
+    event_ids: dict[str, int]
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The body of one POST to `/v1/events`, and what is in it."""
+
+    body: bytes
+    visitors: int
+    events: int
+
+
+def batches(experiment: story.Experiment, target: Target, seed: int = story.SEED) -> Iterator[Batch]:
+    """The experiment's visitors, in batches of VISITORS_A_BATCH."""
+    chance = Random(f"{seed}:{target.experiment_id}")  # noqa: S311  # to be repeatable, not secret
+    crowd = _Crowd(experiment, target, chance)
+    left = experiment.visitors
+    while left > 0:
+        size = min(VISITORS_A_BATCH, left)
+        left -= size
+        entries = [entry for _ in range(size) for entry in crowd.visit()]
+        body = {
+            "account_id": str(target.account_id),
+            "project_id": str(target.project_id),
+            "revision": "1",
+            "client_name": "python-sdk",
+            "client_version": "5.7.0",
+            "anonymize_ip": True,
+            "enrich_decisions": True,
+            "visitors": entries,
+        }
+        yield Batch(orjson.dumps(body), size, len(entries))
+
+
+class _Crowd:
+    """The visitors of one experiment, one after the other."""
+
+    def __init__(self, experiment: story.Experiment, target: Target, chance: Random) -> None:
+        self.experiment, self.target, self.chance = experiment, target, chance
+        self.first = int(target.first.timestamp() * 1000)
+        self.last = int(target.last.timestamp() * 1000)
+        self.arms = range(len(experiment.variations))
+        self.shares = list(accumulate(experiment.weights))
+        self.hours = list(accumulate(story.HOURS))
+
+    def visit(self) -> Iterator[dict[str, Any]]:
+        """One visitor: the decision, then what the visitor did; each its own entry, as the SDKs do it."""
+        (arm,) = self.chance.choices(self.arms, cum_weights=self.shares)
+        traits = self._traits()
+        visitor = {"visitor_id": f"v{self.chance.getrandbits(64):016x}", "attributes": _attributes(traits)}
+        arrival = self._arrival()
+        yield {**visitor, "snapshots": [self._decision(arm, arrival)]}
+        for event in self._actions(arm, arrival, DEVICE_FACTORS.get(traits["device"], 1.0)):
+            yield {**visitor, "snapshots": [{"events": [event]}]}
+
+    def _traits(self) -> dict[str, str]:
+        return {
+            "browser": _pick(self.chance, story.BROWSERS),
+            "device": _pick(self.chance, story.DEVICES),
+            "source": _pick(self.chance, story.SOURCES),
+            "customer": _pick(self.chance, story.CUSTOMERS),
+        }
+
+    def _arrival(self) -> int:
+        """A moment between the start and the end of the experiment, more often in the evening."""
+        while True:
+            day = self.chance.randrange(self.first, self.last) // DAY * DAY
+            (hour,) = self.chance.choices(range(24), cum_weights=self.hours)
+            moment = day + hour * 60 * MINUTE + self.chance.randrange(60 * MINUTE)
+            if self.first <= moment < self.last:
+                return moment
+
+    def _decision(self, arm: int, moment: int) -> dict[str, Any]:
+        decision = {
+            "campaign_id": str(self.target.campaign_id),
+            "experiment_id": str(self.target.experiment_id),
+            "variation_id": str(self.target.variation_ids[arm]),
+            "is_campaign_holdback": False,
+            "metadata": {
+                "flag_key": "",
+                "rule_key": self.experiment.key,
+                "rule_type": "experiment",
+                "variation_key": variation_key(self.experiment.variations[arm]),
+                "enabled": True,
+            },
+        }
+        event = self._event(self.target.campaign_id, "campaign_activated", moment)
+        return {"decisions": [decision], "events": [event]}
+
+    def _actions(self, arm: int, moment: int, factor: float) -> Iterator[dict[str, Any]]:
+        done: set[str] = set()
+        for behaviour in self.experiment.behaviours:
+            if behaviour.after is not None and behaviour.after not in done:
+                continue
+            if self.chance.random() >= behaviour.rates[arm] * factor:
+                continue
+            done.add(behaviour.event)
+            for _ in range(_times(self.chance, behaviour.times)):
+                # Never after the end: a visitor who would be late is in a hurry.
+                moment = min(moment + int(self.chance.expovariate(1 / 4) * MINUTE), self.last)
+                yield self._conversion(behaviour, moment)
+
+    def _conversion(self, behaviour: story.Behaviour, moment: int) -> dict[str, Any]:
+        event = self._event(self.target.event_ids[behaviour.event], behaviour.event, moment)
+        tags: dict[str, Any] = {}
+        if behaviour.revenue is not None:
+            typical, spread = behaviour.revenue
+            tags["revenue"] = round(self.chance.lognormvariate(math.log(typical), spread))
+        if behaviour.value is not None:
+            tags["value"] = round(self.chance.uniform(*behaviour.value), 1)
+        return {**event, **tags, "tags": tags} if tags else event
+
+    def _event(self, entity_id: int, key: str, moment: int) -> dict[str, Any]:
+        name = uuid.UUID(int=self.chance.getrandbits(128), version=4)
+        return {"entity_id": str(entity_id), "key": key, "uuid": str(name), "timestamp": moment}
+
+
+def variation_key(name: str) -> str:
+    """A variation's key, out of its name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+
+
+def _attributes(traits: dict[str, str]) -> list[dict[str, str]]:
+    return [
+        {"entity_id": story.ATTRIBUTE_IDS[key], "key": key, "type": "custom", "value": value}
+        for key, value in traits.items()
+    ]
+
+
+def _pick(chance: Random, shares: tuple[tuple[str, int], ...]) -> str:
+    point = chance.random() * sum(share for _, share in shares)
+    for value, share in shares:
+        point -= share
+        if point < 0:
+            return value
+    return shares[-1][0]
+
+
+def _times(chance: Random, mean: float) -> int:
+    """How often: once at least, and geometric beyond."""
+    times = 1
+    while mean > 1 and chance.random() < 1 - 1 / mean:
+        times += 1
+    return times

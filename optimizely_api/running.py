@@ -1,0 +1,195 @@
+"""`make run`: the Procfile's processes under honcho, the demo data, and a request that works."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+
+from .demo import DemoSummary, load_demo
+
+DEFAULT_PORTS = {"GATEWAY_PORT": 6543, "PROJECTS_PORT": 6551, "EXPERIMENTS_PORT": 6552, "RESULTS_PORT": 6553}
+DATA_DIRECTORY = "OPTIMIZELY_API_DATA_DIR"
+LONGEST_START_SECONDS = 60.0
+STOP_SECONDS = 40.0  # longer than gunicorn's graceful_timeout
+POLL_SECONDS = 0.1
+TAIL_LINES = 20
+
+
+class CannotRun(Exception):
+    """Why the processes could not be started, in words for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where each process listens on this machine."""
+
+    gateway: int
+    projects: int
+    experiments: int
+    results: int
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{getattr(self, name)}"
+
+
+def run(procfile: Path, *, demo: bool, verbose: bool) -> int:
+    """Start everything, stay until it ends or Ctrl-C, and return the exit status.
+
+    Raises CannotRun for a port that is taken and for a process that does not come up.
+    """
+    console = Console()
+    ports = _ports()
+    log_path = None if verbose else _log_path()
+    with _processes(procfile, ports, log_path) as processes, _terminated_as_interrupted():
+        try:
+            asyncio.run(_start(processes, ports, log_path, console, demo))
+            return processes.wait()
+        except KeyboardInterrupt:
+            console.print("\nStopping: requests in flight are finished first.")
+            return 0
+
+
+async def _start(
+    processes: "subprocess.Popen[bytes]", ports: Ports, log_path: Path | None, console: Console, demo: bool
+) -> None:
+    console.print("Starting the gateway and the three services.")
+    await _until_ready(processes, ports, log_path)
+    summary = None
+    if demo:
+        summary = await load_demo(
+            ports.url("projects"), ports.url("experiments"), ports.url("results"), console
+        )
+    _say_what_to_do(console, ports, summary, log_path)
+
+
+async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_path: Path | None) -> None:
+    last = time.monotonic() + LONGEST_START_SECONDS
+    problem = ""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        while time.monotonic() < last:
+            if processes.poll() is not None:
+                raise CannotRun(f"A process ended while starting.{_tail(log_path)}")
+            try:
+                async with session.get(f"{ports.url('gateway')}/readyz") as response:
+                    if response.status == 200:
+                        return
+                    problem = await response.text()
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                problem = str(exc)
+            await asyncio.sleep(POLL_SECONDS)
+    raise CannotRun(f"Not ready after {LONGEST_START_SECONDS:.0f} seconds: {problem}{_tail(log_path)}")
+
+
+def _say_what_to_do(
+    console: Console, ports: Ports, summary: DemoSummary | None, log_path: Path | None
+) -> None:
+    gateway = ports.url("gateway")
+    say = [f"Docs      {gateway}/docs"]
+    if summary:
+        say += [f"Token     {summary.token}", "Request   the results of a running experiment:", ""]
+        request = f"{gateway}/v2/experiments/{summary.experiment_id}/results"
+        say += [f"  curl -H 'Authorization: Bearer {summary.token}' {request}", ""]
+    if log_path:
+        say.append(f"Log       {log_path}")
+    say.append("Stop      Ctrl-C")
+    for line in say:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    sys.stdout.flush()
+
+
+def _ports() -> Ports:
+    chosen = {}
+    for name, default in DEFAULT_PORTS.items():
+        text = os.environ.get(name, str(default))
+        if not text.isdigit() or not 0 < int(text) < 65536:
+            raise CannotRun(f"{name}={text}: not a port number")
+        _refuse_taken(name, int(text))
+        chosen[name.removesuffix("_PORT").lower()] = int(text)
+    return Ports(**chosen)
+
+
+def _refuse_taken(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise CannotRun(
+                f"Port {port} cannot be used ({exc.strerror}); choose another with {name}=..."
+            ) from None
+
+
+def _log_path() -> Path:
+    directory = Path(os.environ.get(DATA_DIRECTORY, "var"))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / "run.log"
+
+
+def _tail(log_path: Path | None) -> str:
+    if log_path is None:
+        return ""
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join(["", f"The end of {log_path}:", *lines])
+
+
+@contextlib.contextmanager
+def _processes(procfile: Path, ports: Ports, log_path: Path | None) -> Iterator["subprocess.Popen[bytes]"]:
+    """honcho with the Procfile, in a session of its own so that Ctrl-C reaches it once, from here."""
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    for name in ("projects", "experiments", "results"):
+        environment[f"{name.upper()}_PORT"] = str(getattr(ports, name))
+        environment[f"OPTIMIZELY_API_{name.upper()}_URL"] = ports.url(name)
+    environment["GATEWAY_PORT"] = str(ports.gateway)
+    command = [sys.executable, "-m", "honcho", "start", "--procfile", str(procfile), "--no-colour"]
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log_path.open("wb")) if log_path else None
+        processes = subprocess.Popen(  # noqa: S603
+            command,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield processes
+        finally:
+            _stop(processes)
+
+
+def _stop(processes: "subprocess.Popen[bytes]") -> None:
+    if processes.poll() is not None:
+        return
+    processes.terminate()
+    try:
+        processes.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(processes.pid, signal.SIGKILL)
+        processes.wait()
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """TERM stops everything the way Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

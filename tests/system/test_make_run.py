@@ -1,0 +1,105 @@
+"""What a stranger meets who types `make run`."""
+
+import shlex
+import socket
+import subprocess
+import time
+
+import psutil
+import pytest
+import requests
+
+from tests.system.conftest import start, stop
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_printed_request_answers_with_the_results_of_a_real_experiment(stack):
+    done = subprocess.run([*shlex.split(stack.curl), "--silent"], capture_output=True, text=True, check=True)
+    assert f'"experiment_id":{stack.experiment_id}' in done.stdout
+
+
+def test_the_experiment_has_a_winner_computed_from_its_events(stack):
+    body = stack.get(f"/v2/experiments/{stack.experiment_id}/results").json()
+    conclusions = [metric["conclusion"] for metric in body["metrics"]]
+    assert any(conclusion.get("winner") for conclusion in conclusions)
+    for metric in body["metrics"]:
+        for variant in metric["results"].values():
+            assert variant["rate"] == pytest.approx(variant["value"] / variant["samples"])
+    counts = [reach["count"] for reach in body["reach"]["variations"].values()]
+    assert sum(counts) == body["reach"]["total_count"] > 1000
+
+
+def test_there_are_three_projects_and_twelve_experiments_in_all_states(stack):
+    assert len(stack.get("/v2/projects").json()) == 3
+    experiments = stack.get("/v2/experiments?per_page=100").json()
+    assert len(experiments) == 12
+    assert {experiment["status"] for experiment in experiments} == {
+        "running",
+        "paused",
+        "archived",
+        "campaign_paused",
+        "concluded",
+        "not_started",
+    }
+
+
+def test_every_operation_answers_about_everything_there_is(stack):
+    projects = stack.get("/v2/projects").json()
+    paths = [f"/v2/projects/{project['id']}" for project in projects]
+    for project in projects:
+        for kind in ("campaigns", "experiments", "events"):
+            listed = stack.get(f"/v2/{kind}?project_id={project['id']}&per_page=100").json()
+            paths += [f"/v2/{kind}/{entity['id']}" for entity in listed]
+            if kind != "events":
+                paths += [f"/v2/{kind}/{entity['id']}/results" for entity in listed]
+    answers = {path: stack.get(path).status_code for path in paths}
+    assert len(answers) > 40
+    assert {path: status for path, status in answers.items() if status not in (200, 204)} == {}
+
+
+def test_fresh_events_count_at_once(stack):
+    before = _reach(stack)
+    experiment = stack.get(f"/v2/experiments/{stack.experiment_id}").json()
+    decision = {
+        "campaign_id": str(experiment["campaign_id"]),
+        "experiment_id": str(experiment["id"]),
+        "variation_id": str(experiment["variations"][0]["variation_id"]),
+    }
+    now = int(time.time() * 1000)
+    event = {
+        "entity_id": str(experiment["campaign_id"]),
+        "key": "campaign_activated",
+        "uuid": "c7d1b5a0-6f0b-4d52-9d0e-3c1f6f8a9b11",
+        "timestamp": now,
+    }
+    batch = {
+        "account_id": "1",
+        "project_id": str(experiment["project_id"]),
+        "visitors": [
+            {"visitor_id": "a-new-visitor", "snapshots": [{"decisions": [decision], "events": [event]}]}
+        ],
+    }
+    sent = requests.post(f"http://127.0.0.1:{stack.ports['RESULTS_PORT']}/v1/events", json=batch, timeout=10)
+    assert sent.status_code == 204
+    assert _reach(stack) == before + 1
+
+
+def _reach(stack):
+    return stack.get(f"/v2/experiments/{stack.experiment_id}/results").json()["reach"]["total_count"]
+
+
+def test_a_second_start_is_at_once_and_ctrl_c_leaves_nothing_behind(tmp_path):
+    stop(start(tmp_path))
+    began = time.monotonic()
+    again = start(tmp_path)
+    took = time.monotonic() - began
+    family = psutil.Process(again.process.pid).children(recursive=True)
+    assert not [line for line in again.printed if "of 50,000 visitors" in line]
+    assert stop(again) == 0
+    assert took < 30  # loading takes longer than this on no machine that starts Python in a second
+    _gone, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    for port in again.ports.values():
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
