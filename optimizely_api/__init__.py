@@ -1,5 +1,6 @@
 """The Optimizely v2 REST API as an asyncio gateway in front of three services."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     `global_config` is the ini file's [DEFAULT], `settings` the application's section; `settings.py` lists the keys.
     """
     # Imported here, so that the services, which are packages of this one, do not import Pyramid and the runtime.
+    warnings.filterwarnings(
+        "ignore", "pkg_resources is deprecated", UserWarning
+    )  # setup.py has the pin, and why
     from pyramid.config import Configurator
 
     from .runtime import RuntimeOptions

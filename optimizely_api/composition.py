@@ -4,6 +4,7 @@ A view fetches; everything that is decided, asked for or merged is decided here,
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,10 +49,13 @@ def public(entity: Entity) -> Entity:
 
 
 def experiment_results_calls(experiment: Entity, query: Query) -> list[Call]:
-    """The second step of `get_experiment_results`: campaign, project and results, asked for together."""
+    """The second step of `get_experiment_results`: campaign, project and results, asked for together.
+
+    An experiment whose campaign or project is unknown is a fault of the services, not a 404 of the caller's.
+    """
     return [
-        calls.get_layer(experiment["layer_id"]),
-        calls.get_project(experiment["project_id"]),
+        _agreed(calls.get_layer(experiment["layer_id"])),
+        _agreed(calls.get_project(experiment["project_id"])),
         results_call(experiment, query, _named_metrics(experiment["results_settings"])),
     ]
 
@@ -83,6 +87,9 @@ def results_call(experiment: Entity, query: Query, metrics: Sequence[Entity]) ->
 def experiment_results(experiment: Entity, layer: Entity, project: Entity, results: Any) -> Any:
     """Compose the contract's ExperimentResults; None and COMPUTING of the results service stay what they are.
 
+    `confidence_threshold` is the project's setting of today; significance was judged by the level frozen at the
+    experiment's start, which is `stats_config.confidence_level`.
+
     Raises BadUpstreamAnswer when the services do not agree on whose experiment it is.
     """
     _agree(experiment, layer, project)
@@ -100,7 +107,7 @@ def campaign_calls(layer: Entity) -> list[Call]:
     pages = range(1, max(1, -(-len(layer["experiment_ids"]) // LARGEST_PAGE)) + 1)
     of_campaign = {"campaign_id": layer["id"], "include_classic": True}
     return [
-        calls.get_project(layer["project_id"]),
+        _agreed(calls.get_project(layer["project_id"])),
         *(
             calls.list_experiments(layer["account_id"], Page(page, LARGEST_PAGE), of_campaign)
             for page in pages
@@ -157,6 +164,11 @@ def results_answer(results: Any) -> tuple[int, Any]:
     if results is COMPUTING:
         return 202, None
     return 200, results
+
+
+def _agreed(call: Call) -> Call:
+    """The call about an entity that another service says is there: a 404 breaks the agreement."""
+    return replace(call, entity="")
 
 
 def _merge_metrics(present: Iterable[tuple[int, Entity]]) -> list[Entity]:

@@ -27,7 +27,7 @@ CODES: dict[str, int] = {
     "request_too_large": 413,  # the body is larger than max_request_body_bytes
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
-    "upstream_unavailable": 503,  # a service refused or broke the connection; `Retry-After` says when to return
+    "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return
     "upstream_timeout": 504,  # a service did not answer in time
 }
 
@@ -113,13 +113,17 @@ def answer(error: GatewayError, request: Request) -> dict[str, Any]:
 
 def gateway_error(error: GatewayError, request: Request) -> dict[str, Any]:
     if error.status >= 500:
-        log.warning("%s: %s", error.code, error.message, extra={"request_id": request.request_id})
+        log.warning(
+            "request %s: %s: %s", request.request_id, error.code, error.message, exc_info=error.__cause__
+        )
     return answer(error, request)
 
 
 def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
     """What a service did wrong, or refused, in the one shape; `upstream/errors.py` says which is which."""
-    return gateway_error(GatewayError(error.code, error.message, headers=error.headers), request)
+    shaped = GatewayError(error.code, error.message, headers=error.headers)
+    shaped.__cause__ = error.__cause__
+    return gateway_error(shaped, request)
 
 
 def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def _as_gateway_error(error: HTTPException, request: Request) -> GatewayError:
 
 def unexpected(error: Exception, request: Request) -> dict[str, Any]:
     """A defect of ours: the caller learns the request id, the log has the traceback under it."""
-    log.error("unexpected error", exc_info=error, extra={"request_id": request.request_id})
+    log.error("request %s: unexpected error", request.request_id, exc_info=error)
     return answer(
         GatewayError("internal_error", "The gateway failed; its log has more under this uuid."), request
     )

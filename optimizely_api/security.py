@@ -5,6 +5,7 @@ The projects service knows the tokens, by hash only: a token never leaves the ga
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
 
+from .contract import CONTRACT
 from .errors import Forbidden, Unauthorized
 from .runtime import synchronize
 from .settings import Settings
@@ -24,8 +26,7 @@ from .upstream import calls
 from .upstream.errors import EntityNotFound
 from .view_kind import BLOCKING
 
-PROTECTED = "/v2/"
-OPEN_PATHS = frozenset({"/v2/swagger.json", "/v2/swagger.yaml"})
+OPEN_DOCUMENTS = ("swagger.json", "swagger.yaml")
 
 Handler = Callable[[Request], Response]
 
@@ -62,22 +63,31 @@ class IdentityCache:
     """Identities of accepted tokens by hash, bounded in number and age; refused tokens are not kept."""
 
     def __init__(self, settings: Settings) -> None:
+        self._lock = (
+            threading.Lock()
+        )  # the blocking application has threads, and a TTLCache is not made for them
         seconds, entries = settings.identity_cache_seconds, settings.identity_cache_entries
         self._known: TTLCache[str, Identity] | None = (
             TTLCache(entries, seconds, timer=time.monotonic) if seconds else None
         )
 
     def get(self, token_hash: str) -> Identity | None:
-        return None if self._known is None else self._known.get(token_hash)
+        if self._known is None:
+            return None
+        with self._lock:
+            return self._known.get(token_hash)
 
     def keep(self, token_hash: str, identity: Identity) -> Identity:
         if self._known is not None:
-            self._known[token_hash] = identity
+            with self._lock:
+                self._known[token_hash] = identity
         return identity
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Give every request under /v2 its `caller`, an Identity, or answer 401."""
+    """Give every request under the contract's basePath its `caller`, an Identity, or answer 401."""
+    protected = registry[CONTRACT].base_path + "/"
+    open_paths = frozenset(protected + name for name in OPEN_DOCUMENTS)
     cache = IdentityCache(registry["settings"])
     fetch = _fetch_blocking if registry.get(BLOCKING) else synchronize(_fetch)
 
@@ -93,7 +103,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
 
     def identity_tween(request: Request) -> Response:
         path = request.environ["PATH_INFO"]
-        if path.startswith(PROTECTED) and path not in OPEN_PATHS:
+        if path.startswith(protected) and path not in open_paths:
             request.caller = identify(request)
         return handler(request)
 

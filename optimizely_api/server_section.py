@@ -1,18 +1,25 @@
 """Gunicorn's settings from the ini file that `--paste` names.
 
-gunicorn reads the application's section of `--paste FILE.ini#NAME` and leaves `[server:NAME]` alone. This module is a
-gunicorn configuration that obeys that section too. A `gunicorn.conf.py` that imports it is found by itself in the
-current folder; elsewhere say `gunicorn -c python:optimizely_api.server_section --paste FILE.ini`.
+gunicorn reads the application's section of `--paste FILE.ini#NAME` and leaves `[server:NAME]` alone. The
+`gunicorn.conf.py` of the checkout, which gunicorn finds by itself, obeys that section too, and anew on HUP. Elsewhere
+this module is the configuration: `gunicorn -c python:optimizely_api.server_section --paste FILE.ini`; gunicorn imports
+it once, so that a changed section then takes a restart.
 """
 
 import argparse
 import configparser
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-PASTE_KEYS = frozenset({"use", "here", "__file__"})
+PASTE_KEYS = frozenset({"use"})
+
+
+def gunicorn_arguments() -> list[str]:
+    """What gunicorn was told: in the environment, and on the command line, which comes last and counts more."""
+    return [*shlex.split(os.environ.get("GUNICORN_CMD_ARGS", "")), *sys.argv[1:]]
 
 
 def server_settings(arguments: Sequence[str]) -> dict[str, str]:
@@ -23,9 +30,7 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str]:
     if not uri:
         return {}
     path, _, name = uri.partition("#")
-    ini = configparser.ConfigParser(
-        defaults={"here": os.path.dirname(os.path.abspath(path))}, interpolation=None
-    )
+    ini = configparser.ConfigParser(interpolation=None)
     ini.read_string(Path(path).read_text(encoding="utf-8"), source=path)
     section = f"server:{name or 'main'}"
     if not ini.has_section(section):
@@ -33,4 +38,4 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in ini.items(section) if key not in PASTE_KEYS}
 
 
-globals().update(server_settings(sys.argv[1:]))
+globals().update(server_settings(gunicorn_arguments()))

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
-PASTE_KEYS = frozenset({"here", "__file__"})  # what paste adds to every ini file
+OTHER_VARIABLES = frozenset({"OPTIMIZELY_API_DATA_DIR"})  # of the services, not of the gateway
+PASTE_KEYS = frozenset({"here", "__file__", "__script__"})  # what paste adds to every ini file
 
 
 class InvalidSetting(ValueError):
@@ -95,6 +96,12 @@ def read(ini: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Se
         if key not in fields and "." not in key and key not in PASTE_KEYS:
             raise InvalidSetting(f"{key} = {ini[key]}: there is no such setting{_similar(key, list(fields))}")
     texts = {key: value for key, value in ini.items() if key in fields}
+    for key in environ:
+        name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key.startswith(ENVIRONMENT_PREFIX) and name not in fields and key not in OTHER_VARIABLES:
+            raise InvalidSetting(
+                f"{key} in the environment: there is no such setting{_similar(name, list(fields))}"
+            )
     for name in fields:
         if (value := environ.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
             texts[name] = value

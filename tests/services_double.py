@@ -31,6 +31,7 @@ class Manners:
     body: bytes | None = None  # answers everything with this body
     cut_off: bool = False  # closes the connection in the middle of the body
     hang: bool = False  # never answers
+    trickle: bool = False  # begins a body, and sends a byte of it every 50 ms for ever
 
 
 @dataclass
@@ -183,6 +184,12 @@ class ServicesDouble:
             if request.transport is not None:
                 request.transport.close()
             return response
+        if manners.trickle:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(0.05)
         if manners.status is not None or manners.body is not None:
             return web.Response(status=manners.status or 200, body=manners.body or b"{}")
         return await handler(request)

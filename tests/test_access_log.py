@@ -2,12 +2,14 @@
 
 import json
 import logging
+import socket
 import uuid
 
 import pytest
 
 from tests import samples
 from tests.asserting import get
+from tests.serving import serve
 
 RESULTS = f"/v2/experiments/{samples.EXPERIMENT}/results"
 GIVEN = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
@@ -62,6 +64,21 @@ def test_an_id_that_is_no_uuid_is_replaced(gateway):
 def test_errors_are_logged_too(gateway, lines, path, headers, status):
     get(gateway, path, status=status, **headers)
     assert [line["status"] for line in lines()] == [status]
+
+
+def test_499_for_a_caller_that_went_away(services, tmp_path):
+    """Over a real socket that is closed before the answer."""
+    services.manners["results"].hang = True
+    with serve("main", services.settings(), tmp_path / "gunicorn.log", "--workers", "1") as served:
+        with socket.create_connection(("127.0.0.1", int(served.url.rsplit(":", 1)[1]))) as caller:
+            caller.sendall(
+                f"GET {RESULTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {samples.TOKEN}\r\n\r\n".encode()
+            )
+            services.wait_for_calls(4)
+        hung = next(seen for seen in services.seen if seen.service == "results")
+        assert hung.ended.wait(5)
+        assert hung.cancelled
+    assert '"status":499' in served.log.read_text()
 
 
 def test_the_token_is_in_no_log(gateway, caplog):

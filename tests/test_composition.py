@@ -6,7 +6,7 @@ import pytest
 
 from optimizely_api import composition
 from optimizely_api.errors import BadRequest
-from optimizely_api.upstream.answers import COMPUTING
+from optimizely_api.upstream.answers import COMPUTING, read_answer
 from optimizely_api.upstream.errors import BadUpstreamAnswer
 from tests import samples
 
@@ -40,6 +40,10 @@ def test_the_results_call_carries_the_frozen_definitions():
 def test_what_was_edited_after_the_start_does_not_change_the_results_call():
     edited = {**samples.experiment(), "metrics": [], "variations": []}
     assert results_body({}, edited) == results_body({})
+
+
+def test_the_interval_begins_when_the_experiment_started():
+    assert results_body({})["earliest"] == samples.CREATED
 
 
 def test_times_are_sent_in_utc():
@@ -138,6 +142,26 @@ def test_campaign_results_hold_every_variation_of_every_experiment():
     assert "conclusion" not in shared
     assert (merged["start_time"], merged["end_time"]) == ("2026-01-01T00:00:00Z", "2026-01-19T09:30:00Z")
     assert merged["is_stale"] is True
+
+
+def test_a_campaign_of_services_that_disagree_is_a_bad_answer():
+    with pytest.raises(BadUpstreamAnswer):
+        composition.campaign_results(
+            samples.layer(9), samples.project(), [samples.experiment()], [samples.results()]
+        )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *composition.experiment_results_calls(samples.experiment(), {})[:2],
+        composition.campaign_calls(samples.layer())[0],
+    ],
+    ids=lambda call: call.path,
+)
+def test_what_one_service_names_another_must_know(call):
+    with pytest.raises(BadUpstreamAnswer, match="status 404"):
+        read_answer(call, 404, b"", {})
 
 
 def test_metrics_that_differ_are_kept_apart():

@@ -1,11 +1,14 @@
 """Bearer tokens: who may call, and how long an accepted token is trusted."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from optimizely_api import main
 from optimizely_api.runtime.testing import GatewayTestApp
+from optimizely_api.security import Identity, IdentityCache
+from optimizely_api.settings import read
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 
@@ -113,6 +116,26 @@ def test_one_accounts_token_never_opens_anothers_entities_through_the_cache(serv
         get(app, PROJECT)
         other = {"Authorization": f"Bearer {samples.OTHER_TOKEN}"}
         assert_error(app.get(PROJECT, headers=other, status=403), 403, "forbidden")
+
+
+def test_the_cache_remembers_no_more_tokens_than_it_may():
+    cache = IdentityCache(read({"identity_cache_entries": "3"}, {}))
+    for number in range(10):
+        cache.keep(str(number), Identity(number))
+    assert [number for number in range(10) if cache.get(str(number))] == [7, 8, 9]
+
+
+def test_the_cache_serves_threads():
+    cache = IdentityCache(read({"identity_cache_seconds": "0.001", "identity_cache_entries": "50"}, {}))
+
+    def use(seed):
+        for number in range(5_000):
+            key = str((number * 7 + seed) % 80)
+            cache.get(key)
+            cache.keep(key, Identity(seed))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(use, range(16))) == [None] * 16
 
 
 def test_503_when_identities_cannot_be_asked_for(gateway, services):

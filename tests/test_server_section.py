@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimizely_api.server_section import server_settings
+from optimizely_api.server_section import gunicorn_arguments, server_settings
 from tests.asserting import AUTHORIZED
 from tests.serving import ROOT, serve
 
@@ -42,6 +42,11 @@ def test_a_name_without_a_server_section_leaves_gunicorn_its_defaults(ini):
 
 def test_without_paste_there_is_nothing_to_obey():
     assert server_settings(["module:application"]) == {}
+
+
+def test_arguments_may_come_from_the_environment(ini, monkeypatch):
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--paste '{ini}#legacy'")
+    assert server_settings(gunicorn_arguments())["worker_class"] == "sync"
 
 
 def test_paste_starts_the_gateway_on_the_asyncio_worker(services, tmp_path):

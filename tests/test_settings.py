@@ -45,8 +45,23 @@ def test_a_wrong_value_stops_start_up_naming_key_and_value(key, value, said):
     assert said in str(failure.value)
 
 
+def test_a_misspelt_variable_stops_start_up_too():
+    with pytest.raises(
+        InvalidSetting, match=r"OPTIMIZELY_API_RESULT_URL in the environment.*did you mean results_url"
+    ):
+        read({}, {"OPTIMIZELY_API_RESULT_URL": "http://results:1"})
+
+
 def test_keys_of_libraries_are_left_alone():
-    read({"pyramid.reload_templates": "true", "here": "/somewhere", "__file__": "production.ini"}, {})
+    read(
+        {
+            "pyramid.reload_templates": "true",
+            "here": "/x",
+            "__file__": "production.ini",
+            "__script__": "pserve",
+        },
+        {},
+    )
 
 
 def test_production_ini_lists_every_setting_with_its_default():

@@ -20,6 +20,7 @@ from pyramid.response import Response
 from swagger_ui_bundle import swagger_ui_path
 
 from ..view_kind import as_view
+from .routes import add_get_route
 
 PAGE = "index.html"
 FILES = {  # name -> media type
@@ -108,5 +109,5 @@ def includeme(config: Configurator) -> None:
         ("docs_slash", "/docs/", as_view(config, to_docs)),
         ("docs_file", "/docs/{file}", docs_file),
     ):
-        config.add_route(name, path, request_method=("GET", "HEAD"))
+        add_get_route(config, name, path)
         config.add_view(view, route_name=name)

@@ -55,18 +55,21 @@ class ContractRequest(Request):  # type: ignore[misc]
     # WebOb copies larger bodies than this to a file; ours are in memory, and bounded, already.
     request_body_tempfile_limit = sys.maxsize
 
+    query_is_text = True
+
     @reify
     def GET(self) -> MultiDict:  # noqa: N802 - WebOb's name
-        """The query parameters that have a value; raises BadRequest, once, unless they are UTF-8."""
+        """The query parameters that have a value; none, and `query_is_text` false, unless they are UTF-8.
+
+        It never raises: aiopyramid looks at it before every view, exception views included.
+        """
         if not self.environ.get("QUERY_STRING"):
             return MultiDict()
         try:
             return MultiDict((name, value) for name, value in super().GET.items() if value != "")
-        except UnicodeDecodeError as error:
-            self.GET = MultiDict()  # aiopyramid looks at it again when it runs the exception view
-            raise BadRequest(
-                "The query is not UTF-8.", {"/query": "must be UTF-8, percent-encoded"}
-            ) from error
+        except UnicodeDecodeError:
+            self.query_is_text = False
+            return MultiDict()
 
     @property
     def POST(self) -> NoVars:  # noqa: N802 - WebOb's name
@@ -119,6 +122,8 @@ def validation_context(request: ContractRequest, response: object = None) -> Ite
     operation: BravadoOperation = request.operation
     plan: RequestPlan = request.registry[PLANS][operation.operation_id]
     with _one_at_a_time:
+        if request.GET is not None and not request.query_is_text:
+            raise BadRequest("The query is not UTF-8.", {"/query": "must be UTF-8, percent-encoded"})
         if not _is_plainly_written(request, plan):
             raise invalid_request(request, operation, plan)
         try:

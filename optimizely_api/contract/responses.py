@@ -151,12 +151,12 @@ def _check_body(request: Request, response: Response, validator: ResponseValidat
 
 def _broken(request: Request, response: Response, operation_id: str | None, violation: Violation) -> Response:
     log.error(
-        "response breaks the contract: operation %s, status %d, at %r, keyword %s",
+        "request %s: response breaks the contract: operation %s, status %d, at %r, keyword %s",
+        request.request_id,
         operation_id or "(none)",
         response.status_int,
         violation.pointer[:200],
         violation.keyword,
-        extra={"request_id": request.request_id},
     )
     error = GatewayError(
         "internal_error", "The gateway made an answer that breaks its contract; its log says where."

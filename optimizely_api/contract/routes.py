@@ -5,7 +5,7 @@ other method: 405 with `Allow`, or 204 with `Allow` for OPTIONS.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyramid.config import Configurator
@@ -30,17 +30,26 @@ def add_operation_routes(config: Configurator) -> None:
     for path in sorted(by_path, key=_literals_first):
         for operation in by_path[path]:
             config.add_route(operation.operation_id, path, request_method=operation.method)
-        config.add_route(OTHER_METHODS + path, path)
-        view = as_view(config, _other_methods_view(_allowed(by_path[path])))
-        config.add_view(view, route_name=OTHER_METHODS + path)
+        _add_other_methods(config, path, _allowed(operation.method for operation in by_path[path]))
+
+
+def add_get_route(config: Configurator, name: str, path: str) -> None:
+    """A route outside the contract that answers GET and HEAD, and 405 to every other method."""
+    config.add_route(name, path, request_method="GET")  # which is HEAD too
+    _add_other_methods(config, path, _allowed(["GET"]))
+
+
+def _add_other_methods(config: Configurator, path: str, allowed: list[str]) -> None:
+    config.add_route(OTHER_METHODS + path, path)
+    config.add_view(as_view(config, _other_methods_view(allowed)), route_name=OTHER_METHODS + path)
 
 
 def _literals_first(path: str) -> list[tuple[bool, str]]:
     return [(segment.startswith("{"), segment) for segment in path.split("/")]
 
 
-def _allowed(operations: list[Operation]) -> list[str]:
-    methods = {"OPTIONS", *(operation.method for operation in operations)}
+def _allowed(declared: Iterable[str]) -> list[str]:
+    methods = {"OPTIONS", *declared}
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 

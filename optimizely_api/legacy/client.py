@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import requests
+import urllib3
 
 from ..upstream.answers import read_answer
 from ..upstream.calls import Call
@@ -81,18 +82,33 @@ class BlockingClient:
             return response.status_code, self._read(call, response, last)
 
     def _read(self, call: Call, response: requests.Response, last: float) -> bytes:
+        """The whole body; a read waits no longer than what is left, however slowly the body trickles in."""
         chunks: list[bytes] = []
         size = 0
-        for chunk in response.iter_content(CHUNK_BYTES):
+        while True:
+            if (left := last - time.monotonic()) <= 0:
+                raise requests.Timeout
+            connection = response.raw.connection
+            if connection is not None and connection.sock is not None:
+                connection.sock.settimeout(left)
+            chunk = self._read_some(response)
+            if not chunk:
+                return b"".join(chunks)
             size += len(chunk)
             if size > self._limits.answer_bytes:
                 raise BadUpstreamAnswer(
                     call.upstream, f"its body is larger than {self._limits.answer_bytes} bytes"
                 )
-            if time.monotonic() > last:
-                raise requests.Timeout
             chunks.append(chunk)
-        return b"".join(chunks)
+
+    def _read_some(self, response: requests.Response) -> bytes:
+        try:
+            some: bytes = response.raw.read1(CHUNK_BYTES, decode_content=True)
+        except urllib3.exceptions.ReadTimeoutError as exc:
+            raise requests.Timeout from exc
+        except urllib3.exceptions.HTTPError as exc:
+            raise requests.exceptions.ChunkedEncodingError from exc
+        return some
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)

@@ -61,7 +61,7 @@ class PoolFanOut:
             except queue.Empty:
                 raise UpstreamTimeout(calls[min(waiting)].upstream, max(0.0, left)) from None
             scope.note(calls[index].upstream, seconds)
-            if isinstance(outcome, UpstreamError):
+            if isinstance(outcome, Exception):
                 raise outcome
             values[index] = self._client.read(calls[index], *outcome)
             waiting.discard(index)
@@ -75,6 +75,10 @@ def _send(client: BlockingClient, index: int, call: Call, scope: Scope, answers:
         outcome: Any = client.send(call, scope)
     except UpstreamError as exc:
         outcome = exc
+    except Exception as exc:
+        outcome = RuntimeError(
+            f"{call.upstream} call failed: {exc!r}"
+        )  # a defect; it may not travel as it is
     answers.put((index, time.monotonic() - started, outcome))
 
 

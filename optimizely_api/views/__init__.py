@@ -2,8 +2,10 @@
 
 from pyramid.config import Configurator
 
+from ..contract.routes import add_get_route
+
 
 def includeme(config: Configurator) -> None:
-    config.add_route("healthz", "/healthz")
-    config.add_route("readyz", "/readyz")
+    add_get_route(config, "healthz", "/healthz")
+    add_get_route(config, "readyz", "/readyz")
     config.scan(__name__)

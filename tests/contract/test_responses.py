@@ -39,7 +39,8 @@ def assert_broken(
     assert_error(response, 500, "internal_error")
     lines = [record.getMessage() for record in caplog.records if record.name == LOGGER]
     assert lines == [
-        f"response breaks the contract: operation {operation}, status {status}, at {place!r}, keyword {keyword}"
+        f"request {response.json['uuid']}: response breaks the contract: "
+        f"operation {operation}, status {status}, at {place!r}, keyword {keyword}"
     ]
 
 
@@ -226,4 +227,4 @@ def test_a_violation_is_logged_as_an_error(app_with: App, caplog: pytest.LogCapt
     app_with(get_project=lambda request: {}).get("/v2/projects/1", expect_errors=True)
     [record] = [record for record in caplog.records if record.name == LOGGER]
     assert record.levelno == logging.ERROR
-    assert uuid.UUID(record.request_id)  # type: ignore[attr-defined]
+    assert uuid.UUID(record.getMessage().removeprefix("request ").split(":")[0])

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+import requests
 
 from tests import samples
 from tests.asserting import AUTHORIZED
@@ -83,6 +84,13 @@ class Composites:
     def test_another_accounts_entities(self):
         self.assert_same(f"/v2/experiments/{samples.OTHER_EXPERIMENT}/results", 403)
 
+    def test_a_body_over_the_limit(self):
+        for application in (self.served, self.gateway):
+            answer = requests.get(
+                application.url + EXPERIMENT, headers=HEADERS, data=b"x" * 2_000_000, timeout=30
+            )
+            assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+
     def test_no_token(self):
         ours, theirs = (
             application.get(EXPERIMENT, **{"X-Request-Id": REQUEST_ID})
@@ -104,8 +112,9 @@ class Composites:
         self.services.close("results")
         assert self.assert_same(EXPERIMENT, 503).headers["Retry-After"]
 
-    def test_a_late_answer(self):
-        self.services.manners["results"].hang = True
+    @pytest.mark.parametrize("manner", ["hang", "trickle"])
+    def test_a_late_answer(self, manner):
+        setattr(self.services.manners["results"], manner, True)
         ours, theirs = (application.get(EXPERIMENT, **HEADERS) for application in (self.served, self.gateway))
         assert ours.status_code == theirs.status_code == 504
         assert ours.json()["code"] == theirs.json()["code"] == "upstream_timeout"
@@ -141,7 +150,6 @@ class TestThreads(Composites):
     section = "legacy-threads"
 
     def test_many_at_once_are_all_answered(self):
-        """pyramid_swagger is not thread-safe (Yelp/pyramid_swagger#184): without a lock most of these were 500."""
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(16) as pool:

@@ -68,6 +68,14 @@ async def test_a_late_service_is_a_timeout_within_its_limit(client, scope, servi
     assert 0.35 < time.monotonic() - started < 2
 
 
+async def test_a_body_that_trickles_in_is_a_timeout_too(client, scope, services):
+    services.manners["experiments"].trickle = True
+    started = time.monotonic()
+    with pytest.raises(UpstreamTimeout):
+        await client.fetch(GET_EXPERIMENT, scope)
+    assert time.monotonic() - started < 2
+
+
 async def test_the_deadline_of_the_request_cuts_the_limit_short(client, services):
     services.manners["experiments"].hang = True
     started = time.monotonic()

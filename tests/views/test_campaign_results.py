@@ -60,6 +60,11 @@ def test_403_for_another_accounts_campaign(gateway):
     assert_error(get(gateway, path, status=403), 403, "forbidden", f"campaign {samples.OTHER_LAYER}")
 
 
+def test_403_when_the_project_belongs_to_another_account(gateway, services):
+    services.projects[samples.PROJECT]["account_id"] = samples.OTHER_ACCOUNT
+    assert_error(get(gateway, RESULTS, status=403), 403, "forbidden")
+
+
 def test_404_when_the_campaign_is_unknown(gateway):
     assert_error(get(gateway, "/v2/campaigns/99/results", status=404), 404, "not_found", "no campaign 99")
 

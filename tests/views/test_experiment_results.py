@@ -155,7 +155,7 @@ def test_a_failure_cancels_the_other_calls(gateway, services):
     services.manners["experiments"].delay_seconds = 0.1
     services.manners["results"].hang = True
     del services.layers[samples.LAYER]
-    assert_error(get(gateway, RESULTS, status=404), 404, "not_found", f"campaign {samples.LAYER}")
+    assert_error(get(gateway, RESULTS, status=502), 502, "bad_upstream_answer", "experiments")
     hung = next(seen for seen in services.seen if seen.service == "results")
     assert hung.ended.wait(5)
     assert hung.cancelled
