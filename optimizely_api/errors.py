@@ -23,8 +23,11 @@ CODES: dict[str, int] = {
     "forbidden": 403,  # the entity belongs to another account
     "not_found": 404,  # no such entity, or no such address
     "method_not_allowed": 405,  # `Allow` lists the methods of this address
-    "request_timeout": 408,  # the body was not whole in time; made by runtime/, before there is a request
+    "request_timeout": 408,  # the head or the body was not whole in time; made by runtime/
     "request_too_large": 413,  # the body is larger than max_request_body_bytes
+    "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
+    "headers_too_large": 431,
+    "not_implemented": 501,
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
     "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return

@@ -3,6 +3,7 @@
 import pytest
 
 from optimizely_api import errors, main
+from optimizely_api.runtime import problem
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.upstream.errors import UpstreamError
 from tests import samples
@@ -13,6 +14,11 @@ def test_every_upstream_error_has_a_code_of_the_table():
     kinds = UpstreamError.__subclasses__()
     assert len(kinds) == 5
     assert all(kind.code in errors.CODES for kind in kinds)
+
+
+def test_every_error_of_the_server_itself_has_its_code_in_the_table():
+    for status, (code, _) in problem.REFUSALS.items():
+        assert errors.CODES[code] == status
 
 
 @pytest.mark.parametrize("path", ["/v2/nowhere", "/v2/projects/1/2/3", "/nowhere", "/"])

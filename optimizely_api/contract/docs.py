@@ -75,6 +75,7 @@ def file_view(files: dict[str, StaticFile]) -> Callable[[Any, Request], Response
         file = files.get(request.matchdict.get("file", PAGE))
         if file is None:
             raise HTTPNotFound
+        request.range = None  # whole answers only, as RFC 9110 section 14.2 allows
         zipped = bool(
             request.headers.get("Accept-Encoding") and request.accept_encoding.acceptable_offers(["gzip"])
         )

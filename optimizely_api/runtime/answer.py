@@ -1,7 +1,5 @@
 """One request's answer: WSGI's side of it (start_response, write, app_iter) sent as ASGI messages."""
 
-import json
-import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from types import TracebackType
@@ -9,6 +7,7 @@ from typing import Any
 
 from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet
 from optimizely_api.runtime.environ import Environ
+from optimizely_api.runtime.problem import problem
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -151,9 +150,9 @@ class Answer:
 
 async def send_problem(send: Send, status: int, code: str, message: str, *, close: bool = True) -> str:
     """Send an error the application could not make itself, in its one shape; returns the `uuid` in it."""
-    identity = str(uuid.uuid4())
-    body = json.dumps({"code": code, "message": message, "uuid": identity}).encode()
+    identity, body = problem(code, message)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers.append((b"x-request-id", identity.encode()))
     if close:
         headers.append(CONNECTION_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -21,6 +22,7 @@ from optimizely_api.runtime.body import (
 from optimizely_api.runtime.environ import Environ, Scope, build_environ
 from optimizely_api.runtime.lifespan import Factory, run_lifespan
 from optimizely_api.runtime.options import RuntimeOptions
+from optimizely_api.runtime.problem import log_access
 from optimizely_api.runtime.watchdog import Watchdog
 
 OPTIONS_KEY = "optimizely_api.runtime.options"
@@ -28,7 +30,8 @@ LIFESPAN_KEY = "optimizely_api.runtime.lifespan"
 BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
 
 # A server that names this extension cancels the task of a request whose client has gone, as the worker here does.
-# With any other a task of ours has to wait for its `http.disconnect`.
+# With any other a task of ours has to wait for its `http.disconnect`. The extension's `is_open`, if any, tells whether
+# the connection still is: gunicorn says `http.disconnect` also when it has only waited long enough for the body.
 CANCELS_ON_DISCONNECT = "optimizely_api.cancels_on_disconnect"
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,7 @@ class AsgiBridge:
         return build_environ(scope)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
         environ = self.environ(scope)
         body = b""
         over_limit = more = False
@@ -84,8 +88,11 @@ class AsgiBridge:
             except BodyTooLarge as exc:
                 over_limit, more = True, exc.more
                 environ[BODY_OVER_LIMIT] = self.options.max_request_body_bytes
-            except (BodyIncomplete, TimeoutError):
-                await send_problem(send, 408, "request_timeout", "The request's body did not arrive in time.")
+            except (BodyIncomplete, TimeoutError) as exc:
+                if isinstance(exc, TimeoutError) or _is_open(scope):
+                    message = "The request's body did not arrive in time."
+                    identity = await send_problem(send, 408, "request_timeout", message)
+                    _log_access(environ, 408, identity, began)
                 return
             # The body is whole and decoded now, whatever framed it on the wire.
             environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -93,13 +100,13 @@ class AsgiBridge:
         environ["wsgi.input"] = io.BytesIO(body)
         answer = Answer(send, is_head=environ["REQUEST_METHOD"] == "HEAD", close=over_limit)
         if CANCELS_ON_DISCONNECT in scope.get("extensions", ()):
-            await self._run(environ, answer, send)
+            await self._run(environ, answer, send, began)
         else:
-            await _until_disconnect(self._run(environ, answer, send), answer, receive)
+            await _until_disconnect(self._run(environ, answer, send, began), answer, receive)
         if more and environ.get("HTTP_EXPECT", "").lower() != "100-continue":
             await discard_body(receive)
 
-    async def _run(self, environ: Environ, answer: Answer, send: Send) -> None:
+    async def _run(self, environ: Environ, answer: Answer, send: Send, began: float) -> None:
         """Run the application to the end of its answer.
 
         An exception before the answer has begun is logged and becomes a 500; a later one is left to the server,
@@ -130,6 +137,7 @@ class AsgiBridge:
                     environ["PATH_INFO"],
                     identity,
                 )
+                _log_access(environ, 500, identity, began)
 
     @asynccontextmanager
     async def _watched(self, registry: Any) -> AsyncIterator[None]:
@@ -138,6 +146,22 @@ class AsgiBridge:
             if registry is not None:
                 registry["watchdog"] = watchdog
             yield
+
+
+def _is_open(scope: Scope) -> bool:
+    extension = scope.get("extensions", {}).get(CANCELS_ON_DISCONNECT, {})
+    return "is_open" in extension and bool(extension["is_open"]())
+
+
+def _log_access(environ: Environ, status: int, identity: str, began: float) -> None:
+    log_access(
+        status,
+        identity,
+        method=environ["REQUEST_METHOD"],
+        path=environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),
+        client=environ["REMOTE_ADDR"] or None,
+        duration_ms=round((time.monotonic() - began) * 1000, 2),
+    )
 
 
 async def _until_disconnect(serving: Awaitable[None], answer: Answer, receive: Receive) -> None:

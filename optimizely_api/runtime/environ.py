@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from optimizely_api.runtime.authority import split_absolute
+
 Scope = dict[str, Any]
 Environ = dict[str, Any]
 
@@ -51,15 +53,6 @@ def environ_key(name: bytes) -> str | None:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
-def _split_absolute_form(target: bytes) -> tuple[bytes, bytes | None]:
-    """(path, authority) of a request target; the authority only of `http://host/path` (RFC 9112 section 3.2.2)."""
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or b"/" in scheme:
-        return target, None
-    authority, slash, path = rest.partition(b"/")
-    return slash + path or b"/", authority.rpartition(b"@")[2]
-
-
 def _paths(scope: Scope) -> tuple[str, str, bytes | None]:
     """(SCRIPT_NAME, PATH_INFO, authority or None), each path as bytes decoded with latin-1 (PEP 3333).
 
@@ -67,8 +60,8 @@ def _paths(scope: Scope) -> tuple[str, str, bytes | None]:
     """
     authority = None
     raw = scope.get("raw_path") or scope["path"].encode("utf-8")
-    if not raw.startswith(b"/"):
-        raw, authority = _split_absolute_form(raw)
+    if not raw.startswith(b"/") and (absolute := split_absolute(raw)) is not None:
+        authority, raw = absolute
     if b"%" in raw:
         raw = unquote_to_bytes(raw)
     path = raw.decode("latin-1")
@@ -107,6 +100,10 @@ def build_environ(scope: Scope) -> Environ:
     _add_headers(environ, scope["headers"])
     if authority is not None:
         environ["HTTP_HOST"] = authority.decode("latin-1")
+    elif not environ.get("HTTP_HOST", "-"):
+        # Host is empty, which RFC 9112 section 3.2 allows; the address of the connection stands in (section 3.3), as
+        # it does for HTTP/1.0 without Host: PEP 3333 has the application use SERVER_NAME then.
+        del environ["HTTP_HOST"]
     return environ
 
 

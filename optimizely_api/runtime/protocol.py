@@ -1,22 +1,27 @@
-"""gunicorn's HTTP/1 protocol with what it lacks: deadlines for slow clients, a checked Host, prompt cancellation."""
+"""gunicorn's HTTP/1 protocol with what it lacks: deadlines for slow clients, a checked Host, prompt cancellation,
+and errors in the API's one shape.
+"""
 
 import asyncio
-import re
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
-from gunicorn.asgi.parser import InvalidHeader
+from gunicorn.asgi.parser import InvalidHeader, InvalidRequestLine
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from optimizely_api.runtime.answer import CONNECTION_CLOSE
+from optimizely_api.runtime.authority import is_authority, is_target
 from optimizely_api.runtime.bridge import CANCELS_ON_DISCONNECT
+from optimizely_api.runtime.problem import log_access, problem, refusal
 
 if TYPE_CHECKING:
     from optimizely_api.runtime.worker import GatewayWorker
 
-# host [":" port] of RFC 9110 section 7.2, in the characters of RFC 3986 section 3.2.2; it may be empty.
-_HOST = re.compile(rb"(\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
-
-_EXTENSIONS: dict[str, dict[str, Any]] = {CANCELS_ON_DISCONNECT: {}}
+# What gunicorn calls differently from RFC 9110, or Python before 3.13 did.
+_REASONS = {414: "URI Too Long"}
 
 
 class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -25,6 +30,8 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
     A head that is not complete `header_timeout_seconds` after the connection was made, or after the first byte of a
     later request, closes the connection: with a 408 when it has begun. So does output that the client does not
     take for `write_timeout_seconds`. The time between requests is governed by gunicorn's `keepalive`.
+
+    What the client wants to upgrade to is ignored (RFC 9110 section 7.8): its request is answered like any other.
     """
 
     worker: "GatewayWorker"
@@ -35,6 +42,11 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         self._head_begun = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._answered: Any = None  # the last request whose answer has begun
+        self._extensions: dict[str, dict[str, Any]] = {CANCELS_ON_DISCONNECT: {"is_open": self._is_open}}
+
+    def _is_open(self) -> bool:
+        return not self._closed
 
     def connection_made(self, transport: Any) -> None:
         self.was_made = True
@@ -78,15 +90,25 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         skip_body: bool = super()._on_headers_complete()
         self._head_begun = False
         self._stop_head_timer()
+        self._check_target()
         self._check_host()
         return skip_body
 
+    def _is_websocket_upgrade(self, request: Any) -> bool:
+        return False
+
+    def _check_target(self) -> None:
+        """RFC 9112 section 3.2: 400 when the target is of another form than the method's, or has a wrong authority."""
+        request = self._current_request
+        if not is_target(request.method, request.raw_path):
+            raise InvalidRequestLine("Invalid request target")
+
     def _check_host(self) -> None:
-        """RFC 9112 section 3.2: 400 when HTTP/1.1 has no Host, or when its value is none."""
+        """RFC 9112 section 3.2: 400 when HTTP/1.1 has no Host, or when its value is none. It may be empty."""
         request = self._current_request
         for name, value in request.headers_bytes:
             if name == b"host":
-                if _HOST.fullmatch(value) is None:
+                if value and not is_authority(value):
                     raise InvalidHeader("Invalid Host header")
                 return
         if request.version >= (1, 1):
@@ -97,21 +119,58 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._closed or self._request_ready is None:  # HTTP/2 has its own framing
             return
         if self._head_begun:
-            self._send_error_response(408, "The request's head did not arrive in time")
+            self._send_error_response(408, "")
         self._close_now()
 
     # The answer
 
     def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> dict[str, Any]:
         scope: dict[str, Any] = super()._build_http_scope(request, sockname, peername)
-        scope.setdefault("extensions", {}).update(_EXTENSIONS)
+        scope.setdefault("extensions", {}).update(self._extensions)
         return scope
 
     def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
         if headers and CONNECTION_CLOSE in headers:
             # gunicorn sends the header on, but does not act on it.
             request.must_close = True
+        self._answered = request
         super()._send_response_start(status, headers, request, close)
+
+    def _send_error_response(
+        self, status: int, message: str, extra_headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Refuse the request in the API's one error shape, and log it; the caller closes the connection.
+
+        What goes wrong in the rest of a request whose answer has begun is not told: it would be a second answer.
+        """
+        request = self._current_request
+        if self._closed or (request is not None and request is self._answered):
+            return
+        identity, body = problem(*refusal(status, message))
+        method, path = self._request_line()
+        reason = _REASONS.get(status) or HTTPStatus(status).phrase
+        lines = [
+            f"HTTP/1.1 {status} {reason}",
+            f"Date: {formatdate(usegmt=True)}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            f"X-Request-Id: {identity}",
+            *(f"{name}: {value}" for name, value in extra_headers),
+            "Connection: close\r\n\r\n",
+        ]
+        self._safe_write("\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else body))
+        client = self._effective_peername(self.transport.get_extra_info("peername"))
+        address = client[0] if isinstance(client, tuple) else None
+        log_access(status, identity, method=method, path=path, client=address)
+
+    def _request_line(self) -> tuple[str | None, str | None]:
+        """(method, decoded path), as far as the parser has come."""
+        method: bytes | None = getattr(self._callback_parser, "method", None)
+        target: bytes | None = getattr(self._callback_parser, "path", None)
+        if not method or not target:
+            return None, None
+        path = unquote_to_bytes(target.partition(b"?")[0])
+        return method.decode("latin-1"), path.decode("utf-8", "replace")
 
     async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
         keepalive: bool = await super()._serve_http_request(request, sockname, peername)

@@ -28,12 +28,31 @@ UNWIND_SHARE = 0.1
 UNWIND_SECONDS = 1.0
 
 
+class SchemeOfClient:
+    """What a proxy's header says when the client came by HTTPS: equal to every text that says so.
+
+    Case makes no difference, and of a chain's values the first counts, which is about the client itself. gunicorn
+    compares the whole text with what `secure_scheme_headers` holds.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: str) -> None:
+        self._value = value.lower()
+
+    def __eq__(self, said: object) -> bool:
+        return isinstance(said, str) and said.partition(",")[0].strip().lower() == self._value
+
+
 class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
     """Runs a WSGI application of coroutine views: `gunicorn -k optimizely_api.runtime.worker.GatewayWorker`.
 
     uvloop is used where it is installed (gunicorn's `asgi_loop`). The lifespan always runs, and a failed start-up
     stops gunicorn. At most `worker_connections` connections are open; the next ones wait, unaccepted, in the
     listening socket's backlog, where a less busy worker may take them.
+
+    Of what proxies in `forwarded_allow_ips` say, the scheme is used (`secure_scheme_headers`: X-Forwarded-Proto and the
+    like). X-Forwarded-For is not: a request's client, in the log too, is the peer of its connection.
     """
 
     asgi: Any  # the application, wrapped by load_wsgi()
@@ -41,6 +60,8 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
     def init_process(self) -> None:
         # A client that has gone gets no grace: its request is cancelled at once.
         self.cfg.set("asgi_disconnect_grace_period", 0)
+        secure = self.cfg.secure_scheme_headers
+        self.cfg.set("secure_scheme_headers", {name: SchemeOfClient(secure[name]) for name in secure})
         self.options = RuntimeOptions()
         self.connections: set[GatewayProtocol] = set()
         self._open = 0

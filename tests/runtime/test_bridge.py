@@ -195,14 +195,21 @@ async def test_500_in_the_one_shape_and_a_logged_traceback_when_the_application_
     def application(environ, start_response):
         raise RuntimeError("secret detail")
 
-    with caplog.at_level(logging.ERROR):
-        exchange = await call(application, http_scope("/v2/things"))
+    with caplog.at_level(logging.INFO):
+        exchange = await call(application, http_scope("/v2/thíngs"))
     error = json.loads(exchange.body)
-    assert exchange.status == 500
+    assert (exchange.status, exchange.headers[b"x-request-id"].decode()) == (500, error["uuid"])
     assert sorted(error) == ["code", "message", "uuid"]
     assert "secret" not in exchange.body.decode()
-    assert f"GET /v2/things failed, answered with 500, uuid {error['uuid']}" in caplog.text
+    assert f"failed, answered with 500, uuid {error['uuid']}" in caplog.text
     assert "secret detail" in caplog.text
+    (line,) = [
+        json.loads(record.message) for record in caplog.records if record.name == "optimizely_api.access"
+    ]
+    expected = {"method": "GET", "path": "/v2/thíngs", "status": 500, "request_id": error["uuid"]}
+    assert expected.items() <= line.items()
+    assert (line["client"], line["upstreams_ms"]) == ("192.0.2.7", {})
+    assert line["duration_ms"] >= 0
 
 
 async def test_a_failure_after_the_first_byte_is_raised_to_the_server_which_closes_the_connection():
@@ -317,16 +324,18 @@ async def test_408_when_the_body_does_not_come_in_time():
     await asyncio.wait_for(exchange.run(), 5.0)
     assert (exchange.status, exchange.headers[b"connection"]) == (408, b"close")
     assert json.loads(exchange.body)["code"] == "request_timeout"
+    assert exchange.headers[b"x-request-id"].decode() == json.loads(exchange.body)["uuid"]
 
 
-async def test_the_application_is_not_called_when_the_client_leaves_in_the_middle_of_its_body():
+async def test_the_application_is_not_called_when_the_client_leaves_in_the_middle_of_its_body(caplog):
     called = []
     exchange = Exchange(
         limited(lambda *args: called.append(args), max_request_body_bytes=10), sized(10), body=[]
     )
     exchange.disconnect()
-    await exchange.run()
-    assert called == []
+    with caplog.at_level(logging.INFO, "optimizely_api.access"):
+        await exchange.run()
+    assert (called, exchange.sent, caplog.messages) == ([], [], [])
 
 
 # Other scopes

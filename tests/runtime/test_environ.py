@@ -59,7 +59,17 @@ def test_headers(headers, key, expected):
 
 
 def test_the_authority_of_an_absolute_target_wins_over_host():
-    assert build_environ(http_scope(raw_path=b"http://u@real:81/"))["HTTP_HOST"] == "real:81"
+    assert build_environ(http_scope(raw_path=b"http://real:81/"))["HTTP_HOST"] == "real:81"
+
+
+@pytest.mark.parametrize("raw_path", [b"http://u@h/", b"http:///", b"x://h/", b"http://a>;rel=x,<b/"])
+def test_an_absolute_target_that_is_none_sets_no_host(raw_path):
+    environ = build_environ(http_scope(raw_path=raw_path))
+    assert (environ["HTTP_HOST"], environ["PATH_INFO"]) == ("api.test", raw_path.decode())
+
+
+def test_an_empty_host_is_none():
+    assert "HTTP_HOST" not in build_environ({**http_scope(), "headers": [(b"host", b"")]})
 
 
 def test_client_server_scheme_protocol_and_query():

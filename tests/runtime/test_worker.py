@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import resource
 import signal
 import time
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -53,6 +54,21 @@ def server(tmp_path_factory):
             {"scheme": "https"},
             id="trusted proxy",
         ),
+        pytest.param(
+            "GET /echo HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: HTTPS\r\nX-Forwarded-Ssl: On",
+            {"scheme": "https"},
+            id="trusted proxy that writes in capitals",
+        ),
+        pytest.param(
+            "GET /echo HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https, http",
+            {"scheme": "https"},
+            id="chain of proxies, HTTPS at the client",
+        ),
+        pytest.param(
+            "GET /echo HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: http, https",
+            {"scheme": "http"},
+            id="chain of proxies, HTTPS behind the first only",
+        ),
         pytest.param("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4", {"body_bytes": 4}, id="a body"),
         pytest.param("GET /echo HTTP/1.0", {"client": "127.0.0.1"}, id="HTTP/1.0 needs no Host"),
     ],
@@ -64,8 +80,9 @@ def test_a_request_reaches_the_application(server, head, expected):
 
 def test_a_proxy_that_is_not_trusted_sets_no_scheme(tmp_path):
     with gunicorn(tmp_path, "--forwarded-allow-ips", "192.0.2.1") as server:
-        request = REQUEST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n")
-        assert json_of(server.exchange(request))["scheme"] == "http"
+        for value in (b"https", b"HTTPS", b"https, http"):
+            header = b"\r\nX-Forwarded-Proto: " + value + b"\r\nConnection: close\r\n\r\n"
+            assert json_of(server.exchange(REQUEST.replace(b"\r\n\r\n", header)))["scheme"] == "http"
 
 
 @pytest.mark.parametrize(
@@ -91,10 +108,12 @@ def test_heads_are_checked(server, request_head, status):
     assert status_of(server.exchange(request_head.encode() + b"\r\n\r\n")) == status
 
 
-def test_a_websocket_is_refused(server):
+@pytest.mark.parametrize("version", [b"13", b"8"])
+def test_a_wish_for_a_websocket_is_ignored(server, version):
     head = REQUEST.replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-    head += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    assert status_of(server.exchange(head)) == 403
+    head += b"Sec-WebSocket-Version: %s\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % version
+    answers = server.exchange(head + REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert (answers.count(b"HTTP/1.1 "), answers.count(b"HTTP/1.1 200 OK")) == (2, 2)
 
 
 def test_pipelined_requests_are_answered_in_order(server):
@@ -321,6 +340,22 @@ def test_a_full_worker_leaves_new_connections_to_another(tmp_path):
             stack.enter_context(server.connect()).sendall(HALF_A_HEAD)
         pids = {get(server, "/echo")["pid"] for _ in range(10)}
     assert len(pids) == 1
+
+
+def test_a_worker_out_of_file_descriptors_accepts_again_once_it_has_some(tmp_path):
+    with gunicorn(tmp_path) as server:
+        pid = get(server, "/echo")["pid"]
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, limits[1]))
+        with server.connect() as waiting:
+            waiting.sendall(REQUEST)
+            server.wait_for_log("Cannot accept connections, trying again in a second")
+            time.sleep(0.5)  # a worker that tried on and on would have said so many times
+            assert server.log.count("Cannot accept connections") < 5
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            waiting.settimeout(5.0)
+            assert waiting.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        assert "Traceback" not in server.log
 
 
 # Stopping

@@ -1,0 +1,61 @@
+"""Errors that the server makes by itself, where the application cannot: their one shape, and their access-log line."""
+
+import json
+import logging
+import uuid
+from datetime import UTC, datetime
+
+import orjson
+
+# The log that the application writes its own lines to, one for every request it answers.
+access_log = logging.getLogger("optimizely_api.access")
+
+# status -> (code, what is wrong)
+REFUSALS: dict[int, tuple[str, str]] = {
+    400: ("bad_request", "The request is not valid HTTP"),
+    408: ("request_timeout", "The request did not arrive in time"),
+    414: ("uri_too_long", "The request line is too long"),
+    431: ("headers_too_large", "There are too many request headers, or one of them is too long"),
+    500: ("internal_error", "The server failed to answer this request"),
+    501: ("not_implemented", "The request is transferred in a way that is not known here"),
+}
+
+MESSAGE_DETAIL_CHARACTERS = 100  # of what the parser says, which may be the client's own text
+
+
+def refusal(status: int, detail: str) -> tuple[str, str]:
+    """(code, message) for a request that the server itself turns down; `detail` is the parser's word."""
+    code, what = REFUSALS.get(status) or REFUSALS[400 if status < 500 else 500]
+    if code in ("bad_request", "not_implemented") and detail:
+        what += ": " + detail[:MESSAGE_DETAIL_CHARACTERS].rstrip(".")
+    return code, what + "."
+
+
+def problem(code: str, message: str) -> tuple[str, bytes]:
+    """(uuid, JSON body) of an error in its one shape."""
+    identity = str(uuid.uuid4())
+    return identity, json.dumps({"code": code, "message": message, "uuid": identity}).encode()
+
+
+def log_access(
+    status: int,
+    request_id: str,
+    *,
+    method: str | None,
+    path: str | None,
+    client: str | None,
+    duration_ms: float | None = None,
+) -> None:
+    """Write the line of a request that the application did not answer; None stands for what is not known of it."""
+    line: dict[str, object] = {
+        "time": datetime.now(UTC),
+        "method": method,
+        "route": None,
+        "path": path,
+        "status": status,
+        "duration_ms": duration_ms,
+        "request_id": request_id,
+        "client": client,
+        "upstreams_ms": {},
+    }
+    access_log.info("%s", orjson.dumps(line, option=orjson.OPT_UTC_Z).decode())
