@@ -1,7 +1,6 @@
 """The asyncio client of the services: one connector per worker, every call inside a time limit."""
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from yarl import URL
 
 from .answers import read_answer
 from .calls import Call
-from .connection import AnswerTooLarge, ServiceConnector
+from .connection import AnswerTooLarge, Destination, ServiceConnector
 from .errors import BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from .shapes import Check
 
@@ -62,8 +61,7 @@ class Address:
     def __init__(self, upstream: Upstream) -> None:
         url = URL(upstream.url)
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        # The only request that aiohttp makes for this service: the connector reads of it where it leads.
-        self.destination = aiohttp.ClientRequest("GET", url, headers=headers)
+        self.destination = Destination("GET", url, headers=headers)
         self.timeout_seconds = upstream.timeout_seconds
         self._prefix = url.raw_path.rstrip("/")
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in self.destination.headers.items())
@@ -110,8 +108,7 @@ class Client:
             raise UpstreamTimeout(call.upstream, 0.0)
         try:
             request = address.request(call, scope.request_id)
-            async with asyncio.timeout(limit):
-                status, body = await self._connector.ask(address.destination, request)
+            status, body = await self._connector.ask(address.destination, request, limit)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise UpstreamUnavailable(call.upstream) from exc
         except TimeoutError as exc:
@@ -136,16 +133,17 @@ class Client:
         """
         if not calls:
             return []
-        places = asyncio.Semaphore(at_most) if at_most and at_most < len(calls) else contextlib.nullcontext()
+        places = asyncio.Semaphore(at_most or len(calls))
 
-        async def fetch_in_turn(call: Call) -> Any:
+        async def fetch_in_turn(call: Call, scope: Scope) -> Any:
             async with places:
                 return await self.fetch(call, scope)
 
+        fetch = fetch_in_turn if at_most else self.fetch
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch_in_turn(call)) for call in calls[:-1]]
-                last = await fetch_in_turn(calls[-1])  # one task fewer
+                tasks = [group.create_task(fetch(call, scope)) for call in calls[:-1]]
+                last = await fetch(calls[-1], scope)  # one task fewer
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [*(task.result() for task in tasks), last]

@@ -5,8 +5,10 @@ timers cost more than the rest of a call and serve none of ours. What is relied 
 
 - `TCPConnector` resolves names, races addresses, does TLS, limits connections per service and keeps idle ones. It
   makes its protocols with `_factory`, and reads of the `ClientRequest` given to `connect()` only where it leads.
+  `_get()` takes an idle connection without waiting.
 - `ResponseHandler` is what the connector expects of a protocol: `is_connected()`, `should_close`, `close()`,
-  `abort()`, `closed`. Its `_payload` and `_should_close` decide whether a connection may be used again.
+  `abort()`, `closed`. Its `_payload` and `_should_close` decide whether a connection may be used again; its timer,
+  `_read_timeout_handle`, goes when the connection does.
 - `HttpResponseParser`, in C, checks the syntax and the lengths of heads, refuses what is not HTTP, joins chunks and
   decompresses. It fills a `StreamReader` at once, and tells the protocol when that holds more than twice its limit.
 """
@@ -17,6 +19,8 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 
@@ -46,11 +50,16 @@ class ServiceConnection(ResponseHandler):
         self._status = 0
         self._parts: list[bytes] = []
 
-    def ask(self, request: bytes) -> "asyncio.Future[Answer]":
-        """Send a whole request; the future brings the answer, or an aiohttp.ClientError or HttpProcessingError."""
+    def ask(self, request: bytes, ends: float) -> "asyncio.Future[Answer]":
+        """Send a whole request and wait for the answer until the loop's time is `ends`.
+
+        The future brings the answer, or a TimeoutError, aiohttp.ClientError or HttpProcessingError.
+        """
         if self.transport is None:
             raise aiohttp.ClientConnectionResetError("The connection is gone already.")
         self._answer = answer = self._loop.create_future()
+        # A timer of the connection's own is cheaper than asyncio.timeout, and aiohttp drops it wherever it closes.
+        self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout)
         self.transport.write(request)
         return answer
 
@@ -85,6 +94,10 @@ class ServiceConnection(ResponseHandler):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         pass
+
+    def _on_read_timeout(self) -> None:
+        if self._answer is not None:
+            self._fail(TimeoutError())
 
     def _new_parser(self) -> Any:
         return HttpResponseParser(
@@ -151,9 +164,18 @@ class ServiceConnection(ResponseHandler):
         answer, self._answer = self._answer, None
         assert answer is not None  # noqa: S101
         self._used = True
+        self._drop_timeout()
         self._payload = self._parser = None
         self._parts = []
         return answer
+
+
+class Destination(aiohttp.ClientRequest):
+    """Where a service is: all that the connector reads of a request, so that one serves for every call."""
+
+    @functools.cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
 
 
 class ServiceConnector(aiohttp.TCPConnector):
@@ -164,29 +186,35 @@ class ServiceConnector(aiohttp.TCPConnector):
         self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
         self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout_seconds)
 
-    async def ask(self, destination: aiohttp.ClientRequest, request: bytes) -> Answer:
+    async def ask(self, destination: Destination, request: bytes, limit_seconds: float) -> Answer:
         """Send a request on a free connection, or on a new one, and return its answer.
 
-        Raises aiohttp.ClientError or HttpProcessingError. A connection whose answer is not whole is closed, however
-        that came about.
+        Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose answer is not whole is
+        closed, however that came about.
         """
+        ends = self._loop.time() + limit_seconds
         try:
-            return await self._ask_once(destination, request)
+            return await self._ask_once(destination, request, ends)
         except IdleConnectionClosed:
             # A service may close an idle connection at the very moment it is used again. No call changes anything,
             # so it is sent once more.
-            return await self._ask_once(destination, request)
+            return await self._ask_once(destination, request, ends)
 
-    async def _ask_once(self, destination: aiohttp.ClientRequest, request: bytes) -> Answer:
-        try:
-            connection = await self.connect(destination, [], self._timeouts)
-        except TimeoutError as exc:
-            raise aiohttp.ConnectionTimeoutError from exc
+    async def _ask_once(self, destination: Destination, request: bytes, ends: float) -> Answer:
+        # connect() begins with the same look for a free connection, which never waits.
+        connection = await self._get(destination.connection_key, []) or await self._connect(destination, ends)
         try:
             protocol: Any = connection.protocol
-            answer: Answer = await protocol.ask(request)
+            answer: Answer = await protocol.ask(request, ends)
         except BaseException:
             connection.close()
             raise
         connection.release()
         return answer
+
+    async def _connect(self, destination: Destination, ends: float) -> Connection:
+        async with asyncio.timeout_at(ends):
+            try:
+                return await self.connect(destination, [], self._timeouts)
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError from exc

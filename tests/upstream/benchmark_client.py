@@ -120,17 +120,14 @@ async def serve_stub(delay_seconds: float) -> None:
 @contextlib.contextmanager
 def stub(delay_seconds: float) -> Iterator[dict[str, Upstream]]:
     command = [sys.executable, "-m", "tests.upstream.benchmark_client", "--serve", "--delay-seconds"]
-    process = subprocess.Popen([*command, str(delay_seconds)], stdout=subprocess.PIPE)
-    assert process.stdout
-    try:
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        yield {
-            name: Upstream(url=url, timeout_seconds=SECONDS)
-            for name in ("projects", "experiments", "results")
-        }
-    finally:
-        process.kill()
-        process.wait()
+    names = ("projects", "experiments", "results")
+    with subprocess.Popen([*command, str(delay_seconds)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        try:
+            url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            yield {name: Upstream(url=url, timeout_seconds=SECONDS) for name in names}
+        finally:
+            process.kill()
 
 
 async def composites(client, at_once: int, each: int) -> float:
