@@ -16,7 +16,8 @@ from yarl import URL
 
 from .answers import read_answer
 from .calls import Call
-from .connection import AnswerTooLarge, Destination, ServiceConnector
+from .connection import AnswerTooLarge
+from .connector import Destination, ServiceConnector
 from .errors import BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from .shapes import Check
 

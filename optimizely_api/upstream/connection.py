@@ -1,11 +1,7 @@
 """One connection to a service: a request goes out as bytes, the whole answer comes back.
 
-This is aiohttp's client below `ClientSession`, whose URLs, header maps, cookies, redirects, traces, body streams and
-timers cost more than the rest of a call and serve none of ours. What is relied on, and why setup.py pins aiohttp:
+What is relied on of aiohttp, and why setup.py pins it, here and in connector.py:
 
-- `TCPConnector` resolves names, races addresses, does TLS, limits connections per service and keeps idle ones. It
-  makes its protocols with `_factory`, and reads of the `ClientRequest` given to `connect()` only where it leads.
-  `_get()` takes an idle connection without waiting.
 - `ResponseHandler` is what the connector expects of a protocol: `is_connected()`, `should_close`, `close()`,
   `abort()`, `closed`. Its `_payload` and `_should_close` decide whether a connection may be used again; its timer,
   `_read_timeout_handle`, goes when the connection does.
@@ -14,13 +10,10 @@ timers cost more than the rest of a call and serve none of ours. What is relied 
 """
 
 import asyncio
-import functools
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 
@@ -81,19 +74,22 @@ class ServiceConnection(ResponseHandler):
         if self._payload is not None:
             self._take()
 
+    def eof_received(self) -> None:
+        """Let the transport close, but keep the timer: it does not close before all is sent."""
+
+    def close(self) -> None:
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.abort()  # nobody waits any more for what is not sent yet, and the service may never take it
+        else:
+            super().close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._answer is not None:
             self._end_by_closing(exc)
         super().connection_lost(exc)
 
-    # Called by the StreamReader. The transport is never paused: what has come is taken at once.
-
-    def pause_reading(self) -> None:
-        if self._parser is not None:
-            self._parser.pause_reading()  # decompress no more of a body that is too large already
-
     def resume_reading(self, resume_parser: bool = True) -> None:
-        pass
+        """Called by the StreamReader when it is emptied; only an answer that is too large has paused it."""
 
     def _on_read_timeout(self) -> None:
         if self._answer is not None:
@@ -168,53 +164,3 @@ class ServiceConnection(ResponseHandler):
         self._payload = self._parser = None
         self._parts = []
         return answer
-
-
-class Destination(aiohttp.ClientRequest):
-    """Where a service is: all that the connector reads of a request, so that one serves for every call."""
-
-    @functools.cached_property
-    def connection_key(self) -> ConnectionKey:
-        return super().connection_key
-
-
-class ServiceConnector(aiohttp.TCPConnector):
-    """aiohttp's connector, making connections of ours and asking through them."""
-
-    def __init__(self, connections: int, connect_timeout_seconds: float, largest_body: int) -> None:
-        super().__init__(limit=0, limit_per_host=connections)
-        self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
-        self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout_seconds)
-
-    async def ask(self, destination: Destination, request: bytes, limit_seconds: float) -> Answer:
-        """Send a request on a free connection, or on a new one, and return its answer.
-
-        Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose answer is not whole is
-        closed, however that came about.
-        """
-        ends = self._loop.time() + limit_seconds
-        try:
-            return await self._ask_once(destination, request, ends)
-        except IdleConnectionClosed:
-            # A service may close an idle connection at the very moment it is used again. No call changes anything,
-            # so it is sent once more.
-            return await self._ask_once(destination, request, ends)
-
-    async def _ask_once(self, destination: Destination, request: bytes, ends: float) -> Answer:
-        # connect() begins with the same look for a free connection, which never waits.
-        connection = await self._get(destination.connection_key, []) or await self._connect(destination, ends)
-        try:
-            protocol: Any = connection.protocol
-            answer: Answer = await protocol.ask(request, ends)
-        except BaseException:
-            connection.close()
-            raise
-        connection.release()
-        return answer
-
-    async def _connect(self, destination: Destination, ends: float) -> Connection:
-        async with asyncio.timeout_at(ends):
-            try:
-                return await self.connect(destination, [], self._timeouts)
-            except TimeoutError as exc:
-                raise aiohttp.ConnectionTimeoutError from exc

@@ -317,3 +317,24 @@ async def test_a_name_that_leads_nowhere_is_unavailable(scope):
     async with client_of("http://service.invalid") as client:
         with pytest.raises(UpstreamUnavailable):
             await client.fetch(CALL, scope)
+
+
+@pytest.mark.parametrize("half_closed", [False, True], ids=["it hangs", "it has said its last"])
+async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope, half_closed):
+    large = Call("results", "/results/1", "Health", method="POST", body={"x": "y" * 20_000_000})
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        async with client_of(f"http://127.0.0.1:{listening.getsockname()[1]}", seconds=0.2) as client:
+            work = asyncio.create_task(client.fetch(large, scope))
+            loop = asyncio.get_running_loop()
+            peer, _ = await loop.sock_accept(listening)
+            if half_closed:
+                peer.shutdown(socket.SHUT_WR)
+            with pytest.raises(UpstreamTimeout):
+                await work
+            taken = 0
+            async with asyncio.timeout(5):
+                while chunk := await loop.sock_recv(peer, 1 << 20):
+                    taken += len(chunk)
+            peer.close()
+    assert taken < 20_000_000
