@@ -20,7 +20,9 @@ INSTALL = [
     "orjson>=3.10",  # JSON in and out
     "gunicorn>=27,<28",  # the server; runtime/worker.py builds on its asyncio worker's internals
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
-    "aiohttp>=3.14,<4",  # the client of the upstreams, and the services' web framework
+    # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on
+    # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change.
+    "aiohttp>=3.14,<3.15",
     "cachetools>=5.5",  # the bounded cache of identities
     "requests>=2.32",  # the blocking client of legacy/
     "SQLAlchemy[asyncio]>=2.1,<3",  # the services' databases

@@ -1,22 +1,27 @@
-"""The asyncio client of the services: one session per worker, every call inside a time limit."""
+"""The asyncio client of the services: one connector per worker, every call inside a time limit."""
 
 import asyncio
-import logging
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from .answers import read_answer
 from .calls import Call
+from .connection import AnswerTooLarge
+from .connector import Destination, ServiceConnector
 from .errors import BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from .shapes import Check
 
-log = logging.getLogger(__name__)
+_VISIBLE = re.compile("[!-~]+")  # what may stand in a request line or a header without quoting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +56,44 @@ class Scope:
         self.durations_ms.setdefault(upstream, []).append(round(seconds * 1000, 2))
 
 
+class Address:
+    """Where a service's calls go, and what is the same in the head of each."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        url = URL(upstream.url)
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self.destination = Destination("GET", url, headers=headers)
+        self.timeout_seconds = upstream.timeout_seconds
+        self._prefix = url.raw_path.rstrip("/")
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in self.destination.headers.items())
+
+    def request(self, call: Call, request_id: str) -> bytes:
+        """The call as it is sent (RFC 9112 section 3). Raises ValueError for what would need quoting in its head."""
+        target = f"{self._prefix}{call.path}"
+        if not (_VISIBLE.fullmatch(target) and _VISIBLE.fullmatch(request_id)):
+            raise ValueError(f"not to be sent as it is: {target!r} with request id {request_id!r}")
+        if call.query:
+            target = f"{target}?{urlencode(call.query)}"
+        head = f"{call.method} {target} HTTP/1.1\r\n{self._headers}X-Request-Id: {request_id}\r\n"
+        if call.body is None:
+            return f"{head}\r\n".encode("ascii")
+        body = orjson.dumps(call.body)
+        content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        return f"{head}{content}".encode("ascii") + body
+
+
 class Client:
     """Sends calls; knows addresses, limits and shapes, and keeps no state of a request."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        connector: ServiceConnector,
         upstreams: Mapping[str, Upstream],
         limits: Limits,
         shapes: Mapping[str, Check],
     ) -> None:
-        self._session = session
-        self._upstreams = upstreams
+        self._connector = connector
+        self._addresses = {name: Address(upstream) for name, upstream in upstreams.items()}
         self._limits = limits
         self._shapes = shapes
 
@@ -71,20 +102,24 @@ class Client:
 
         Raises an UpstreamError within the smaller of the service's limit and what is left until the deadline.
         """
-        limit = min(self._upstreams[call.upstream].timeout_seconds, scope.deadline - time.monotonic())
+        address = self._addresses[call.upstream]
+        started = time.monotonic()
+        limit = min(address.timeout_seconds, scope.deadline - started)
         if limit <= 0:
             raise UpstreamTimeout(call.upstream, 0.0)
-        started = time.monotonic()
         try:
-            async with asyncio.timeout(limit):
-                status, body = await self._send(call, scope)
+            request = address.request(call, scope.request_id)
+            status, body = await self._connector.ask(address.destination, request, limit)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
             raise UpstreamUnavailable(call.upstream) from exc
         except TimeoutError as exc:
             raise UpstreamTimeout(call.upstream, limit) from exc
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as exc:
             raise BadUpstreamAnswer(call.upstream, "the connection broke off") from exc
-        except aiohttp.ClientError as exc:
+        except AnswerTooLarge as exc:
+            largest = self._limits.answer_bytes
+            raise BadUpstreamAnswer(call.upstream, f"its body is larger than {largest} bytes") from exc
+        except (aiohttp.ClientError, HttpProcessingError) as exc:
             raise BadUpstreamAnswer(call.upstream, "it is not HTTP as agreed") from exc
         finally:
             scope.note(call.upstream, time.monotonic() - started)
@@ -97,62 +132,32 @@ class Client:
 
         The first failure cancels the other calls and is raised.
         """
-        places = asyncio.Semaphore(at_most or len(calls) or 1)
+        if not calls:
+            return []
+        places = asyncio.Semaphore(at_most or len(calls))
 
-        async def fetch_in_turn(call: Call) -> Any:
+        async def fetch_in_turn(call: Call, scope: Scope) -> Any:
             async with places:
                 return await self.fetch(call, scope)
 
+        fetch = fetch_in_turn if at_most else self.fetch
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch_in_turn(call)) for call in calls]
+                tasks = [group.create_task(fetch(call, scope)) for call in calls[:-1]]
+                last = await fetch(calls[-1], scope)  # one task fewer
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
-
-    async def _send(self, call: Call, scope: Scope) -> tuple[int, bytes]:
-        try:
-            return await self._send_once(call, scope)
-        except aiohttp.ServerDisconnectedError:
-            # A service may close an idle connection at the very moment it is used again. No call changes anything,
-            # so it is sent once more.
-            return await self._send_once(call, scope)
-
-    async def _send_once(self, call: Call, scope: Scope) -> tuple[int, bytes]:
-        headers = {"X-Request-Id": scope.request_id}
-        data = None
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
-            data = orjson.dumps(call.body)
-        url = self._upstreams[call.upstream].url + call.path
-        async with self._session.request(
-            call.method, url, params=call.query or None, data=data, headers=headers, allow_redirects=False
-        ) as response:
-            return response.status, await self._read(call, response)
-
-    async def _read(self, call: Call, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._limits.answer_bytes
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > limit:
-                raise BadUpstreamAnswer(call.upstream, f"its body is larger than {limit} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return [*(task.result() for task in tasks), last]
 
 
 @asynccontextmanager
 async def open_client(
     upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
 ) -> AsyncIterator[Client]:
-    """Open the worker's one session; leaving closes its connections."""
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=limits.connections)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_seconds)
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
-    ) as session:
-        yield Client(session, upstreams, limits, shapes)
+    """Open the worker's one connector; leaving closes its connections."""
+    connector = ServiceConnector(limits.connections, limits.connect_timeout_seconds, limits.answer_bytes)
+    async with connector:
+        yield Client(connector, upstreams, limits, shapes)
 
 
 __all__ = ["Client", "Limits", "Scope", "Upstream", "UpstreamError", "open_client"]

@@ -1,0 +1,340 @@
+"""What goes over a connection to a service, byte by byte, and what the client makes of odd, late and broken answers."""
+
+import asyncio
+import gc
+import gzip
+import socket
+import struct
+import time
+
+import pytest
+
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from tests.upstream.scripted_service import CALL, CLOSE, OK, client_of, scripted
+
+GOOD = {"status": "ok"}
+BODY = b'{"status":"ok"}'
+CHUNKED = b"Transfer-Encoding: chunked"
+CHUNKS = b'5\r\n{"sta\r\n1;x=y\r\nt\r\n9\r\nus":"ok"}\r\n0\r\nTrailer: 1\r\n\r\n'
+REQUEST_ID = "8f14e45f-ceea-467f-a0e6-0c1f7d6a0001"
+
+
+@pytest.fixture
+async def service():
+    async with scripted() as running:
+        yield running
+
+
+@pytest.fixture
+async def client(service):
+    async with client_of(service.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def scope():
+    return Scope(REQUEST_ID, time.monotonic() + 5)
+
+
+def answer(body=BODY, *headers, status=b"200 OK", version=b"1.1"):
+    lines = [b"HTTP/%s %s" % (version, status), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(client, service, scope):
+    service.script.append([OK])
+    await client.fetch(CALL, scope)
+    line, *headers = service.heads[0].decode().rstrip().split("\r\n")
+    assert line == "GET /healthz HTTP/1.1"
+    assert f"Host: {service.url.removeprefix('http://')}" in headers
+    assert {"Accept: application/json", "Accept-Encoding: identity"} <= set(headers)
+    assert f"X-Request-Id: {REQUEST_ID}" in headers
+    assert len({header.partition(":")[0].lower() for header in headers}) == len(headers)
+
+
+async def test_a_query_is_quoted_and_a_base_path_is_kept(service, scope):
+    service.script.append([OK])
+    query = (("filter", "name:a b&c\r\nX: 1"), ("filter", "é"))
+    async with client_of(f"{service.url}/internal/v1") as client:
+        await client.fetch(Call("results", "/healthz", "Health", query=query), scope)
+    line = service.heads[0].split(b"\r\n")[0]
+    expected = b"GET /internal/v1/healthz?filter=name%3Aa+b%26c%0D%0AX%3A+1&filter=%C3%A9 HTTP/1.1"
+    assert line == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "request_id"),
+    [
+        ("/results/1 HTTP/1.1\r\nX: 1\r\n\r\nGET /secret", REQUEST_ID),
+        ("/results/1\n", REQUEST_ID),
+        ("/results/a b", REQUEST_ID),
+        ("/results/\x00", REQUEST_ID),
+        ("/results/é", REQUEST_ID),
+        ("/results/1", "id\r\nAuthorization: Bearer x"),
+        ("/results/1", ""),
+    ],
+)
+async def test_what_could_split_a_request_is_not_sent(client, service, path, request_id):
+    with pytest.raises(ValueError, match="not to be sent"):
+        await client.fetch(Call("results", path, "Health"), Scope(request_id, time.monotonic() + 5))
+    assert service.connections == 0
+
+
+async def test_a_service_may_have_an_ipv6_address(scope):
+    async with scripted("::1") as service, client_of(service.url) as client:
+        service.script.append([OK])
+        assert await client.fetch(CALL, scope) == GOOD
+        assert f"Host: {service.url.removeprefix('http://')}\r\n".encode() in service.heads[0]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [OK],
+        [OK[i : i + 1] for i in range(len(OK))],
+        [answer(CHUNKS, CHUNKED)],
+        [answer(b"", CHUNKED), *(b"1\r\n%c\r\n" % byte for byte in BODY), b"0\r\n\r\n"],
+        [answer(status=b"100 Continue", body=b""), answer(b"", b"Link: </x>", status=b"103 Early Hints"), OK],
+        [answer(b"", status=b"103 Early Hints") + answer(b"", status=b"103 Early Hints") + OK],
+        [answer(gzip.compress(BODY), b"Content-Encoding: gzip", b"Content-Length: %d" % len(gzip.compress(BODY)))],
+    ],
+    ids=["whole", "byte by byte", "chunked", "in tiny chunks", "after interim answers", "in one go", "gzip"],
+)  # fmt: skip
+async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_kept(
+    client, service, scope, parts
+):
+    service.script += [parts, [OK]]
+    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, scope) == GOOD
+    assert service.connections == 1
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [answer(), CLOSE],
+        [answer(version=b"1.0"), CLOSE],
+        [answer(BODY[:3], version=b"1.0"), BODY[3:], CLOSE],
+        [answer(BODY, b"Content-Length: 15", version=b"1.0")],
+        [answer(BODY, b"Content-Length: 15", b"Connection: close")],
+    ],
+    ids=["no length", "1.0", "1.0 in pieces", "1.0 with a length", "Connection: close"],
+)
+async def test_a_connection_that_ends_with_its_answer_is_replaced(client, service, scope, parts):
+    service.script += [parts, [OK]]
+    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, scope) == GOOD
+    assert service.connections == 2
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"SSH-2.0-OpenSSH_9.2\r\n"],
+        [b"HTTP/1.1 2OO OK\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: fifteen\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nContent-Length: 16\r\n\r\n" + BODY],
+        [b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000 + b"\r\n"],
+        [b"HTTP/1.1 200 " + b"y" * 20_000 + b"\r\n"],
+        [b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000],
+        [answer(b"zz\r\n", CHUNKED)],
+    ],
+    ids=["ssh", "status", "length", "two lengths", "long header", "long status line", "headers", "chunk"],
+)
+async def test_what_is_not_http_is_a_bad_answer_and_ends_the_connection(client, service, scope, parts):
+    service.script.append(parts)
+    with pytest.raises(BadUpstreamAnswer, match="it is not HTTP as agreed"):
+        await client.fetch(CALL, scope)
+    await service.until(lambda: service.closed == 1)
+
+
+async def test_a_switch_of_protocols_is_a_bad_answer(client, service, scope):
+    switch = answer(b"", b"Connection: upgrade", b"Upgrade: h2c", status=b"101 Switching Protocols")
+    service.script += [[switch], [OK]]
+    with pytest.raises(BadUpstreamAnswer, match="status 101"):
+        await client.fetch(CALL, scope)
+    await service.until(lambda: service.closed == 1)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"HTTP/1.1 200", CLOSE],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + BODY[:14], CLOSE],
+        [answer(b"f\r\n" + BODY, CHUNKED), CLOSE],
+        [answer(b"not gzip at all", b"Content-Length: 15", b"Content-Encoding: gzip")],
+    ],
+    ids=["in the head", "before its length", "before the last chunk", "not as encoded"],
+)
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
+    client, service, scope, parts, earlier
+):
+    service.script += [[OK]] * earlier
+    for _ in range(earlier):
+        await client.fetch(CALL, scope)
+    service.script += [parts, [OK]]
+    with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
+        await client.fetch(CALL, scope)
+    assert len(service.heads) == earlier + 1
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        answer(b"x" * 60_000, b"Content-Length: 60000"),
+        answer(b"x" * 60_000, b"Content-Length: 1000000000000"),
+        answer(b"", CHUNKED) + b"8\r\nxxxxxxxx\r\n" * 8000,
+        answer(gzip.compress(bytes(500_000_000), 1), b"Content-Encoding: gzip", version=b"1.0"),
+    ],
+    ids=["by its length", "before its end", "in chunks", "once decompressed"],
+)
+async def test_an_answer_over_the_limit_is_refused_before_it_is_whole(client, service, scope, bomb):
+    service.script.append([bomb])
+    with pytest.raises(BadUpstreamAnswer, match="its body is larger than 50000 bytes"):
+        await client.fetch(CALL, scope)
+    await service.until(lambda: service.closed == 1)
+
+
+async def test_a_call_on_an_idle_connection_that_closes_is_sent_again(client, service, scope):
+    service.script += [[OK], [CLOSE], [OK]]
+    await client.fetch(CALL, scope)
+    assert await client.fetch(CALL, scope) == GOOD
+    assert (len(service.heads), service.connections) == (3, 2)
+
+
+async def test_a_call_on_an_idle_connection_that_is_reset_is_sent_again(client, service, scope):
+    service.script += [[OK]]
+    await client.fetch(CALL, scope)
+    work = asyncio.create_task(client.fetch(CALL, scope))
+    await service.until(lambda: len(service.heads) == 2)
+    service.script.append([OK])
+    peer = service.writers[0].get_extra_info("socket")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    service.writers[0].close()
+    assert await work == GOOD
+
+
+async def test_a_call_is_sent_at_most_twice(client, service, scope):
+    service.script += [[OK], [OK]]
+    await client.fetch_all([CALL, CALL], scope)
+    service.script += [[CLOSE], [CLOSE], [OK]]
+    with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
+        await client.fetch(CALL, scope)
+    assert len(service.heads) == 4
+
+
+async def test_a_new_connection_that_closes_without_a_word_is_not_asked_again(client, service, scope):
+    service.script += [[CLOSE], [OK]]
+    with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
+        await client.fetch(CALL, scope)
+    assert len(service.heads) == 1
+
+
+@pytest.mark.parametrize("surplus", [OK, b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["an answer", "half of one"])
+async def test_a_connection_that_says_more_than_it_was_asked_is_not_used_again(
+    client, service, scope, surplus
+):
+    service.script += [[OK, surplus], [OK]]
+    assert await client.fetch(CALL, scope) == GOOD
+    await service.until(lambda: service.closed == 1)
+    assert await client.fetch(CALL, scope) == GOOD
+    assert service.connections == 2
+
+
+async def test_of_two_answers_in_one_go_the_second_is_nobodys(client, service, scope):
+    service.script += [[OK + OK.replace(b'"ok"', b'"no"')], [OK]]
+    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, scope) == GOOD
+    assert service.connections == 2
+
+
+async def test_a_late_answer_is_nobodys(service, scope):
+    async with client_of(service.url, seconds=0.1) as client:
+        with pytest.raises(UpstreamTimeout):
+            await client.fetch(CALL, scope)
+        await service.until(lambda: service.closed == 1)
+        service.script.append([OK])
+        assert await client.fetch(CALL, scope) == GOOD
+        assert service.connections == 2
+
+
+async def test_a_body_that_trickles_in_is_late(service, scope):
+    service.script.append([OK[:-5], b"x", b"x"])
+    async with client_of(service.url, seconds=0.1) as client:
+        with pytest.raises(UpstreamTimeout):
+            await client.fetch(CALL, scope)
+
+
+async def test_calls_over_the_limit_of_connections_wait_for_a_free_one(service, scope):
+    service.script += [[OK]] * 6
+    async with client_of(service.url, connections=2) as client:
+        assert await client.fetch_all([CALL] * 6, scope) == [GOOD] * 6
+    assert service.connections == 2
+
+
+async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service, scope):
+    async with client_of(service.url, connections=1, seconds=0.15) as client:
+        results = await asyncio.gather(*(client.fetch(CALL, scope) for _ in range(3)), return_exceptions=True)
+        assert [type(result) for result in results] == [UpstreamTimeout] * 3
+        assert len(service.heads) == 1
+        service.script.append([OK])
+        assert await client.fetch(CALL, scope) == GOOD
+
+
+async def test_cancelled_calls_give_their_places_back(service, scope):
+    async with client_of(service.url, connections=2) as client:
+        work = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(4)]
+        await service.until(lambda: len(service.heads) == 2)
+        for task in work:
+            task.cancel()
+        assert all(task.cancelled() for task in (await asyncio.wait(work))[0])
+        await service.until(lambda: service.closed == 2)
+        service.script += [[OK]] * 4
+        assert await client.fetch_all([CALL] * 4, scope) == [GOOD] * 4
+    gc.collect()
+
+
+async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        async with client_of(url, seconds=4) as client:
+            with pytest.raises(UpstreamUnavailable):
+                await client.fetch(CALL, scope)
+        for one in waiting:
+            one.close()
+
+
+async def test_a_name_that_leads_nowhere_is_unavailable(scope):
+    async with client_of("http://service.invalid") as client:
+        with pytest.raises(UpstreamUnavailable):
+            await client.fetch(CALL, scope)
+
+
+@pytest.mark.parametrize("half_closed", [False, True], ids=["it hangs", "it has said its last"])
+async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope, half_closed):
+    large = Call("results", "/results/1", "Health", method="POST", body={"x": "y" * 20_000_000})
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        async with client_of(f"http://127.0.0.1:{listening.getsockname()[1]}", seconds=0.2) as client:
+            work = asyncio.create_task(client.fetch(large, scope))
+            loop = asyncio.get_running_loop()
+            peer, _ = await loop.sock_accept(listening)
+            if half_closed:
+                peer.shutdown(socket.SHUT_WR)
+            with pytest.raises(UpstreamTimeout):
+                await work
+            taken = 0
+            async with asyncio.timeout(5):
+                while chunk := await loop.sock_recv(peer, 1 << 20):
+                    taken += len(chunk)
+            peer.close()
+    assert taken < 20_000_000

@@ -1,0 +1,63 @@
+"""Services behind TLS: certificates are checked against the system's authorities, or those of SSL_CERT_FILE."""
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+
+import pytest
+
+from tests.upstream.scripted_service import OK, scripted
+
+# aiohttp reads the authorities when it is imported: a process of its own for each setting of SSL_CERT_FILE.
+FETCH = """
+import asyncio, sys, time
+from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.errors import UpstreamError
+from tests.upstream.scripted_service import CALL, client_of
+
+async def fetch():
+    async with client_of(sys.argv[1]) as client:
+        for _ in range(2):
+            print(await client.fetch(CALL, Scope("id", time.monotonic() + 5)))
+
+try:
+    asyncio.run(fetch())
+except UpstreamError as exc:
+    print(type(exc).__name__, exc.message)
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that is its own authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    addition = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
+    subprocess.run(["openssl", "req", *options.split(), *addition, *files], check=True, capture_output=True)
+    return folder
+
+
+async def fetched(certificate, authorities):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate / "certificate.pem", certificate / "key.pem")
+    async with scripted(tls=context) as service:
+        service.script += [[OK], [OK]]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FETCH, service.url),
+            env={**os.environ, "SSL_CERT_FILE": str(authorities)},
+            stdout=subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+        return output.decode().splitlines(), service.connections
+
+
+async def test_a_trusted_certificate_makes_one_connection_for_all_calls(certificate):
+    assert await fetched(certificate, certificate / "certificate.pem") == (["{'status': 'ok'}"] * 2, 1)
+
+
+async def test_503_when_the_certificate_is_not_trusted(certificate):
+    lines, _ = await fetched(certificate, "/dev/null")
+    assert lines == ["UpstreamUnavailable The results service cannot be reached."]
