@@ -51,7 +51,7 @@ class Settings:
         1.0, "The longest wait for a connection to a service.", at_least=0.01
     )
     upstream_connections: int = _setting(
-        1000,
+        10_000,
         "Connections that one worker keeps to one service; further calls wait for a free one.",
         at_least=1,
     )

@@ -130,7 +130,7 @@ class Client:
     ) -> list[Any]:
         """Send every call at once, or `at_most` at a time, and return their values in the order of the calls.
 
-        The first failure cancels the other calls and is raised.
+        The first failure cancels the other calls and is raised; a defect of ours before what a service did.
         """
         if not calls:
             return []
@@ -146,8 +146,11 @@ class Client:
                 tasks = [group.create_task(fetch(call, scope)) for call in calls[:-1]]
                 last = await fetch(calls[-1], scope)  # one task fewer
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [*(task.result() for task in tasks), last]
+            failure = next((exc for exc in failures.exceptions if not isinstance(exc, UpstreamError)), None)
+            failure = failure or failures.exceptions[0]
+        else:
+            return [*(task.result() for task in tasks), last]
+        raise failure  # outside the handler, so that its own cause is kept
 
 
 @asynccontextmanager
