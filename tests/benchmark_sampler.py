@@ -1,8 +1,9 @@
 """A gunicorn configuration: that of the ini file, and a count of where each worker spends its CPU time.
 
 A profiling timer interrupts the worker every millisecond of its CPU time (the kernel may make that its own tick), and
-the innermost frame that `STAGES` knows says which stage that was. On the first real-time signal it writes `{stage: samples}` to the
-file that STAGES_FILE names, and starts again from nothing.
+the innermost frame that `STAGES` knows says which stage that was. Python hears of the timer between two of its own
+instructions, so that the event loop's work on a socket counts for the callback after it. On the first real-time
+signal the worker writes `{stage: samples}` to the file that STAGES_FILE names, and starts again from nothing.
 """
 
 import functools

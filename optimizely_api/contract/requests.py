@@ -268,4 +268,5 @@ def includeme(config: Configurator) -> None:
     }
     config.set_request_factory(ContractRequest)
     _hand_over(config, contract)
+    config.include(".compiled")
     config.add_exception_view(as_view(config, path_not_utf8), context=URLDecodeError, renderer="json")
