@@ -15,12 +15,13 @@ from bravado_core.operation import Operation
 from bravado_core.param import Param, unmarshal_param
 from jsonschema import ValidationError
 from pyramid.config import Configurator
+from pyramid.exceptions import URLDecodeError
 from pyramid.interfaces import IRoutesMapper
 from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
-from pyramid.urldispatch import RoutesMapper
+from pyramid.urldispatch import Route, RoutesMapper
 
 from .formats import is_id_text, is_int64, is_uuid, read_time
 
@@ -33,6 +34,10 @@ Reader = Callable[[str], Any]  # from text to value; raises _Unsure or ValueErro
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
+_NOT_PLAIN = re.compile(
+    r"[*:%]|[^/]\{|\}[^/]"
+)  # in a route's pattern: more than whole segments, literal or named
+_NEAR_ENTRIES = 1000
 _ABOUT = frozenset({"name", "in", "description", "required", "type", "default"})  # these judge no value
 
 
@@ -171,21 +176,64 @@ _KINDS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Reader], frozenset[str]
 
 
 class RoutesMatchedOnce(RoutesMapper):  # type: ignore[misc]
-    """Pyramid's route matching, which remembers a request's route: the tweens and the router all ask for it.
+    """Pyramid's route matching, once for a request and among the routes that may match.
 
-    What was found holds for the same address and method; no route here looks at anything else.
+    The tweens and the router all ask for a request's route: what was found holds for the same address and method, and
+    no route here looks at anything else. Routes are tried in Pyramid's order, without those of another number of
+    segments or with another literal second segment, which in `/v2/projects/{project_id}` is the resource.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._near: dict[tuple[int, str], list[Route]] = {}
+
+    def connect(self, *args: Any, **kwargs: Any) -> Route:
+        self._near = {}
+        return super().connect(*args, **kwargs)
 
     def __call__(self, request: Request) -> dict[str, Any]:
         environ = request.environ
         asked = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         known = request.__dict__.get(_ROUTE)
-        if known is not None and known[0] == asked:
-            found: dict[str, Any] = known[1]
-            return found
-        found = super().__call__(request)
-        request.__dict__[_ROUTE] = asked, found
+        if known is None or known[0] != asked:
+            known = request.__dict__[_ROUTE] = asked, self._find(request)
+        found: dict[str, Any] = known[1]
         return found
+
+    def _find(self, request: Request) -> dict[str, Any]:
+        try:
+            path = request.path_info or "/"
+        except UnicodeDecodeError as error:
+            raise URLDecodeError(
+                error.encoding, error.object, error.start, error.end, error.reason
+            ) from error
+        for route in self._routes_near(path):
+            match = route.match(path)
+            if match is not None:
+                found = {"match": match, "route": route}
+                if all(predicate(found, request) for predicate in route.predicates):
+                    return found
+        return {"route": None, "match": None}
+
+    def _routes_near(self, path: str) -> list[Route]:
+        segments = path.split("/", 3)
+        near = path.count("/"), segments[2] if len(segments) > 2 else ""
+        routes = self._near.get(near)
+        if routes is None:
+            routes = [route for route in self.routelist if _may_match(route.pattern, *near)]
+            if len(self._near) < _NEAR_ENTRIES:  # paths are the callers', memory is not
+                self._near[near] = routes
+        return routes
+
+
+def _may_match(pattern: str, slashes: int, second: str) -> bool:
+    """Whether a path of so many slashes and such a second segment can match; True where that is hard to tell."""
+    if _NOT_PLAIN.search(pattern):
+        return True
+    segments = ("/" + pattern.lstrip("/")).split("/")
+    if len(segments) - 1 != slashes:
+        return False
+    return len(segments) < 3 or segments[2].startswith("{") or segments[2] == second
 
 
 def match_routes_once(config: Configurator) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyramid.interfaces import IRoutesMapper
 from pyramid.router import Router
+from pyramid.urldispatch import RoutesMapper
 from pyramid_swagger.tween import PyramidSwaggerRequest, swaggerize_request
 
 from optimizely_api.contract import load
@@ -184,3 +185,30 @@ def test_a_route_is_found_again_when_the_method_changes(router: Router) -> None:
     assert routes(request) is routes(request)
     request.method = "DELETE"
     assert routes(request)["route"].name == "other methods of /v2/projects"
+
+
+SEGMENTS = st.sampled_from(
+    ["v2", "projects", "experiments", "events", "results", "5", "", "docs", "ü", "a b", "healthz"]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(segments=st.lists(SEGMENTS, max_size=6), method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS"]))
+def test_the_same_route_is_found_as_by_pyramid(router: Router, segments: list[str], method: str) -> None:
+    routes = router.registry.getUtility(IRoutesMapper)
+    request = request_for(router, "/" + quote("/".join(segments)), [])
+    request.method = method
+    assert routes(request) == RoutesMapper.__call__(routes, request)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["/v2/*rest", "/v2/{name:.*}/x", "/v2/a{name}/b", "/v2/{one}-{two}/c", "/v2/:old/d"]
+)
+def test_a_pattern_that_is_hard_to_read_is_always_tried(pattern: str) -> None:
+    routes = RoutesMatchedOnce()
+    routes.connect("other", "/v2/{one}/{two}")
+    routes.connect("hard", pattern)
+    for path in ("/v2/a1/b", "/v2/1-2/c", "/v2/a/b/c/x", "/v2/b/d", "/v2"):
+        request = ContractRequest.blank(path)
+        found = routes(request)
+        assert found == RoutesMapper.__call__(routes, request)
