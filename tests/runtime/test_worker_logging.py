@@ -20,15 +20,17 @@ def configured():
         config.set("statsd_host", "127.0.0.1:9")
         log = kind(config)
         log.access_log.setLevel(level)
-        loggers.append(log.access_log)
+        logs.append(log)
         return log
 
-    loggers = []
+    logs = []
     yield make
-    for log in loggers:
-        for handler in list(log.handlers):
+    for log in logs:
+        for handler in list(log.access_log.handlers):
             handler.close()
-            log.removeHandler(handler)
+            log.access_log.removeHandler(handler)
+        if isinstance(log, Statsd):
+            log.sock.close()
 
 
 def test_an_access_log_that_no_logger_takes_is_spared(configured):
