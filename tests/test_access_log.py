@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from optimizely_api.access_log import new_request_id
 from tests import samples
 from tests.asserting import get
 from tests.serving import serve
@@ -85,3 +86,11 @@ def test_the_token_is_in_no_log(gateway, caplog):
     caplog.set_level(logging.DEBUG)
     get(gateway, RESULTS)
     assert samples.TOKEN not in caplog.text
+
+
+def test_a_new_request_id_is_a_random_uuid() -> None:
+    made = [new_request_id() for _ in range(2000)]
+    assert len(set(made)) == len(made)
+    for text in made:
+        parsed = uuid.UUID(text)
+        assert (str(parsed), parsed.version, parsed.variant) == (text, 4, uuid.RFC_4122)

@@ -16,6 +16,7 @@ The contract is that of `load()`, unless `registry[CONTRACT]` holds another one 
 
 from pyramid.config import Configurator
 
+from .compiled import match_routes_once
 from .load import CONTRACT, Contract, InvalidContract, Operation, load, subset
 from .validators import ResponseValidators
 
@@ -25,6 +26,7 @@ __all__ = ["CONTRACT", "Contract", "InvalidContract", "Operation", "ResponseVali
 def includeme(config: Configurator) -> None:
     """Set up routes, request validation, response checks, the served documents and the docs page."""
     config.registry.setdefault(CONTRACT, load())
+    match_routes_once(config)
     config.include(".requests")
     config.include(".responses")
     config.include(".routes")

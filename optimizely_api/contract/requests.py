@@ -24,7 +24,8 @@ from pyramid.decorator import reify
 from pyramid.exceptions import URLDecodeError
 from pyramid.request import Request
 from pyramid_swagger.exceptions import RequestValidationError
-from webob.multidict import MultiDict, NoVars
+from webob.compat import parse_qsl_text
+from webob.multidict import MultiDict, NestedMultiDict, NoVars
 
 from ..errors import BadRequest, gateway_error
 from ..view_kind import as_view
@@ -63,13 +64,19 @@ class ContractRequest(Request):  # type: ignore[misc]
 
         It never raises: aiopyramid looks at it before every view, exception views included.
         """
-        if not self.environ.get("QUERY_STRING"):
+        query = self.environ.get("QUERY_STRING")
+        if not query:
             return MultiDict()
         try:
-            return MultiDict((name, value) for name, value in super().GET.items() if value != "")
+            return MultiDict([pair for pair in parse_qsl_text(query) if pair[1] != ""])
         except UnicodeDecodeError:
             self.query_is_text = False
             return MultiDict()
+
+    @reify
+    def params(self) -> NestedMultiDict:
+        """GET and POST, made once: aiopyramid asks twice for every view, and most views never."""
+        return NestedMultiDict(self.GET, self.POST)
 
     @property
     def POST(self) -> NoVars:  # noqa: N802 - WebOb's name
@@ -273,4 +280,5 @@ def includeme(config: Configurator) -> None:
     }
     config.set_request_factory(ContractRequest)
     _hand_over(config, contract)
+    config.include(".compiled")
     config.add_exception_view(as_view(config, path_not_utf8), context=URLDecodeError, renderer="json")

@@ -58,7 +58,8 @@ class JsonRenderer:
         except TypeError:
             body = None
         request.environ[_RENDERED] = _Rendered(value, body)
-        request.response.content_type = "application/json"
+        # Not `content_type`, which would look for parameters of the one before.
+        request.response.headers["Content-Type"] = "application/json"
         return body or b""
 
 
