@@ -79,11 +79,15 @@ class Loader:
         found = await self.experiments.listed("/experiments", account_id=token["account_id"])
         by_key = {experiment.get("key"): experiment for experiment in found}
         headline = by_key.get(story.HEADLINE)
-        if headline is None or len(found) < story.EXPERIMENTS or not await self._has_results(headline):
+        if headline is None or not await self._has_results(headline):
             return None  # one of the databases was removed
         return int(headline["id"])
 
     async def _has_results(self, experiment: dict[str, Any]) -> bool:
+        return await self._reach(experiment) > 0
+
+    async def _reach(self, experiment: dict[str, Any]) -> int:
+        """How many visitors the results service has counted in the experiment."""
         settings = experiment["results_settings"]
         metrics = [
             {**metric, "name": name}
@@ -95,25 +99,33 @@ class Loader:
             "variations": settings["variations"],
             "baseline_variation_id": settings["baseline_variation_id"],
             "stats_config": settings["stats_config"],
-            "earliest": experiment["earliest"],
+            **({"earliest": experiment["earliest"]} if "earliest" in experiment else {}),
         }
         path = f"/results/{experiment['id']}"
-        status, _ = await self.results.call("POST", path, expected={200, 204}, body=body)
-        return status == 200
+        status, results = await self.results.call("POST", path, expected={200, 204}, body=body)
+        return int(results["reach"]["total_count"]) if status == 200 else 0
 
     async def load(self, console: Console) -> tuple[int, dict[str, int]]:
         """Everything that is missing; returns the headline experiment's id and what was sent."""
         account = await self._account()
-        # A load that was interrupted goes on with the times it began with.
-        now = datetime.fromisoformat(account["created"])
+        now = await self._beginning(account)
         targets: list[tuple[story.Experiment, Target]] = []
         for project in story.PROJECTS:
             targets += await self._project(account["id"], project, now)
         visitors, events = await self._send_visitors(targets, console)
+        await self._verify(account["id"])
         given = {"name": "Demo", "token_sha256": TOKEN_SHA256}
         await self.projects.made(f"/accounts/{account['id']}/tokens", given)
         (headline,) = (target for experiment, target in targets if experiment.key == story.HEADLINE)
         return headline.experiment_id, {**self.counts(), "visitors": visitors, "events": events}
+
+    async def _beginning(self, account: dict[str, Any]) -> datetime:
+        """When this load began: one that was interrupted, or lost its account, goes on with the same times."""
+        (headline,) = (one for one in story.SHOP.experiments if one.key == story.HEADLINE)
+        for found in await self.experiments.listed("/experiments", account_id=account["id"]):
+            if found.get("key") == story.HEADLINE and "earliest" in found:
+                return datetime.fromisoformat(found["earliest"]) + timedelta(days=headline.started or 0)
+        return datetime.fromisoformat(account["created"])
 
     async def _account(self) -> Any:
         found = await self.projects.listed("/accounts", name=story.ACCOUNT)
@@ -200,6 +212,7 @@ class Loader:
             event_ids=event_ids,
             first=now - timedelta(days=experiment.started or 0),
             last=now - timedelta(days=experiment.ended),
+            load=now.isoformat(),
         )
 
     async def _end(self, experiment: story.Experiment, experiment_id: int, now: datetime) -> None:
@@ -228,6 +241,18 @@ class Loader:
         if failed:
             raise failed[0]
         return progress.visitors, progress.events
+
+    async def _verify(self, account_id: int) -> None:
+        """Compare what the results service has counted with what was sent."""
+        found = await self.experiments.listed("/experiments", account_id=account_id)
+        by_key = {experiment.get("key"): experiment for experiment in found}
+        for experiment in (one for project in story.PROJECTS for one in project.experiments):
+            reach = await self._reach(by_key[experiment.key])
+            if reach != experiment.visitors:
+                raise DemoError(
+                    f"{experiment.key}: {self.results.url} counted {reach} of {experiment.visitors} visitors;"
+                    " remove the databases of all three services and load the demo again"
+                )
 
     async def _send(self, waiting: asyncio.Queue[Batch | None], progress: Progress) -> None:
         while (batch := await waiting.get()) is not None:

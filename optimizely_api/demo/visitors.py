@@ -1,7 +1,8 @@
 """The visitors of one experiment as batches in the shape that the SDKs send.
 
 The same experiment, ids, times and seed give the same batches, byte for byte: uuids too, so a batch that
-is sent again (after an interrupted load) counts once.
+is sent again (after an interrupted load) counts once. Another load has other uuids even where the ids are
+the same, which start anew with a new database: the results service would take its events for sent already.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Target:
     event_ids: dict[str, int]
     first: datetime
     last: datetime
+    load: str  # what no other load has: when its account was created
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Batch:
 
 def batches(experiment: story.Experiment, target: Target, seed: int = story.SEED) -> Iterator[Batch]:
     """The experiment's visitors, in batches of VISITORS_A_BATCH."""
-    chance = Random(f"{seed}:{target.experiment_id}")  # noqa: S311  # to be repeatable, not secret
+    chance = Random(f"{seed}:{target.load}:{target.experiment_id}")  # noqa: S311  # to be repeatable, not secret
     crowd = _Crowd(experiment, target, chance)
     left = experiment.visitors
     while left > 0:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,9 +20,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for the writer before it
@@ -31,12 +35,33 @@ ASYNC_DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
+# Classes of SQLSTATE by which PostgreSQL says "not now", whatever the statement: connection exception, invalid
+# transaction state (read-only after a failover), insufficient resources, not in the prerequisite state,
+# operator intervention, system error; deadlocks and serialization failures are in 40.
+UNAVAILABLE_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
+# Locked, without memory or space, unreadable, damaged: not what a wrong statement is told.
+UNAVAILABLE_SQLITE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
 # Alembic keeps the migration under way in its own module globals: one at a time in a process.
 _ALEMBIC_IN_USE = threading.Lock()
 
 
 class DatabaseURLError(ValueError):
     """A database URL that no service can use; the message says what is wrong with it."""
+
+
+class NewerDatabaseError(RuntimeError):
+    """The database has been migrated by a newer release; the message names both."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -130,6 +155,24 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {kind}")
 
 
+def is_unavailable(error: Exception) -> bool:
+    """Whether the database is to blame, not the statement: another attempt may succeed.
+
+    Drivers raise most of it as a plain DBAPIError, and what happens while connecting as it comes.
+    """
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeout | OSError) or _says_not_now(error)
+    return error.connection_invalidated or isinstance(error.orig, OSError) or _says_not_now(error.orig)
+
+
+def _says_not_now(error: BaseException | None) -> bool:
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in UNAVAILABLE_CLASSES
+    # The low byte is the kind, the rest says more about it.
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in UNAVAILABLE_SQLITE
+
+
 class Database:
     """One service's database inside one worker process; made and closed by the application."""
 
@@ -183,7 +226,8 @@ def migrate(url: str, script_location: str) -> None:
     `script_location` names package data, `package:folder` (`optimizely_api.services.projects:migrations`),
     so an installed wheel needs no ini file. Safe when several processes start at once: the others
     wait and then find nothing to do. Raises TimeoutError when the lock is not free within
-    MIGRATION_LOCK_TIMEOUT_SECONDS. Not for a thread with a running event loop: see `migrate_async`.
+    MIGRATION_LOCK_TIMEOUT_SECONDS, and NewerDatabaseError when the database has a revision that is not known
+    here. Not for a thread with a running event loop: see `migrate_async`.
     """
     parsed = database_url(url)
     with _ALEMBIC_IN_USE, _sqlite_migration_lock(parsed):
@@ -211,6 +255,13 @@ def _upgrade_on(connection: Connection, script_location: str) -> None:
     config.set_main_option("script_location", script_location)
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if unknown := set(MigrationContext.configure(connection).get_current_heads()) - known:
+        url = connection.engine.url.render_as_string(hide_password=True)
+        raise NewerDatabaseError(
+            f"the database {url} is at revision {', '.join(sorted(unknown))}, which this release does not know:"
+            " it was migrated by a newer one; use that release, or another database"
+        )
     command.upgrade(config, "head")
 
 

@@ -8,17 +8,17 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from aiohttp import web
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.database import Database
+from optimizely_api.services.database import Database, is_unavailable
 
 DATABASE = web.AppKey("database", Database)
 SERVICE_NAME = web.AppKey("service_name", str)
@@ -222,6 +222,37 @@ def read_at(request: web.Request) -> datetime:
     return moment
 
 
+async def answer_page(
+    request: web.Request, fetch: Callable[[AsyncConnection, Page], Awaitable[tuple[int, Sequence[Any]]]]
+) -> JSONResponse:
+    """200: the page that the query names of what `fetch` finds in one state of the database."""
+    page = read_page(request)
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await fetch(connection, page)
+    return JSONResponse(page_body(total, items))
+
+
+async def answer_one(
+    request: web.Request, name: str, fetch: Callable[[AsyncConnection, int], Awaitable[Any]]
+) -> JSONResponse:
+    """200: what `fetch` finds under the id that the path has as `name`."""
+    number = path_id(request, name)
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await fetch(connection, number))
+
+
+async def answer_created(
+    request: web.Request,
+    check: Callable[[dict[str, Any]], dict[str, Any]],
+    create: Callable[[AsyncConnection, dict[str, Any], datetime], Awaitable[Any]],
+) -> JSONResponse:
+    """201: what `create` has made of the body, once `check` has passed it, in one transaction."""
+    given, at = check(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].transaction() as connection:
+        made = await create(connection, given, at)
+    return JSONResponse(made, status=201)
+
+
 def make_application(
     name: str,
     *,
@@ -305,10 +336,10 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         return _refuse_undecodable(request)
     except web.HTTPException as exc:
         return _from_aiohttp(request, exc)
-    except (OperationalError, InterfaceError, PoolTimeout, ConnectionError) as exc:
-        log.error("the database failed in request %s: %s", request[REQUEST_ID], exc)
-        return error_response(503, "unavailable", "the database does not answer", {"Retry-After": "1"})
     except Exception as exc:
+        if is_unavailable(exc):
+            log.error("the database failed in request %s: %s", request[REQUEST_ID], exc)
+            return error_response(503, "unavailable", "the database does not answer", {"Retry-After": "1"})
         if isinstance(exc, IntegrityError) and _is_duplicate(exc):
             return error_response(409, "conflict", "there is one with this key already")
         log.exception("request %s failed", request[REQUEST_ID])

@@ -18,6 +18,8 @@ MAX_MESSAGES = 5
 ID: Node = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
 TEXT: Node = {"type": "string"}
 BOOLEAN: Node = {"type": "boolean"}
+# At 1 nothing would ever be significant, and no interval have an end: the results service refuses it.
+CONFIDENCE_LEVEL: Node = {"type": "number", "minimum": 0.5, "maximum": 1, "exclusiveMaximum": True}
 
 
 def one_of(*names: str) -> Node:
@@ -25,9 +27,9 @@ def one_of(*names: str) -> Node:
     return {"type": "string", "enum": list(names)}
 
 
-def list_of(item: Node) -> Node:
-    """An array."""
-    return {"type": "array", "items": item}
+def list_of(item: Node, *, most: int | None = None) -> Node:
+    """An array, of `most` items if that is given."""
+    return {"type": "array", "items": item, **({} if most is None else {"maxItems": most})}
 
 
 def object_of(properties: dict[str, Node], *required: str) -> Node:

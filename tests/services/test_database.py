@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,11 +14,25 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, func, insert, inspect, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 
+from optimizely_api.services import database as database_module
 from optimizely_api.services.database import (
     Database,
     DatabaseURLError,
+    NewerDatabaseError,
     UtcTime,
     default_database_url,
     migrate,
@@ -217,6 +233,53 @@ async def _assert_migrated(database_url: str) -> None:
         assert ids.scalars().all() == [10_000_000_001]
         assert len((await connection.execute(text("SELECT * FROM alembic_version"))).all()) == 1
     await database.close()
+
+
+async def test_a_database_of_a_newer_release_stops_the_start_by_name(database_url: str) -> None:
+    migrations = SERVICES["projects"].migrations
+    await migrate_async(database_url, migrations)
+    database = Database(database_url)
+    async with database.transaction() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
+    name = re.escape(Path(str(make_url(database_url).database)).name)
+    with pytest.raises(NewerDatabaseError, match=rf"{name} is at revision 9999.* by a newer one"):
+        await migrate_async(database_url, migrations)
+
+
+async def test_a_migration_waits_for_the_one_of_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "MIGRATION_LOCK_TIMEOUT_SECONDS", 0.1)
+    file, migrations = tmp_path / "x.sqlite3", SERVICES["projects"].migrations
+    with (tmp_path / "x.sqlite3.migrating").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match=r"another process holds .*x\.sqlite3\.migrating"):
+            await migrate_async(f"sqlite:///{file}", migrations)
+        assert not file.exists()
+    await migrate_async(f"sqlite:///{file}", migrations)
+    assert file.exists()
+
+
+async def test_writers_of_one_process_take_turns_in_the_order_they_came(tmp_path: Path) -> None:
+    """Left to SQLite's lock they would ask again and again, and the luckiest would go first."""
+    database = Database(f"sqlite:///{tmp_path}/x.sqlite3", pool_size=8)
+    order: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.transaction():
+            order.append(number)
+
+    async with database.transaction() as connection:
+        waiting = [asyncio.create_task(write(number)) for number in range(8)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        # Those who wait have no connection yet: readers find one.
+        assert database.engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+        await connection.execute(text("SELECT 1"))
+    await asyncio.gather(*waiting)
+    await database.close()
+    assert order == list(range(8))
 
 
 def test_a_database_that_is_none_stops_the_start(tmp_path: Path) -> None:

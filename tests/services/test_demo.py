@@ -29,7 +29,9 @@ NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)
 EXPERIMENTS = [(project, one) for project in story.PROJECTS for one in project.experiments]
 
 
-def target(project: story.Project, experiment: story.Experiment, experiment_id: int = 500) -> Target:
+def target(
+    project: story.Project, experiment: story.Experiment, experiment_id: int = 500, load: str = ""
+) -> Target:
     return Target(
         account_id=1,
         project_id=2,
@@ -39,6 +41,7 @@ def target(project: story.Project, experiment: story.Experiment, experiment_id: 
         event_ids={event.key: 10 + number for number, event in enumerate(project.events)},
         first=NOW - timedelta(days=experiment.started or 0),
         last=NOW - timedelta(days=experiment.ended),
+        load=load,
     )
 
 
@@ -88,6 +91,11 @@ def test_the_same_experiment_gives_the_same_bytes() -> None:
 
 def test_another_experiment_id_gives_other_visitors_and_uuids() -> None:
     one, other = list(events(generated())), list(events(generated(experiment_id=501)))
+    assert not {event["uuid"] for event in one} & {event["uuid"] for event in other}
+
+
+def test_another_load_of_the_same_ids_gives_other_visitors_and_uuids() -> None:
+    one, other = list(events(generated())), list(events(generated(load="2026-04-12T12:00:00+00:00")))
     assert not {event["uuid"] for event in one} & {event["uuid"] for event in other}
 
 
@@ -281,6 +289,36 @@ async def test_an_interrupted_load_is_completed_and_counts_nothing_twice(service
     assert sum(value for one in completed.values() for key, value in one.items() if " " not in key) == 5_000
     await services.load_again()
     assert await services.reach() == completed
+
+
+@pytest.mark.usefixtures("small_story")
+@pytest.mark.parametrize("removed", ["projects", "experiments", "results"])
+async def test_a_load_after_one_database_was_removed_gives_the_same_figures(
+    services: Services, new_database: NewDatabase, serve: Serve, removed: str
+) -> None:
+    first = await services.load()
+    before = await services.reach()
+    setattr(services, removed, await serve(removed, await new_database()))
+    again = await services.load()
+    assert again.loaded
+    assert again.experiment_id == first.experiment_id
+    assert await services.reach() == before
+    assert not (await services.load()).loaded
+
+
+@pytest.mark.usefixtures("small_story")
+async def test_a_load_beside_the_events_of_an_older_one_is_refused(
+    services: Services, new_database: NewDatabase, serve: Serve
+) -> None:
+    """Ids start anew with the databases: the results service cannot tell the two loads apart."""
+    two_weeks_ago = (datetime.now(UTC) - timedelta(days=14)).isoformat().replace("+00:00", "Z")
+    await services.projects.made("/accounts", {"name": story.ACCOUNT}, params={"at": two_weeks_ago})
+    await services.load()
+    services.projects = await serve("projects", await new_database())
+    services.experiments = await serve("experiments", await new_database())
+    with pytest.raises(DemoError, match=r"counted \d+ of \d+ visitors; remove the databases of all three"):
+        await services.load()
+    assert await services.token_status() == 404
 
 
 async def test_an_unreachable_service_is_named(unused_tcp_port: int) -> None:

@@ -87,6 +87,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"whitelist": [{"user_id": "a", "variation_id": 1}]}, "/whitelist/0/variation_id: "),
     ({"environments": {"production": {"status": "on"}}}, "/environments/production/status: "),
     ({"description": None}, "/description: "),
+    # What results could not be given for must not be frozen by a start.
+    ({"stats_config": {"confidence_level": 1}}, "/stats_config/confidence_level: "),
+    ({"variations": [{"weight": 0}] * 100 + [{"weight": 10000}]}, "/variations: "),
+    ({"metrics": [{"aggregator": "count"}] * 101}, "/metrics: "),
 ]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import text
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from optimizely_api.services.database import database_url as read_url
 from optimizely_api.services.http import (
     DATABASE,
     JSONLines,
@@ -27,7 +31,7 @@ from optimizely_api.services.http import (
     read_json,
     read_page,
 )
-from tests.services.conftest import Caller, running
+from tests.services.conftest import POSTGRESQL_URL, Caller, own_postgresql_database, running
 
 BROKEN = [
     pytest.param(b"", "not JSON", id="empty"),
@@ -133,6 +137,19 @@ async def _broken_sql(request: web.Request) -> web.Response:
     raise AssertionError("unreachable")
 
 
+async def _write(request: web.Request) -> web.Response:
+    async with request.app[DATABASE].transaction() as connection:
+        await connection.execute(text("CREATE TABLE IF NOT EXISTS written (n INTEGER)"))
+        await connection.execute(text("INSERT INTO written VALUES (1)"))
+    return JSONResponse("written")
+
+
+async def _write_slowly(request: web.Request) -> web.Response:
+    async with request.app[DATABASE].transaction() as connection:
+        await connection.execute(text("SELECT pg_sleep(30)"))
+    raise AssertionError("unreachable")
+
+
 async def _duplicate(request: web.Request) -> web.Response:
     return await _insert_twice(request, "1")
 
@@ -159,6 +176,8 @@ ROUTES = [
     web.get("/things/{thing_id}", _id),
     web.get("/bug", _bug),
     web.get("/sql", _broken_sql),
+    web.get("/write", _write),
+    web.get("/write-slowly", _write_slowly),
 ]
 
 
@@ -180,6 +199,78 @@ async def test_503_from_healthz_when_the_database_is_away(tmp_path: Any) -> None
         async with running(make_application("sample", database_url=url, routes=ROUTES)) as service:
             status, body = await service.get("/healthz")
             assert (status, body["code"]) == (503, "unavailable")
+
+
+# When the database is away: 503 with Retry-After, and the service works again when the database does.
+
+
+async def unavailable(service: Caller, path: str = "/write") -> None:
+    async with service.session.get(service.url + path) as response:
+        assert (response.status, response.headers.get("Retry-After")) == (503, "1"), await response.text()
+        assert await response.json() == {"code": "unavailable", "message": "the database does not answer"}
+
+
+@pytest.fixture
+async def on_postgresql() -> Any:
+    """A service, the name of its PostgreSQL database, and a function that runs a statement as administrator."""
+    async with own_postgresql_database() as url:
+        name = make_url(url).database
+        engine = create_async_engine(read_url(POSTGRESQL_URL), isolation_level="AUTOCOMMIT")
+
+        async def administer(statement: str) -> list[Any]:
+            async with engine.connect() as connection:
+                result = await connection.execute(text(statement.format(name=name)))
+                return list(result.scalars().all()) if result.returns_rows else []
+
+        async with running(make_application("sample", database_url=url, routes=ROUTES)) as caller:
+            yield caller, administer
+        await engine.dispose()
+
+
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+
+
+async def test_503_when_postgresql_ends_the_connection_under_way(on_postgresql: Any) -> None:
+    service, administer = on_postgresql
+    asked = asyncio.create_task(unavailable(service, "/write-slowly"))
+    while not await administer(f"{TERMINATE} AND query LIKE '%pg_sleep(30)%'"):
+        await asyncio.sleep(0.02)
+    await asked
+    assert await service.get("/write") == (200, "written")
+
+
+async def test_503_while_postgresql_is_read_only_as_after_a_failover(on_postgresql: Any) -> None:
+    service, administer = on_postgresql
+    await administer("ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await unavailable(service)
+    await administer("ALTER DATABASE {name} RESET default_transaction_read_only")
+    await administer(TERMINATE)
+    assert await service.get("/write") == (200, "written")
+
+
+async def test_503_while_postgresql_accepts_no_connections(on_postgresql: Any) -> None:
+    service, administer = on_postgresql
+    await administer("ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await administer(TERMINATE)
+    await unavailable(service)
+    await administer("ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert await service.get("/write") == (200, "written")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no-such-host.invalid"])
+async def test_503_while_postgresql_cannot_be_reached(host: str) -> None:
+    url = f"postgresql://nobody@{host}/none"
+    async with running(make_application("sample", database_url=url, routes=ROUTES)) as service:
+        await unavailable(service)
+
+
+async def test_503_for_a_damaged_sqlite_file(tmp_path: Path) -> None:
+    file = tmp_path / "damaged.sqlite3"
+    file.write_bytes(b"SQLite format 3\0" + b"\xff" * 8176)
+    async with running(
+        make_application("sample", database_url=f"sqlite:///{file}", routes=ROUTES)
+    ) as service:
+        await unavailable(service)
 
 
 async def test_404_and_405_are_json(service: Caller) -> None:
@@ -212,8 +303,8 @@ async def test_500_hides_the_bug_and_logs_it(service: Caller, caplog: pytest.Log
     assert "a secret detail" in caplog.text
 
 
-async def test_an_sql_bug_gives_an_error_and_the_service_goes_on(service: Caller) -> None:
-    assert (await service.get("/sql"))[0] in {500, 503}
+async def test_a_wrong_statement_is_a_500_and_the_service_goes_on(service: Caller) -> None:
+    assert (await service.get("/sql"))[0] == 500
     assert (await service.get("/healthz"))[0] == 200
 
 

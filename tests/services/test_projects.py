@@ -132,6 +132,7 @@ WRONG = [
     ({"name": " "}, "/name"),
     ({"name": None}, "/name"),
     ({"confidence_threshold": 0.4}, "/confidence_threshold"),
+    ({"confidence_threshold": 1}, "/confidence_threshold"),
     ({"confidence_threshold": True}, "/confidence_threshold"),
     ({"status": "gone"}, "/status"),
     ({"web_snippet": {"library": "mootools"}}, "/web_snippet/library"),

@@ -17,40 +17,42 @@ from optimizely_api.services.experiments.schema import (
 from optimizely_api.services.http import (
     DATABASE,
     JSONResponse,
-    page_body,
+    answer_created,
+    answer_one,
+    answer_page,
     path_id,
     read_at,
     read_boolean,
     read_integer,
     read_object,
-    read_page,
 )
 
 
 async def list_experiments(request: web.Request) -> web.Response:
     """Experiments, by account, project and campaign; classic ones only when asked for."""
-    page = read_page(request)
     filters = _filters(request, account_id="account_id", project_id="project_id", campaign_id="layer_id")
     classic = read_boolean(request, "include_classic") or False
-    async with request.app[DATABASE].snapshot() as connection:
-        total, items = await store.list_experiments(connection, filters, classic, page, _now())
-    return JSONResponse(page_body(total, items))
+    return await answer_page(
+        request,
+        lambda connection, page: store.list_experiments(connection, filters, classic, page, _now()),
+    )
 
 
 async def create_experiment(request: web.Request) -> web.Response:
     """A new experiment, in a new layer unless `campaign_id` names one."""
     action = states.read_action(request.query.get("action"), states.CREATE_ACTIONS)
-    given, at = EXPERIMENT.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].transaction() as connection:
-        experiment = await store.create_experiment(connection, given, action, at)
-    return JSONResponse(experiment, status=201)
+    return await answer_created(
+        request,
+        EXPERIMENT.read,
+        lambda connection, given, at: store.create_experiment(connection, given, action, at),
+    )
 
 
 async def get_experiment(request: web.Request) -> web.Response:
     """One experiment, archived or not."""
-    experiment_id = path_id(request, "experiment_id")
-    async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await store.get_experiment(connection, experiment_id, _now()))
+    return await answer_one(
+        request, "experiment_id", lambda connection, number: store.get_experiment(connection, number, _now())
+    )
 
 
 async def update_experiment(request: web.Request) -> web.Response:
@@ -73,27 +75,25 @@ async def delete_experiment(request: web.Request) -> web.Response:
 
 async def list_layers(request: web.Request) -> web.Response:
     """Layers, by account and project."""
-    page = read_page(request)
     filters = _filters(request, account_id="account_id", project_id="project_id")
-    async with request.app[DATABASE].snapshot() as connection:
-        total, items = await store.list_layers(connection, filters, page, _now())
-    return JSONResponse(page_body(total, items))
+    return await answer_page(
+        request, lambda connection, page: store.list_layers(connection, filters, page, _now())
+    )
 
 
 async def create_layer(request: web.Request) -> web.Response:
     """A new layer without experiments."""
     action = states.read_action(request.query.get("action"), states.LAYER_CREATE_ACTIONS)
-    given, at = LAYER.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].transaction() as connection:
-        layer = await store.create_layer(connection, given, action, at)
-    return JSONResponse(layer, status=201)
+    return await answer_created(
+        request, LAYER.read, lambda connection, given, at: store.create_layer(connection, given, action, at)
+    )
 
 
 async def get_layer(request: web.Request) -> web.Response:
     """One layer."""
-    layer_id = path_id(request, "layer_id")
-    async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await store.get_layer(connection, layer_id, _now()))
+    return await answer_one(
+        request, "layer_id", lambda connection, number: store.get_layer(connection, number, _now())
+    )
 
 
 async def update_layer(request: web.Request) -> web.Response:
@@ -115,27 +115,21 @@ async def delete_layer(request: web.Request) -> web.Response:
 
 async def list_events(request: web.Request) -> web.Response:
     """Events, by account and project; classic ones only when asked for."""
-    page = read_page(request)
     filters = _filters(request, account_id="account_id", project_id="project_id")
     classic = read_boolean(request, "include_classic") or False
-    async with request.app[DATABASE].snapshot() as connection:
-        total, items = await events.list_events(connection, filters, classic, page)
-    return JSONResponse(page_body(total, items))
+    return await answer_page(
+        request, lambda connection, page: events.list_events(connection, filters, classic, page)
+    )
 
 
 async def create_event(request: web.Request) -> web.Response:
     """A new event of a project."""
-    given, at = EVENT.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].transaction() as connection:
-        event = await events.create_event(connection, given, at)
-    return JSONResponse(event, status=201)
+    return await answer_created(request, EVENT.read, events.create_event)
 
 
 async def get_event(request: web.Request) -> web.Response:
     """One event."""
-    event_id = path_id(request, "event_id")
-    async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await events.get_event(connection, event_id))
+    return await answer_one(request, "event_id", events.get_event)
 
 
 def _filters(request: web.Request, **columns: str) -> dict[str, int]:

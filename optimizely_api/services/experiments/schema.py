@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimizely_api.services.schema import (
     BOOLEAN,
+    CONFIDENCE_LEVEL,
     ID,
     TEXT,
     Node,
@@ -15,6 +16,9 @@ from optimizely_api.services.schema import (
     one_of,
 )
 
+# What the results service answers for at once.
+MAX_METRICS = 100
+MAX_VARIATIONS = 100
 BASIS_POINTS = {"type": "integer", "minimum": 0, "maximum": 10000}
 DIGITS = {"type": "string", "pattern": "^[0-9]{1,16}$"}
 KEY = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[a-zA-Z0-9_-]+$"}
@@ -169,7 +173,7 @@ WHITELIST = list_of(object_of({"user_id": TEXT, "variation_id": ID}, "user_id", 
 # Internal: the project's statistics settings on the day the experiment is made.
 STATS_CONFIG: Node = object_of(
     {
-        "confidence_level": {"type": "number", "minimum": 0.5, "maximum": 1},
+        "confidence_level": CONFIDENCE_LEVEL,
         "difference_type": one_of("absolute", "relative"),
         "epoch_enabled": BOOLEAN,
     }
@@ -184,14 +188,14 @@ EXPERIMENT_CHANGEABLE = {
     "feature_id": ID,
     "holdback": BASIS_POINTS,
     "key": KEY,
-    "metrics": list_of(METRIC),
+    "metrics": list_of(METRIC, most=MAX_METRICS),
     "name": TEXT,
     "page_ids": list_of(ID),
     "schedule": SCHEDULE,
     "stats_config": STATS_CONFIG,
     "traffic_allocation": BASIS_POINTS,
     "url_targeting": URL_TARGETING,
-    "variations": list_of(VARIATION),
+    "variations": list_of(VARIATION, most=MAX_VARIATIONS),
     "whitelist": WHITELIST,
 }
 EXPERIMENT_SET_ONCE = {
@@ -210,7 +214,7 @@ LAYER_CHANGEABLE = {
     "description": TEXT,
     "experiment_priorities": list_of(list_of(ID)),
     "holdback": BASIS_POINTS,
-    "metrics": list_of(METRIC),
+    "metrics": list_of(METRIC, most=MAX_METRICS),
     "name": TEXT,
     "page_ids": list_of(ID),
     "url_targeting": URL_TARGETING,

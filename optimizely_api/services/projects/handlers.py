@@ -11,14 +11,15 @@ from aiohttp import web
 from optimizely_api.services.http import (
     DATABASE,
     JSONResponse,
+    answer_created,
+    answer_one,
+    answer_page,
     bad_request,
     not_found,
-    page_body,
     path_id,
     read_at,
     read_integer,
     read_object,
-    read_page,
 )
 from optimizely_api.services.projects import store
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
@@ -38,25 +39,18 @@ async def get_token(request: web.Request) -> web.Response:
 
 async def list_accounts(request: web.Request) -> web.Response:
     """All accounts, or those of one `name`."""
-    page = read_page(request)
-    async with request.app[DATABASE].snapshot() as connection:
-        total, items = await store.list_accounts(connection, request.query.get("name"), page)
-    return JSONResponse(page_body(total, items))
+    name = request.query.get("name")
+    return await answer_page(request, lambda connection, page: store.list_accounts(connection, name, page))
 
 
 async def create_account(request: web.Request) -> web.Response:
     """A new account."""
-    given, at = ACCOUNT.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].transaction() as connection:
-        account = await store.create_account(connection, given["name"], at)
-    return JSONResponse(account, status=201)
+    return await answer_created(request, ACCOUNT.read, store.create_account)
 
 
 async def get_account(request: web.Request) -> web.Response:
     """One account."""
-    account_id = path_id(request, "account_id")
-    async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await store.get_account(connection, account_id))
+    return await answer_one(request, "account_id", store.get_account)
 
 
 async def create_token(request: web.Request) -> web.Response:
@@ -82,25 +76,20 @@ async def revoke_token(request: web.Request) -> web.Response:
 
 async def list_projects(request: web.Request) -> web.Response:
     """Projects, by `account_id` and by `filter=field:value`."""
-    page, account_id, filters = read_page(request), read_integer(request, "account_id"), _filters(request)
-    async with request.app[DATABASE].snapshot() as connection:
-        total, items = await store.list_projects(connection, account_id, filters, page)
-    return JSONResponse(page_body(total, items))
+    account_id, filters = read_integer(request, "account_id"), _filters(request)
+    return await answer_page(
+        request, lambda connection, page: store.list_projects(connection, account_id, filters, page)
+    )
 
 
 async def create_project(request: web.Request) -> web.Response:
     """A new project of the account that `account_id` names."""
-    given, at = PROJECT.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].transaction() as connection:
-        project = await store.create_project(connection, given, at)
-    return JSONResponse(project, status=201)
+    return await answer_created(request, PROJECT.read, store.create_project)
 
 
 async def get_project(request: web.Request) -> web.Response:
     """One project."""
-    project_id = path_id(request, "project_id")
-    async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await store.get_project(connection, project_id))
+    return await answer_one(request, "project_id", store.get_project)
 
 
 async def update_project(request: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimizely_api.services.schema import (
     BOOLEAN,
+    CONFIDENCE_LEVEL,
     ID,
     TEXT,
     Schema,
@@ -45,7 +46,7 @@ WEB_SNIPPET_DEFAULTS = {
 }
 
 CHANGEABLE = {
-    "confidence_threshold": {"type": "number", "minimum": 0.5, "maximum": 1},
+    "confidence_threshold": CONFIDENCE_LEVEL,
     "dcp_service_id": ID,
     "description": TEXT,
     "name": NAME,

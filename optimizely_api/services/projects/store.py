@@ -17,10 +17,10 @@ from optimizely_api.services.projects.tables import accounts, next_ids, projects
 COLUMNS = ("name", "platform", "status")  # the properties of a project that are not in its document
 
 
-async def create_account(connection: AsyncConnection, name: str, at: datetime) -> dict[str, Any]:
-    """Add an account."""
+async def create_account(connection: AsyncConnection, given: dict[str, Any], at: datetime) -> dict[str, Any]:
+    """Add an account from checked input."""
     (account_id,) = await allocate_ids(connection, next_ids)
-    await connection.execute(insert(accounts).values(id=account_id, name=name, created=at))
+    await connection.execute(insert(accounts).values(id=account_id, name=given["name"], created=at))
     return await get_account(connection, account_id)
 
 

@@ -2,7 +2,8 @@
 
 A visitor belongs to an experiment, and to the variation, of the first decision that names it. A conversion
 counts for an experiment if it happened at or after that decision (same millisecond included). `inference`
-names the statistical methods and their sources, `tables` the rollups that keep answers fast.
+names the statistical methods and their sources, `tables` the rollups that keep answers fast, `batches` and
+`admission` the limits on what is taken.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """From tables to moments, in SQL.
 
 Visitors are divided by their hour of entry. Hours that lie wholly in the interval are read from the
-rollups; for hours that the interval cuts, and for segments, the visitors' totals or their events are summed
-up. A visitor counts if the first decision lies in the interval, with the conversions from then to the
-interval's end.
+rollups. For hours that its start cuts, and for segments, the visitors' totals are summed up; for hours whose
+visitors did something after its end, their events. A visitor counts if the first decision lies in the
+interval, with the conversions from then to the interval's end.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from optimizely_api.services.results.tables import (
     ASSIGNMENT,
     CELL,
     CELL_SUMS,
+    COMPENSATED_SUMS,
     ENTRY_SLOT,
     EVENT,
     NO_PROJECT,
@@ -42,10 +43,26 @@ from optimizely_api.services.results.tables import (
     VISITOR_TOTAL,
 )
 
-# With more separate stretches of hours than this, one pass over all visitors is cheaper than many.
+# After more separate stretches of hours than this, one pass over all later visitors is cheaper than many.
 MAX_STRETCHES = 50
 
 Sums = dict[str, float]
+Stretch = tuple[int, int]  # of slots, both included, or of times, the last one not
+
+
+@dataclass
+class _Division:
+    """The hours of entry, neighbours of one kind joined: slots to read from the rollups, times for the rest."""
+
+    slots: list[Stretch] = field(default_factory=list)
+    # Nobody who entered then did anything after the interval's end: the visitors' totals can be used.
+    settled: list[Stretch] = field(default_factory=list)
+    cut: list[Stretch] = field(default_factory=list)
+
+    @property
+    def slot_times(self) -> list[Stretch]:
+        """The slots as times of entry."""
+        return [(first * SLOT_MILLISECONDS, (last + 1) * SLOT_MILLISECONDS) for first, last in self.slots]
 
 
 @dataclass
@@ -83,19 +100,19 @@ class _Measuring:
     def run(self) -> Measurement:
         if self.interval.is_empty:
             return self.result
-        everything = [(self.interval.start, self.interval.end)]
-        whole, cut = ([], everything) if self.question.segment is not None else self._divide()
-        by_rollup, by_raw = self.entities, list[int]()
-        if whole and ANY_EVENT in self.entities and self._is_project_ambiguous():
-            by_rollup, by_raw = [entity for entity in self.entities if entity != ANY_EVENT], [ANY_EVENT]
-        if whole:
-            self._add_visitors_of_slots(whole)
-            self._add_cells(whole, by_rollup)
-        if cut:
-            self._add_visitors(cut)
-            self._add_raw(cut, by_rollup)
-        if by_raw:
-            self._add_raw(everything, by_raw)
+        division = self._divide()
+        is_ambiguous = ANY_EVENT in self.entities and self._is_project_ambiguous()
+        by_visitor = [ANY_EVENT] if is_ambiguous else []
+        by_cell = [entity for entity in self.entities if entity not in by_visitor]
+        if division.slots:
+            self._add_visitors_of_slots(division.slots)
+            self._add_cells(division.slots, by_cell)
+            self._add_totals(division.slot_times, by_visitor)
+        if times := division.settled + division.cut:
+            self._add_visitors(times)
+        self._add_totals(division.settled, by_cell)
+        self._add_totals(division.settled, by_visitor)
+        self._add_events(division.cut)
         self.result.first_entered = self._first_entered()
         return self.result
 
@@ -106,8 +123,7 @@ class _Measuring:
         value: int | None = self.connection.execute(first).scalar()
         return value
 
-    def _divide(self) -> tuple[list[tuple[int, int]], list[tuple[int | None, int | None]]]:
-        """Stretches of slots (first, last) to take whole, and stretches of entry times to sum up."""
+    def _divide(self) -> _Division:
         c = ENTRY_SLOT.c
         query = (
             select(c.slot, func.min(c.first_entered), func.max(c.last_activity))
@@ -115,23 +131,28 @@ class _Measuring:
             .group_by(c.slot)
             .order_by(c.slot)
         )
-        whole: list[tuple[int, int]] = []
-        cut: list[tuple[int | None, int | None]] = []
-        was_whole: bool | None = None
+        division = _Division()
+        last: list[Stretch] | None = None
+        is_full = False
         for slot, first_entered, last_activity in self.connection.execute(query):
             times = _intersection(self.interval, slot)
             if times is None:
                 continue
-            is_whole = _is_within(self.interval, first_entered, last_activity)
-            goes_on = is_whole == was_whole  # between two slots that follow each other here, nobody entered
-            was_whole = is_whole
-            if is_whole:
-                _append(whole, (slot, slot), goes_on)
-            else:
-                _append(cut, times, goes_on)
-        if len(whole) > MAX_STRETCHES or len(cut) > MAX_STRETCHES:
-            return [], [(self.interval.start, self.interval.end)]
-        return whole, cut
+            kind = division.cut if is_full else self._kind(division, first_entered, last_activity)
+            if kind is not last and len(kind) >= MAX_STRETCHES:
+                is_full, kind = True, division.cut
+            stretch = (slot, slot) if kind is division.slots else times
+            if kind is last:  # between two slots that follow each other here, nobody entered
+                stretch = (kind.pop()[0], stretch[1])
+            kind.append(stretch)
+            last = kind
+        return division
+
+    def _kind(self, division: _Division, first_entered: int, last_activity: int) -> list[Stretch]:
+        if last_activity >= self.interval.limit:
+            return division.cut
+        is_started = self.interval.start is None or first_entered >= self.interval.start
+        return division.slots if is_started and self.question.segment is None else division.settled
 
     def _is_project_ambiguous(self) -> bool:
         """Whether visitors may have conversions under the project and others under none."""
@@ -143,7 +164,7 @@ class _Measuring:
         found = set(self.connection.execute(projects).scalars())
         return {NO_PROJECT, self.question.project_id} <= found
 
-    def _add_visitors_of_slots(self, stretches: Sequence[tuple[int, int]]) -> None:
+    def _add_visitors_of_slots(self, stretches: Sequence[Stretch]) -> None:
         c = ENTRY_SLOT.c
         query = (
             select(c.variation_id, cast(func.sum(c.visitors), Double))
@@ -154,10 +175,10 @@ class _Measuring:
         for variation_id, count in self.connection.execute(query):
             self.result.visitors[variation_id] += int(count)
 
-    def _add_cells(self, stretches: Sequence[tuple[int, int]], entities: Collection[int]) -> None:
+    def _add_cells(self, stretches: Sequence[Stretch], entities: Collection[int]) -> None:
         c = CELL.c
         query = (
-            select(c.variation_id, c.entity_id, *(func.sum(c[name]) for name in CELL_SUMS))
+            select(c.variation_id, c.entity_id, *(func.sum(_cell_sum(name)) for name in CELL_SUMS))
             .where(c.experiment_id == self.question.experiment_id, c.variation_id.in_(self.variations))
             .where(or_(false(), *(c.slot.between(*stretch) for stretch in stretches)))
             # A cell that everybody has left may hold what rounding left over.
@@ -170,16 +191,10 @@ class _Measuring:
         projects = (self.question.project_id, NO_PROJECT)
         return or_(c.entity_id != ANY_EVENT, c.project_id.in_(projects))
 
-    def _visitors(self, stretches: Sequence[tuple[int | None, int | None]]) -> ColumnElement[bool]:
+    def _visitors(self, stretches: Sequence[Stretch]) -> ColumnElement[bool]:
         """The assignments that count: variation, time of entry, segment."""
         c = ASSIGNMENT.c
-        entered = [
-            and_(
-                c.entered >= (0 if start is None else start),
-                *(() if end is None else (c.entered < end,)),
-            )
-            for start, end in stretches
-        ]
+        entered = [and_(c.entered >= start, c.entered < end) for start, end in stretches]
         conditions = [
             c.experiment_id == self.question.experiment_id,
             c.variation_id.in_(self.variations),
@@ -190,43 +205,43 @@ class _Measuring:
             conditions.append(matching_visitors(self.question.segment, is_sqlite=is_sqlite))
         return and_(*conditions)
 
-    def _add_visitors(self, stretches: Sequence[tuple[int | None, int | None]]) -> None:
+    def _add_visitors(self, stretches: Sequence[Stretch]) -> None:
         c = ASSIGNMENT.c
         query = select(c.variation_id, func.count()).where(self._visitors(stretches))
         for variation_id, count in self.connection.execute(query.group_by(c.variation_id)):
             self.result.visitors[variation_id] += count
 
-    def _add_raw(self, stretches: Sequence[tuple[int | None, int | None]], entities: Collection[int]) -> None:
-        single = [entity for entity in entities if entity != ANY_EVENT]
-        if single:
-            self._add_per_visitor(self._totals(stretches, single))
-        if ANY_EVENT in entities:
-            self._add_per_visitor(self._totals(stretches, None))
-
-    def _totals(
-        self, stretches: Sequence[tuple[int | None, int | None]], entities: Collection[int] | None
-    ) -> Select[Any]:
-        """One row per visitor (and event) with the conversions in the interval; None asks for any event."""
-        visitors = self._visitors(stretches)
-        if self.interval.end is None:
-            return self._stored_totals(visitors, entities)
-        return self._event_totals(visitors, entities)
-
-    def _stored_totals(self, visitors: ColumnElement[bool], entities: Collection[int] | None) -> Select[Any]:
+    def _add_totals(self, stretches: Sequence[Stretch], entities: Collection[int]) -> None:
+        """Add up what the rollups know of each visitor, whenever it happened."""
+        if not stretches or not entities:
+            return
         a, t = ASSIGNMENT.c, VISITOR_TOTAL.c
         names = ("events", "revenue", "value", "revenue_squares", "value_squares")
         joined = (t.visitor_id == a.visitor_id) & (t.experiment_id == a.experiment_id)
-        query = select(a.variation_id, t.entity_id)
-        if entities is not None:
-            # One row per visitor and event already: nothing to add up before squaring.
-            query = query.add_columns(*(t[name] for name in names)).join(VISITOR_TOTAL, joined)
-            return query.where(visitors, t.entity_id.in_(entities), t.events > 0)
-        query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
-        query = query.join(VISITOR_TOTAL, joined)
-        query = query.where(visitors, t.entity_id == ANY_EVENT, t.events > 0, self._concerns_project(t))
-        return query.group_by(a.variation_id, t.entity_id, a.visitor_id)
+        query = select(a.variation_id, t.entity_id).join(VISITOR_TOTAL, joined)
+        query = query.where(self._visitors(stretches), t.entity_id.in_(entities), t.events > 0)
+        query = query.where(self._concerns_project(t))
+        if entities == [ANY_EVENT]:
+            # A visitor may have two, of the project and of none: one number before squaring.
+            query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
+            query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
+        else:
+            query = query.add_columns(*(t[name] for name in names))
+        self._add_per_visitor(query)
+
+    def _add_events(self, stretches: Sequence[Stretch]) -> None:
+        """Add up the visitors' conversions before the interval's end, one by one."""
+        if not stretches:
+            return
+        visitors = self._visitors(stretches)
+        single = [entity for entity in self.entities if entity != ANY_EVENT]
+        if single:
+            self._add_per_visitor(self._event_totals(visitors, single))
+        if ANY_EVENT in self.entities:
+            self._add_per_visitor(self._event_totals(visitors, None))
 
     def _event_totals(self, visitors: ColumnElement[bool], entities: Collection[int] | None) -> Select[Any]:
+        """One row per visitor (and event) with the conversions in the interval; None asks for any event."""
         a, e = ASSIGNMENT.c, EVENT.c
         revenue = cast(func.coalesce(e.revenue, 0), Double)
         value = func.coalesce(e.value, 0.0)
@@ -242,7 +257,7 @@ class _Measuring:
                 func.sum(value * value).label("value_squares"),
             )
             .join(EVENT, (e.visitor_id == a.visitor_id) & (e.happened >= a.entered))
-            .where(visitors, e.happened < self.interval.end, e.is_impression.is_(False))
+            .where(visitors, e.happened < self.interval.limit, e.is_impression.is_(False))
         )
         if entities is not None:
             return query.where(e.entity_id.in_(entities)).group_by(a.variation_id, e.entity_id, a.visitor_id)
@@ -270,23 +285,11 @@ class _Measuring:
         self.result.add_sums(self.connection.execute(query))
 
 
-def _intersection(interval: Interval, slot: int) -> tuple[int, int] | None:
-    start, end = slot * SLOT_MILLISECONDS, (slot + 1) * SLOT_MILLISECONDS
-    if interval.start is not None:
-        start = max(start, interval.start)
-    if interval.end is not None:
-        end = min(end, interval.end)
+def _cell_sum(name: str) -> ColumnElement[float]:
+    return CELL.c[name] + CELL.c[f"{name}_rest"] if name in COMPENSATED_SUMS else CELL.c[name]
+
+
+def _intersection(interval: Interval, slot: int) -> Stretch | None:
+    start = max(slot * SLOT_MILLISECONDS, interval.start or 0)
+    end = min((slot + 1) * SLOT_MILLISECONDS, interval.limit)
     return (start, end) if start < end else None
-
-
-def _is_within(interval: Interval, first: int, last: int) -> bool:
-    return (interval.start is None or first >= interval.start) and (
-        interval.end is None or last < interval.end
-    )
-
-
-def _append(stretches: list[Any], stretch: tuple[int, int], goes_on: bool) -> None:
-    """Append a stretch, or lengthen the last one by it."""
-    if goes_on:
-        stretch = (stretches.pop()[0], stretch[1])
-    stretches.append(stretch)

@@ -1,7 +1,7 @@
 """From a measurement to the answer of `POST /results/{experiment_id}`, in the shapes of the contract.
 
 What cannot be said is left out: a rate without samples, a relative lift over a baseline of zero, an
-interval without bounds.
+interval without bounds. A metric of a kind that is not computed is repeated, with no results.
 
 `value` is the metric's numerator and `samples` its denominator: visitors for scope `visitor`, conversion
 events for scope `event` (revenue per conversion, say; all conversions of the project where the metric names
@@ -88,6 +88,7 @@ def _reach(question: Question, measurement: Measurement, total: int) -> dict[str
 
 
 def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any]]:
+    computed = [metric for metric in question.metrics if metric.is_computed]
     figures = [
         {
             variation: _figures(
@@ -95,7 +96,7 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
             )
             for variation in question.variations
         }
-        for metric in question.metrics
+        for metric in computed
     ]
     pairs = [
         (by_variation[question.baseline].arm, by_variation[treatment].arm)
@@ -103,12 +104,22 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
         for treatment in question.treatments
     ]
     verdicts = iter(judge(pairs, question.stats_config["confidence_level"]))
+    by_metric = iter(figures)
     return [
         _metric(
-            question, metric, by_variation, {treatment: next(verdicts) for treatment in question.treatments}
+            question,
+            metric,
+            next(by_metric),
+            {treatment: next(verdicts) for treatment in question.treatments},
         )
-        for metric, by_variation in zip(question.metrics, figures, strict=True)
+        if metric.is_computed
+        else {**_definition(metric), "results": {}, "conclusion": {}}
+        for metric in question.metrics
     ]
+
+
+def _definition(metric: Metric) -> dict[str, Any]:
+    return {"scope": metric.scope, "winning_direction": metric.winning_direction, **metric.given}
 
 
 def _sums(measurement: Measurement, metric: Metric, variation: Variation) -> Sums:
@@ -179,8 +190,7 @@ def _metric(
                 question, figures[variation], verdicts[variation], variation == most_conclusive
             )
         results[str(variation.variation_id)] = result
-    shown = {"scope": metric.scope, "winning_direction": metric.winning_direction, **metric.given}
-    return {**shown, "results": results, "conclusion": _conclusion(metric, verdicts)}
+    return {**_definition(metric), "results": results, "conclusion": _conclusion(metric, verdicts)}
 
 
 def _variation(question: Question, variation: Variation, figures: _Figures) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """From the body of `POST /v1/events` to the events in it: what can be used is used, the rest is counted.
 
 A body that is no batch at all is a MalformedBatchError. Inside a batch every visitor, snapshot, decision
-and event is judged by itself: `Batch.dropped` says how many were left out and why.
+and event is judged by itself: `Batch.dropped` says how many were left out and why. The limits below keep the
+work of storing in proportion to the body; what is over them is left out too.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -18,9 +20,15 @@ from typing import Any
 import orjson
 
 MAX_ID = 2**63 - 1  # what a database's integer holds
-MAX_HAPPENED = 253_402_300_799_999  # the last millisecond of the year 9999
-MAX_REVENUE = 2**53 - 1  # cents
-MAX_VALUE = 1e15
+EARLIEST_HAPPENED = 1_262_304_000_000  # 2010-01-01: earlier timestamps are a sender's mistake
+MAX_AHEAD = 24 * 3_600_000  # milliseconds that a sender's clock may be ahead of ours
+# Far beyond any purchase, and their squares still add up exactly enough for a variance.
+MAX_REVENUE = 10**11  # cents
+MAX_VALUE = 1e11
+MAX_ATTRIBUTES = 100  # of a visitor entry
+MAX_EVENTS = 1_000  # of a visitor entry, over all its snapshots
+MAX_BATCH_EVENTS = 20_000  # as the SDKs write them, a batch of the largest size has some 10,000
+MAX_DECISIONS = 100  # of a snapshot
 # PostgreSQL's indexes refuse entries of more than about 2,700 bytes, all columns together.
 MAX_TEXT_BYTES = 1000
 MAX_NAME_BYTES = 300
@@ -29,6 +37,7 @@ IMPRESSION = "campaign_activated"
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class MalformedBatchError(ValueError):
@@ -41,7 +50,7 @@ class _UnusableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute as an event carried it.
+    """An attribute as a visitor entry carried it.
 
     `kind` is `string`, `number` or `boolean`; `value` is its JSON text, without quotes.
     """
@@ -80,7 +89,7 @@ class Event:
     revenue: int | None
     value: float | None
     tags: str | None
-    attributes: tuple[Attribute, ...]
+    attributes: tuple[Attribute, ...]  # one object for all events of a visitor entry
     decisions: list[Decision] = field(default_factory=list)
 
 
@@ -94,8 +103,12 @@ class Batch:
     dropped: Counter[str]
 
 
-def parse_batch(body: bytes) -> Batch:
-    """Read a batch in the shape the SDKs send; raises MalformedBatchError when it is none."""
+def parse_batch(body: bytes, now: int | None = None) -> Batch:
+    """Read a batch in the shape the SDKs send; raises MalformedBatchError when it is none.
+
+    Events before EARLIEST_HAPPENED or more than MAX_AHEAD after `now` (milliseconds; default: the clock) are
+    left out.
+    """
     document = _load(body)
     if not isinstance(document, dict):
         raise MalformedBatchError("the body must be a JSON object")
@@ -108,9 +121,10 @@ def parse_batch(body: bytes) -> Batch:
     if not isinstance(visitors, list):
         raise MalformedBatchError("visitors must be an array")
     batch = Batch(account_id, _numeric_id(document.get("project_id")), [], Counter())
+    latest = (int(time.time() * 1000) if now is None else now) + MAX_AHEAD
     for visitor in visitors:
         try:
-            _read_visitor(visitor, batch)
+            _read_visitor(visitor, batch, latest)
         except _UnusableError as exc:
             batch.dropped[str(exc)] += 1
     return batch
@@ -137,7 +151,7 @@ def _parse_integer(digits: str) -> float:
     return int(digits) if len(digits) <= MAX_NUMBER_DIGITS else math.nan
 
 
-def _read_visitor(visitor: Any, batch: Batch) -> None:
+def _read_visitor(visitor: Any, batch: Batch, latest: int) -> None:
     if not isinstance(visitor, dict):
         raise _UnusableError("a visitor that is no object")
     visitor_key = visitor.get("visitor_id")
@@ -147,11 +161,27 @@ def _read_visitor(visitor: Any, batch: Batch) -> None:
     if not isinstance(snapshots, list):
         raise _UnusableError("a visitor without snapshots")
     attributes = tuple(_attributes(visitor.get("attributes"), batch.dropped))
+    room = min(MAX_EVENTS, MAX_BATCH_EVENTS - len(batch.events))
+
+    def read_event(item: Any) -> Event:
+        return _read_event(item, visitor_key, attributes, latest)
+
     for snapshot in snapshots:
         try:
-            batch.events.extend(_read_snapshot(snapshot, visitor_key, attributes, batch.dropped))
+            events = _read_snapshot(snapshot, read_event, room, batch.dropped)
         except _UnusableError as exc:
             batch.dropped[str(exc)] += 1
+        else:
+            room -= len(events)
+            batch.events.extend(events)
+
+
+def _at_most(items: Any, limit: int, reason: str, dropped: Counter[str]) -> Any:
+    """The first `limit` of the items; the others are counted."""
+    if len(items) <= limit:
+        return items
+    dropped[reason] += len(items) - limit
+    return items[:limit]
 
 
 def _attributes(value: Any, dropped: Counter[str]) -> Iterable[Attribute]:
@@ -160,7 +190,7 @@ def _attributes(value: Any, dropped: Counter[str]) -> Iterable[Attribute]:
     if not isinstance(value, list):
         dropped["attributes that are no array"] += 1
         return
-    for item in value:
+    for item in _at_most(value, MAX_ATTRIBUTES, "an attribute beyond the limit of its entry", dropped):
         attribute = _attribute(item) if isinstance(item, dict) else None
         if attribute is None:
             dropped["an unusable attribute"] += 1
@@ -205,7 +235,7 @@ def _as_float(value: int) -> float:
 
 
 def _read_snapshot(
-    snapshot: Any, visitor_key: str, attributes: tuple[Attribute, ...], dropped: Counter[str]
+    snapshot: Any, read_event: Callable[[Any], Event], room: int, dropped: Counter[str]
 ) -> list[Event]:
     if not isinstance(snapshot, dict):
         raise _UnusableError("a snapshot that is no object")
@@ -213,47 +243,58 @@ def _read_snapshot(
     if not isinstance(items, list):
         raise _UnusableError("a snapshot without events")
     events = []
-    for item in items:
+    for item in _at_most(items, room, "an event beyond the limit of its visitor entry or batch", dropped):
         try:
-            events.append(_read_event(item, visitor_key, attributes))
+            events.append(read_event(item))
         except _UnusableError as exc:
             dropped[str(exc)] += 1
     decisions = snapshot.get("decisions") or ()
-    if not isinstance(decisions, list | tuple):
+    if isinstance(decisions, list | tuple):
+        decisions = _at_most(decisions, MAX_DECISIONS, "a decision beyond the limit of its snapshot", dropped)
+        _attach_all(decisions, events, dropped)
+    else:
         dropped["decisions that are no array"] += 1
-        return events
-    for decision in decisions:
-        if not isinstance(decision, dict):
-            dropped["a decision that is no object"] += 1
-        elif not events:
-            dropped["a decision without a usable event to say when"] += 1
-        else:
-            _attach(decision, events)
     return events
 
 
-def _attach(decision: dict[str, Any], events: list[Event]) -> None:
-    """Hand the decision to the event that reports it; decisions for no variation concern no experiment."""
-    experiment_id = _numeric_id(decision.get("experiment_id"))
-    variation_id = _numeric_id(decision.get("variation_id"))
-    if experiment_id is None or variation_id is None or decision.get("is_campaign_holdback") is True:
-        return
-    campaign_id = _numeric_id(decision.get("campaign_id"))
-    impressions = [event for event in events if event.is_impression]
-    own = [event for event in impressions if campaign_id is not None and event.entity_id == campaign_id]
-    carrier = min(own or impressions or events, key=lambda event: event.happened)
-    carrier.decisions.append(Decision(experiment_id, variation_id))
+def _attach_all(decisions: Iterable[Any], events: list[Event], dropped: Counter[str]) -> None:
+    """Hand every decision to the event that reports it: its campaign's impression, or else the first."""
+    ordered = sorted(events, key=lambda event: event.happened)
+    impressions = [event for event in ordered if event.is_impression]
+    by_campaign = {event.entity_id: event for event in reversed(impressions)}  # the earliest stays
+    for item in decisions:
+        if not isinstance(item, dict):
+            dropped["a decision that is no object"] += 1
+        elif not events:
+            dropped["a decision without a usable event to say when"] += 1
+        elif (decision := _decision(item)) is not None:
+            campaign_id = _numeric_id(item.get("campaign_id"))
+            carrier = (impressions or ordered)[0]
+            if campaign_id is not None:
+                carrier = by_campaign.get(campaign_id, carrier)
+            carrier.decisions.append(decision)
 
 
-def _read_event(item: Any, visitor_key: str, attributes: tuple[Attribute, ...]) -> Event:
+def _decision(item: dict[str, Any]) -> Decision | None:
+    """None for decisions for no variation: they concern no experiment."""
+    experiment_id = _numeric_id(item.get("experiment_id"))
+    variation_id = _numeric_id(item.get("variation_id"))
+    if experiment_id is None or variation_id is None or item.get("is_campaign_holdback") is True:
+        return None
+    return Decision(experiment_id, variation_id)
+
+
+def _read_event(item: Any, visitor_key: str, attributes: tuple[Attribute, ...], latest: int) -> Event:
     if not isinstance(item, dict):
         raise _UnusableError("an event that is no object")
     identity = item.get("uuid")
     if not isinstance(identity, str) or not identity:
         raise _UnusableError("an event without uuid")
     happened = _whole(item.get("timestamp"))
-    if happened is None or not 0 < happened <= MAX_HAPPENED:
+    if happened is None:
         raise _UnusableError("an event without a usable timestamp")
+    if not EARLIEST_HAPPENED <= happened <= latest:
+        raise _UnusableError("an event of the far past or the future")
     key, kind = item.get("key"), item.get("type")
     return Event(
         uuid=_uuid_bytes(identity),
@@ -321,12 +362,15 @@ def _revenue(value: Any) -> int | None:
     return None
 
 
+def number_in(text: str) -> float | None:
+    """The number that a text spells in decimal; Python would also read 1_000, nan and other scripts' digits."""
+    text = text.strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
 def _value(value: Any) -> float | None:
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
+        value = number_in(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_VALUE:
         return float(value)
     return None

@@ -6,57 +6,93 @@ rollups are moved by the difference between what a visitor's totals were and wha
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select, text
 
-from optimizely_api.services.results.batches import Attribute, Batch
-from optimizely_api.services.results.rollups import Received, Rollup
-from optimizely_api.services.results.statements import chunks, insert_missing, upsert
-from optimizely_api.services.results.tables import ATTRIBUTE, EVENT, VISITOR, VISITOR_ATTRIBUTE
+from optimizely_api.services.results.admission import Admission, Received
+from optimizely_api.services.results.batches import Attribute, Batch, Event
+from optimizely_api.services.results.rollup_tables import load_assignments
+from optimizely_api.services.results.rollups import Rollup
+from optimizely_api.services.results.statements import chunks, insert_missing, paced, upsert, write
+from optimizely_api.services.results.tables import (
+    ATTRIBUTE,
+    EVENT,
+    VISITOR,
+    VISITOR_ATTRIBUTE,
+    VISITOR_EVENT_ID,
+)
 
 # Any fixed number will do; it only has to differ from other users' of the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
 
 
-def store(connection: Connection, batches: Sequence[Batch]) -> int:
-    """Store what is new in the batches, each uuid once; returns the number of new events.
+@dataclass
+class Stored:
+    """What a transaction holds: the first `batches` of those given, `events` new events of them.
 
-    Nothing is committed here: the batches are stored when the caller's transaction is.
+    `dropped` counts by reason what was left out as too much (see `admission`).
+    """
+
+    batches: int
+    events: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
+    """Store what is new in the batches, each uuid once; of too much work for one transaction, a part.
+
+    At least one batch is stored, and none in part. Nothing is committed here: the batches are stored when the
+    caller's transaction is. Runs inside `run_sync` only: the event loop gets its turn between slices of work.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
-    received = _new_events(connection, batches)
-    if not received:
-        return 0
-    visitors = _visitor_ids(connection, received)
-    _insert_events(connection, received, visitors)
-    _insert_attributes(connection, received, visitors)
-    Rollup(connection, received, visitors).update()
-    return len(received)
+    fresh = _new_events(connection, batches)
+    if not fresh:
+        return Stored(len(batches))
+    visitors = _visitor_ids(connection, batches, fresh)
+    received = [_received(event, number, batches[number], visitors) for event, number in paced(fresh)]
+    assigned = load_assignments(connection, set(visitors.values()))
+    admitted = Admission(connection, assigned).admit(received, len(batches))
+    if admitted.received:
+        _insert_events(connection, admitted.received)
+        pairs = ({"visitor_id": visitor, "entity_id": number} for visitor, number in admitted.event_ids)
+        insert_missing(connection, VISITOR_EVENT_ID, pairs)
+        _insert_attributes(connection, admitted.received)
+        Rollup(connection, admitted.received, assigned).update()
+    return Stored(admitted.batches, len(admitted.received), admitted.dropped)
 
 
-def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[Received]:
-    received: dict[bytes, Received] = {}
-    for batch in batches:
-        for event in batch.events:
-            received.setdefault(event.uuid, Received(event, batch.account_id, batch.project_id))
-    for chunk in chunks(list(received)):
+def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str, str], int]) -> Received:
+    visitor = visitors[batch.account_id, event.visitor_key]
+    return Received(event, visitor, batch.project_id, number, event.decisions)
+
+
+def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:
+    """The events whose uuid is new, and which of the batches they came in."""
+    fresh: dict[bytes, tuple[Event, int]] = {}
+    for number, batch in enumerate(batches):
+        for event in paced(batch.events):
+            fresh.setdefault(event.uuid, (event, number))
+    for chunk in chunks(list(fresh)):
         for (known,) in connection.execute(select(EVENT.c.uuid).where(EVENT.c.uuid.in_(chunk))):
-            del received[bytes(known)]
-    return list(received.values())
+            del fresh[bytes(known)]
+    return list(fresh.values())
 
 
-def _visitor_ids(connection: Connection, received: Collection[Received]) -> dict[tuple[str, str], int]:
+def _visitor_ids(
+    connection: Connection, batches: Sequence[Batch], fresh: Collection[tuple[Event, int]]
+) -> dict[tuple[str, str], int]:
     names: dict[str, dict[str, None]] = defaultdict(dict)
-    for item in received:
-        names[item.account_id][item.event.visitor_key] = None
+    for event, number in paced(fresh):
+        names[batches[number].account_id][event.visitor_key] = None
     ids: dict[tuple[str, str], int] = {}
     for account_id, keys in names.items():
         ids.update(_find_visitors(connection, account_id, keys))
         missing = [key for key in keys if (account_id, key) not in ids]
-        insert_missing(connection, VISITOR, [{"account_id": account_id, "key": key} for key in missing])
+        insert_missing(connection, VISITOR, ({"account_id": account_id, "key": key} for key in missing))
         ids.update(_find_visitors(connection, account_id, missing))
     return ids
 
@@ -71,13 +107,11 @@ def _find_visitors(
             yield (account_id, key), number
 
 
-def _insert_events(
-    connection: Connection, received: Collection[Received], visitors: dict[tuple[str, str], int]
-) -> None:
-    rows = [
+def _insert_events(connection: Connection, received: Collection[Received]) -> None:
+    rows = (
         {
             "uuid": item.event.uuid,
-            "visitor_id": visitors[item.account_id, item.event.visitor_key],
+            "visitor_id": item.visitor,
             "happened": item.event.happened,
             "is_impression": item.event.is_impression,
             "entity_id": item.event.entity_id,
@@ -88,37 +122,34 @@ def _insert_events(
             "tags": item.event.tags,
         }
         for item in received
-    ]
-    connection.execute(upsert(connection, EVENT), rows)
+    )
+    write(connection, upsert(connection, EVENT), rows)
 
 
-def _insert_attributes(
-    connection: Connection, received: Collection[Received], visitors: dict[tuple[str, str], int]
-) -> None:
-    pairs = {
-        (attribute, visitors[item.account_id, item.event.visitor_key])
-        for item in received
-        for attribute in item.event.attributes
-    }
+def _insert_attributes(connection: Connection, received: Collection[Received]) -> None:
+    # Once for each visitor entry, not for each of its events: these share the attributes.
+    entries = {id(item.event.attributes): (item.event.attributes, item.visitor) for item in received}
+    pairs = set(paced((item, visitor) for items, visitor in entries.values() for item in items))
     ids = _attribute_ids(connection, {attribute for attribute, _ in pairs})
-    rows = [{"attribute_id": ids[attribute], "visitor_id": visitor} for attribute, visitor in pairs]
+    rows = ({"attribute_id": ids[attribute], "visitor_id": visitor} for attribute, visitor in pairs)
     insert_missing(connection, VISITOR_ATTRIBUTE, rows)
 
 
 def _attribute_ids(connection: Connection, attributes: set[Attribute]) -> dict[Attribute, int]:
-    by_digest = {attribute.digest: attribute for attribute in attributes}
+    by_digest = {attribute.digest: attribute for attribute in paced(attributes)}
     ids = _find_attributes(connection, by_digest)
     missing = {digest: item for digest, item in by_digest.items() if item not in ids}
-    rows = [
+    rows = (
         {
             "digest": digest,
             "entity_id": item.entity_id,
             "key": item.key,
             "kind": item.kind,
             "value": item.value,
+            "folded": item.value.casefold(),
         }
         for digest, item in missing.items()
-    ]
+    )
     insert_missing(connection, ATTRIBUTE, rows)
     return {**ids, **_find_attributes(connection, missing)}
 

@@ -11,14 +11,16 @@ from optimizely_api.services.results.batches import MAX_ID
 from optimizely_api.services.results.segments import Condition, read_segment
 
 ROUNDED_TO_MILLISECONDS = 5 * 60 * 1000
+CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now has events of clocks so far ahead
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
-SUPPORTED = {
-    "aggregator": ("unique", "count", "sum"),
-    "scope": ("visitor", "event"),
+KNOWN = {
+    "aggregator": ("unique", "count", "sum", "bounce", "exit", "ratio"),
+    "scope": ("visitor", "event", "session"),
     "winning_direction": ("increasing", "decreasing"),
 }
+COMPUTED_AGGREGATORS, COMPUTED_SCOPES = KNOWN["aggregator"][:3], KNOWN["scope"][:2]
 # What an answer repeats of a metric, as far as it was given.
 METRIC_KEYS = (
     "aggregator",
@@ -38,12 +40,19 @@ DEFAULT_CONFIDENCE_LEVEL = 0.9
 class Metric:
     """What is measured; `given` is what the answer repeats of the metric's definition."""
 
-    aggregator: Literal["unique", "count", "sum"]
-    scope: Literal["visitor", "event"]
+    aggregator: Literal["unique", "count", "sum", "bounce", "exit", "ratio"]
+    scope: Literal["visitor", "event", "session"]
     field: Literal["revenue", "value"] | None
     event_id: int | None
     winning_direction: Literal["increasing", "decreasing"]
     given: dict[str, Any]
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether there are figures for it; one of another kind must not cost the experiment its others."""
+        properties = self.given.get("event_properties")
+        is_filtered = isinstance(properties, dict) and bool(properties.get("filter"))
+        return self.aggregator in COMPUTED_AGGREGATORS and self.scope in COMPUTED_SCOPES and not is_filtered
 
 
 @dataclass(frozen=True)
@@ -56,15 +65,20 @@ class Variation:
 
 @dataclass(frozen=True)
 class Interval:
-    """From `start` up to, not including, `end`, in milliseconds; None for open."""
+    """From `start` (None: the first decision) to `end` (None: now), in milliseconds.
+
+    What counts happened before `limit`: the end that was asked for, or now and a little, since senders' clocks
+    may be ahead.
+    """
 
     start: int | None
     end: int | None
+    limit: int
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing can lie in it."""
-        return self.start is not None and self.end is not None and self.start >= self.end
+        return self.start is not None and self.start >= self.limit
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def read_question(experiment_id: int, body: Any) -> Question:
         variations=variations,
         baseline=_read_baseline(body.get("baseline_variation_id"), variations),
         stats_config=_read_stats_config(body.get("stats_config")),
-        interval=_read_interval(body),
+        interval=_read_interval(body, datetime.now(UTC)),
         segment=read_segment(body.get("segment")),
     )
 
@@ -164,9 +178,6 @@ def _read_metric(item: dict[str, Any], name: str) -> Metric:
     field = item.get("field")
     if aggregator == "sum" and field not in ("revenue", "value"):
         raise bad_request(f"{name}.field must be revenue or value for the aggregator sum")
-    properties = item.get("event_properties")
-    if isinstance(properties, dict) and properties.get("filter"):
-        raise bad_request(f"{name}.event_properties.filter is not supported")
     event_id = item.get("event_id")
     return Metric(
         aggregator,
@@ -185,9 +196,9 @@ def _read_metric(item: dict[str, Any], name: str) -> Metric:
 def _one_of(item: dict[str, Any], name: str, key: str, default: str | None) -> Any:
     value = item.get(key)
     value = default if value is None else value
-    if value not in SUPPORTED[key]:
+    if value not in KNOWN[key]:
         shown = "missing" if value is None else repr(value)[:40]
-        raise bad_request(f"{name}.{key} is {shown}; supported: {', '.join(SUPPORTED[key])}")
+        raise bad_request(f"{name}.{key} is {shown}; known: {', '.join(KNOWN[key])}")
     return value
 
 
@@ -207,8 +218,11 @@ def _read_stats_config(value: Any) -> dict[str, Any]:
     return {"confidence_level": level, "difference_type": kind, "epoch_enabled": epochs}
 
 
-def _read_interval(body: dict[str, Any]) -> Interval:
-    """Times that the caller gave are rounded to five minutes: the start up, the end down."""
+def _read_interval(body: dict[str, Any], now: datetime) -> Interval:
+    """Times that the caller gave are rounded to five minutes: the start up, the end down.
+
+    A start before `earliest` means `earliest`, which is not rounded; an end in the future means now.
+    """
     start, end, earliest = (
         None if body.get(name) is None else _to_milliseconds(parse_time(body[name], name))
         for name in ("start_time", "end_time", "earliest")
@@ -217,6 +231,11 @@ def _read_interval(body: dict[str, Any]) -> Interval:
         raise bad_request("end_time is before start_time")
     if start is not None:
         start = -(-start // ROUNDED_TO_MILLISECONDS) * ROUNDED_TO_MILLISECONDS
+    starts = [moment for moment in (start, earliest) if moment is not None]
+    start = max(starts, default=None)
     if end is not None:
         end = end // ROUNDED_TO_MILLISECONDS * ROUNDED_TO_MILLISECONDS
-    return Interval(earliest if start is None else start, end)
+    present = _to_milliseconds(now)
+    if end is None or end > present:
+        return Interval(start, None, present + CLOCK_TOLERANCE_MILLISECONDS)
+    return Interval(start, end, end)

@@ -19,7 +19,7 @@ from optimizely_api.services.http import (
 from optimizely_api.services.results.aggregation import Measurement, measure
 from optimizely_api.services.results.answers import compose_answer
 from optimizely_api.services.results.batches import Batch, MalformedBatchError, parse_batch
-from optimizely_api.services.results.group_commit import GroupCommit, TooMuchWaitingError
+from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError
 from optimizely_api.services.results.questions import Question, read_question
 
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
@@ -34,8 +34,8 @@ log = logging.getLogger("optimizely_api.services.results")
 async def receive_events(request: web.Request) -> web.Response:
     """Take a batch of the SDKs, whatever its Content-Type; 204 when it is durable.
 
-    400 for what is no batch at all, 503 when more waits than can be stored soon. Unusable parts of a batch
-    are left out, counted in the log.
+    400 for what is no batch at all; 503 when it cannot be stored soon (should it have been stored all the
+    same, it counts once when sent again). Unusable parts of a batch are left out, counted in the log.
     """
     body = await request.read()
     try:
@@ -49,7 +49,7 @@ async def receive_events(request: web.Request) -> web.Response:
         _log_dropped(request, batch)
     try:
         await request.app[GROUP_COMMIT].store(batch)
-    except TooMuchWaitingError as exc:
+    except NotStoredError as exc:
         return error_response(503, "unavailable", str(exc), {"Retry-After": "1"})
     return web.Response(status=204)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Double, and_, case, cast, false, func, literal, or_, select, true
 
 from optimizely_api.services.http import bad_request
-from optimizely_api.services.results.batches import MAX_ID, typed_text
+from optimizely_api.services.results.batches import MAX_ID, number_in, typed_text
 from optimizely_api.services.results.tables import ASSIGNMENT, ATTRIBUTE, VISITOR_ATTRIBUTE
 
 MAX_CONDITIONS_LENGTH = 8_192
@@ -63,7 +63,7 @@ def read_segment(segment: Any) -> Condition | None:
         raise bad_request("segment must be an object")
     given = {name: value for name, value in segment.items() if value not in (None, "")}
     conditions = [
-        Leaf(None, keys, "exact", None, _text(given, name).lower(), folded=True)
+        Leaf(None, keys, "exact", None, _text(given, name).casefold(), folded=True)
         for name, keys in NAMED_SEGMENTS.items()
         if name in given
     ]
@@ -209,7 +209,7 @@ class _Translation:
         c = ATTRIBUTE.c
         if leaf.match == "exact":
             if leaf.folded:
-                return func.lower(c.value) == leaf.text
+                return c.folded == leaf.text
             if leaf.kind is None:
                 return _equals_any_kind(leaf.text)
             return and_(c.kind == leaf.kind, c.value == leaf.text)
@@ -228,10 +228,7 @@ class _Translation:
 def _equals_any_kind(text: str) -> ColumnElement[bool]:
     """A value given as text matches what prints alike, and numbers of the same size (10.0 and 10)."""
     equal: ColumnElement[bool] = ATTRIBUTE.c.value == text
-    try:
-        typed = typed_text(float(text))
-    except ValueError:
-        typed = None
+    typed = typed_text(number_in(text))
     if typed is None:
         return equal
     return or_(equal, and_(ATTRIBUTE.c.kind == typed[0], ATTRIBUTE.c.value == typed[1]))

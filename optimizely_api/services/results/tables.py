@@ -1,8 +1,8 @@
 """The tables of the results service.
 
 Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (every event once, by `uuid`),
-`assignment` (the first decision of a visitor for an experiment) and what attributes a visitor's events
-carried.
+`assignment` (the first decision of a visitor for an experiment), which event ids a visitor converted on and
+what attributes a visitor's events carried.
 
 Rollups, kept exact in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a
 visitor's attributed conversions, `cell` sums visitor totals (and their squares) over the visitors of one
@@ -64,6 +64,14 @@ EVENT = Table(
     Index("event_of_visitor", "visitor_id", "entity_id", "happened"),
 )
 
+VISITOR_EVENT_ID = Table(
+    "visitor_event_id",
+    METADATA,
+    Column("visitor_id", BigInteger, ForeignKey("visitor.id"), primary_key=True),
+    Column("entity_id", BigInteger, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 ASSIGNMENT = Table(
     "assignment",
     METADATA,
@@ -86,6 +94,8 @@ ATTRIBUTE = Table(
     Column("key", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False),  # string, number, boolean
     Column("value", Text, nullable=False),  # as JSON would spell it, strings without quotes
+    # The value with the case of letters folded by Python: SQLite folds only ASCII.
+    Column("folded", Text, nullable=False),
 )
 
 VISITOR_ATTRIBUTE = Table(
@@ -125,6 +135,9 @@ CELL_SUMS = (
     "value_events",
     "value_squares",
 )
+# Whole numbers add up exactly in a double; of the others, `<name>_rest` holds what rounding took from the sum,
+# so that small numbers are still there when a large one moves to another cell.
+COMPENSATED_SUMS = CELL_SUMS[3:]
 
 CELL = Table(
     "cell",
@@ -135,6 +148,7 @@ CELL = Table(
     Column("entity_id", BigInteger, primary_key=True),
     Column("project_id", BigInteger, primary_key=True),
     *(Column(name, Double, nullable=False) for name in CELL_SUMS),
+    *(Column(f"{name}_rest", Double, nullable=False) for name in COMPENSATED_SUMS),
     sqlite_with_rowid=False,
 )
 

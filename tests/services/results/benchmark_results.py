@@ -3,6 +3,10 @@
 Loads an experiment through the service's own storing code (SQLite, every commit on the disk), then asks for
 its results over HTTP, wholly, by interval and by segment. Prints the figures; --visitors and --seed change
 the experiment. With --http VISITORS it also posts a smaller experiment through POST /v1/events.
+
+What to expect: whole hours come from the rollups, in tens of milliseconds whatever the number of visitors.
+Segments, and intervals with events after their end, are summed up visitor by visitor: on two busy cores 0.6 to
+1.1 seconds with 300,000 visitors, and 1.4 (days 10 to 20) to 2.8 seconds (a third) with 1,000,000.
 """
 
 from __future__ import annotations
@@ -108,7 +112,7 @@ async def load(database: Database, count: int, seed: int) -> tuple[int, float]:
         started = time.perf_counter()
         parsed = parse_batch(body)
         async with database.transaction() as connection:
-            events += await connection.run_sync(store, [parsed])
+            events += (await connection.run_sync(store, [parsed])).events
         spent += time.perf_counter() - started
     return events, spent
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from optimizely_api.services.results.rollups import neutral_rank
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,
@@ -124,10 +125,10 @@ def recompute(
 ) -> dict[str, tuple[float, int, float | None]]:
     """(value, samples, variance) by variation, from the events alone."""
     per_visitor: dict[int, list[list[float]]] = {CONTROL: [], TREATMENT: []}
-    for person in people.values():
+    for name, person in people.items():
         if not person.decisions or (plan is not None and plan not in person.plans):
             continue
-        entered, variation = min(person.decisions)
+        entered, variation = min(person.decisions, key=lambda one: (one[0], neutral_rank(name, one[1])))
         if variation not in per_visitor or not (start or 0) <= entered < (end or 10**15):
             continue
         amounts = [
@@ -217,3 +218,53 @@ async def compare(
             assert ("variance" in result) == (variance is not None), where
             if variance is not None:
                 assert result["variance"] == pytest.approx(variance, rel=1e-9, abs=1e-6), where
+
+
+VALUE_METRICS = [
+    metric("sum", field=field, scope=scope)
+    for field in ("value", "revenue")
+    for scope in ("visitor", "event")
+]
+
+
+async def variances(results: Results) -> list[float]:
+    """The variance of each of VALUE_METRICS for control, from the rollups."""
+    answer = await results.ask(*VALUE_METRICS)
+    return [measured["results"][str(CONTROL)]["variance"] for measured in answer["metrics"]]
+
+
+async def send_small_purchases(results: Results) -> list[float]:
+    """200 visitors of control with small values; returns the variances of VALUE_METRICS."""
+    values = [1.5 + number % 3 / 10 for number in range(200)]
+    await results.send(
+        *[
+            entry
+            for number, value in enumerate(values)
+            for entry in (impression(f"v{number}"), conversion(f"v{number}", value=value, revenue=number % 7))
+        ]
+    )
+    revenues = [float(number % 7) for number in range(200)]
+    return [statistics.variance(amounts) for amounts in (values, values, revenues, revenues)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_small_numbers_are_still_there_when_the_largest_moves_away(
+    results: Results, is_first: bool
+) -> None:
+    largest = impression("big"), conversion("big", value=1e11 - 0.37, revenue=10**11)
+    if is_first:
+        await results.send(*largest)
+    expected = await send_small_purchases(results)
+    if not is_first:
+        await results.send(*largest)
+    await results.send(impression("big", TREATMENT, NOON - 1))
+    assert await variances(results) == pytest.approx(expected, rel=1e-9)
+
+
+async def test_small_numbers_are_still_there_when_a_large_one_is_refunded(results: Results) -> None:
+    await results.send(impression("big"), conversion("big", value=1e10, revenue=10**10))
+    await send_small_purchases(results)
+    await results.send(conversion("big", value=-1e10, revenue=-(10**10)))
+    values = [0.0, *(1.5 + number % 3 / 10 for number in range(200))]
+    by_visitor = (await variances(results))[0]
+    assert by_visitor == pytest.approx(statistics.variance(values), rel=1e-9)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optimizely_api.services.results import batches
 from optimizely_api.services.results.batches import Batch, Decision, MalformedBatchError, parse_batch
 from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, ODD_TAGS, REVENUES, VALUES
 from tests.services.results.sending import (
@@ -159,3 +160,72 @@ def test_any_value_in_any_place_leaves_the_other_visitors_alone(data: st.DataObj
     keys = [event.visitor_key for event in parsed.events]
     assert keys[0] == "ann"
     assert keys[-1] == "eve"
+
+
+def test_the_events_of_an_entry_share_its_attributes() -> None:
+    entry = conversion("ann", attributes=[attribute("plan", "gold")])
+    entry["snapshots"] *= 3
+    first, *others = parse(entry).events
+    assert all(event.attributes is first.attributes for event in others)
+
+
+def test_attributes_over_the_limit_are_left_out_and_counted() -> None:
+    given = [attribute(f"a{number}", number) for number in range(103)]
+    parsed = parse(conversion("ann", attributes=given))
+    assert [item.key for item in parsed.events[0].attributes] == [f"a{number}" for number in range(100)]
+    assert parsed.dropped.total() == 3
+
+
+def test_events_of_one_entry_over_the_limit_are_left_out_and_counted() -> None:
+    entry = conversion("ann")
+    entry["snapshots"][0]["events"] *= 700
+    entry["snapshots"] *= 2
+    parsed = parse(entry, conversion("bob"))
+    assert [event.visitor_key for event in parsed.events] == ["ann"] * 1_000 + ["bob"]
+    assert parsed.dropped.total() == 400
+
+
+def test_events_of_one_batch_over_the_limit_are_left_out_and_counted() -> None:
+    entry = conversion("ann")
+    entry["snapshots"][0]["events"] *= 1_000
+    parsed = parse(*[entry] * 21)
+    assert len(parsed.events) == 20_000
+    assert parsed.dropped.total() == 1_000
+
+
+def test_decisions_of_one_snapshot_over_the_limit_are_left_out_and_counted() -> None:
+    entry = impression("ann")
+    entry["snapshots"][0]["decisions"] *= 104
+    parsed = parse(entry)
+    assert len(parsed.events[0].decisions) == 100
+    assert parsed.dropped.total() == 4
+
+
+def test_many_decisions_and_events_in_a_snapshot_are_read_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event's id and each decision's three: not one again for every event."""
+    read = 0
+    numeric_id = batches._numeric_id
+
+    def counted(value: Any) -> int | None:
+        nonlocal read
+        read += 1
+        return numeric_id(value)
+
+    compared = 0
+
+    class Counted(batches.Event):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal compared
+            compared += 1
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(batches, "_numeric_id", counted)
+    monkeypatch.setattr(batches, "Event", Counted)
+    entry = impression("ann")
+    entry["snapshots"][0]["events"] *= 1_000
+    entry["snapshots"][0]["decisions"] *= 100
+    parse(entry)
+    assert read <= 1_000 + 3 * 100 + 1
+    assert compared <= 10 * (1_000 + 100)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ import pytest_asyncio
 from sqlalchemy import func, select, text
 
 from optimizely_api.services.database import Database, migrate_async
-from optimizely_api.services.results import create_application, group_commit
+from optimizely_api.services.results import create_application, group_commit, ingest
 from optimizely_api.services.results.batches import Batch, parse_batch
-from optimizely_api.services.results.group_commit import GroupCommit, TooMuchWaitingError
+from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError, TooMuchWaitingError
 from optimizely_api.services.results.tables import EVENT, METADATA
 from tests.services.results.conftest import Results
-from tests.services.results.sending import EXPERIMENT, batch, conversion, impression, question
+from tests.services.results.sending import EXPERIMENT, batch, conversion, impression, metric, question
 
 
 def parsed(*entries: Any) -> Batch:
@@ -67,6 +68,114 @@ async def test_a_batch_that_cannot_be_stored_fails_alone(database: Database) -> 
     assert await stored_events(database) == 2
 
 
+async def test_one_bad_batch_costs_few_further_transactions(database: Database) -> None:
+    bad = parsed(impression("bad"))
+    bad.events[0].happened = 2**70
+    async with GroupCommit(database).running() as commits:
+        waiting = [commits.store(parsed(impression(f"v{number}"))) for number in range(63)]
+        outcomes = await asyncio.gather(
+            *waiting[:20], commits.store(bad), *waiting[20:], return_exceptions=True
+        )
+        assert commits.transactions <= 7
+    assert sum(isinstance(outcome, Exception) for outcome in outcomes) == 1
+    assert await stored_events(database) == 63
+
+
+class CountingDatabase(Database):
+    """A database that counts the attempts at a transaction."""
+
+    attempts = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        self.attempts += 1
+        async with super().transaction() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def locked(database: Database) -> AsyncIterator[None]:
+    """Somebody else holds what storing needs."""
+    other = Database(database.engine.url)
+    try:
+        async with other.transaction() as connection:
+            if not other.is_sqlite:
+                await connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": ingest._POSTGRESQL_LOCK}
+                )
+            yield
+    finally:
+        await other.close()
+
+
+async def test_a_locked_database_fails_the_whole_group_in_one_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimizely_api.services.database.BUSY_TIMEOUT_SECONDS", 0.2)
+    url = f"sqlite:///{tmp_path / 'results.sqlite3'}"
+    await migrate_async(url, "optimizely_api.services.results:migrations")
+    database = CountingDatabase(url)
+    await database.ping()  # a pooled connection: opening one needs the lock as well
+    async with locked(database), GroupCommit(database).running() as commits:
+        outcomes = await asyncio.gather(
+            *(commits.store(parsed(impression(f"v{number}"))) for number in range(30)), return_exceptions=True
+        )
+        assert {type(outcome) for outcome in outcomes} == {NotStoredError}
+        assert database.attempts == 1
+    assert await stored_events(database) == 0
+    await database.close()
+
+
+async def test_a_database_that_cannot_be_opened_fails_the_whole_group(tmp_path: Path) -> None:
+    database = CountingDatabase(f"sqlite:///{tmp_path}")
+    async with GroupCommit(database).running() as commits:
+        outcomes = await asyncio.gather(
+            *(commits.store(parsed(impression(f"v{number}"))) for number in range(30)), return_exceptions=True
+        )
+    assert {type(outcome) for outcome in outcomes} == {NotStoredError}
+    assert database.attempts == 1
+    await database.close()
+
+
+async def test_503_when_storing_takes_too_long_and_sent_again_everything_counts_once(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await results.send(impression("first"))
+    monkeypatch.setattr(group_commit, "MAX_WAIT_SECONDS", 0.3)
+    bodies = [batch(impression(f"v{number}"), conversion(f"v{number}")) for number in range(6)]
+
+    async def send(body: Any) -> tuple[int, str]:
+        async with results.caller.session.post(f"{results.caller.url}/v1/events", json=body) as response:
+            return response.status, response.headers.get("Retry-After", "")
+
+    database = Database(results.caller.database_url)
+    async with locked(database), asyncio.timeout(10):
+        first = asyncio.create_task(send(bodies[0]))
+        answers = [await send(body) for body in bodies[1:]]
+        assert {await first, *answers} == {(503, "1")}
+    await database.close()
+    monkeypatch.setattr(group_commit, "MAX_WAIT_SECONDS", 30.0)
+    assert [(await send(body))[0] for body in bodies] == [204] * 6
+    assert (await results.figures(metric("count")))["9102"] == (6, 7)
+
+
+async def test_a_batch_given_up_before_its_turn_is_not_stored(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.ping()
+    async with GroupCommit(database).running() as commits:
+        async with locked(database):
+            under_way = asyncio.create_task(commits.store(parsed(impression("ann"))))
+            await asyncio.sleep(0)
+            while commits._waiting:  # until its transaction is under way
+                await asyncio.sleep(0)
+            monkeypatch.setattr(group_commit, "MAX_WAIT_SECONDS", 0.05)
+            with pytest.raises(NotStoredError):
+                await commits.store(parsed(impression("bob"), impression("eve")))
+        await under_way
+    assert await stored_events(database) == 1
+
+
 async def test_a_batch_is_refused_when_too_much_waits(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,10 +212,11 @@ async def test_a_cancelled_sender_disturbs_nobody(database: Database) -> None:
 
 
 async def test_what_waits_when_the_service_stops_is_stored_first(database: Database) -> None:
-    async with GroupCommit(database).running() as commits:
-        waiting = asyncio.create_task(commits.store(parsed(impression("ann"))))
-        await asyncio.sleep(0)
-    await waiting
+    async with asyncio.timeout(30):
+        async with GroupCommit(database).running() as commits:
+            waiting = asyncio.create_task(commits.store(parsed(impression("ann"))))
+            await asyncio.sleep(0)
+        await waiting
     assert await stored_events(database) == 1
 
 

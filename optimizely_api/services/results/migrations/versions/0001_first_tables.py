@@ -67,6 +67,12 @@ def _create_raw_data() -> None:
     )
     op.create_index("event_of_visitor", "event", ["visitor_id", "entity_id", "happened"])
     op.create_table(
+        "visitor_event_id",
+        _key("visitor_id", sa.ForeignKey("visitor.id")),
+        _key("entity_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "assignment",
         _key("visitor_id", sa.ForeignKey("visitor.id")),
         _key("experiment_id"),
@@ -85,7 +91,7 @@ def _create_attributes() -> None:
         "attribute",
         sa.Column("id", _ROW_ID, primary_key=True, autoincrement=True),
         sa.Column("digest", sa.LargeBinary(16), nullable=False, unique=True),
-        *(_required(name, sa.Text) for name in ("entity_id", "key", "kind", "value")),
+        *(_required(name, sa.Text) for name in ("entity_id", "key", "kind", "value", "folded")),
     )
     op.create_index("ix_attribute_entity_id", "attribute", ["entity_id"])
     op.create_index("ix_attribute_key", "attribute", ["key"])
@@ -110,6 +116,7 @@ def _create_rollups() -> None:
         "cell",
         *(_key(name) for name in ("experiment_id", "slot", "variation_id", "entity_id", "project_id")),
         *(_required(name, sa.Double) for name in _CELL_SUMS),
+        *(_required(f"{name}_rest", sa.Double) for name in _CELL_SUMS[3:]),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -129,6 +136,7 @@ def downgrade() -> None:
         "visitor_attribute",
         "attribute",
         "assignment",
+        "visitor_event_id",
         "event",
         "visitor",
     ):
