@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test lint format clean
+.PHONY: help install run serve compare test lint format clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,6 +18,9 @@ run: $(VENV)/.installed  ## start the gateway, the services and the demo data; p
 
 serve: $(VENV)/.installed  ## start the gateway alone, restarting when a source file changes
 	@gunicorn --paste development.ini
+
+compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on this machine (about ten minutes)
+	@optimizely-api compare $(COMPARE_OPTIONS)
 
 test: $(VENV)/.tests-installed  ## install what the tests need, and run them (CI=true: the slow ones too)
 	@pytest
@@ -37,6 +40,11 @@ $(VENV)/.installed: setup.py
 	@echo "Installing into $(VENV) (a minute or two the first time)"
 	@"$(PYTHON)" -m venv $(VENV)
 	@pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.compare-installed: $(VENV)/.installed
+	@echo "Installing what the charts need"
+	@pip install --quiet --disable-pip-version-check --editable '.[compare]'
 	@touch $@
 
 $(VENV)/.tests-installed: $(VENV)/.installed

@@ -37,14 +37,18 @@ INSTALL = [
     "honcho>=2",  # runs the Procfile for `make run`
     "swagger-ui-bundle-v2>=5.31",  # Swagger UI as files, so that the docs ask no other host
 ]
+COMPARE = [
+    "matplotlib>=3.9",  # the charts of the comparison's report
+    "psutil>=6",  # memory and processes of each mode
+]
 TEST = [
+    *COMPARE,
     "webtest>=3",  # calls the application as a client would
     "pytest>=9",
     "pytest-asyncio>=1.2",  # coroutine tests
     "hypothesis>=6.130",  # property tests: validators, statistics, aggregation
     "schemathesis>=4.32,<5",  # attacks the running gateway from its own contract
     "playwright>=1.50",  # drives the docs page in Chromium
-    "psutil>=6",  # counts processes and sockets
     "uvicorn>=0.35",  # another ASGI server, for the bridge
     "ruff>=0.14",
     "mypy>=1.18",
@@ -70,7 +74,7 @@ setup(
         "optimizely_api": ["py.typed", "**/*.css", "**/*.html", "**/*.js", "**/*.mako", "**/*.sql"],
     },
     install_requires=INSTALL,
-    extras_require={"test": TEST},
+    extras_require={"compare": COMPARE, "test": TEST},
     entry_points={
         "paste.app_factory": ["main = optimizely_api:main", "legacy = optimizely_api.legacy:main"],
         "console_scripts": ["optimizely-api = optimizely_api.cli:main"],

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from . import running
+from .comparison.command import compare
 
 SERVICES = ("projects", "experiments", "results")
 
@@ -14,6 +15,9 @@ SERVICES = ("projects", "experiments", "results")
 @click.version_option(package_name="optimizely_api")
 def main() -> None:
     """The Optimizely v2 REST API as an asyncio gateway in front of three services."""
+
+
+main.add_command(compare)
 
 
 @main.command()

@@ -98,3 +98,13 @@ def test_a_written_result_is_read_back_the_same(tmp_path: Path) -> None:
     assert LoadResult.read(path).to_json() == whole.to_json()
     assert LoadResult.read(path).slices == whole.slices
     assert [each.name for each in tmp_path.iterdir()] == ["load.json"]
+
+
+def test_a_token_is_not_written_down(tmp_path: Path) -> None:
+    plan = LoadPlan(
+        "http://127.0.0.1:1", ((1.0, 1.0),), headers={"Authorization": "Bearer secret", "X-A": "b"}
+    )
+    path = tmp_path / "load.json"
+    LoadResult(plan, []).write(path)
+    assert "secret" not in path.read_text()
+    assert LoadResult.read(path).plan.headers == {"Authorization": "(not written down)", "X-A": "b"}

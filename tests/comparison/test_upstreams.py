@@ -15,9 +15,10 @@ import pytest
 import requests
 
 from optimizely_api import main
-from optimizely_api.comparison.load import LoadPlan, run_load_process
+from optimizely_api.comparison.load import LoadPlan
 from optimizely_api.comparison.stub_entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
 from optimizely_api.runtime.testing import GatewayTestApp
+from tests.comparison.undisturbed import undisturbed
 
 SOON_SECONDS = 20
 CALLS = {
@@ -228,12 +229,12 @@ async def test_it_answers_5000_calls_a_second_on_thousands_of_connections(tmp_pa
         plan = LoadPlan(
             stub.url("experiments"), [(5000, 3.0)], ["/experiments/1", "/layers/2"], warm_up_seconds=1
         )
-        result = await run_load_process(plan, tmp_path / "load.json")
+        result = await undisturbed(plan, tmp_path)
         most = stub.stats()["experiments"]["most_connections"]
     total = result.total()
     assert total.by_class() == {"2xx": 15_000}
     assert most >= 2000  # 5,000/s x 0.4 s are waiting at a time
-    assert (total.latency.percentile(50) or 0) == pytest.approx(400, abs=20)
+    assert (total.latency.percentile(50) or 0) == pytest.approx(400, abs=40)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])

@@ -1,0 +1,196 @@
+"""`optimizely-api compare`: options, progress in the terminal, and the report."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from .modes import MODES
+from .options import RESTARTS, SCENARIOS, CannotCompare, Options
+
+NEEDED = ("matplotlib", "psutil")  # the extra `compare`
+INTERRUPTED = 130
+NOT_FIT = 3
+DEFAULTS = {field.name: field.default for field in fields(Options)}
+
+Command = Callable[..., Any]
+
+
+def _number(
+    name: str, text: str, *, least: float = 0.0, most: float | None = None, above: bool = False
+) -> Any:
+    """An option for a number of `Options`, by its name there."""
+    default: Any = DEFAULTS[name]
+    kind: Any = (
+        click.IntRange(int(least), None if most is None else int(most))
+        if isinstance(default, int)
+        else click.FloatRange(least, most, min_open=above)
+    )
+    return click.option(
+        f"--{name.replace('_', '-')}", type=kind, default=default, show_default=True, help=text
+    )
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULTS["output"],
+    show_default=True,
+    help="Folder for report.json and report.html.",
+)
+@click.option("--quick", is_flag=True, help="Coarse figures in less than 90 seconds: no search, no restart.")
+@click.option(
+    "--mode", "modes", type=click.Choice(list(MODES)), multiple=True, help="Only these; may be repeated."
+)
+@click.option(
+    "--scenario",
+    "scenarios",
+    type=click.Choice(SCENARIOS),
+    multiple=True,
+    help="Only these; may be repeated.",
+)
+@click.option(
+    "--upstreams",
+    type=click.Choice(["stub", "real"]),
+    default=DEFAULTS["upstreams"],
+    show_default=True,
+    help="What answers the gateway: a light stub with a known delay, or the three services with demo data.",
+)
+@click.option(
+    "--balancer/--no-balancer",
+    default=True,
+    show_default=True,
+    help="HAProxy in front, which must be installed; without it the load generator counts the 5XX.",
+)
+@_number("workers", "gunicorn worker processes, the same in every mode.", least=1, most=64)
+@_number("threads", "Threads of a worker in the mode `threads`.", least=1, most=512)
+@_number("delay_ms", "How long the stub takes for an answer.")
+@_number("tail_share", "Share of the stub's answers that are slower.", most=1.0)
+@_number("tail_factor", "How many times slower those are.", least=1.0)
+@_number("fail_share", "Share of the stub's answers that are 503.", most=1.0)
+@_number("fan_out", "Ask for a campaign with so many experiments instead of one experiment.", most=100)
+@_number("timeout_seconds", "How long the balancer waits for an answer: then it is a 504.", above=True)
+@_number("objective_ms", "The p99 that a rate must keep to hold.", above=True)
+@click.option(
+    "--arrivals",
+    type=click.Choice(["constant", "poisson"]),
+    default=DEFAULTS["arrivals"],
+    show_default=True,
+    help="Requests at equal intervals, or at random ones.",
+)
+@_number("seed", "Of everything random.")
+@_number("trial_seconds", "How long a rate must hold in the search; the rate found, twice that.", above=True)
+@_number("ramp_from", "Requests per second at which the growing load begins.", above=True)
+@_number("ramp_to", "Requests per second at which it ends.", above=True)
+@_number("ramp_seconds", "How long it grows.", least=1)
+@_number(
+    "rate",
+    "Requests per second while one upstream is slow, and in a restart; less where a mode cannot carry it.",
+    above=True,
+)
+@_number("slow_delay_ms", "How long the slow upstream takes.")
+@_number("slow_seconds", "How long it is slow, and how long the blocking view is called.", least=1)
+@click.option(
+    "--restart",
+    type=click.Choice(RESTARTS),
+    default=DEFAULTS["restart"],
+    show_default=True,
+    help="New workers first (TTIN, TTOU), or gunicorn's HUP, which ends the old ones while the new ones start.",
+)
+@_number("cpu_ms", "Computing per request, where nothing but computing is measured.", above=True)
+@_number("blocking_ms", "How long the blocking view holds the event loop.", above=True)
+@_number("blocking_rate", "How often a second somebody calls it.", above=True)
+def compare(quick: bool, **chosen: Any) -> None:
+    """Blocking against asyncio on this machine: 5XX, latency and the highest rate of every mode.
+
+    The real gateway runs under gunicorn as it once was (multiprocessing on sync workers), with threads (gthread),
+    with coroutines (asyncio), and with coroutines and one view that blocks them; behind HAProxy, in front of upstreams
+    with a known delay. Load is offered at rates that wait for nobody. It takes about eight minutes, --quick less than
+    90 seconds. Best on a machine that does nothing else.
+
+    Ctrl-C ends everything; what was measured until then is reported. Ports are free ones of 127.0.0.1.
+    """
+    console = Console()
+    try:
+        options = _options(quick, chosen)
+        _refuse_without_extra()
+        sys.exit(run_comparison(options, console))
+    except CannotCompare as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def run_comparison(options: Options, console: Console) -> int:
+    """Measure, print the table, write the report, and return the exit status.
+
+    0 when all is well, 130 when it was broken off, 3 when the load generator fell behind in what was left out.
+    """
+    from .comparison import compare_modes
+    from .terminal import shown
+
+    began = datetime.now(UTC)
+    modes: dict[str, Any] = {}
+    try:
+        with shown(options, console) as progress:
+            finished = compare_modes(options, modes, progress)
+    except BaseException:
+        # Whatever went wrong, what was measured before is kept.
+        if modes:
+            _report(options, modes, began, console, finished=False)
+        raise
+    return _report(options, modes, began, console, finished=finished)
+
+
+def _report(
+    options: Options, modes: dict[str, Any], began: datetime, console: Console, *, finished: bool
+) -> int:
+    from . import report as reporting
+    from .page import write_page
+    from .table import rich_table
+
+    document = reporting.document(options, modes, began, interrupted=not finished)
+    data = reporting.write_json(document, options.output)
+    page = write_page(document, options.output)
+    console.print(rich_table(document))
+    for sentence in reporting.plain_words(document):
+        console.print(f"- {sentence}", highlight=False, markup=False)
+    left_out = reporting.not_fit(modes)
+    for sentence in left_out:
+        console.print(f"Left out, the load generator fell behind: {sentence}", highlight=False, markup=False)
+    if not finished:
+        console.print("Broken off: the report holds what was measured until then. Nothing is left running.")
+    console.print(f"Report    {page}\nFigures   {data}", soft_wrap=True, highlight=False, markup=False)
+    return INTERRUPTED if not finished else NOT_FIT if left_out else 0
+
+
+def _options(quick: bool, chosen: dict[str, Any]) -> Options:
+    """Make options of what was chosen; raises CannotCompare for a choice that makes no sense."""
+    chosen = {
+        **chosen,
+        "modes": chosen["modes"] or DEFAULTS["modes"],
+        "scenarios": chosen["scenarios"] or SCENARIOS,
+    }
+    options = Options(**chosen)
+    if options.ramp_to < options.ramp_from:
+        raise CannotCompare(f"--ramp-to {options.ramp_to:g} is less than --ramp-from {options.ramp_from:g}.")
+    if options.upstreams == "real" and options.fan_out:
+        raise CannotCompare("--fan-out needs the stub: the demo data has campaigns of its own sizes.")
+    return options.shortened() if quick else options
+
+
+def _refuse_without_extra() -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CannotCompare(
+            f"A comparison needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
+            "pip install 'optimizely_api[compare]'  (in a checkout: pip install -e '.[compare]')"
+        )
+
+
+__all__ = ["compare", "run_comparison"]

@@ -1,0 +1,31 @@
+"""What is read out of the gateway's log."""
+
+from optimizely_api.comparison.gateway import first_stall
+
+LOG = """\
+2026-01-05 09:30:00,000 INFO     [7] gunicorn.error: Booting worker with pid: 7
+2026-01-05 09:30:01,000 WARNING  [7] optimizely_api.runtime.watchdog: the event loop is held for more than 0.1 s by:
+  File "gasgi.py", line 1, in run
+    self.loop.run_until_complete(main())
+  File "view_kind.py", line 24, in coroutine_view
+    return view(context, request)
+  File "application.py", line 60, in hold_the_loop
+    time.sleep(float(request.GET["ms"]) / 1000)
+2026-01-05 09:30:01,400 WARNING  [7] optimizely_api.runtime.watchdog: the event loop was held for about 0.512 s
+"""
+
+
+def test_the_first_stall_is_shown_with_what_held_the_loop():
+    assert first_stall(LOG) == [
+        "the event loop is held for more than 0.1 s by:",
+        '  File "view_kind.py", line 24, in coroutine_view',
+        "    return view(context, request)",
+        '  File "application.py", line 60, in hold_the_loop',
+        '    time.sleep(float(request.GET["ms"]) / 1000)',
+    ]
+
+
+def test_a_log_without_stalls_has_nothing_to_show():
+    assert (
+        first_stall("2026-01-05 09:30:00,000 INFO     [7] gunicorn.error: Booting worker with pid: 7\n") == []
+    )

@@ -1,0 +1,53 @@
+"""The modes are what production.ini serves, under as many workers each."""
+
+import configparser
+
+import pytest
+
+from optimizely_api.comparison.modes import MODES, ini_text
+from tests.serving import ROOT
+
+SECTIONS = {
+    "multiprocessing": "legacy",
+    "threads": "legacy-threads",
+    "asyncio": "main",
+    "asyncio-blocked": "main",
+}
+
+
+def parsed(text):
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read_string(text)
+    return ini
+
+
+def written(name):
+    settings = {"projects_url": "http://127.0.0.1:7001"}
+    return parsed(
+        ini_text(MODES[name], port=7000, workers=3, threads=16, settings=settings, ready_folder="/nowhere")
+    )
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_mode_is_served_as_production_serves_it(name):
+    production = parsed((ROOT / "production.ini").read_text())
+    mode, section = written(name), SECTIONS[name]
+    for key in ("worker_class", "control_socket_disable"):
+        assert mode["server:main"][key] == production[f"server:{section}"][key]
+    assert mode["app:main"].get("legacy.fan_out") == production[f"app:{section}"].get("legacy.fan_out")
+    assert mode["logger_access"]["level"] == production["logger_access"]["level"]
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_mode_has_the_same_workers_and_listens_on_this_machine_only(name):
+    server = written(name)["server:main"]
+    assert server["workers"] == "3"
+    assert server["bind"] == "127.0.0.1:7000"
+
+
+def test_only_the_mode_with_threads_has_threads():
+    assert {name for name in MODES if "threads" in written(name)["server:main"]} == {"threads"}
+
+
+def test_the_gateways_settings_reach_the_application():
+    assert written("asyncio")["app:main"]["projects_url"] == "http://127.0.0.1:7001"

@@ -1,0 +1,128 @@
+"""What is written down: figures that follow from the measurements, a schema that holds, a page that is one file."""
+
+import json
+import re
+
+import jsonschema_rs
+import pytest
+from rich.console import Console
+
+from optimizely_api.comparison import report as reporting
+from optimizely_api.comparison.captions import captions
+from optimizely_api.comparison.charts import charts, cumulated
+from optimizely_api.comparison.modes import MODES
+from optimizely_api.comparison.page import page, write_page
+from optimizely_api.comparison.table import rich_table, rows
+from tests.comparison.known_report import known_report, measured, tally
+from tests.comparison.report_schema import REPORT
+
+PNG = b"\x89PNG\r\n"
+
+
+@pytest.fixture(scope="module")
+def report():
+    return known_report()
+
+
+def test_the_report_fits_its_schema(report):
+    jsonschema_rs.validator_for(REPORT).validate(json.loads(json.dumps(report)))
+
+
+def test_a_report_of_nothing_but_a_broken_off_mode_fits_too():
+    broken = {"asyncio": {"title": "asyncio", "start_seconds": 2.0}}
+    whole = known_report(modes=broken, summary=reporting.summary(broken), interrupted=True)
+    jsonschema_rs.validator_for(REPORT).validate(json.loads(json.dumps(whole)))
+    assert "broken off" in page(whole, charts(whole))
+
+
+def test_the_summary_says_how_many_times_more_asyncio_carries(report):
+    assert report["summary"]["ratios"] == {"asyncio / multiprocessing": 40, "asyncio / threads": 2}
+
+
+def test_the_summary_has_the_share_of_5xx_and_p99(report):
+    row = report["summary"]["modes"]["multiprocessing"]
+    assert row["ramp_error_share"] == 50 / 200
+    assert row["ramp_p99_ms"] == 5000
+    assert report["summary"]["modes"]["asyncio"]["ramp_error_share"] == 0
+
+
+def test_what_the_generator_could_not_offer_is_in_no_figure():
+    modes = known_report()["modes"]
+    modes["threads"]["slow"] = measured(tally(10), rate=10.0) | {"not_fit": ["phase 0: too late"]}
+    row = reporting.summary(modes)["modes"]["threads"]
+    assert (row["slow_error_share"], row["slow_p99_ms"]) == (None, None)
+    assert reporting.not_fit(modes) == ["threads, slow: phase 0: too late"]
+
+
+def test_the_table_has_a_column_per_mode_and_a_line_per_figure(report):
+    table = {line[0]: line[1:] for line in rows(report)}
+    assert table[""] == ["multiprocessing", "threads", "asyncio"]
+    assert table["highest rate, no 5XX, p99 < 1 s"] == ["10/s", "200/s", "400/s"]
+    assert table["asyncio carries"] == ["40.0 times", "2.0 times", "-"]
+    assert table["5XX while load grows"] == ["25.0%", "0.0%", "0.0%"]
+    assert table["5XX, restart"] == ["-", "-", "-"]
+
+
+def test_the_table_fits_a_terminal(report):
+    console = Console(width=80, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(rich_table(report))
+    assert "multiprocessing" in captured.get()
+
+
+def test_a_rate_that_may_be_higher_says_so():
+    modes = known_report()["modes"]
+    modes["asyncio"]["search"]["reached_limit"] = True
+    modes["asyncio"]["search"]["highest_rate"] = 1234.5
+    assert reporting.rate_text(reporting.summary(modes)["modes"]["asyncio"]) == "≥ 1230/s"
+
+
+def test_every_chart_has_a_caption_with_figures(report):
+    drawn = {chart.name: chart for chart in charts(report)}
+    assert set(drawn) == {"ramp", "slow", "distribution", "highest", "resources", "no_help"}
+    assert all(chart.png.startswith(PNG) and chart.caption and chart.title for chart in drawn.values())
+    assert "multiprocessing has its first 5XX at 150/s, and 25% in all" in drawn["ramp"].caption
+    assert "asyncio carries 40.0 times what multiprocessing does" in drawn["highest"].caption.lower()
+
+
+def test_the_captions_name_no_figure_that_was_not_measured():
+    broken = {"asyncio": {"title": "asyncio"}}
+    whole = known_report(modes=broken, summary=reporting.summary(broken))
+    assert "restart" not in captions(whole)
+    assert charts(whole) == []
+
+
+def test_modes_differ_in_colour_marker_and_line():
+    from optimizely_api.comparison.charts import STYLES
+
+    assert set(STYLES) == set(MODES)
+    for part in ("colour", "marker"):
+        assert len({getattr(style, part) for style in STYLES.values()}) == len(MODES)
+
+
+def test_the_curve_of_latencies_ends_at_the_share_that_was_well_answered():
+    assert cumulated([(100.0, 50), (200.0, 25)], 100) == ([100.0, 200.0], [50.0, 75.0])
+
+
+def test_the_page_is_one_file_that_asks_for_no_other(report, tmp_path):
+    text = write_page(report, tmp_path).read_text()
+    assert text.count("data:image/png;base64,") == 6
+    assert not re.search(r"(src|href)=['\"](?!data:)", text)
+    assert "<script" not in text
+
+
+def test_the_page_says_plainly_where_asyncio_does_not_help(report):
+    text = page(report, [])
+    assert "One slow request on an idle machine is not made faster, of which 550 ms is waiting" in text
+    assert "Computing is not made faster" in text
+    assert "multiprocessing 560 ms" in text
+
+
+def test_the_page_says_how_5xx_were_counted_and_how_to_repeat_it(report):
+    text = page(report, [])
+    assert "No balancer: 5XX are those answered" in text
+    assert "seed = 1" in text
+
+
+def test_what_is_measured_is_escaped_in_the_page():
+    assert "<b>" not in page(known_report(command="optimizely-api compare '<b>'"), [])
