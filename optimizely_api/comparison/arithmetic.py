@@ -9,13 +9,14 @@ from typing import Any
 from .balancer import LogLine
 from .load_result import BAD, REFUSED, RESET, TIMEOUT, LoadResult, Slice, Tally
 
-# The classes of 5XX, in the order in which they are shown: who answered it, and why.
+# The classes of 5XX: who answered it, and why; and what a caller has whom nobody answered in all its patience.
 GATEWAY = "by the gateway"
 NO_ANSWER = "504, no answer in time"
 REFUSED_CONNECTION = "503, no connection to the gateway"
 QUEUE_FULL = "503, waited too long for a connection"
 BROKEN_OFF = "502, the connection broke off"
 CUT_SHORT = "502, the answer was cut short"
+UNANSWERED = "no answer at all, the caller gave up"
 
 # Without a balancer: the class of 5XX that one in the generator's place would have answered.
 CLASS_OF_FAILURE = {
@@ -52,8 +53,9 @@ class Second:
 class Measurement:
     """One load and what became of it, as it stands in the report.
 
-    `good` answers are 2XX within the time limit, `errors` 5XX by class, `other` the rest. `distribution` holds (ms,
-    count) of the good answers. `not_fit` says why the figures say nothing about the gateway; empty when they do.
+    `good` answers are 2XX within the time limit, `errors` 5XX and requests without an answer by class, `other` the
+    rest. `distribution` holds (ms, count) of the good answers. `not_fit` says why the figures say nothing about the
+    gateway; empty when they do.
     """
 
     offered: int
@@ -154,13 +156,16 @@ def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurem
         counted = [errors_seen_by_generator(each.tally) for each in result.slices]
     else:
         counted = errors_by_second(lines, result)
+        for each, seen in zip(result.slices, counted, strict=True):
+            seen[UNANSWERED] += each.tally.failed
+        counted = [+seen for seen in counted]
     total = result.total()
     errors: Counter[str] = sum(counted, Counter())
     latency = total.latency
     return Measurement(
         offered=total.offered,
         good=total.succeeded,
-        other=_other(total, lines is not None),
+        other=_other(total),
         errors=dict(sorted(errors.items())),
         counted_by="load generator" if lines is None else "load balancer",
         offered_rate=result.offered_rate,
@@ -192,15 +197,13 @@ def _second(piece: Slice, errors: Counter[str], lag_bound_ms: float) -> Second:
     )
 
 
-def _other(total: Tally, has_balancer: bool) -> dict[str, int]:
-    """What was neither good nor a 5XX: other statuses, and with a balancer failures that it knows nothing of."""
+def _other(total: Tally) -> dict[str, int]:
+    """What was neither good nor a 5XX nor unanswered."""
     other = {
         str(status): count
         for status, count in total.statuses.items()
         if not 200 <= status <= 299 and status < 500
     }
-    if has_balancer:
-        other |= {f"caller: {kind}": count for kind, count in total.failures.items()}
     if total.unfinished:
         other["unfinished"] = total.unfinished
     return dict(sorted(other.items()))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import itertools
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -16,7 +17,7 @@ from .balancer import Balancer
 from .gateway import Gateway, Target, get
 from .load import LoadPlan, LoadResult, run_load_process
 from .options import Options
-from .processes import Usage
+from .processes import Usage, machine_busy_seconds
 from .services import Upstreams
 from .work import BLOCKING_PATH
 
@@ -189,6 +190,7 @@ class Bench:
             "gateway": self.gateway.usage().cpu_seconds,
             "upstreams": self.upstreams.usage().cpu_seconds,
             "balancer": self.balancer.process.usage().cpu_seconds if self.balancer else 0.0,
+            "machine": machine_busy_seconds(),
         }
 
     def _measured(
@@ -206,11 +208,14 @@ class Bench:
         if self.balancer:
             after = self.balancer.counters()
             measured.balancer = {name: after[name] - counters[name] for name in after}
-        cpu = {name: round(seconds - before[name], 2) for name, seconds in self._cpu_seconds().items()}
+        cpu = {name: seconds - before[name] for name, seconds in self._cpu_seconds().items()}
+        cpu["load generator"] = result.cpu_seconds
+        others = max(0.0, 2 * cpu["machine"] - sum(cpu.values()))
         measured.usage = {
             "most_processes": peaks.processes,
             "most_memory_mb": round(peaks.memory_bytes / MEGABYTE, 1),
-            "cpu_seconds": {**cpu, "load generator": round(result.cpu_seconds, 2)},
+            "cpu_seconds": {name: round(seconds, 2) for name, seconds in cpu.items()},
+            "others_share": round(others / (result.wall_seconds * (os.cpu_count() or 1)), 3),
         }
         measured.events = [
             {"at": round(at - result.started_at, 2), "what": what} for at, what in sorted(events)

@@ -23,18 +23,33 @@ def captions(report: Report) -> dict[str, str]:
     return {name: text for name, text in made.items() if text}
 
 
+def fit_from_the_start(seconds: list[Any]) -> list[Any]:
+    """The seconds before the first in which the generator did not keep the rate."""
+    for index, second in enumerate(seconds):
+        if not second["fit"]:
+            return seconds[:index]
+    return seconds
+
+
 def _ramp(modes: Mapping[str, Any]) -> str:
-    said = []
-    for outcome in modes.values():
-        if measured := outcome.get("ramp"):
-            first = next((second for second in measured["seconds"] if second["errors"]), None)
-            when = (
-                f"has its first 5XX at {first['rate']:.0f}/s, and {measured['error_share']:.0%} in all"
-                if first
-                else "has none"
-            )
-            said.append(f"{outcome['title']} {when}")
-    return "The same load is offered to every mode. " + "; ".join(said) + "." if said else ""
+    said = [
+        f"{outcome['title']} {_first_error(outcome['ramp'])}"
+        for outcome in modes.values()
+        if "ramp" in outcome
+    ]
+    return f"The same load is offered to every mode. {'; '.join(said)}." if said else ""
+
+
+def _first_error(measured: Mapping[str, Any]) -> str:
+    seconds = fit_from_the_start(measured["seconds"])
+    cut = f" up to {seconds[-1]['rate']:.0f}/s, where the load generator fell behind" if seconds else ""
+    if len(seconds) == len(measured["seconds"]):
+        cut = ""
+    first = next((second for second in seconds if second["errors"]), None)
+    if first is None:
+        return f"has no failure{cut}"
+    share = "" if measured["not_fit"] else f", and {measured['error_share']:.0%} in all"
+    return f"has its first failure at {first['rate']:.0f}/s{share}{cut}"
 
 
 def _slow(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -64,7 +79,7 @@ def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
             slowest = measured["percentiles_ms"]["100"]
             said.append(
                 f"{outcome['title']} at {measured['rate']:g}/s: {measured['error_count']} of {measured['offered']} "
-                f"requests got a 5XX, the slowest answer took {slowest / 1000:.1f} s"
+                f"requests got a 5XX or no answer, the slowest answer took {slowest / 1000:.1f} s"
             )
     return "; ".join(said) + "." if said else ""
 
@@ -84,7 +99,7 @@ def _distribution(modes: Mapping[str, Any]) -> str:
     said = [
         f"{outcome['title']} {outcome['ramp']['good'] / outcome['ramp']['offered']:.0%}"
         for outcome in modes.values()
-        if "ramp" in outcome and outcome["ramp"]["offered"]
+        if "ramp" in outcome and outcome["ramp"]["offered"] and not outcome["ramp"]["not_fit"]
     ]
     if not said:
         return ""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from .captions import captions
+from .captions import captions, fit_from_the_start
 from .report import Report, rate_text
 
 WIDTH, HEIGHT = 9.0, 5.6  # inches
@@ -78,7 +78,7 @@ def _png(figure: Figure) -> bytes:
 def _two_panels() -> tuple[Figure, Axes, Axes]:
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel("5XX, % of requests")
+    upper.set_ylabel("5XX or no answer, % of requests")
     upper.set_ylim(-4, 104)
     lower.set_ylabel("p99 of latency, ms")
     _logarithmic(lower)
@@ -116,7 +116,7 @@ def _ramp(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figure | None
         return None
     figure, upper, lower = _two_panels()
     for name, outcome in measured.items():
-        seconds = _fit_from_the_start(outcome["seconds"])
+        seconds = fit_from_the_start(outcome["seconds"])
         _draw_seconds(
             upper, lower, name, modes[name]["title"], [second["end"] for second in seconds], seconds
         )
@@ -134,14 +134,6 @@ def _label_with_rates(axes: Axes, seconds: list[Any]) -> None:
     axes.set_xticks([second["end"] for second in shown])
     axes.set_xticklabels([f"{second['end']:g}\n{second['rate']:.0f}/s" for second in shown])
     axes.set_xlabel("time, s, and the load offered in that second, requests/s")
-
-
-def _fit_from_the_start(seconds: list[Any]) -> list[Any]:
-    """The seconds before the first in which the generator did not keep the rate."""
-    for index, second in enumerate(seconds):
-        if not second["fit"]:
-            return seconds[:index]
-    return seconds
 
 
 def _eventful(modes: Mapping[str, Any], scenario: str, between: tuple[str, str]) -> Figure | None:
@@ -209,7 +201,7 @@ def _blocking(modes: Mapping[str, Any]) -> Figure | None:
 
 
 def _distribution(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figure | None:
-    measured = _measured(modes, "ramp")
+    measured = {name: outcome for name, outcome in _measured(modes, "ramp").items() if not outcome["not_fit"]}
     if not measured:
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT * 0.8), layout="constrained")

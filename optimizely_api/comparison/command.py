@@ -160,6 +160,8 @@ def _report(
     console.print(rich_table(document))
     for sentence in reporting.plain_words(document):
         console.print(f"- {sentence}", highlight=False, markup=False)
+    for sentence in reporting.disturbed(document):
+        console.print(sentence, highlight=False, markup=False)
     left_out = reporting.not_fit(modes)
     for sentence in left_out:
         console.print(f"Left out, the load generator fell behind: {sentence}", highlight=False, markup=False)

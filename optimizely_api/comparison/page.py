@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .charts import Chart, charts
-from .report import Report, not_fit, plain_words
+from .report import Report, disturbed, not_fit, plain_words
 from .table import rows
 
 STYLE = """
@@ -34,6 +34,7 @@ def page(report: Report, pictures: list[Chart]) -> str:
         f"<title>Blocking against asyncio</title><style>{STYLE}</style></head><body>",
         "<h1>Blocking against asyncio</h1>",
         _introduction(report),
+        _list("A machine with other things to do", disturbed(report)),
         _table(report),
         *(_figure(chart) for chart in pictures),
         _list("Where asyncio does not help", plain_words(report)),

@@ -126,6 +126,13 @@ def session_members(session: int) -> Iterator[psutil.Process]:
                 yield process
 
 
+def machine_busy_seconds() -> float:
+    """Seconds that the machine's processors have worked since it was started, for whomever."""
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return float(sum(times[:8]) - idle)  # user, nice, system, idle, iowait, irq, softirq, steal
+
+
 def free_ports(number: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody listens on, all different."""
     with contextlib.ExitStack() as stack:

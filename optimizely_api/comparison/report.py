@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from . import balancer as haproxy
@@ -37,7 +38,8 @@ COUNTING = {
     "load balancer": (
         "5XX are counted from HAProxy's log, in the second in which a request arrived: those that it passed on from "
         "the gateway, and its own 502 (the connection broke off), 503 (no connection) and 504 (no answer in time). "
-        "Its counters are in report.json beside them."
+        "A caller that is not answered at all gives up two seconds after that limit, and is counted with them. "
+        "HAProxy's counters are in report.json beside them."
     ),
     "load generator": (
         "No balancer: 5XX are those answered, and what one would have answered in the generator's place: a refused "
@@ -101,6 +103,7 @@ def _figures(outcome: Mapping[str, Any]) -> Report:
     }
 
 
+DISTURBING_SHARE = 0.15
 EVENTFUL = ("ramp", "slow", "restart", "blocking")
 
 
@@ -131,6 +134,26 @@ def not_fit(modes: Mapping[str, Any]) -> list[str]:
         if name in outcome
         for sentence in outcome[name]["not_fit"]
     ]
+
+
+def disturbed(report: Report) -> list[str]:
+    """A warning when other programs took a good part of the machine while it was measured."""
+    shares = [
+        measured["usage"]["others_share"]
+        for outcome in report["modes"].values()
+        for measured in (*(outcome[name] for name in EVENTFUL if name in outcome), *_trials(outcome))
+    ]
+    if not shares or max(shares) < DISTURBING_SHARE:
+        return []
+    return [
+        f"Other programs took up to {max(shares):.0%} of the processors while this was measured, {median(shares):.0%} "
+        "in the median: rates are lower, and less comparable, than on a machine that does nothing else."
+    ]
+
+
+def _trials(outcome: Mapping[str, Any]) -> list[Any]:
+    trials: list[Any] = (outcome.get("search") or {}).get("trials", [])
+    return trials
 
 
 def plain_words(report: Report) -> list[str]:

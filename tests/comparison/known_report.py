@@ -37,7 +37,12 @@ def load(*tallies: Tally) -> LoadResult:
 
 def measured(*tallies: Tally, **more: Any) -> dict[str, Any]:
     made = measurement(load(*tallies), None)
-    made.usage = {"most_processes": 3, "most_memory_mb": 100.0, "cpu_seconds": {"gateway": 1.0}}
+    made.usage = {
+        "most_processes": 3,
+        "most_memory_mb": 100.0,
+        "cpu_seconds": {"gateway": 1.0},
+        "others_share": 0.02,
+    }
     made.events = [{"at": 0.5, "what": "slow"}, {"at": 1.5, "what": "well again"}]
     return {**as_json(made), **more}
 

@@ -43,7 +43,10 @@ MEASUREMENT = _entity(
     generator={"type": "object", "required": ["lag_p99_ms", "statuses", "failures", "cpu_seconds"]},
     balancer=COUNTS,
     usage=_entity(
-        most_processes={"type": "integer"}, most_memory_mb={"type": "number"}, cpu_seconds={"type": "object"}
+        most_processes={"type": "integer"},
+        most_memory_mb={"type": "number"},
+        cpu_seconds={"type": "object"},
+        others_share={"type": "number", "minimum": 0},
     ),
     events={"type": "array", "items": _entity(at={"type": "number"}, what={"type": "string"})},
 )

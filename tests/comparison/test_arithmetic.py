@@ -8,6 +8,7 @@ from optimizely_api.comparison.arithmetic import (
     NO_ANSWER,
     QUEUE_FULL,
     REFUSED_CONNECTION,
+    UNANSWERED,
     RateSearch,
     error_class,
     highest_in_ramp,
@@ -68,6 +69,11 @@ def test_the_balancers_5xx_belong_to_the_second_in_which_their_request_arrived()
     assert made.errors == {NO_ANSWER: 1, REFUSED_CONNECTION: 2}
     assert (made.error_count, made.error_share) == (3, 3 / 20)
     assert made.counted_by == "load balancer"
+
+
+def test_with_a_balancer_a_caller_that_nobody_answers_is_counted_once():
+    made = measurement(load(tally(8, late=2)), [])
+    assert (made.good, made.errors, made.other) == (8, {UNANSWERED: 2}, {})
 
 
 def test_without_a_balancer_failures_count_as_one_would_have_answered_them():

@@ -59,8 +59,8 @@ def test_the_table_has_a_column_per_mode_and_a_line_per_figure(report):
     assert table[""] == ["multiprocessing", "threads", "asyncio"]
     assert table["highest rate, no 5XX, p99 < 1 s"] == ["10/s", "200/s", "400/s"]
     assert table["asyncio carries"] == ["40.0 times", "2.0 times", "-"]
-    assert table["5XX while load grows"] == ["25.0%", "0.0%", "0.0%"]
-    assert table["5XX, restart"] == ["-", "-", "-"]
+    assert table["5XX or no answer, load grows"] == ["25.0%", "0.0%", "0.0%"]
+    assert table["5XX or no answer, restart"] == ["-", "-", "-"]
 
 
 def test_the_table_fits_a_terminal(report):
@@ -81,8 +81,17 @@ def test_every_chart_has_a_caption_with_figures(report):
     drawn = {chart.name: chart for chart in charts(report)}
     assert set(drawn) == {"ramp", "slow", "distribution", "highest", "resources", "no_help"}
     assert all(chart.png.startswith(PNG) and chart.caption and chart.title for chart in drawn.values())
-    assert "multiprocessing has its first 5XX at 150/s, and 25% in all" in drawn["ramp"].caption
+    assert "multiprocessing has its first failure at 150/s, and 25% in all" in drawn["ramp"].caption
     assert "asyncio carries 40.0 times what multiprocessing does" in drawn["highest"].caption.lower()
+
+
+def test_no_chart_and_no_caption_shows_what_the_generator_did_not_keep():
+    modes = known_report()["modes"]
+    modes["threads"]["ramp"]["not_fit"] = ["phase 1: too late"]
+    modes["threads"]["ramp"]["seconds"][1]["fit"] = False
+    said = captions(known_report(modes=modes))
+    assert "threads has no failure up to 50/s, where the load generator fell behind" in said["ramp"]
+    assert "threads" not in said["distribution"]
 
 
 def test_the_captions_name_no_figure_that_was_not_measured():
@@ -116,6 +125,14 @@ def test_the_page_says_plainly_where_asyncio_does_not_help(report):
     assert "One slow request on an idle machine is not made faster, of which 550 ms is waiting" in text
     assert "Computing is not made faster" in text
     assert "multiprocessing 560 ms" in text
+
+
+def test_a_machine_with_other_things_to_do_is_reported():
+    modes = known_report()["modes"]
+    assert reporting.disturbed(known_report()) == []
+    modes["asyncio"]["ramp"]["usage"]["others_share"] = 0.4
+    (said,) = reporting.disturbed(known_report(modes=modes))
+    assert "Other programs took up to 40% of the processors" in said
 
 
 def test_the_page_says_how_5xx_were_counted_and_how_to_repeat_it(report):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -135,6 +136,14 @@ async def test_a_database_that_cannot_be_opened_fails_the_whole_group(tmp_path: 
     assert {type(outcome) for outcome in outcomes} == {NotStoredError}
     assert database.attempts == 1
     await database.close()
+    await driver_threads_ended()
+
+
+async def driver_threads_ended() -> None:
+    """aiosqlite's thread of a connection that could not be opened says goodbye to the event loop a little later."""
+    async with asyncio.timeout(10):
+        while any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
 
 
 async def test_503_when_storing_takes_too_long_and_sent_again_everything_counts_once(
