@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 
 import psutil
 
@@ -92,7 +93,10 @@ def test_a_signal_reaches_the_whole_session(tmp_path):
     try:
         first_line(process)
         process.tell_all(signal.SIGSTOP)
-        assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+        last = time.monotonic() + 10
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < last
+            time.sleep(0.01)
         process.tell_all(signal.SIGCONT)
     finally:
         process.stop()
