@@ -18,7 +18,7 @@ REQUEST_ID = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
 HEADERS = {**AUTHORIZED, "X-Request-Id": REQUEST_ID}
 EXPERIMENT = f"/v2/experiments/{samples.EXPERIMENT}/results"
 CAMPAIGN = f"/v2/campaigns/{samples.LAYER}/results"
-SETTINGS = {"results_timeout_seconds": "1", "identity_cache_seconds": "0"}
+SETTINGS = {"results_timeout_seconds": "3", "identity_cache_seconds": "0"}
 
 
 @pytest.fixture(scope="module")
