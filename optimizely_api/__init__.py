@@ -20,6 +20,7 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
 
     from .runtime import RuntimeOptions
     from .settings import read
+    from .upstream_client import GatewayRequest
 
     typed = read({**global_config, **settings})
     config = Configurator(settings=settings)
@@ -40,5 +41,6 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     config.include(".security")
     config.include(".contract")
     config.include(".upstream_client")
+    config.set_request_factory(GatewayRequest)
     config.include(".views")
     return config.make_wsgi_app()

@@ -9,14 +9,16 @@ from typing import Any
 
 from pyramid.config import Configurator
 from pyramid.registry import Registry
-from pyramid.request import Request
 
 from .contract import CONTRACT, Contract
+from .contract.requests import ContractRequest
 from .contract.validators import ResponseValidator, json_schema
 from .settings import Settings
 from .upstream import shapes
 from .upstream.calls import Call
 from .upstream.client import Limits, Upstream, open_client
+
+CLIENT = "optimizely_api.upstream_client"  # where the registry keeps the worker's client
 
 
 def upstreams(settings: Settings) -> dict[str, Upstream]:
@@ -57,24 +59,27 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 async def upstream_session(registry: Registry) -> AsyncIterator[None]:
     settings = registry["settings"]
     async with open_client(upstreams(settings), limits(settings), shape_checks(registry[CONTRACT])) as client:
-        registry["upstream_client"] = client
+        registry[CLIENT] = client
         yield
 
 
-async def fetch(request: Request, call: Call) -> Any:
-    """Send one call inside the request's deadline; returns the answer's value or raises an UpstreamError."""
-    return await request.registry["upstream_client"].fetch(call, request.scope)
+class GatewayRequest(ContractRequest):
+    """A request that can ask the services.
 
+    These are methods of the class, for `config.add_request_method` would make each request hold itself: a cycle, which
+    keeps it and all the answers in memory until the garbage collector finds them.
+    """
 
-async def fetch_all(request: Request, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
-    """Send calls together; returns their values in order, or raises the first failure and cancels the rest."""
-    values: list[Any] = await request.registry["upstream_client"].fetch_all(
-        calls, request.scope, at_most=at_most
-    )
-    return values
+    async def fetch(self, call: Call) -> Any:
+        """Send one call inside the request's deadline; returns the answer's value or raises an UpstreamError."""
+        return await self.registry[CLIENT].fetch(call, self.scope)
+
+    async def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
+        """Send calls together; returns their values in order, or raises the first failure and cancels the rest."""
+        values: list[Any] = await self.registry[CLIENT].fetch_all(calls, self.scope, at_most=at_most)
+        return values
 
 
 def includeme(config: Configurator) -> None:
+    """Open and close the client with the worker; `GatewayRequest` has to be the application's request factory."""
     config.add_lifespan(upstream_session)
-    config.add_request_method(fetch)
-    config.add_request_method(fetch_all)

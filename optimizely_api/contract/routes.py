@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyramid.config import Configurator
-from pyramid.events import ApplicationCreated
 from pyramid.exceptions import ConfigurationError
+from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
 
@@ -19,6 +19,7 @@ from ..view_kind import BLOCKING, as_view
 from .load import CONTRACT, Contract, Operation
 
 OTHER_METHODS = "other methods of "  # route names: this and the path
+AFTER_ALL_ELSE = 1000  # the order of a configuration action: Pyramid's own phases end at 0
 DOCUMENT_ROUTES = frozenset({"swagger_json", "swagger_yaml"})
 
 
@@ -63,9 +64,8 @@ def _other_methods_view(allowed: list[str]) -> Callable[[Any, Request], Response
     return other_methods
 
 
-def check_views(event: ApplicationCreated) -> None:
+def check_views(registry: Registry) -> None:
     """Stop start-up when the contract and the views do not fit each other."""
-    registry = event.app.registry
     contract: Contract = registry[CONTRACT]
     views = _views_by_route(registry)
     missing = sorted(contract.operations.keys() - views.keys())
@@ -95,4 +95,6 @@ def _routes(registry: Any) -> list[Any]:
 
 def includeme(config: Configurator) -> None:
     add_operation_routes(config)
-    config.add_subscriber(check_views, ApplicationCreated)
+    # Not a subscriber of ApplicationCreated: once there is a subscriber of anything, Pyramid makes five events of every
+    # request and looks for who might want them.
+    config.action(None, check_views, args=(config.registry,), order=AFTER_ALL_ELSE)

@@ -7,14 +7,17 @@ gunicorn workers. `legacy.fan_out` chooses how a request's calls are sent togeth
 - `threads`: a `concurrent.futures.ThreadPoolExecutor` per worker, the fair middle.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pyramid.config import Configurator
 from pyramid.router import Router
 
 from ..contract import CONTRACT, load, subset
+from ..contract.requests import ContractRequest
 from ..settings import InvalidSetting, read
-from ..upstream_client import limits, shape_checks, upstreams
+from ..upstream.calls import Call
+from ..upstream_client import CLIENT, limits, shape_checks, upstreams
 from ..view_kind import BLOCKING
 from .client import BlockingClient
 from .pool import PoolFanOut
@@ -24,7 +27,19 @@ FAN_OUTS: dict[str, type[PoolFanOut] | type[ThreadFanOut]] = {
     "multiprocessing": PoolFanOut,
     "threads": ThreadFanOut,
 }
+FAN_OUT = "optimizely_api.legacy.fan_out"  # where the registry keeps what sends calls together
 OPERATIONS = frozenset({"get_experiment_results", "get_campaign_results"})
+
+
+class BlockingRequest(ContractRequest):
+    """A request whose calls hold its worker until they are answered."""
+
+    def fetch(self, call: Call) -> Any:
+        return self.registry[CLIENT].fetch(call, self.scope)
+
+    def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
+        values: list[Any] = self.registry[FAN_OUT].fetch_all(calls, self.scope, at_most=at_most)
+        return values
 
 
 def main(global_config: dict[str, str], **settings: Any) -> Router:
@@ -37,12 +52,9 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
     for room in ("access_log", "errors", "body_limit", "security", "contract"):
         config.include(f"optimizely_api.{room}")
     client = BlockingClient(upstreams(typed), limits(typed), shape_checks(load()))
-    fan_out = _fan_out(settings.get("legacy.fan_out", "multiprocessing"))(client)
-    config.add_request_method(lambda request, call: client.fetch(call, request.scope), "fetch")
-    config.add_request_method(
-        lambda request, calls, at_most=None: fan_out.fetch_all(calls, request.scope, at_most=at_most),
-        "fetch_all",
-    )
+    config.registry[CLIENT] = client
+    config.registry[FAN_OUT] = _fan_out(settings.get("legacy.fan_out", "multiprocessing"))(client)
+    config.set_request_factory(BlockingRequest)
     config.scan(".views")
     return config.make_wsgi_app()
 

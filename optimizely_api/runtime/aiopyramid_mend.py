@@ -50,7 +50,7 @@ def coroutine(func: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(func)
     async def awaitable(*args: Any, **kwargs: Any) -> Any:
         result = func(*args, **kwargs)
-        if inspect.isawaitable(result):
+        if result.__class__ is types.CoroutineType or inspect.isawaitable(result):
             return await result
         return await _drive(result) if inspect.isgenerator(result) else result
 

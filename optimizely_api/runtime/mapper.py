@@ -6,7 +6,7 @@ from typing import Any
 from pyramid.exceptions import ConfigurationError
 from pyramid.static import static_view
 
-from optimizely_api.runtime import aiopyramid_mend  # noqa: F401  (before aiopyramid)
+from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet  # before aiopyramid
 
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
 
@@ -25,6 +25,13 @@ class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
         self._original = view
         mapped: View = super().__call__(view)
         return mapped
+
+    def run_in_coroutine_view(self, view: Any) -> View:
+        # aiopyramid's own first loads the body, which is in memory here, by a line that ties each request into a cycle.
+        def coroutine_view(context: Any, request: Any) -> Any:
+            return await_in_greenlet(view, context, request)
+
+        return coroutine_view
 
     def run_in_executor_view(self, view: Any) -> View:
         if isinstance(self._original, static_view):

@@ -173,7 +173,10 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         return method.decode("latin-1"), path.decode("utf-8", "replace")
 
     async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
-        keepalive: bool = await super()._serve_http_request(request, sockname, peername)
+        # A task, for a context of its own. gunicorn's also reads on when the answer is complete and the application is
+        # not; the bridge has nothing to do then that could be left for later.
+        serving = self._handle_http_request(request, sockname, peername)
+        keepalive: bool = await self.worker.loop.create_task(serving)
         return keepalive and not request.must_close
 
     def pause_writing(self) -> None:

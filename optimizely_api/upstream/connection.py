@@ -10,12 +10,17 @@ What is relied on of aiohttp, and why setup.py pins it, here and in connector.py
 """
 
 import asyncio
+import contextvars
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
+
+# An event loop keeps the context in which it was told of a timer or a connection, and with a request's context the
+# request, its answer included, for as long as the one or the other is there.
+NOBODYS = contextvars.Context()
 
 Answer = tuple[int, bytes]  # status and whole body
 
@@ -52,7 +57,7 @@ class ServiceConnection(ResponseHandler):
             raise aiohttp.ClientConnectionResetError("The connection is gone already.")
         self._answer = answer = self._loop.create_future()
         # A timer of the connection's own is cheaper than asyncio.timeout, and aiohttp drops it wherever it closes.
-        self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout)
+        self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=NOBODYS)
         self.transport.write(request)
         return answer
 

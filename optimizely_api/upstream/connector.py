@@ -2,19 +2,24 @@
 
 The session's URLs, header maps, cookies, redirects, traces, body streams and timers cost more than the rest of a call
 and serve none of ours. What is relied on: `TCPConnector` resolves names, races addresses, does TLS, limits the
-connections to a service and keeps idle ones, of which `_get()` takes one without waiting. It makes its protocols with
-`_factory`, and reads of the `ClientRequest` given to `connect()` only where it leads.
+connections to a service and closes idle ones. It makes its protocols with `_factory`, and reads of the `ClientRequest`
+given to `connect()` only where it leads. `_conns` holds the idle ones of a service with the time since when they are,
+`_acquired` and `_acquired_per_host` the busy ones; `_release()` takes one back, and closes it where it has to.
 """
 
 import asyncio
+import contextvars
 import functools
-from typing import Any
+import time
+from typing import cast
 
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
 
-from .connection import Answer, IdleConnectionClosed, ServiceConnection
+from .connection import NOBODYS, Answer, IdleConnectionClosed, ServiceConnection
+
+Asked = tuple[ServiceConnection, asyncio.Future[Answer]]
+IDLE_SECONDS = 15.0  # how long a connection without a call is kept
 
 
 class Destination(aiohttp.ClientRequest):
@@ -29,7 +34,7 @@ class ServiceConnector(aiohttp.TCPConnector):
     """aiohttp's connector, making connections of ours and asking through them."""
 
     def __init__(self, connections: int, connect_timeout_seconds: float, largest_body: int) -> None:
-        super().__init__(limit=0, limit_per_host=connections)
+        super().__init__(limit=0, limit_per_host=connections, keepalive_timeout=IDLE_SECONDS)
         self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
         self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout_seconds)
 
@@ -48,20 +53,61 @@ class ServiceConnector(aiohttp.TCPConnector):
             return await self._ask_once(destination, request, ends)
 
     async def _ask_once(self, destination: Destination, request: bytes, ends: float) -> Answer:
-        # connect() begins with the same look for a free connection, which never waits.
-        connection = await self._get(destination.connection_key, []) or await self._connect(destination, ends)
+        key = destination.connection_key
+        protocol = self._take(key)
+        if protocol is None:
+            protocol, answering = await self._ask_a_new_one(destination, request, ends)
+        else:
+            answering = protocol.ask(request, ends)  # raises nothing: the connection is there
         try:
-            protocol: Any = connection.protocol
-            answer: Answer = await protocol.ask(request, ends)
+            answer = await answering
+        except BaseException:
+            self._release(key, protocol, should_close=True)
+            raise
+        self._give_back(key, protocol)
+        return answer
+
+    def _take(self, key: ConnectionKey) -> ServiceConnection | None:
+        """A free connection: `_get()` without the object that it would put around one."""
+        idle = self._conns.get(key)
+        if not idle:
+            return None
+        now = time.monotonic()
+        while idle:
+            protocol, since = idle.popleft()
+            if protocol.is_connected() and now - since <= IDLE_SECONDS:
+                self._acquired.add(protocol)
+                self._acquired_per_host[key].add(protocol)
+                return cast(ServiceConnection, protocol)
+            protocol.close()
+        return None
+
+    def _give_back(self, key: ConnectionKey, protocol: ServiceConnection) -> None:
+        if self._cleanup_handle is None:  # it begins to look for connections that are idle for too long
+            contextvars.Context().run(self._release, key, protocol)
+        else:
+            self._release(key, protocol)
+
+    async def _ask_a_new_one(self, destination: Destination, request: bytes, ends: float) -> Asked:
+        asking = self._loop.create_task(self._connect_and_ask(destination, request, ends), context=NOBODYS)
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            if asking.done() and not asking.cancelled() and asking.exception() is None:
+                self._release(destination.connection_key, asking.result()[0], should_close=True)
+            raise
+
+    async def _connect_and_ask(self, destination: Destination, request: bytes, ends: float) -> Asked:
+        async with asyncio.timeout_at(ends):
+            try:
+                connection = await self.connect(destination, [], self._timeouts)
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError from exc
+        protocol = cast(ServiceConnection, connection.protocol)
+        try:
+            answering = protocol.ask(request, ends)
         except BaseException:
             connection.close()
             raise
-        connection.release()
-        return answer
-
-    async def _connect(self, destination: Destination, ends: float) -> Connection:
-        async with asyncio.timeout_at(ends):
-            try:
-                return await self.connect(destination, [], self._timeouts)
-            except TimeoutError as exc:
-                raise aiohttp.ConnectionTimeoutError from exc
+        connection._protocol = None  # from here on it is looked after without the object around it
+        return protocol, answering

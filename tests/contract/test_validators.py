@@ -5,6 +5,7 @@ import datetime
 import functools
 import math
 import random
+import uuid
 from typing import Any
 
 import pytest
@@ -353,3 +354,31 @@ def test_equal_schemas_are_compiled_once() -> None:
 def test_a_discriminator_would_not_be_ignored_in_silence() -> None:
     with pytest.raises(InvalidContract, match="discriminator"):
         json_schema({"type": "object", "discriminator": "kind"})
+
+
+def _nearly(written: str, chance: random.Random) -> str:
+    """The text, perhaps with one character of it replaced, left out or doubled."""
+    place = chance.randrange(len(written) + 1)
+    other = chance.choice(["", *"0159-:.TtZz+ \n\u0663\uff12", written[place : place + 1] * 2])
+    return chance.choice([written, written[:place] + other + written[place + 1 :]])
+
+
+def _a_time(chance: random.Random) -> str:
+    year = chance.choice(["0000", "0001", "0400", "1900", "2023", "2024", "9999", "10000", "-001"])
+    month, day, hour, minute, second = (chance.randint(0, most) for most in (13, 32, 25, 61, 61))
+    rest = chance.choice(["Z", ".5Z", ".123456789Z", ".1234567890Z", ".Z", "z", "+00:00", ""])
+    return f"{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{rest}"
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=SEEDS)
+def test_formats_as_patterns_take_what_the_formats_take(seed: int) -> None:
+    chance = random.Random(seed)
+    texts = {
+        "date-time": [_nearly(_a_time(chance), chance) for _ in range(100)],
+        "uuid": [_nearly(str(uuid.UUID(int=chance.getrandbits(128))), chance) for _ in range(20)],
+    }
+    for form, candidates in texts.items():
+        quick = ResponseValidator({"type": "string", "format": form}, {})._compiled
+        for text in candidates:
+            assert quick.is_valid(text) == RESPONSE_TEXT_FORMATS[form](text), text

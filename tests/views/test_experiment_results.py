@@ -1,9 +1,11 @@
 """GET /v2/experiments/{experiment_id}/results: one call instead of four."""
 
+import gc
 import time
 
 import pytest
 
+from optimizely_api.upstream_client import GatewayRequest
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 
@@ -166,3 +168,16 @@ def test_head_is_the_head_of_get(gateway):
     head = gateway.head(RESULTS, headers=AUTHORIZED, status=200)
     assert head.body == b""
     assert head.headers["Content-Length"] == str(len(whole.body))
+
+
+def test_an_answered_request_is_gone_without_the_garbage_collector(gateway, services):
+    get(gateway, RESULTS)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            get(gateway, RESULTS)
+        # One that held itself would keep its whole answer, until a collection stopped everything to find it.
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, GatewayRequest)]
+    finally:
+        gc.enable()
