@@ -4,7 +4,6 @@ A view fetches; everything that is decided, asked for or merged is decided here,
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -168,7 +167,7 @@ def results_answer(results: Any) -> tuple[int, Any]:
 
 def _agreed(call: Call) -> Call:
     """The call about an entity that another service says is there: a 404 breaks the agreement."""
-    return replace(call, entity="")
+    return call._replace(entity="")
 
 
 def _merge_metrics(present: Iterable[tuple[int, Entity]]) -> list[Entity]:

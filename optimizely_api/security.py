@@ -75,7 +75,10 @@ class IdentityCache:
         if self._known is None:
             return None
         with self._lock:
-            return self._known.get(token_hash)
+            try:
+                return self._known[token_hash]  # get() would look twice
+            except KeyError:
+                return None
 
     def keep(self, token_hash: str, identity: Identity) -> Identity:
         if self._known is not None:
@@ -92,7 +95,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
     fetch = _fetch_blocking if registry.get(BLOCKING) else synchronize(_fetch)
 
     def identify(request: Request) -> Identity:
-        token_hash = token_sha256(bearer_token(request.headers.get("Authorization")))
+        token_hash = token_sha256(bearer_token(request.environ.get("HTTP_AUTHORIZATION")))
         if known := cache.get(token_hash):
             return known
         try:

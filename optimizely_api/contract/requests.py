@@ -23,6 +23,7 @@ from pyramid.config import Configurator
 from pyramid.decorator import reify
 from pyramid.exceptions import URLDecodeError
 from pyramid.request import Request
+from pyramid.response import Response
 from pyramid_swagger.exceptions import RequestValidationError
 from webob.compat import parse_qsl_text
 from webob.multidict import MultiDict, NestedMultiDict, NoVars
@@ -82,6 +83,11 @@ class ContractRequest(Request):  # type: ignore[misc]
     def POST(self) -> NoVars:  # noqa: N802 - WebOb's name
         """Nothing: no operation takes a form, and reading one could fail."""
         return NoVars("the API takes JSON")
+
+    @reify
+    def response(self) -> Response:
+        """What a view's value is rendered into; given its only header, WebOb need not think about charsets."""
+        return Response(app_iter=[b""], headerlist=[("Content-Type", "application/json")])
 
     @property
     def json_body(self) -> Json:

@@ -48,19 +48,22 @@ class JsonRenderer:
     def __init__(self, info: object) -> None:
         pass
 
-    def __call__(self, value: Json, system: Mapping[str, Any]) -> bytes:
+    def __call__(self, value: Json, system: Mapping[str, Any]) -> None:
+        """Set the body of `request.response`, which is JSON until something else is said (`ContractRequest`)."""
         request = system["request"]
+        response = request.response
         if value is None:
-            request.response.content_type = None
-            return b""
+            response.content_type = None
+            return
         try:
             body = orjson.dumps(value, option=_PLAIN_JSON)
         except TypeError:
             body = None
         request.environ[_RENDERED] = _Rendered(value, body)
-        # Not `content_type`, which would look for parameters of the one before.
-        request.response.headers["Content-Type"] = "application/json"
-        return body or b""
+        sent = body or b""
+        # Not `body`, which would look for a length and a digest of the one before.
+        response.app_iter = [sent]
+        response.headerlist.append(("Content-Length", str(len(sent))))
 
 
 def response_check_tween_factory(handler: Handler, registry: Registry) -> Handler:
