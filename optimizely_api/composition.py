@@ -5,6 +5,7 @@ A view fetches; everything that is decided, asked for or merged is decided here,
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -228,6 +229,7 @@ def _segment(query: Query) -> Entity:
     return segment
 
 
+@lru_cache(maxsize=1000)
 def _iso(time: datetime | str) -> str:
     if isinstance(time, str):
         return time

@@ -8,6 +8,7 @@ that is nobody's 400; here each format has its own check.
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from bravado_core.exception import SwaggerValidationError
@@ -25,6 +26,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
+@lru_cache(maxsize=1000)  # callers ask about the same days again and again
 def read_time(text: str) -> datetime:
     """Read a caller's ISO 8601 time as an aware datetime in UTC; without an offset it is UTC already.
 

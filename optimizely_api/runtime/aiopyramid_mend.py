@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 import greenlet
 from pyramid.threadlocal import ThreadLocalManager, manager
 
+MADE_OF = "_optimizely_api_made_of"  # where what `coroutine` returns keeps the function it was made of
 _MARKER = object()
 
 
@@ -54,6 +55,7 @@ def coroutine(func: Callable[..., Any]) -> Callable[..., Any]:
             return await result
         return await _drive(result) if inspect.isgenerator(result) else result
 
+    setattr(awaitable, MADE_OF, func)
     return awaitable
 
 

@@ -1,12 +1,13 @@
 """The default view mapper: aiopyramid's, which here refuses what it would send to a thread."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.static import static_view
 
-from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet  # before aiopyramid
+from optimizely_api.runtime.aiopyramid_mend import MADE_OF, await_in_greenlet  # before aiopyramid
 
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
 
@@ -28,6 +29,9 @@ class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
 
     def run_in_coroutine_view(self, view: Any) -> View:
         # aiopyramid's own first loads the body, which is in memory here, by a line that ties each request into a cycle.
+        if inspect.iscoroutinefunction(self._original):
+            view = getattr(view, MADE_OF, view)  # what it returns can be awaited as it is
+
         def coroutine_view(context: Any, request: Any) -> Any:
             return await_in_greenlet(view, context, request)
 
