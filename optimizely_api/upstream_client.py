@@ -16,7 +16,8 @@ from .contract.validators import ResponseValidator, json_schema
 from .settings import Settings
 from .upstream import shapes
 from .upstream.calls import Call
-from .upstream.client import Limits, Upstream, open_client
+from .upstream.client import Limits, Upstream
+from .upstream.saving import Saving, open_saving_client
 
 
 def upstreams(settings: Settings) -> dict[str, Upstream]:
@@ -34,6 +35,16 @@ def limits(settings: Settings) -> Limits:
         connections=settings.upstream_connections,
         connect_timeout_seconds=settings.upstream_connect_timeout_seconds,
         answer_bytes=settings.upstream_answer_bytes,
+    )
+
+
+def saving(settings: Settings) -> Saving:
+    return Saving(
+        coalesce=settings.coalesce_calls,
+        definition_seconds=settings.definition_cache_seconds,
+        definition_bytes=settings.definition_cache_bytes,
+        results_seconds=settings.results_cache_seconds,
+        results_bytes=settings.results_cache_bytes,
     )
 
 
@@ -55,8 +66,8 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 
 @asynccontextmanager
 async def upstream_session(registry: Registry) -> AsyncIterator[None]:
-    settings = registry["settings"]
-    async with open_client(upstreams(settings), limits(settings), shape_checks(registry[CONTRACT])) as client:
+    settings, shapes = registry["settings"], shape_checks(registry[CONTRACT])
+    async with open_saving_client(upstreams(settings), limits(settings), shapes, saving(settings)) as client:
         registry["upstream_client"] = client
         yield
 

@@ -33,7 +33,9 @@ class ServiceConnector(aiohttp.TCPConnector):
         self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
         self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout_seconds)
 
-    async def ask(self, destination: Destination, request: bytes, limit_seconds: float) -> Answer:
+    async def ask(
+        self, destination: Destination, request: bytes, limit_seconds: float, *, may_repeat: bool
+    ) -> Answer:
         """Send a request on a free connection, or on a new one, and return its answer.
 
         Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose answer is not whole is
@@ -43,11 +45,21 @@ class ServiceConnector(aiohttp.TCPConnector):
         try:
             return await self._ask_once(destination, request, ends)
         except IdleConnectionClosed:
-            # A service may close an idle connection at the very moment it is used again. No call changes anything,
-            # so it is sent once more.
+            # A service may close an idle connection at the very moment it is used again. What changes nothing is
+            # sent once more; of anything else nobody knows whether it was done (RFC 9110 section 9.2.2).
+            if not may_repeat:
+                raise
             return await self._ask_once(destination, request, ends)
 
-    async def _ask_once(self, destination: Destination, request: bytes, ends: float) -> Answer:
+    async def idle_connection(self, destination: Destination) -> Connection | None:
+        """A connection that is free, without waiting; whoever takes it must close or release it."""
+        return await self._get(destination.connection_key, [])
+
+    def ask_for_ever(self, destination: Destination, request: bytes) -> "asyncio.Task[Answer]":
+        """As `ask`, once and without a limit, in a task of its own."""
+        return self._loop.create_task(self._ask_once(destination, request, None))
+
+    async def _ask_once(self, destination: Destination, request: bytes, ends: float | None) -> Answer:
         # connect() begins with the same look for a free connection, which never waits.
         connection = await self._get(destination.connection_key, []) or await self._connect(destination, ends)
         try:
@@ -59,7 +71,7 @@ class ServiceConnector(aiohttp.TCPConnector):
         connection.release()
         return answer
 
-    async def _connect(self, destination: Destination, ends: float) -> Connection:
+    async def _connect(self, destination: Destination, ends: float | None) -> Connection:
         async with asyncio.timeout_at(ends):
             try:
                 return await self.connect(destination, [], self._timeouts)
