@@ -10,9 +10,9 @@ from typing import Any
 from .calls import Key
 from .stamps import Stamp
 
-# What a value takes in memory for each byte of its JSON text, and an entry for itself: measured on the services'
-# answers, which take 5 to 9 bytes, and rounded up. `tests/upstream/test_shelf.py` holds it against the real thing.
-BYTES_PER_BYTE = 12
+# What a value takes in memory for each byte of its JSON text, and an entry beside it. The services' answers take four
+# bytes for one, a list of numbers seven; `tests/upstream/test_shelf.py` holds both against what Python takes.
+BYTES_PER_BYTE = 8
 BYTES_PER_ENTRY = 1500
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, without the bytes that are no ASCII
