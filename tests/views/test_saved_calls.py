@@ -130,7 +130,11 @@ def test_new_results_are_seen_within_their_seconds(services):
 
 def test_no_request_changes_what_is_kept_for_the_next(app):
     """Composition and views make new values around the kept ones; each operation is asked twice, and both agree."""
-    paths = [*OF_THE_ACCOUNT, f"{RESULTS}?baseline_variation_id={samples.TREATMENT}", f"{RESULTS}?browser=firefox"]
+    paths = [
+        *OF_THE_ACCOUNT,
+        f"{RESULTS}?baseline_variation_id={samples.TREATMENT}",
+        f"{RESULTS}?browser=firefox",
+    ]
     first = {path: get(app, path).body for path in paths}
     shelves = app.registry["upstream_client"].shelves.values()
     kept = {key: entry.value for shelf in shelves for key, entry in shelf._kept.items()}
