@@ -168,7 +168,8 @@ def results_answer(results: Any) -> tuple[int, Any]:
 
 def _agreed(call: Call) -> Call:
     """The call about an entity that another service says is there: a 404 breaks the agreement."""
-    return call._replace(entity="")
+    call.entity = ""  # just made, and nobody else's
+    return call
 
 
 def _merge_metrics(present: Iterable[tuple[int, Entity]]) -> list[Entity]:

@@ -58,6 +58,31 @@ class Settings:
     upstream_answer_bytes: int = _setting(
         16 * 1024 * 1024, "The largest body taken from a service; a larger one is a 502.", at_least=1024
     )
+    coalesce_calls: bool = _setting(
+        True, "Whether identical calls to a service under way at the same moment in a worker are made once."
+    )
+    definition_cache_seconds: float = _setting(
+        5.0,
+        "How long an experiment, campaign, project or event is used without asking its service again, from the"
+        " moment it was asked for; then it is confirmed by its ETag. A write through this gunicorn is seen at once,"
+        " one from elsewhere within this time. 0 keeps nothing.",
+        at_least=0,
+    )
+    definition_cache_bytes: int = _setting(
+        64 * 1024 * 1024,
+        "Memory that one worker takes for them; the least recently used go. 0 keeps nothing.",
+        at_least=0,
+    )
+    results_cache_seconds: float = _setting(
+        1.0,
+        "How long results are used without asking whether there are newer ones, at most until the next five"
+        " minutes of the clock begin; then they are confirmed by their ETag, which saves computing them. 0 asks"
+        " every time.",
+        at_least=0,
+    )
+    results_cache_bytes: int = _setting(
+        64 * 1024 * 1024, "Memory that one worker takes for results; 0 keeps none.", at_least=0
+    )
     campaign_fan_out: int = _setting(
         10, "Experiments of one campaign whose results are asked for at the same time.", at_least=1
     )
@@ -117,6 +142,8 @@ def _similar(key: str, names: list[str]) -> str:
 def _typed(item: "dataclasses.Field[object]", text: object) -> str | int | float:
     if item.type is str:
         return _address(item.name, str(text))
+    if item.type is bool:
+        return _truth(item.name, str(text))
     kind = int if item.type is int else float
     try:
         value = kind(str(text))
@@ -126,6 +153,12 @@ def _typed(item: "dataclasses.Field[object]", text: object) -> str | int | float
     if not least <= value < float("inf"):
         raise InvalidSetting(f"{item.name} = {text}: must be at least {least}")
     return value
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise InvalidSetting(f"{name} = {text}: neither true nor false")
+    return text.lower() == "true"
 
 
 def _article(kind: type) -> str:

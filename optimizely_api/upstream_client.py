@@ -16,7 +16,8 @@ from .contract.validators import ResponseValidator, json_schema
 from .settings import Settings
 from .upstream import shapes
 from .upstream.calls import Call
-from .upstream.client import Limits, Upstream, open_client
+from .upstream.client import Limits, Upstream
+from .upstream.saving import Saving, open_saving_client
 
 CLIENT = "optimizely_api.upstream_client"  # where the registry keeps the worker's client
 
@@ -39,6 +40,16 @@ def limits(settings: Settings) -> Limits:
     )
 
 
+def saving(settings: Settings) -> Saving:
+    return Saving(
+        coalesce=settings.coalesce_calls,
+        definition_seconds=settings.definition_cache_seconds,
+        definition_bytes=settings.definition_cache_bytes,
+        results_seconds=settings.results_cache_seconds,
+        results_bytes=settings.results_cache_bytes,
+    )
+
+
 def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
     """The compiled shapes of the services' answers, over the contract's definitions."""
     definitions = {name: json_schema(schema) for name, schema in contract.document["definitions"].items()}
@@ -57,8 +68,8 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 
 @asynccontextmanager
 async def upstream_session(registry: Registry) -> AsyncIterator[None]:
-    settings = registry["settings"]
-    async with open_client(upstreams(settings), limits(settings), shape_checks(registry[CONTRACT])) as client:
+    settings, shapes = registry["settings"], shape_checks(registry[CONTRACT])
+    async with open_saving_client(upstreams(settings), limits(settings), shapes, saving(settings)) as client:
         registry[CLIENT] = client
         yield
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.services_double import ServicesDouble
+from tests.serving import KEEPS_NOTHING
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
@@ -56,7 +57,7 @@ def running_gateway(running_services: ServicesDouble) -> Iterator[Any]:
     from optimizely_api import main
     from optimizely_api.runtime.testing import GatewayTestApp
 
-    with GatewayTestApp(main({}, **running_services.settings(), identity_cache_seconds="0")) as app:
+    with GatewayTestApp(main({}, **running_services.settings(), **KEEPS_NOTHING)) as app:
         yield app
 
 

@@ -21,6 +21,11 @@ def test_text_becomes_a_type():
     assert (settings.request_deadline_seconds, settings.upstream_connections) == (2.5, 7)
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
+def test_a_switch_is_true_or_false(text, value):
+    assert read({"coalesce_calls": text}, {}).coalesce_calls is value
+
+
 def test_the_environment_wins_over_the_file():
     settings = read({"results_url": "http://file:1"}, {"OPTIMIZELY_API_RESULTS_URL": "http://environment:2/"})
     assert settings.results_url == "http://environment:2"
@@ -34,6 +39,8 @@ def test_the_environment_wins_over_the_file():
         ("request_deadline_seconds", "inf", "must be at least 0.01"),
         ("request_deadline_seconds", "0", "must be at least 0.01"),
         ("upstream_connections", "1.5", "upstream_connections = 1.5: not a whole number"),
+        ("coalesce_calls", "maybe", "coalesce_calls = maybe: neither true nor false"),
+        ("definition_cache_seconds", "-1", "definition_cache_seconds = -1: must be at least 0"),
         ("results_url", "results:80", "results_url = results:80: not an address"),
         ("results_url", "http://host/?a=b", "not an address"),
         ("request_deadline_second", "1", "no such setting; did you mean request_deadline_seconds?"),

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 APPLICATION = "optimizely_api.comparison.application"
 
+# The blocking applications make every call; so that the workers are compared, the others do too.
+EVERY_CALL = {"coalesce_calls": "false", "definition_cache_seconds": "0", "results_cache_bytes": "0"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
@@ -47,6 +50,7 @@ MODES: dict[str, Mode] = {
                 "worker_connections": "10000",
                 "keepalive": "75",
             },
+            application=EVERY_CALL,
         ),
         Mode(
             name="asyncio-blocked",
@@ -57,6 +61,7 @@ MODES: dict[str, Mode] = {
                 "worker_connections": "10000",
                 "keepalive": "75",
             },
+            application=EVERY_CALL,
             blocks_the_loop=True,
         ),
     )

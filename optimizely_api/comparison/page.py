@@ -100,5 +100,5 @@ def _settings(report: Report) -> str:
     return (
         f"<h2>Settings and versions</h2><pre>{escape(chr(10).join(lines))}</pre>"
         f"<pre>{escape(chr(10).join(found))}</pre>"
-        "<p>Every figure is in report.json.</p>"
+        "<p>No mode shares calls between requests or keeps their answers. Every figure is in report.json.</p>"
     )

@@ -18,6 +18,7 @@ from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signal
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.protocol import GatewayProtocol
+from optimizely_api.upstream.stamps import shared_memory
 
 # Connections taken at one go; between two goes the other workers on the same socket have their turn.
 ACCEPT_AT_ONCE = 8
@@ -88,8 +89,9 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
 
     @classmethod
     def setup(cls) -> None:
-        """Called by gunicorn in the master, when it has looked the class up."""
+        """Called by gunicorn in the master, when it has looked the class up, and again on each HUP."""
         end_on_signals_after_fork()
+        shared_memory()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()

@@ -18,6 +18,7 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.conditional import unless_known
 from optimizely_api.services.database import Database, is_unavailable
 
 DATABASE = web.AppKey("database", Database)
@@ -234,11 +235,12 @@ async def answer_page(
 
 async def answer_one(
     request: web.Request, name: str, fetch: Callable[[AsyncConnection, int], Awaitable[Any]]
-) -> JSONResponse:
-    """200: what `fetch` finds under the id that the path has as `name`."""
+) -> web.Response:
+    """200: what `fetch` finds under the id that the path has as `name`; 304 for a caller who has just that."""
     number = path_id(request, name)
     async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await fetch(connection, number))
+        found = await fetch(connection, number)
+    return unless_known(request, JSONResponse(found))
 
 
 async def answer_created(

@@ -2,16 +2,25 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, Literal
+
+import orjson
 
 Query = tuple[tuple[str, str], ...]
+Key = tuple[Any, ...]
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 
-class Call(NamedTuple):
+@dataclass  # not frozen, which would take five times as long to make: a request makes four
+class Call:
     """One request to a service.
 
     `expects` names the shape that a 200 must have (`shapes.py`); `entity` names what a 404 means, and is empty
-    where a 404 would break the agreement.
+    where a 404 would break the agreement. `changes_nothing` is said of a call that only asks although its method
+    is not safe: of any other it is taken for granted that it changes what lies at its path. `kept_as` says how
+    long a 200 may be used again (`saving.py`); empty means not at all.
     """
 
     upstream: str
@@ -21,14 +30,32 @@ class Call(NamedTuple):
     method: str = "GET"
     query: Query = ()
     body: Mapping[str, Any] | None = None
+    changes_nothing: bool = False
+    kept_as: Literal["", "definition", "results"] = ""
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it may be sent twice, shared and answered from memory."""
+        return self.changes_nothing or self.method in SAFE_METHODS
+
+    @cached_property
+    def content(self) -> bytes:
+        """The body as it is sent; empty without one."""
+        return b"" if self.body is None else orjson.dumps(self.body)
+
+    @cached_property
+    def key(self) -> Key:
+        """Equal for calls whose good answers are the same value: all of the call but what a 404 means."""
+        return (self.path, self.upstream, self.method, self.query, self.content, self.expects)
 
 
 def identify(token_sha256: str) -> Call:
+    """Who a token belongs to: not kept here, for `identity_cache_seconds` bounds how long a revoked one works."""
     return Call("projects", f"/tokens/{token_sha256}", "Token", entity="such token")
 
 
 def get_project(project_id: int) -> Call:
-    return Call("projects", f"/projects/{project_id}", "Project", entity=f"project {project_id}")
+    return _definition("projects", f"/projects/{project_id}", "Project", f"project {project_id}")
 
 
 def list_projects(account_id: int, page: "Page", filters: Iterable[str] = ()) -> Call:
@@ -38,7 +65,7 @@ def list_projects(account_id: int, page: "Page", filters: Iterable[str] = ()) ->
 
 def get_experiment(experiment_id: int) -> Call:
     path = f"/experiments/{experiment_id}"
-    return Call("experiments", path, "Experiment", entity=f"experiment {experiment_id}")
+    return _definition("experiments", path, "Experiment", f"experiment {experiment_id}")
 
 
 def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
@@ -48,7 +75,7 @@ def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object
 
 def get_layer(layer_id: int) -> Call:
     """The API calls a layer a campaign."""
-    return Call("experiments", f"/layers/{layer_id}", "Layer", entity=f"campaign {layer_id}")
+    return _definition("experiments", f"/layers/{layer_id}", "Layer", f"campaign {layer_id}")
 
 
 def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
@@ -56,7 +83,7 @@ def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | N
 
 
 def get_event(event_id: int) -> Call:
-    return Call("experiments", f"/events/{event_id}", "Event", entity=f"event {event_id}")
+    return _definition("experiments", f"/events/{event_id}", "Event", f"event {event_id}")
 
 
 def list_events(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
@@ -65,7 +92,15 @@ def list_events(account_id: int, page: "Page", filters: Mapping[str, object] | N
 
 def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
     """A POST that changes nothing: it carries the definitions, which the results service does not own."""
-    return Call("results", f"/results/{experiment_id}", "Results", method="POST", body=body)
+    return Call(
+        "results",
+        f"/results/{experiment_id}",
+        "Results",
+        method="POST",
+        body=body,
+        changes_nothing=True,
+        kept_as="results",
+    )
 
 
 def check_health(upstream: str) -> Call:
@@ -82,6 +117,10 @@ class Page:
     @property
     def query(self) -> Query:
         return (("page", str(self.number)), ("per_page", str(self.size)))
+
+
+def _definition(upstream: str, path: str, expects: str, entity: str) -> Call:
+    return Call(upstream, path, expects, entity, kept_as="definition")
 
 
 def _list_query(account_id: int, page: Page, filters: Mapping[str, object] | None) -> Query:

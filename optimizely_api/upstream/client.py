@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -20,6 +19,9 @@ from .connection import AnswerTooLarge
 from .connector import Destination, ServiceConnector
 from .errors import BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from .shapes import Check
+
+# What a call may end with that brought no answer; `Client.failure` says what each means.
+NO_ANSWER = (aiohttp.ClientError, HttpProcessingError, TimeoutError)
 
 _VISIBLE = re.compile("[!-~]+")  # what may stand in a request line or a header without quoting
 
@@ -67,19 +69,23 @@ class Address:
         self._prefix = url.raw_path.rstrip("/")
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in self.destination.headers.items())
 
-    def request(self, call: Call, request_id: str) -> bytes:
-        """The call as it is sent (RFC 9112 section 3). Raises ValueError for what would need quoting in its head."""
+    def request(self, call: Call, request_id: str, entity_tag: str = "") -> bytes:
+        """The call as it is sent (RFC 9112 section 3), only to be answered anew if `entity_tag` no longer fits.
+
+        Raises ValueError for what would need quoting in its head.
+        """
         target = f"{self._prefix}{call.path}"
         if not (_VISIBLE.fullmatch(target) and _VISIBLE.fullmatch(request_id)):
             raise ValueError(f"not to be sent as it is: {target!r} with request id {request_id!r}")
         if call.query:
             target = f"{target}?{urlencode(call.query)}"
         head = f"{call.method} {target} HTTP/1.1\r\n{self._headers}X-Request-Id: {request_id}\r\n"
+        if entity_tag:
+            head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:
             return f"{head}\r\n".encode("ascii")
-        body = orjson.dumps(call.body)
-        content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return f"{head}{content}".encode("ascii") + body
+        content = f"Content-Type: application/json\r\nContent-Length: {len(call.content)}\r\n\r\n"
+        return f"{head}{content}".encode("ascii") + call.content
 
 
 class Client:
@@ -92,10 +98,10 @@ class Client:
         limits: Limits,
         shapes: Mapping[str, Check],
     ) -> None:
-        self._connector = connector
+        self.connector = connector
         self._addresses = {name: Address(upstream) for name, upstream in upstreams.items()}
         self._limits = limits
-        self._shapes = shapes
+        self.shapes = shapes
 
     async def fetch(self, call: Call, scope: Scope) -> Any:
         """Return the value of the call's answer.
@@ -104,26 +110,15 @@ class Client:
         """
         address = self._addresses[call.upstream]
         started = time.monotonic()
-        limit = min(address.timeout_seconds, scope.deadline - started)
-        if limit <= 0:
-            raise UpstreamTimeout(call.upstream, 0.0)
+        limit = self.limit(call, scope, started)
         try:
             request = address.request(call, scope.request_id)
-            status, body = await self._connector.ask(address.destination, request, limit)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise UpstreamUnavailable(call.upstream) from exc
-        except TimeoutError as exc:
-            raise UpstreamTimeout(call.upstream, limit) from exc
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as exc:
-            raise BadUpstreamAnswer(call.upstream, "the connection broke off") from exc
-        except AnswerTooLarge as exc:
-            largest = self._limits.answer_bytes
-            raise BadUpstreamAnswer(call.upstream, f"its body is larger than {largest} bytes") from exc
-        except (aiohttp.ClientError, HttpProcessingError) as exc:
-            raise BadUpstreamAnswer(call.upstream, "it is not HTTP as agreed") from exc
+            answer = await self.connector.ask(address.destination, request, limit, may_repeat=call.is_safe)
+        except NO_ANSWER as exc:
+            raise self.failure(call, exc, limit) from exc
         finally:
             scope.note(call.upstream, time.monotonic() - started)
-        return read_answer(call, status, body, self._shapes)
+        return read_answer(call, answer[0], answer[1], self.shapes)
 
     async def fetch_all(
         self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None
@@ -132,8 +127,8 @@ class Client:
 
         The first failure cancels the other calls and is raised; a defect of ours before what a service did.
         """
-        if not calls:
-            return []
+        if len(calls) < 2:
+            return [await self.fetch(call, scope) for call in calls]
         places = asyncio.Semaphore(at_most or len(calls))
 
         async def fetch_in_turn(call: Call, scope: Scope) -> Any:
@@ -152,15 +147,42 @@ class Client:
             return [*(task.result() for task in tasks), last]
         raise failure  # outside the handler, so that its own cause is kept
 
+    def address(self, call: Call) -> Address:
+        return self._addresses[call.upstream]
+
+    def limit(self, call: Call, scope: Scope, now: float) -> float:
+        """How many seconds may be waited for the answer; raises UpstreamTimeout when there are none."""
+        limit = min(self._addresses[call.upstream].timeout_seconds, scope.deadline - now)
+        if limit <= 0:
+            raise UpstreamTimeout(call.upstream, 0.0)
+        return limit
+
+    def failure(self, call: Call, cause: BaseException, limit_seconds: float) -> UpstreamError:
+        """What it means for the call that one of NO_ANSWER came instead of an answer."""
+        name = call.upstream
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return UpstreamUnavailable(name)
+        if isinstance(cause, TimeoutError):
+            return UpstreamTimeout(name, limit_seconds)
+        if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
+            return BadUpstreamAnswer(name, "the connection broke off")
+        if isinstance(cause, AnswerTooLarge):
+            return BadUpstreamAnswer(name, f"its body is larger than {self._limits.answer_bytes} bytes")
+        return BadUpstreamAnswer(name, "it is not HTTP as agreed")
+
 
 @asynccontextmanager
 async def open_client(
     upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
 ) -> AsyncIterator[Client]:
-    """Open the worker's one connector; leaving closes its connections."""
-    connector = ServiceConnector(limits.connections, limits.connect_timeout_seconds, limits.answer_bytes)
+    """Open the worker's one client; leaving closes its connections."""
+    connector = make_connector(limits)
     async with connector:
         yield Client(connector, upstreams, limits, shapes)
 
 
-__all__ = ["Client", "Limits", "Scope", "Upstream", "UpstreamError", "open_client"]
+def make_connector(limits: Limits) -> ServiceConnector:
+    return ServiceConnector(limits.connections, limits.connect_timeout_seconds, limits.answer_bytes)
+
+
+__all__ = ["Client", "Limits", "Scope", "Upstream", "UpstreamError", "make_connector", "open_client"]

@@ -11,7 +11,8 @@ What is relied on of aiohttp, and why setup.py pins it, here and in connector.py
 
 import asyncio
 import contextvars
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -22,11 +23,19 @@ from aiohttp.http_parser import HttpResponseParser
 # request, its answer included, for as long as the one or the other is there.
 NOBODYS = contextvars.Context()
 
-Answer = tuple[int, bytes]  # status and whole body
+Answer = tuple[int, bytes, Mapping[str, str]]  # status, whole body, headers by name in any case of letters
 
 # The reader also pauses on more small chunks than a sixteenth of its limit. One read of a socket brings at most
 # 256 KiB, and a chunk takes 6 bytes: with this much room only an answer that is too large can pause it.
 LEAST_READER_LIMIT = 1024 * 1024
+
+
+class Receiver(Protocol):
+    """What takes an answer: a future does. Nothing more comes once it is `done`."""
+
+    def done(self) -> bool: ...
+    def set_result(self, answer: Answer, /) -> object: ...
+    def set_exception(self, error: BaseException, /) -> object: ...
 
 
 class AnswerTooLarge(aiohttp.ClientError):
@@ -44,22 +53,28 @@ class ServiceConnection(ResponseHandler):
         super().__init__(loop)
         self._used = False  # it has answered before
         self._largest_body = largest_body
-        self._answer: asyncio.Future[Answer] | None = None
-        self._status = 0
+        self._answer: Receiver | None = None
+        self._head: Any = None
         self._parts: list[bytes] = []
 
-    def ask(self, request: bytes, ends: float) -> "asyncio.Future[Answer]":
-        """Send a whole request and wait for the answer until the loop's time is `ends`.
+    def ask(self, request: bytes, ends: float | None) -> "asyncio.Future[Answer]":
+        """Send a whole request and wait for the answer until the loop's time is `ends`; None waits for ever.
 
         The future brings the answer, or a TimeoutError, aiohttp.ClientError or HttpProcessingError.
         """
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self.send(request, ends, answer)
+        return answer
+
+    def send(self, request: bytes, ends: float | None, answer: Receiver) -> None:
+        """As `ask`, with the answer, or what came instead, going to `answer` the moment it is there."""
         if self.transport is None:
             raise aiohttp.ClientConnectionResetError("The connection is gone already.")
-        self._answer = answer = self._loop.create_future()
+        self._answer = answer
         # A timer of the connection's own is cheaper than asyncio.timeout, and aiohttp drops it wherever it closes.
-        self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=NOBODYS)
+        if ends is not None:
+            self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=NOBODYS)
         self.transport.write(request)
-        return answer
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
@@ -115,7 +130,7 @@ class ServiceConnection(ResponseHandler):
         if self._payload is not None:
             self._should_close = True  # more answers than questions
             return
-        self._status, self._payload = message.code, payload
+        self._head, self._payload = message, payload
         if message.should_close or upgraded:
             self._should_close = True
 
@@ -153,7 +168,7 @@ class ServiceConnection(ResponseHandler):
     def _succeed(self, body: bytes) -> None:
         answer = self._settled()
         if not answer.done():
-            answer.set_result((self._status, body))
+            answer.set_result((self._head.code, body, self._head.headers))
 
     def _fail(self, error: BaseException) -> None:
         self._should_close = True
@@ -161,7 +176,7 @@ class ServiceConnection(ResponseHandler):
         if not answer.done():
             answer.set_exception(error)
 
-    def _settled(self) -> "asyncio.Future[Answer]":
+    def _settled(self) -> Receiver:
         answer, self._answer = self._answer, None
         assert answer is not None  # noqa: S101
         self._used = True

@@ -38,7 +38,9 @@ class ServiceConnector(aiohttp.TCPConnector):
         self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
         self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout_seconds)
 
-    async def ask(self, destination: Destination, request: bytes, limit_seconds: float) -> Answer:
+    async def ask(
+        self, destination: Destination, request: bytes, limit_seconds: float, *, may_repeat: bool
+    ) -> Answer:
         """Send a request on a free connection, or on a new one, and return its answer.
 
         Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose answer is not whole is
@@ -48,66 +50,80 @@ class ServiceConnector(aiohttp.TCPConnector):
         try:
             return await self._ask_once(destination, request, ends)
         except IdleConnectionClosed:
-            # A service may close an idle connection at the very moment it is used again. No call changes anything,
-            # so it is sent once more.
+            # A service may close an idle connection at the very moment it is used again. What changes nothing is
+            # sent once more; of anything else nobody knows whether it was done (RFC 9110 section 9.2.2).
+            if not may_repeat:
+                raise
             return await self._ask_once(destination, request, ends)
 
-    async def _ask_once(self, destination: Destination, request: bytes, ends: float) -> Answer:
-        key = destination.connection_key
-        protocol = self._take(key)
-        if protocol is None:
-            protocol, answering = await self._ask_a_new_one(destination, request, ends)
+    def ask_for_ever(self, destination: Destination, request: bytes) -> "asyncio.Task[Answer]":
+        """As `ask`, once and without a limit, in a task of its own."""
+        return self._loop.create_task(self._ask_once(destination, request, None), context=NOBODYS)
+
+    async def _ask_once(self, destination: Destination, request: bytes, ends: float | None) -> Answer:
+        connection = self.take(destination)
+        if connection is None:
+            connection, answering = await self._ask_a_new_one(destination, request, ends)
         else:
-            answering = protocol.ask(request, ends)  # raises nothing: the connection is there
+            answering = connection.ask(request, ends)  # raises nothing: the connection is there
         try:
             answer = await answering
         except BaseException:
-            self._release(key, protocol, should_close=True)
+            self.let_go(destination, connection)
             raise
-        self._give_back(key, protocol)
+        self.give_back(destination, connection)
         return answer
 
-    def _take(self, key: ConnectionKey) -> ServiceConnection | None:
-        """A free connection: `_get()` without the object that it would put around one."""
+    def take(self, destination: Destination) -> ServiceConnection | None:
+        """A connection that is free now; whoever takes it must give it back, or let it go.
+
+        As aiohttp's `_get()`, without the object that it would put around one.
+        """
+        key = destination.connection_key
         idle = self._conns.get(key)
         if not idle:
             return None
         now = time.monotonic()
         while idle:
-            protocol, since = idle.popleft()
-            if protocol.is_connected() and now - since <= IDLE_SECONDS:
-                self._acquired.add(protocol)
-                self._acquired_per_host[key].add(protocol)
-                return cast(ServiceConnection, protocol)
-            protocol.close()
+            connection, since = idle.popleft()
+            if connection.is_connected() and now - since <= IDLE_SECONDS:
+                self._acquired.add(connection)
+                self._acquired_per_host[key].add(connection)
+                return cast(ServiceConnection, connection)
+            connection.close()
         return None
 
-    def _give_back(self, key: ConnectionKey, protocol: ServiceConnection) -> None:
+    def give_back(self, destination: Destination, connection: ServiceConnection) -> None:
+        """Keep a connection for the next call, if it may be used again."""
         if self._cleanup_handle is None:  # it begins to look for connections that are idle for too long
-            contextvars.Context().run(self._release, key, protocol)
+            contextvars.Context().run(self._release, destination.connection_key, connection)
         else:
-            self._release(key, protocol)
+            self._release(destination.connection_key, connection)
 
-    async def _ask_a_new_one(self, destination: Destination, request: bytes, ends: float) -> Asked:
+    def let_go(self, destination: Destination, connection: ServiceConnection) -> None:
+        """Close a connection whose answer is not whole."""
+        self._release(destination.connection_key, connection, should_close=True)
+
+    async def _ask_a_new_one(self, destination: Destination, request: bytes, ends: float | None) -> Asked:
         asking = self._loop.create_task(self._connect_and_ask(destination, request, ends), context=NOBODYS)
         try:
             return await asking
         except asyncio.CancelledError:
             if asking.done() and not asking.cancelled() and asking.exception() is None:
-                self._release(destination.connection_key, asking.result()[0], should_close=True)
+                self.let_go(destination, asking.result()[0])
             raise
 
-    async def _connect_and_ask(self, destination: Destination, request: bytes, ends: float) -> Asked:
+    async def _connect_and_ask(self, destination: Destination, request: bytes, ends: float | None) -> Asked:
         async with asyncio.timeout_at(ends):
             try:
-                connection = await self.connect(destination, [], self._timeouts)
+                made = await self.connect(destination, [], self._timeouts)
             except TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
-        protocol = cast(ServiceConnection, connection.protocol)
+        connection = cast(ServiceConnection, made.protocol)
         try:
-            answering = protocol.ask(request, ends)
+            answering = connection.ask(request, ends)
         except BaseException:
-            connection.close()
+            made.close()
             raise
-        connection._protocol = None  # from here on it is looked after without the object around it
-        return protocol, answering
+        made._protocol = None  # from here on it is looked after without the object around it
+        return connection, answering

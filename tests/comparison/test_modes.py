@@ -4,7 +4,9 @@ import configparser
 
 import pytest
 
+from optimizely_api import upstream_client
 from optimizely_api.comparison.modes import MODES, ini_text
+from optimizely_api.settings import read
 from tests.serving import ROOT
 
 SECTIONS = {
@@ -51,3 +53,10 @@ def test_only_the_mode_with_threads_has_threads():
 
 def test_the_gateways_settings_reach_the_application():
     assert written("asyncio")["app:main"]["projects_url"] == "http://127.0.0.1:7001"
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_no_mode_saves_calls(name):
+    settings = read(dict(written(name)["app:main"]), {})
+    saving = upstream_client.saving(settings)
+    assert "legacy.fan_out" in MODES[name].application or not (saving.coalesce or saving.shelves())

@@ -12,13 +12,13 @@ import requests
 
 from tests import samples
 from tests.asserting import AUTHORIZED
-from tests.serving import serve
+from tests.serving import KEEPS_NOTHING, serve
 
 REQUEST_ID = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
 HEADERS = {**AUTHORIZED, "X-Request-Id": REQUEST_ID}
 EXPERIMENT = f"/v2/experiments/{samples.EXPERIMENT}/results"
 CAMPAIGN = f"/v2/campaigns/{samples.LAYER}/results"
-SETTINGS = {"results_timeout_seconds": "3", "identity_cache_seconds": "0"}
+SETTINGS = {**KEEPS_NOTHING, "results_timeout_seconds": "3"}
 
 
 @pytest.fixture(scope="module")

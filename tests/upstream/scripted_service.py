@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.client import Client, Limits, Upstream, open_client
+from optimizely_api.upstream.saving import Saving, open_saving_client
 
 CLOSE = b""  # as a part of an answer: close the connection
 CALL = calls.check_health("results")
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 SHAPES = {"Health": lambda value: None if value == {"status": "ok"} else "/"}
+
+# Calls go the way of those that are shared and kept, but none is: what one test asks twice is asked twice.
+SAVES_NOTHING = Saving(coalesce=False, definition_seconds=1e-9, results_seconds=0)
 
 
 @dataclass
@@ -66,8 +70,15 @@ async def scripted(
 
 
 @contextlib.asynccontextmanager
-async def client_of(url: str, *, connections: int = 5, seconds: float = 2.0) -> AsyncIterator[Client]:
+async def client_of(
+    url: str, *, connections: int = 5, seconds: float = 2.0, saving: Saving | None = None
+) -> AsyncIterator[Client]:
     upstreams = {"results": Upstream(url=url, timeout_seconds=seconds)}
     limits = Limits(connections=connections, connect_timeout_seconds=1.0, answer_bytes=50_000)
-    async with open_client(upstreams, limits, SHAPES) as client:
+    opened = (
+        open_saving_client(upstreams, limits, SHAPES, saving)
+        if saving
+        else open_client(upstreams, limits, SHAPES)
+    )
+    async with opened as client:
         yield client

@@ -16,8 +16,10 @@ from optimizely_api.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from optimizely_api.upstream.saving import open_saving_client
 from optimizely_api.upstream_client import shape_checks as compiled_shapes
 from tests import samples
+from tests.upstream.scripted_service import SAVES_NOTHING
 
 GET_EXPERIMENT = calls.get_experiment(samples.EXPERIMENT)
 GET_PROJECT = calls.get_project(samples.PROJECT)
@@ -28,14 +30,19 @@ def shape_checks():
     return compiled_shapes(load())
 
 
-@pytest.fixture
-async def client(services, shape_checks):
+@pytest.fixture(params=[None, SAVES_NOTHING], ids=["plain", "saving"])
+async def client(services, shape_checks, request):
     upstreams = {
         name: Upstream(url=f"http://127.0.0.1:{port}", timeout_seconds=0.4)
         for name, port in services.ports.items()
     }
     limits = Limits(connections=20, connect_timeout_seconds=0.3, answer_bytes=100_000)
-    async with open_client(upstreams, limits, shape_checks) as opened:
+    opening = (
+        open_saving_client(upstreams, limits, shape_checks, request.param)
+        if request.param
+        else open_client(upstreams, limits, shape_checks)
+    )
+    async with opening as opened:
         yield opened
 
 

@@ -1,6 +1,7 @@
 """What goes over a connection to a service, byte by byte, and what the client makes of odd, late and broken answers."""
 
 import asyncio
+import functools
 import gc
 import gzip
 import socket
@@ -12,7 +13,8 @@ import pytest
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Scope
 from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
-from tests.upstream.scripted_service import CALL, CLOSE, OK, client_of, scripted
+from tests.upstream import scripted_service
+from tests.upstream.scripted_service import CALL, CLOSE, OK, SAVES_NOTHING, scripted
 
 GOOD = {"status": "ok"}
 BODY = b'{"status":"ok"}'
@@ -27,8 +29,14 @@ async def service():
         yield running
 
 
+@pytest.fixture(params=[None, SAVES_NOTHING], ids=["plain", "saving"])
+def client_of(request):
+    """Opens a client: both kinds keep the same promises."""
+    return functools.partial(scripted_service.client_of, saving=request.param)
+
+
 @pytest.fixture
-async def client(service):
+async def client(service, client_of):
     async with client_of(service.url) as opened:
         yield opened
 
@@ -54,7 +62,7 @@ async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(cli
     assert len({header.partition(":")[0].lower() for header in headers}) == len(headers)
 
 
-async def test_a_query_is_quoted_and_a_base_path_is_kept(service, scope):
+async def test_a_query_is_quoted_and_a_base_path_is_kept(service, scope, client_of):
     service.script.append([OK])
     query = (("filter", "name:a b&c\r\nX: 1"), ("filter", "é"))
     async with client_of(f"{service.url}/internal/v1") as client:
@@ -82,7 +90,7 @@ async def test_what_could_split_a_request_is_not_sent(client, service, path, req
     assert service.connections == 0
 
 
-async def test_a_service_may_have_an_ipv6_address(scope):
+async def test_a_service_may_have_an_ipv6_address(scope, client_of):
     async with scripted("::1") as service, client_of(service.url) as client:
         service.script.append([OK])
         assert await client.fetch(CALL, scope) == GOOD
@@ -251,7 +259,7 @@ async def test_of_two_answers_in_one_go_the_second_is_nobodys(client, service, s
     assert service.connections == 2
 
 
-async def test_a_late_answer_is_nobodys(service, scope):
+async def test_a_late_answer_is_nobodys(service, scope, client_of):
     async with client_of(service.url, seconds=0.1) as client:
         with pytest.raises(UpstreamTimeout):
             await client.fetch(CALL, scope)
@@ -261,21 +269,21 @@ async def test_a_late_answer_is_nobodys(service, scope):
         assert service.connections == 2
 
 
-async def test_a_body_that_trickles_in_is_late(service, scope):
+async def test_a_body_that_trickles_in_is_late(service, scope, client_of):
     service.script.append([OK[:-5], b"x", b"x"])
     async with client_of(service.url, seconds=0.1) as client:
         with pytest.raises(UpstreamTimeout):
             await client.fetch(CALL, scope)
 
 
-async def test_calls_over_the_limit_of_connections_wait_for_a_free_one(service, scope):
+async def test_calls_over_the_limit_of_connections_wait_for_a_free_one(service, scope, client_of):
     service.script += [[OK]] * 6
     async with client_of(service.url, connections=2) as client:
         assert await client.fetch_all([CALL] * 6, scope) == [GOOD] * 6
     assert service.connections == 2
 
 
-async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service, scope):
+async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service, scope, client_of):
     async with client_of(service.url, connections=1, seconds=0.15) as client:
         results = await asyncio.gather(*(client.fetch(CALL, scope) for _ in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [UpstreamTimeout] * 3
@@ -284,7 +292,7 @@ async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service
         assert await client.fetch(CALL, scope) == GOOD
 
 
-async def test_cancelled_calls_give_their_places_back(service, scope):
+async def test_cancelled_calls_give_their_places_back(service, scope, client_of):
     async with client_of(service.url, connections=2) as client:
         work = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(4)]
         await service.until(lambda: len(service.heads) == 2)
@@ -297,7 +305,7 @@ async def test_cancelled_calls_give_their_places_back(service, scope):
     gc.collect()
 
 
-async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope):
+async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope, client_of):
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -313,14 +321,14 @@ async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope):
             one.close()
 
 
-async def test_a_name_that_leads_nowhere_is_unavailable(scope):
+async def test_a_name_that_leads_nowhere_is_unavailable(scope, client_of):
     async with client_of("http://service.invalid") as client:
         with pytest.raises(UpstreamUnavailable):
             await client.fetch(CALL, scope)
 
 
 @pytest.mark.parametrize("half_closed", [False, True], ids=["it hangs", "it has said its last"])
-async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope, half_closed):
+async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope, half_closed, client_of):
     large = Call("results", "/results/1", "Health", method="POST", body={"x": "y" * 20_000_000})
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)

@@ -8,6 +8,7 @@ import pytest
 from optimizely_api.upstream_client import GatewayRequest
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
+from tests.serving import KEEPS_NOTHING
 
 RESULTS = f"/v2/experiments/{samples.EXPERIMENT}/results"
 
@@ -121,7 +122,8 @@ def test_504_names_the_late_upstream(services, late):
     from optimizely_api import main
     from optimizely_api.runtime.testing import GatewayTestApp
 
-    settings = {**services.settings(), f"{late}_timeout_seconds": "0.2", "identity_cache_seconds": "60"}
+    settings = {**services.settings(), **KEEPS_NOTHING, f"{late}_timeout_seconds": "0.2"}
+    settings["identity_cache_seconds"] = "60"
     with GatewayTestApp(main({}, **settings)) as app:
         get(app, f"/v2/projects/{samples.PROJECT}")  # the token is known from now on
         services.manners[late].hang = True

@@ -74,6 +74,8 @@ class Measurement:
         default_factory=lambda: defaultdict(lambda: dict.fromkeys(CELL_SUMS, 0.0))
     )
     first_entered: int | None = None
+    # Never below the time of anything, of the variations that were asked for, that counts or will count some day.
+    last_activity: int = 0
 
     def add_sums(self, rows: Iterable[Any]) -> None:
         """Add rows of variation, event and the sums."""
@@ -135,6 +137,7 @@ class _Measuring:
         last: list[Stretch] | None = None
         is_full = False
         for slot, first_entered, last_activity in self.connection.execute(query):
+            self.result.last_activity = max(self.result.last_activity, last_activity)
             times = _intersection(self.interval, slot)
             if times is None:
                 continue

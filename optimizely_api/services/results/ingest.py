@@ -24,6 +24,7 @@ from optimizely_api.services.results.tables import (
     VISITOR_ATTRIBUTE,
     VISITOR_EVENT_ID,
 )
+from optimizely_api.services.results.versions import raise_versions
 
 # Any fixed number will do; it only has to differ from other users' of the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
@@ -62,12 +63,22 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
         insert_missing(connection, VISITOR_EVENT_ID, pairs)
         _insert_attributes(connection, admitted.received)
         Rollup(connection, admitted.received, assigned).update()
+        raise_versions(connection, _concerned(admitted.received, assigned))
     return Stored(admitted.batches, len(admitted.received), admitted.dropped)
 
 
 def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str, str], int]) -> Received:
     visitor = visitors[batch.account_id, event.visitor_key]
     return Received(event, visitor, batch.project_id, number, event.decisions)
+
+
+def _concerned(received: Collection[Received], assigned: Iterable[tuple[int, int]]) -> set[int]:
+    """The experiments whose results the events may change: all those of their visitors."""
+    visitors = {item.visitor for item in received}
+    experiments = {experiment for visitor, experiment in paced(assigned) if visitor in visitors}
+    return experiments.union(
+        decision.experiment_id for item in paced(received) for decision in item.decisions
+    )
 
 
 def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:

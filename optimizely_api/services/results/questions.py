@@ -80,6 +80,10 @@ class Interval:
         """Whether nothing can lie in it."""
         return self.start is not None and self.start >= self.limit
 
+    def will_see(self, moment: int) -> bool:
+        """Whether what happened at this moment comes into it by waiting alone: senders' clocks may be ahead."""
+        return self.end is None and moment >= self.limit
+
 
 @dataclass(frozen=True)
 class Question:

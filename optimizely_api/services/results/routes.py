@@ -7,20 +7,22 @@ import logging
 
 from aiohttp import web
 
+from optimizely_api.services.conditional import is_known, not_modified
 from optimizely_api.services.http import (
     DATABASE,
     REQUEST_ID,
     JSONResponse,
     bad_request,
     error_response,
+    parse_json,
     path_id,
-    read_json,
 )
-from optimizely_api.services.results.aggregation import Measurement, measure
+from optimizely_api.services.results.aggregation import measure
 from optimizely_api.services.results.answers import compose_answer
 from optimizely_api.services.results.batches import Batch, MalformedBatchError, parse_batch
 from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError
-from optimizely_api.services.results.questions import Question, read_question
+from optimizely_api.services.results.questions import read_question
+from optimizely_api.services.results.versions import data_version, results_tag
 
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
 PARSED_IN_THREAD_BYTES = 64 * 1024  # parsing more than this would hold the event loop for milliseconds
@@ -74,12 +76,20 @@ def _log_dropped(request: web.Request, batch: Batch) -> None:
 
 @ROUTES.post("/results/{experiment_id}")
 async def answer_results(request: web.Request) -> web.Response:
-    """Reach, metrics and statistics of an experiment; 204 when nobody lies in the interval and segment."""
-    question = read_question(path_id(request, "experiment_id"), await read_json(request))
-    answer = compose_answer(question, await _measure(request, question))
-    return web.Response(status=204) if answer is None else JSONResponse(answer)
+    """Reach, metrics and statistics of an experiment; 204 when nobody lies in the interval and segment.
 
-
-async def _measure(request: web.Request, question: Question) -> Measurement:
+    304, without computing anything, for a caller who has the answer already.
+    """
+    body = await request.read()
+    question = read_question(path_id(request, "experiment_id"), parse_json(body))
     async with request.app[DATABASE].snapshot() as connection:
-        return await connection.run_sync(measure, question)
+        version = await connection.run_sync(data_version, question.experiment_id)
+        tag = results_tag(question, body, version)
+        if is_known(request, tag):
+            return not_modified(tag)
+        measurement = await connection.run_sync(measure, question)
+    answer = compose_answer(question, measurement)
+    if answer is None:
+        return web.Response(status=204)
+    is_settled = not question.interval.will_see(measurement.last_activity)
+    return JSONResponse(answer, headers={"ETag": tag} if is_settled else None)

@@ -9,6 +9,8 @@ visitor's attributed conversions, `cell` sums visitor totals (and their squares)
 variation who entered in the same hour, `entry_slot` counts those visitors. An answer adds up cells; only
 hours that the asked interval cuts are computed from the raw data.
 
+`data_version` says whether anything stored since could change an experiment's results (see `versions.py`).
+
 Times are integer milliseconds since 1970, as the SDKs send them.
 """
 
@@ -163,4 +165,11 @@ ENTRY_SLOT = Table(
     Column("first_entered", BigInteger, nullable=False),
     Column("last_activity", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+DATA_VERSION = Table(
+    "data_version",
+    METADATA,
+    Column("experiment_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
 )

@@ -1,0 +1,159 @@
+"""A call under way that is shared by all who want the same at the same moment."""
+
+import asyncio
+import copy
+from typing import Any
+
+from .connection import NOBODYS, Answer, IdleConnectionClosed, ServiceConnection
+from .connector import Destination, ServiceConnector
+from .errors import UpstreamError
+
+
+class Flight:
+    """One safe call, and those who wait for it.
+
+    Everyone waits for as long as he may himself. The call has no limit of its own: it ends with its answer, or when
+    the last one who waited has left. Its value goes to all of them as the same object, which nobody may change; its
+    error goes to each as a copy, for raising one marks it.
+
+    It is no task, which would cost more than all the rest: it takes the answer from the connection itself
+    (`connection.Receiver`), and wakes those who wait, who are tasks of their requests.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_connector",
+        "_destination",
+        "_done",
+        "_error",
+        "_loop",
+        "_may_repeat",
+        "_request",
+        "_task",
+        "_value",
+        "_waiting",
+    )
+
+    def __init__(self, connector: ServiceConnector, destination: Destination, request: bytes) -> None:
+        self._connector, self._destination, self._request = connector, destination, request
+        self._may_repeat = True
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Future[bool]] = set()
+        self._connection: ServiceConnection | None = None
+        self._task: asyncio.Task[Answer] | None = None
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def read(self, answer: Answer) -> Any:
+        """Make the value of the answer, or raise; called once."""
+        raise NotImplementedError
+
+    def explain(self, error: BaseException) -> BaseException:
+        """What to raise for what the connection, or the way to it, ended with; called once at most."""
+        raise NotImplementedError
+
+    def land(self) -> None:
+        """Nobody may join any more; called once."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Send the request on a free connection at once, or on a new one as soon as there is one.
+
+        Does not wait.
+        """
+        self._connection = self._connector.take(self._destination)
+        if self._connection is None:
+            self._start_in_task()
+        else:
+            self._connection.send(self._request, None, self)  # raises nothing: the connection is there
+
+    async def wait(self, limit_seconds: float) -> Any:
+        """Return the value, or raise what the call ended with; TimeoutError when the limit comes first."""
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        timer = self._loop.call_later(limit_seconds, _wake, waiter, False, context=NOBODYS)
+        self._waiting.add(waiter)
+        try:
+            arrived = await waiter
+        finally:
+            timer.cancel()
+            self._waiting.discard(waiter)
+            if not self._waiting and not self._done:
+                self._abandon()
+        if not arrived:
+            raise TimeoutError
+        if self._error is not None:
+            raise _own(self._error)
+        return self._value
+
+    # What a connection calls, as it would a future.
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, answer: Answer, /) -> None:
+        if self._connection is not None:
+            self._connector.give_back(self._destination, self._connection)
+            self._connection = None
+        self._done = True
+        self.land()
+        try:
+            self._value = self.read(answer)
+        except Exception as exc:
+            self._error = exc
+        self._wake_all()
+
+    def set_exception(self, error: BaseException, /) -> None:
+        if self._connection is not None:
+            self._connector.let_go(self._destination, self._connection)
+            self._connection = None
+        if isinstance(error, IdleConnectionClosed) and self._may_repeat:
+            self._may_repeat = False
+            self._start_in_task()
+            return
+        self._done = True
+        self.land()
+        self._error = self.explain(error)
+        self._wake_all()
+
+    # A task is needed only where a connection has to be waited for.
+
+    def _start_in_task(self) -> None:
+        self._task = self._connector.ask_for_ever(self._destination, self._request)
+        self._task.add_done_callback(self._end_task)
+
+    def _end_task(self, task: "asyncio.Task[Answer]") -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._task = None
+        if self._done:
+            return
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
+
+    def _abandon(self) -> None:
+        self._done = True
+        self.land()
+        if self._connection is not None:
+            self._connector.let_go(self._destination, self._connection)
+            self._connection = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def _wake_all(self) -> None:
+        for waiter in self._waiting:
+            _wake(waiter, True)
+
+
+def _wake(waiter: "asyncio.Future[bool]", arrived: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(arrived)
+
+
+def _own(error: BaseException) -> BaseException:
+    if not isinstance(error, UpstreamError):
+        return error  # a defect: its traceback says where
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own

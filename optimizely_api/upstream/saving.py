@@ -1,0 +1,194 @@
+"""A client that makes fewer calls: what is asked for twice at one moment is asked once, and good answers are kept.
+
+It lies below the identity check, and knows nobody's identity: what it hands out is the service's answer to a call, the
+same for every caller, and the views judge who may see it, on each request anew.
+
+- Identical safe calls under way at one moment are made once (`flights.py`).
+- The 200 of a call that says so (`Call.kept_as`) is kept (`shelf.py`): trusted for a few seconds from the moment its
+  call was sent, then confirmed with If-None-Match where the service gave an ETag (RFC 9110 section 13.1.2).
+- A write changes stamps (`stamps.py`): no call begun before its answer, nor what that call brought, serves a read that
+  begins afterwards, in any worker of this gunicorn.
+
+One value object serves many requests, for as long as it is kept: nobody may change what `fetch` returns. Composition
+only makes new dictionaries around its parts.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .answers import read_answer
+from .calls import Call, Key
+from .client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector, open_client
+from .connection import Answer
+from .connector import ServiceConnector
+from .flights import Flight
+from .shapes import Check
+from .shelf import Clock, Moment, Shelf
+from .stamps import Stamps, shared_memory
+
+RESULTS_SLOT_SECONDS = 300.0  # the results service answers about slots of five minutes
+
+_NOTHING = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What is saved, and for how long; a `definition_seconds` or a number of bytes of 0 turns that cache off.
+
+    With `results_seconds` of 0 kept results are confirmed by the service each time.
+    """
+
+    coalesce: bool = True
+    definition_seconds: float = 5.0
+    definition_bytes: int = 64 * 1024 * 1024
+    results_seconds: float = 1.0
+    results_bytes: int = 64 * 1024 * 1024
+    clock: Clock = field(default_factory=Clock)
+
+    def shelves(self) -> dict[str, Shelf]:
+        """A shelf for each `Call.kept_as` that is kept at all."""
+        shelves = {}
+        if self.definition_seconds and self.definition_bytes:
+            shelves["definition"] = Shelf(
+                seconds=self.definition_seconds, largest_bytes=self.definition_bytes, clock=self.clock
+            )
+        if self.results_bytes:
+            shelves["results"] = Shelf(
+                seconds=self.results_seconds,
+                largest_bytes=self.results_bytes,
+                slot_seconds=RESULTS_SLOT_SECONDS,
+                clock=self.clock,
+            )
+        return shelves
+
+
+class _Asking(Flight):
+    """A flight that puts what it brings on its shelf."""
+
+    __slots__ = ("call", "client", "kept", "moment", "shelf", "until")
+
+    def __init__(self, client: "SavingClient", call: Call, request_id: str) -> None:
+        self.client, self.call = client, call
+        self.shelf = client.shelves.get(call.kept_as)
+        self.kept = None if self.shelf is None else self.shelf.find(call.key)
+        stamp = client.stamps.of(call)
+        self.moment = (
+            Moment(client.clock.monotonic(), 0, stamp) if self.shelf is None else self.shelf.moment(stamp)
+        )
+        address = client.address(call)
+        # Who comes later than this does better to ask anew: the call should have been answered long ago.
+        self.until = self.moment.sent + address.timeout_seconds
+        entity_tag = "" if self.kept is None else self.kept.entity_tag
+        super().__init__(client.connector, address.destination, address.request(call, request_id, entity_tag))
+
+    @property
+    def may_be_joined(self) -> bool:
+        """Not once a write was answered: what is read after that must show it."""
+        return self.moment.stamp.holds and self.client.clock.monotonic() < self.until
+
+    def read(self, answer: Answer) -> Any:
+        status, body, headers = answer
+        call, shelf, kept = self.call, self.shelf, self.kept
+        if status == 304 and shelf is not None and kept is not None and kept.entity_tag:
+            shelf.renew(call.key, kept, self.moment)
+            return kept.value
+        value = read_answer(call, status, body, self.client.shapes)
+        if status == 200 and shelf is not None:
+            shelf.keep(call.key, value, body, headers.get("ETag", ""), self.moment)
+        return value
+
+    def explain(self, error: BaseException) -> BaseException:
+        if not isinstance(error, NO_ANSWER):
+            return error
+        explained = self.client.failure(self.call, error, 0.0)
+        explained.__cause__ = error
+        return explained
+
+    def land(self) -> None:
+        flights, key = self.client.flights, (self.call.key, self.call.entity)
+        if flights.get(key) is self:
+            del flights[key]
+
+
+class SavingClient(Client):
+    """The client, with coalescing and caches around its calls."""
+
+    def __init__(
+        self,
+        connector: ServiceConnector,
+        upstreams: Mapping[str, Upstream],
+        limits: Limits,
+        shapes: Mapping[str, Check],
+        saving: Saving,
+        stamps: Stamps,
+    ) -> None:
+        super().__init__(connector, upstreams, limits, shapes)
+        self.coalesce, self.clock, self.stamps = saving.coalesce, saving.clock, stamps
+        self.shelves = saving.shelves()
+        self.flights: dict[tuple[Key, str], _Asking] = {}
+
+    async def fetch(self, call: Call, scope: Scope) -> Any:
+        """Return the value of the call's answer, as `Client.fetch` does; of what is kept, without a call."""
+        if not call.is_safe:
+            return await self._write(call, scope)
+        if (value := self._trusted(call)) is not _NOTHING:
+            return value
+        started = time.monotonic()
+        limit = self.limit(call, scope, started)
+        try:
+            flight = self.flights.get((call.key, call.entity))
+            if flight is None or not flight.may_be_joined:
+                flight = self._begin(call, scope.request_id)
+            return await flight.wait(limit)
+        except NO_ANSWER as exc:
+            raise self.failure(call, exc, limit) from exc
+        finally:
+            scope.note(call.upstream, time.monotonic() - started)
+
+    async def fetch_all(
+        self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None
+    ) -> list[Any]:
+        """As `Client.fetch_all`, with a task only for what is not kept."""
+        values = [self._trusted(call) if call.is_safe else _NOTHING for call in calls]
+        missing = [index for index, value in enumerate(values) if value is _NOTHING]
+        if missing:
+            fetched = await super().fetch_all([calls[index] for index in missing], scope, at_most=at_most)
+            for index, value in zip(missing, fetched, strict=True):
+                values[index] = value
+        return values
+
+    async def _write(self, call: Call, scope: Scope) -> Any:
+        try:
+            return await super().fetch(call, scope)
+        finally:
+            # However it ended: of a write without an answer nobody knows whether it was made.
+            self.stamps.change(call)
+
+    def _trusted(self, call: Call) -> Any:
+        shelf = self.shelves.get(call.kept_as)
+        kept = None if shelf is None else shelf.find(call.key)
+        return kept.value if shelf is not None and kept is not None and shelf.trusts(kept) else _NOTHING
+
+    def _begin(self, call: Call, request_id: str) -> _Asking:
+        flight = _Asking(self, call, request_id)
+        flight.start()
+        if self.coalesce:
+            self.flights[call.key, call.entity] = flight
+        return flight
+
+
+@asynccontextmanager
+async def open_saving_client(
+    upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check], saving: Saving
+) -> AsyncIterator[Client]:
+    """Open the worker's client with what `saving` says, or a plain one when it says nothing."""
+    if not saving.coalesce and not saving.shelves():
+        async with open_client(upstreams, limits, shapes) as client:
+            yield client
+        return
+    connector = make_connector(limits)
+    async with connector:
+        yield SavingClient(connector, upstreams, limits, shapes, saving, Stamps(shared_memory()))

@@ -1,0 +1,336 @@
+"""Coalescing: identical calls under way at one moment are made once, and nobody fares worse than alone."""
+
+import asyncio
+import dataclasses
+import gc
+import random
+import time
+
+import pytest
+
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.errors import BadUpstreamAnswer, EntityNotFound, UpstreamTimeout
+from optimizely_api.upstream.saving import Saving
+from tests.upstream.scripted_service import CLOSE, OK, scripted
+from tests.upstream.versioned_service import FakeClock, saving_client, versioned
+
+READ = dataclasses.replace(calls.get_project(1), kept_as="")
+OTHER = dataclasses.replace(calls.get_project(2), kept_as="")
+WRITE = Call("projects", "/projects/1", "Project", method="PATCH", body={"id": 1, "name": "new"})
+ONLY_SHARED = Saving(definition_bytes=0, results_bytes=0)
+
+
+def scope(seconds=5.0):
+    return Scope("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + seconds)
+
+
+@pytest.fixture
+async def service():
+    async with versioned() as service:
+        service.entities = {"/projects/1": {"id": 1}, "/projects/2": {"id": 2}}
+        yield service
+
+
+@pytest.fixture
+async def client(service):
+    async with saving_client(service.url, ONLY_SHARED) as client:
+        yield client
+        assert client.flights == {}
+
+
+def ask(client, call=READ, seconds=5.0):
+    return asyncio.create_task(client.fetch(call, scope(seconds)))
+
+
+async def test_a_thousand_identical_calls_are_one(client, service):
+    service.open.clear()
+    waiting = [ask(client) for _ in range(1000)]
+    await service.until(inside=1)
+    service.open.set()
+    values = await asyncio.gather(*waiting)
+    assert service.calls == ["GET /projects/1"]
+    assert all(value is values[0] for value in values)
+    assert values[0] == {"id": 1}
+
+
+async def test_what_comes_after_the_answer_is_asked_anew(client, service):
+    await client.fetch(READ, scope())
+    service.entities["/projects/1"] = {"id": 1, "name": "new"}
+    assert (await client.fetch(READ, scope()))["name"] == "new"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"path": "/projects/2"},
+        {"upstream": "experiments"},
+        {"query": (("page", "2"),)},
+        {"body": {"a": 1}, "changes_nothing": True, "method": "POST"},
+        {"expects": "Experiment"},
+        {"entity": ""},
+    ],
+    ids=lambda part: next(iter(part)),
+)
+async def test_calls_that_differ_in_anything_are_made_apart(client, service, part):
+    service.open.clear()
+    waiting = [ask(client), ask(client, dataclasses.replace(READ, **part))]
+    await service.until(inside=2)
+    service.open.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_bodies_that_differ_are_asked_apart(client, service):
+    service.entities["/results/1"] = {"id": 1}
+    service.open.clear()
+    waiting = [ask(client, calls.compute_results(1, {"n": number % 2})) for number in range(10)]
+    await service.until(inside=2)
+    service.open.set()
+    await asyncio.gather(*waiting)
+    assert len(service.seen) == 2
+
+
+async def test_a_write_is_never_shared(client, service):
+    service.open.clear()
+    waiting = [ask(client, WRITE) for _ in range(3)]
+    await service.until(inside=3)
+    service.open.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_nothing_is_shared_when_it_is_off(service):
+    service.open.clear()
+    async with saving_client(service.url, Saving(coalesce=False)) as client:
+        waiting = [ask(client) for _ in range(3)]
+        await service.until(inside=3)
+        service.open.set()
+        await asyncio.gather(*waiting)
+
+
+async def test_each_waits_no_longer_than_he_may_and_the_call_goes_on_for_the_others(client, service):
+    service.open.clear()
+    hasty, patient = ask(client, seconds=0.05), ask(client)
+    with pytest.raises(UpstreamTimeout, match=r"within 0\.0[45]\d* seconds"):
+        await hasty
+    assert not patient.done()
+    service.open.set()
+    assert await patient == {"id": 1}
+    assert (len(service.seen), service.cancelled) == (1, 0)
+
+
+async def test_who_joins_late_has_his_own_limit(service):
+    service.open.clear()
+    async with saving_client(service.url, ONLY_SHARED, seconds=0.4) as client:
+        first = ask(client)
+        await service.until(inside=1)
+        await asyncio.sleep(0.2)
+        joined = time.monotonic()
+        late = ask(client)
+        with pytest.raises(UpstreamTimeout):
+            await first
+        with pytest.raises(UpstreamTimeout):
+            await late
+        assert time.monotonic() - joined >= 0.39
+        assert len(service.seen) == 1
+
+
+async def test_a_call_that_should_have_been_answered_by_now_is_not_joined(service):
+    clock = FakeClock()
+    service.open.clear()
+    async with saving_client(service.url, dataclasses.replace(ONLY_SHARED, clock=clock.clock)) as client:
+        lost = ask(client)
+        await service.until(inside=1)
+        clock.go_on(5.0)
+        found = ask(client)
+        await service.until(inside=2)
+        service.open.set()
+        assert await asyncio.gather(lost, found) == [{"id": 1}] * 2
+        assert client.flights == {}
+
+
+async def test_who_leaves_takes_nothing_from_the_others(client, service):
+    service.open.clear()
+    leaving, staying = ask(client), ask(client)
+    await service.until(inside=1)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    service.open.set()
+    assert await staying == {"id": 1}
+    assert service.cancelled == 0
+
+
+async def test_the_last_one_who_leaves_cancels_the_call(client, service):
+    await client.fetch(READ, scope())  # there is a connection from now on
+    service.open.clear()
+    leaving = [ask(client), ask(client)]
+    await service.until(inside=1)
+    for task in leaving:
+        task.cancel()
+    assert all(
+        isinstance(one, asyncio.CancelledError)
+        for one in await asyncio.gather(*leaving, return_exceptions=True)
+    )
+    await service.until(inside=0)
+    assert service.cancelled == 1
+
+
+async def test_who_comes_after_the_last_one_left_asks_anew(client, service):
+    service.open.clear()
+    leaving = ask(client)
+    await service.until(inside=1)
+    leaving.cancel()
+    coming = ask(client)
+    service.open.set()
+    assert await coming == {"id": 1}
+
+
+async def test_leaving_while_a_connection_is_waited_for_gives_its_place_back(service):
+    service.open.clear()
+    async with saving_client(service.url, ONLY_SHARED, connections=1) as client:
+        holding, leaving, staying = ask(client), ask(client, OTHER), ask(client, OTHER)
+        await service.until(inside=1)
+        leaving.cancel()
+        service.open.set()
+        assert await holding == {"id": 1}
+        assert await staying == {"id": 2}
+
+
+async def test_an_error_goes_to_all_who_wait_and_is_kept_for_nobody(client, service):
+    del service.entities["/projects/1"]
+    service.open.clear()
+    waiting = [ask(client) for _ in range(3)]
+    await service.until(inside=1)
+    service.open.set()
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [EntityNotFound] * 3
+    assert {error.message for error in errors} == {"There is no project 1."}
+    assert len({id(error) for error in errors}) == 3
+    service.entities["/projects/1"] = {"id": 1}
+    assert await client.fetch(READ, scope()) == {"id": 1}
+
+
+async def test_a_failed_connection_fails_all_who_wait_with_its_cause(client, service):
+    service.open.clear()
+    waiting = [ask(client) for _ in range(3)]
+    await service.until(inside=1)
+    service.instead = 500
+    service.open.set()
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [BadUpstreamAnswer] * 3
+
+
+async def test_a_defect_of_ours_is_no_fault_of_the_service(client, service, monkeypatch):
+    monkeypatch.setitem(client.shapes, "Project", lambda _value: 1 / 0)
+    outcomes = await asyncio.gather(*(client.fetch(READ, scope()) for _ in range(2)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ZeroDivisionError] * 2
+
+
+async def test_each_request_notes_how_long_it_waited_itself(client, service):
+    service.open.clear()
+    first, second = scope(), scope()
+    waiting = [asyncio.create_task(client.fetch(READ, first))]
+    await service.until(inside=1)
+    await asyncio.sleep(0.05)
+    waiting.append(asyncio.create_task(client.fetch(READ, second)))
+    await asyncio.sleep(0.01)
+    service.open.set()
+    await asyncio.gather(*waiting)
+    (long,), (short,) = first.durations_ms["projects"], second.durations_ms["projects"]
+    assert long >= short + 40
+    assert short >= 9
+
+
+async def test_what_begins_after_a_write_was_answered_does_not_join_what_began_before(client, service):
+    service.open.clear()
+    before = ask(client)
+    await service.until(inside=1)
+    writing = ask(client, WRITE)
+    await service.until(inside=2)
+    service.open.set()
+    await writing
+    service.open.clear()
+    after = ask(client)
+    await service.until(inside=1)
+    service.open.set()
+    assert (await after)["name"] == "new"
+    assert "name" not in await before
+
+
+async def test_an_idle_connection_that_closes_costs_nobody_his_answer():
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+        health = calls.check_health("results")
+        service.script += [[OK], [CLOSE], [OK]]
+        await client.fetch(health, scope())
+        values = await asyncio.gather(*(client.fetch(health, scope()) for _ in range(5)))
+        assert values == [{"status": "ok"}] * 5
+        assert len(service.heads) == 3
+
+
+async def test_a_call_is_repeated_once_at_most():
+    async with scripted() as service, saving_client(service.url, Saving(coalesce=False)) as client:
+        health = calls.check_health("results")
+        service.script += [[OK], [OK]]
+        await client.fetch_all([health, health], scope())
+        service.script += [[CLOSE], [CLOSE], [OK]]
+        with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
+            await client.fetch(health, scope())
+
+
+async def test_a_write_on_an_idle_connection_that_closes_is_not_repeated():
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+        service.script += [[OK], [CLOSE], [OK]]
+        await client.fetch(calls.check_health("results"), scope())
+        with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
+            await client.fetch(dataclasses.replace(WRITE, upstream="results"), scope())
+        assert len(service.heads) == 2
+
+
+async def one_request(client, chance):
+    """Ask for one of three entities, perhaps under a short deadline, and perhaps leave early."""
+    number = chance.randrange(3)
+    call = dataclasses.replace(calls.get_project(number), kept_as=chance.choice(("", "definition")))
+    work = asyncio.create_task(client.fetch(call, scope(chance.choice((0.00001, 0.003, 5.0)))))
+    if chance.random() < 0.4:
+        for _ in range(chance.randrange(12)):
+            await asyncio.sleep(0)
+        work.cancel()
+    try:
+        assert (await work)["id"] == number
+    except asyncio.CancelledError:
+        return "left"
+    except UpstreamTimeout:
+        return "late"
+    return "answered"
+
+
+async def test_nothing_stays_of_a_storm_that_is_cancelled_at_random(service):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    service.entities = {f"/projects/{number}": {"id": number} for number in range(3)}
+    before = asyncio.all_tasks()
+    async with saving_client(service.url, Saving(definition_seconds=0.01), connections=2) as client:
+        requests = iter(range(5000))
+        outcomes = []
+
+        async def caller():
+            for _ in requests:
+                outcome = await one_request(client, chance)
+                outcomes.append(outcome)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(50):
+                group.create_task(caller())
+        assert client.flights == {}
+        assert await client.fetch(READ, scope()) == {"id": 1}
+    await service.until(inside=0)
+    gc.collect()
+    async with asyncio.timeout(5):
+        while {task for task in asyncio.all_tasks() - before if "RequestHandler" not in repr(task)}:
+            await asyncio.sleep(0.01)
+    print({outcome: outcomes.count(outcome) for outcome in set(outcomes)}, len(service.seen), "calls")
+    assert len(outcomes) == 5000
+    assert min(outcomes.count(outcome) for outcome in ("answered", "left", "late")) > 50
+    assert len(service.seen) < outcomes.count("answered")

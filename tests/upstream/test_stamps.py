@@ -1,0 +1,212 @@
+"""Stamps: a write through one worker is seen by its writer through every worker of the same gunicorn, at once."""
+
+import contextlib
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import orjson
+import pytest
+
+from optimizely_api.upstream import calls, stamps
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.stamps import Stamps, changed_paths, shared_memory
+from tests.runtime.servers import ROOT, free_port, running, until
+
+READ = calls.get_experiment(1)
+WRITE = Call("experiments", "/experiments/1", "Experiment", method="PATCH", body={"name": "new"})
+
+EXPERIMENTS = ("/experiments", "/experiments/1", "/experiments/2")
+LAYERS = ("/layers", "/layers/1", "/layers/2")
+
+
+def test_a_stamp_holds_until_what_it_stands_for_is_written():
+    table = Stamps()
+    stamp = table.of(READ)
+    assert stamp.holds
+    table.change(WRITE)
+    assert not stamp.holds
+    assert table.of(READ).holds
+
+
+@pytest.mark.parametrize(
+    ("written", "changed"),
+    [
+        ("/experiments/1", ["/experiments/1", "/experiments", *LAYERS]),
+        ("/experiments", [*EXPERIMENTS, *LAYERS]),
+        ("/layers/1", ["/layers/1", "/layers", *EXPERIMENTS]),
+        ("/events/1", ["/events/1", "/events", *EXPERIMENTS, *LAYERS]),
+        ("/projects/1", ["/projects/1", "/projects"]),
+        ("/accounts/1/tokens/2", ["/accounts/1/tokens/2", "/accounts/1/tokens", "/accounts/1", "/accounts"]),
+    ],
+)
+def test_a_write_changes_its_path_the_lists_above_and_what_shows_it(written, changed):
+    kinds = ("experiments", "layers", "events", "projects", "accounts", "accounts/1/tokens")
+    paths = [f"/{kind}{rest}" for kind in kinds for rest in ("", "/1", "/2")]
+    table = Stamps()
+    before = {path: table.of(Call("experiments", path, "Any")) for path in paths}
+    table.change(Call("experiments", written, "Any", method="PATCH"))
+    assert {path for path in paths if not before[path].holds} == set(changed)
+
+
+def test_a_write_leaves_what_lies_beside_it_alone():
+    table = Stamps()
+    beside = table.of(calls.get_project(2))
+    table.change(Call("projects", "/projects/1", "Project", method="PATCH"))
+    assert beside.holds
+
+
+def test_another_services_paths_are_other_paths():
+    table = Stamps()
+    stamp = table.of(Call("projects", "/experiments/1", "Any"))
+    table.change(WRITE)
+    assert stamp.holds
+
+
+def test_the_changed_paths_are_as_their_example_says():
+    assert list(changed_paths("/experiments/1")) == [
+        *("/experiments/1", "/experiments/1/", "/experiments", "/layers", "/layers/")
+    ]
+
+
+WRITER = """
+import mmap, sys
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.stamps import Stamps
+with open(sys.argv[1], "r+b") as file:
+    table = Stamps(mmap.mmap(file.fileno(), 0))
+while True:
+    table.change(Call("experiments", "/experiments/1", "Experiment", method="PATCH"))
+"""
+
+
+def test_writers_that_race_never_give_a_stamp_an_old_value(tmp_path):
+    """Three processes write all the time; whoever read sees at any moment afterwards that something was written."""
+    shared = tmp_path / "stamps"
+    shared.write_bytes(bytes(stamps.PLACES * stamps.STAMP_BYTES))
+    with shared.open("r+b") as file, contextlib.ExitStack() as stack:
+        table = Stamps(mmap.mmap(file.fileno(), 0))
+        seen = [table.of(READ)]
+        for _ in range(3):
+            writer = stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", WRITER, str(shared)], cwd=ROOT)
+            )
+            stack.callback(writer.kill)
+        deadline = time.monotonic() + 30
+        while len(seen) < 2000:
+            if not seen[-1].holds:
+                seen.append(table.of(READ))
+            assert time.monotonic() < deadline, f"only {len(seen)} writes were seen"
+    table.change(WRITE)
+    assert not any(stamp.holds for stamp in seen)
+
+
+def test_a_process_has_one_shared_table():
+    assert shared_memory() is shared_memory()
+    assert len(shared_memory()) == stamps.PLACES * stamps.STAMP_BYTES
+
+
+# Under gunicorn
+
+
+class Experiments(BaseHTTPRequestHandler):
+    """A service with one experiment, which a PATCH replaces."""
+
+    protocol_version = "HTTP/1.1"
+    value = b"{}"
+
+    def do_GET(self):
+        self._answer()
+
+    def do_PATCH(self):
+        type(self).value = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer()
+
+    def _answer(self):
+        value = self.value
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(value)))
+        self.end_headers()
+        self.wfile.write(value)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def service():
+    Experiments.value = b'{"id": 1, "name": "old"}'
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Experiments)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Connection:
+    """A kept connection, and so a way to one and the same worker."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=15)
+        self.worker = self.get("/read")["worker"]
+
+    def get(self, path):
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        received = b""
+        while b"\r\n\r\n" not in received or not received.endswith(b"}"):
+            received += self.socket.recv(65536)
+        return orjson.loads(received.partition(b"\r\n\r\n")[2])
+
+
+@contextlib.contextmanager
+def connections_to_both(port, but=()):
+    """A connection to each of the two workers that are not among `but`."""
+    found, opened = {}, []
+
+    def look():
+        opened.append(Connection(port))
+        if opened[-1].worker not in but:
+            found.setdefault(opened[-1].worker, opened[-1])
+        return len(found) == 2
+
+    try:
+        until(look, 30)
+        yield list(found.values())
+    finally:
+        for connection in opened:
+            connection.socket.close()
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["forked before loading", "preloaded"])
+@pytest.mark.parametrize("hup", [False, True], ids=["started", "after a HUP"])
+def test_a_write_through_one_worker_is_seen_through_the_other(service, tmp_path, options, hup):
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.worker.GatewayWorker"]
+    command += ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--no-control-socket", *options]
+    command += ["tests.upstream.writing_app:main()"]
+    environment = {"EXPERIMENTS_URL": service, "PYTHONPATH": str(ROOT)}
+    with running(command, port, tmp_path / "gunicorn.log", environment) as server:
+        replaced = set()
+        if hup:
+            with connections_to_both(port) as connections:
+                replaced = {connection.worker for connection in connections}
+            server.signal(1)
+            until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in replaced), 30)
+        with connections_to_both(port, but=replaced) as (one, other):
+            assert one.worker != other.worker
+            assert [connection.get("/read")["name"] for connection in (one, other)] == ["old", "old"]
+            for number, (writer, reader) in enumerate([(one, other), (other, one)]):
+                writer.get(f"/write?name={number}")
+                assert reader.get("/read")["name"] == str(number)
+                assert writer.get("/read")["name"] == str(number)
+            Experiments.value = b'{"id": 1, "name": "from elsewhere"}'
+            assert {connection.get("/read")["name"] for connection in (one, other)} == {"1"}
+    assert os.getpid() not in (one.worker, other.worker)
