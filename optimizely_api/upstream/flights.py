@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import time
 from typing import Any
 
 from .connection import NOBODYS, Answer, IdleConnectionClosed, ServiceConnection
@@ -25,25 +26,27 @@ class Flight:
         "_connector",
         "_destination",
         "_done",
-        "_error",
         "_loop",
         "_may_repeat",
         "_request",
         "_task",
         "_value",
         "_waiting",
+        "ended_at",
+        "error",
     )
 
     def __init__(self, connector: ServiceConnector, destination: Destination, request: bytes) -> None:
         self._connector, self._destination, self._request = connector, destination, request
         self._may_repeat = True
         self._loop = asyncio.get_running_loop()
-        self._waiting: set[asyncio.Future[bool]] = set()
+        self._waiting: set[Waiting] = set()
         self._connection: ServiceConnection | None = None
         self._task: asyncio.Task[Answer] | None = None
         self._done = False
         self._value: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
+        self.ended_at: float | None = None  # by the monotonic clock
 
     def read(self, answer: Answer) -> Any:
         """Make the value of the answer, or raise; called once."""
@@ -68,22 +71,19 @@ class Flight:
         else:
             self._connection.send(self._request, None, self)  # raises nothing: the connection is there
 
-    async def wait(self, limit_seconds: float) -> Any:
-        """Return the value, or raise what the call ended with; TimeoutError when the limit comes first."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        timer = self._loop.call_later(limit_seconds, _wake, waiter, False, context=NOBODYS)
-        self._waiting.add(waiter)
-        try:
-            arrived = await waiter
-        finally:
-            timer.cancel()
-            self._waiting.discard(waiter)
-            if not self._waiting and not self._done:
-                self._abandon()
-        if not arrived:
-            raise TimeoutError
-        if self._error is not None:
-            raise _own(self._error)
+    def board(self, waiting: "Waiting") -> None:
+        self._waiting.add(waiting)
+
+    def leave(self, waiting: "Waiting") -> None:
+        self._waiting.discard(waiting)
+        if not self._waiting and not self._done:
+            self._abandon()
+
+    @property
+    def value(self) -> Any:
+        """What the call has brought; raises what it ended with instead."""
+        if self.error is not None:
+            raise _own(self.error)
         return self._value
 
     # What a connection calls, as it would a future.
@@ -100,8 +100,8 @@ class Flight:
         try:
             self._value = self.read(answer)
         except Exception as exc:
-            self._error = exc
-        self._wake_all()
+            self.error = exc
+        self._end()
 
     def set_exception(self, error: BaseException, /) -> None:
         if self._connection is not None:
@@ -113,8 +113,8 @@ class Flight:
             return
         self._done = True
         self.land()
-        self._error = self.explain(error)
-        self._wake_all()
+        self.error = self.explain(error)
+        self._end()
 
     # A task is needed only where a connection has to be waited for.
 
@@ -141,14 +141,53 @@ class Flight:
         if self._task is not None:
             self._task.cancel()
 
-    def _wake_all(self) -> None:
-        for waiter in self._waiting:
-            _wake(waiter, True)
+    def _end(self) -> None:
+        self.ended_at = time.monotonic()
+        for waiting in self._waiting:
+            waiting.arrive(self)
 
 
-def _wake(waiter: "asyncio.Future[bool]", arrived: bool) -> None:
-    if not waiter.done():
-        waiter.set_result(arrived)
+class Waiting:
+    """One who waits for calls under way: until all have ended, or one has failed or is late.
+
+    `ended` is done then; `late` is the call whose limit came before its end, if one has.
+    """
+
+    __slots__ = ("_flights", "_left", "_loop", "_timers", "ended", "late")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.late: Flight | None = None
+        self._flights: list[Flight] = []
+        self._timers: list[asyncio.TimerHandle] = []
+        self._left = 0
+
+    def board(self, flight: Flight, limit_seconds: float) -> None:
+        """Wait for this call too, so long at most; once for one that is wanted twice."""
+        if flight not in self._flights:
+            self._flights.append(flight)
+            self._timers.append(self._loop.call_later(limit_seconds, self._be_late, flight, context=NOBODYS))
+            self._left += 1
+            flight.board(self)
+
+    def arrive(self, flight: Flight) -> None:
+        """Called by a flight at its end."""
+        self._left -= 1
+        if (flight.error is not None or not self._left) and not self.ended.done():
+            self.ended.set_result(None)
+
+    def leave(self) -> None:
+        """Wait no longer; a call that nobody else waits for is ended."""
+        for timer in self._timers:
+            timer.cancel()
+        for flight in self._flights:
+            flight.leave(self)
+
+    def _be_late(self, flight: Flight) -> None:
+        if flight.ended_at is None and not self.ended.done():
+            self.late = flight
+            self.ended.set_result(None)
 
 
 def _own(error: BaseException) -> BaseException:

@@ -21,10 +21,11 @@ from typing import Any
 
 from .answers import read_answer
 from .calls import Call, Key
-from .client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector, open_client
+from .client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector
 from .connection import Answer
 from .connector import ServiceConnector
-from .flights import Flight
+from .errors import UpstreamError, UpstreamTimeout
+from .flights import Flight, Waiting
 from .shapes import Check
 from .shelf import Clock, Moment, Shelf
 from .stamps import Stamps, shared_memory
@@ -136,29 +137,55 @@ class SavingClient(Client):
             return await self._write(call, scope)
         if (value := self._trusted(call)) is not _NOTHING:
             return value
-        started = time.monotonic()
-        limit = self.limit(call, scope, started)
-        try:
-            flight = self.flights.get((call.key, call.entity))
-            if flight is None or not flight.may_be_joined:
-                flight = self._begin(call, scope.request_id)
-            return await flight.wait(limit)
-        except NO_ANSWER as exc:
-            raise self.failure(call, exc, limit) from exc
-        finally:
-            scope.note(call.upstream, time.monotonic() - started)
+        return (await self._ask([call], scope))[0]
 
     async def fetch_all(
         self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None
     ) -> list[Any]:
-        """As `Client.fetch_all`, with a task only for what is not kept."""
+        """As `Client.fetch_all`, without tasks for calls that may all be sent at once."""
         values = [self._trusted(call) if call.is_safe else _NOTHING for call in calls]
-        missing = [index for index, value in enumerate(values) if value is _NOTHING]
-        if missing:
-            fetched = await super().fetch_all([calls[index] for index in missing], scope, at_most=at_most)
-            for index, value in zip(missing, fetched, strict=True):
-                values[index] = value
-        return values
+        missing = [call for call, value in zip(calls, values, strict=True) if value is _NOTHING]
+        if not missing:
+            return values
+        if len(missing) > (at_most or len(missing)) or not all(call.is_safe for call in missing):
+            fetched = iter(await super().fetch_all(missing, scope, at_most=at_most))
+        else:
+            fetched = iter(await self._ask(missing, scope))
+        return [next(fetched) if value is _NOTHING else value for value in values]
+
+    async def _ask(self, calls: Sequence[Call], scope: Scope) -> list[Any]:
+        """Send safe calls, or join those under way, and return their values; the first failure ends the waiting."""
+        started = time.monotonic()
+        limits = [self.limit(call, scope, started) for call in calls]
+        flights: list[_Asking] = []
+        waiting = Waiting()
+        try:
+            for call, limit in zip(calls, limits, strict=True):
+                flight = self._flight(call, scope.request_id)
+                flights.append(flight)
+                waiting.board(flight, limit)
+            await waiting.ended
+        finally:
+            waiting.leave()
+            now = time.monotonic()
+            for flight in flights:
+                scope.note(flight.call.upstream, (flight.ended_at or now) - started)
+        self._raise_failure(flights, limits, waiting.late)
+        return [flight.value for flight in flights]
+
+    def _raise_failure(
+        self, flights: Sequence["_Asking"], limits: Sequence[float], late: Flight | None
+    ) -> None:
+        """Raise what went wrong, a defect of ours before what a service did."""
+        failed = [flight for flight in flights if flight.error is not None]
+        for flight in failed:
+            if not isinstance(flight.error, UpstreamError):
+                flight.value  # noqa: B018
+        if failed:
+            failed[0].value  # noqa: B018
+        for flight, limit in zip(flights, limits, strict=True):
+            if flight is late:
+                raise UpstreamTimeout(flight.call.upstream, limit)
 
     async def _write(self, call: Call, scope: Scope) -> Any:
         try:
@@ -172,7 +199,11 @@ class SavingClient(Client):
         kept = None if shelf is None else shelf.find(call.key)
         return kept.value if shelf is not None and kept is not None and shelf.trusts(kept) else _NOTHING
 
-    def _begin(self, call: Call, request_id: str) -> _Asking:
+    def _flight(self, call: Call, request_id: str) -> _Asking:
+        """One that is under way already, or a new one."""
+        flight = self.flights.get((call.key, call.entity)) if self.coalesce else None
+        if flight is not None and flight.may_be_joined:
+            return flight
         flight = _Asking(self, call, request_id)
         flight.start()
         if self.coalesce:
@@ -184,11 +215,7 @@ class SavingClient(Client):
 async def open_saving_client(
     upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check], saving: Saving
 ) -> AsyncIterator[Client]:
-    """Open the worker's client with what `saving` says, or a plain one when it says nothing."""
-    if not saving.coalesce and not saving.shelves():
-        async with open_client(upstreams, limits, shapes) as client:
-            yield client
-        return
+    """Open the worker's client, with what `saving` says; leaving closes its connections."""
     connector = make_connector(limits)
     async with connector:
         yield SavingClient(connector, upstreams, limits, shapes, saving, Stamps(shared_memory()))
