@@ -19,7 +19,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, INGRESS
 
-from .compression import NO_PREFERENCE, WORTH_IT, compress, preference
+from .compression import WORTH_IT, compress, preference
 from .conditional import coded_tag, entity_tag, evaluate
 from .contract.responses import TWEEN as RESPONSE_CHECK
 from .errors import PreconditionFailed, error_body
@@ -52,36 +52,27 @@ def answers_tween_factory(handler: Handler, registry: Registry) -> Handler:
 
     def answers_tween(request: Request) -> Response:
         response = handler(request)
-        said = {name.lower(): value for name, value in response.headerlist}
+        headers = response.headerlist
+        said = {name.lower(): value for name, value in headers}
         status = response.status_int
         if "cache-control" not in said:
-            response.headerlist.append(("Cache-Control", NO_ERROR_KEPT if status >= 400 else PRIVATE))
-        if status != 200 or request.environ["REQUEST_METHOD"] not in READING:
-            return response
-        coding = _negotiate(request, response, said) if from_bytes else None
-        return _conditional(request, response, said, coding) or _coded(request, response, coding)
-
-    def _negotiate(request: Request, response: Response, said: dict[str, str]) -> str | None:
-        """The coding to compress in; notes in `Vary` that there was a choice, also where none was made."""
-        if "content-encoding" in said or not _is_worth_it(said):
-            return None
-        _vary(response, said.get("vary"))
-        accepted = request.environ.get("HTTP_ACCEPT_ENCODING")
-        wanted = NO_PREFERENCE if accepted is None else preference(accepted)
-        if wanted.coding is None or (wanted.takes_plain and len(response.body) < from_bytes):
-            return None
-        return wanted.coding
-
-    def _coded(request: Request, response: Response, coding: str | None) -> Response:
-        if coding is None:
-            return response
-        response.headerlist.append(("Content-Encoding", coding))
-        if request.environ["REQUEST_METHOD"] == "HEAD":
-            # The length would be known only after the work (RFC 9110 section 9.3.2).
-            response.content_length = None
+            headers.append(("Cache-Control", NO_ERROR_KEPT if status >= 400 else PRIVATE))
+        method = request.environ["REQUEST_METHOD"]
+        if status != 200 or method not in READING:
             return response
         body = response.body
-        response.body = (compress if len(body) <= ON_LOOP_BYTES else compress_large)(coding, body)
+        coding = None
+        if from_bytes and _is_worth_compressing(said):
+            coding = _negotiate(request, said, response, is_small=len(body) < from_bytes)
+        if unmet := _conditional(request, response, said, coding):
+            return unmet
+        if coding is not None:
+            headers.append(("Content-Encoding", coding))
+            if method == "HEAD":
+                # The length would be known only after the work (RFC 9110 section 9.3.2).
+                response.content_length = None
+            else:
+                response.body = (compress if len(body) <= ON_LOOP_BYTES else compress_large)(coding, body)
         return response
 
     return answers_tween
@@ -91,16 +82,25 @@ async def _compress_in_thread(coding: str, body: bytes) -> bytes:
     return await asyncio.to_thread(compress, coding, body)
 
 
-def _is_worth_it(said: dict[str, str]) -> bool:
-    media_type = said.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type in WORTH_IT and "no-transform" not in said.get("cache-control", "").lower()
+def _is_worth_compressing(said: dict[str, str]) -> bool:
+    if said.get("content-type") != "application/json":  # nearly all are; the rest may have parameters
+        media_type = said.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in WORTH_IT:
+            return False
+    return "content-encoding" not in said and "no-transform" not in said.get("cache-control", "").lower()
 
 
-def _vary(response: Response, said: str | None) -> None:
-    if said is None:
+def _negotiate(request: Request, said: dict[str, str], response: Response, *, is_small: bool) -> str | None:
+    """The coding to compress in; `Vary` says that there was a choice, also where the choice was not to."""
+    if "vary" not in said:
         response.headerlist.append(("Vary", "Accept-Encoding"))
-    elif "accept-encoding" not in said.lower():
-        response.headers["Vary"] = f"{said}, Accept-Encoding"
+    elif "accept-encoding" not in said["vary"].lower():
+        response.headers["Vary"] = f"{said['vary']}, Accept-Encoding"
+    accepted = request.environ.get("HTTP_ACCEPT_ENCODING")
+    if accepted is None:
+        return None
+    wanted = preference(accepted)
+    return None if is_small and wanted.takes_plain else wanted.coding
 
 
 def _conditional(
