@@ -6,11 +6,16 @@ import logging
 
 import jsonschema
 import pytest
+from pyramid.request import Request
+from pyramid.response import Response
 
 from optimizely_api import main
+from optimizely_api.answers import answers_tween_factory
 from optimizely_api.conditional import coded_tag, entity_tag, evaluate, listed_tags
 from optimizely_api.contract import load
 from optimizely_api.runtime.testing import GatewayTestApp
+from optimizely_api.settings import read
+from optimizely_api.view_kind import BLOCKING
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 from tests.contract.conftest import make_router
@@ -302,9 +307,14 @@ def test_the_response_check_judges_what_the_caller_has_already():
         assert_error(app.get(PROJECT, headers=has("*"), status=500), 500, "internal_error")
 
 
-def test_other_methods_have_no_etag(gateway):
-    response = gateway.options("/v2/swagger.json", headers=has("*"), status=204)
-    assert "ETag" not in response.headers
+@pytest.mark.parametrize(
+    ("method", "has_one"), [("GET", True), ("HEAD", True), ("POST", False), ("PUT", False)]
+)
+def test_only_what_was_read_has_an_etag(method, has_one):
+    registry = {"settings": read({}, {}), BLOCKING: True}
+    answer = answers_tween_factory(lambda request: Response(b"{}", content_type="application/json"), registry)
+    response = answer(Request.blank("/v2/anything", method=method))
+    assert ("ETag" in response.headers) is has_one
 
 
 # On the wire
