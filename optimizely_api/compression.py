@@ -3,10 +3,10 @@
 Levels were chosen by measuring JSON results of 5 kB, and of 1.3 MB, on one core: microseconds, and how many times
 smaller the body becomes.
 
-    coding, level     5 kB              1.3 MB
-    zstd 1            11    4.1         2,700   6.7        more CPU begins to buy something at 15
-    br 1              17    3.8         5,000   6.1        br 4: 95, 4.4; 26,000, 7.1
-    gzip 1            22    3.7         9,300   5.2        gzip 6: 31, 4.0; 27,400, 6.1
+    level     5 kB        1.3 MB           a higher one: 5 kB       1.3 MB
+    zstd 1    11   4.1     2,700   6.7     zstd 6:       64   4.2   14,300   6.5
+    br 1      17   3.8     5,000   6.1     br 4:         95   4.4   26,100   7.1
+    gzip 1    22   3.7     9,300   5.2     gzip 6:       31   4.0   27,400   6.1
 
 The same bytes come out of the same release of a library: that is as strong as a coded answer's ETag is.
 """
