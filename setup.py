@@ -18,6 +18,8 @@ INSTALL = [
     "PyYAML>=6",  # the contract's files
     "jsonschema-rs>=0.60,<1",  # compiled response checks, 200 times faster than bravado-core's
     "orjson>=3.10",  # JSON in and out
+    "brotli>=1.1",  # answers in the coding br, by the format's own authors
+    "backports.zstd>=1.0; python_version < '3.14'",  # answers in zstd: Python 3.14's own module, for 3.11 to 3.13
     "gunicorn>=27,<28",  # the server; runtime/worker.py builds on its asyncio worker's internals
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
     # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on

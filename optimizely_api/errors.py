@@ -24,6 +24,7 @@ CODES: dict[str, int] = {
     "not_found": 404,  # no such entity, or no such address
     "method_not_allowed": 405,  # `Allow` lists the methods of this address
     "request_timeout": 408,  # the head or the body was not whole in time; made by runtime/
+    "precondition_failed": 412,  # the answer is not one that `If-Match` names
     "request_too_large": 413,  # the body is larger than max_request_body_bytes
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,
@@ -90,6 +91,13 @@ class MethodNotAllowed(GatewayError):
     def __init__(self, method: str, allowed: list[str]) -> None:
         listed = ", ".join(sorted(allowed))
         super().__init__("method_not_allowed", f"{method} is not one of {listed}.", headers={"Allow": listed})
+
+
+class PreconditionFailed(GatewayError):
+    """412: the request's If-Match names no answer that there is (RFC 9110 section 13.1.1)."""
+
+    def __init__(self) -> None:
+        super().__init__("precondition_failed", "If-Match does not name the answer's ETag.")
 
 
 class RequestTooLarge(GatewayError):

@@ -93,6 +93,11 @@ class Settings:
     max_request_body_bytes: int = _setting(
         1024 * 1024, "The largest request body; a larger one is a 413.", at_least=0
     )
+    compress_from_bytes: int = _setting(
+        1024,
+        "Answers of this size and larger are compressed for callers that take it; 0 compresses none.",
+        at_least=0,
+    )
     header_timeout_seconds: float = _setting(
         10.0, "A connection that sends no complete request head within this time is closed.", at_least=0.05
     )

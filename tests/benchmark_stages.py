@@ -36,8 +36,9 @@ CORES = sorted(os.sched_getaffinity(0))
 TARGET = f"/v2/experiments/{samples.EXPERIMENT}/results?start_time=2026-01-06T00:00:00Z&end_time=2026-01-19T00:00:00Z"
 REQUEST = (
     f"GET {TARGET} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {samples.TOKEN}\r\n"
-    "User-Agent: benchmark\r\nAccept: */*\r\n\r\n"
-).encode()
+    "User-Agent: benchmark\r\nAccept: */*\r\n"
+)
+EXPECTED = (b"HTTP/1.1 200", b"HTTP/1.1 304")
 
 
 def results(body_bytes: int) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def _answer(value: object) -> bytes:
 class Client(asyncio.Protocol):
     """A caller that sends the next request as soon as the last one is answered; counts the answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: bytes) -> None:
+        self._request = request
         self.answered = 0
         self.stopped = asyncio.Event()
         self._until = 0.0
@@ -101,7 +103,7 @@ class Client(asyncio.Protocol):
     def start(self, until: float) -> None:
         self._until = until
         self.stopped.clear()
-        self._transport.write(REQUEST)
+        self._transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stopped.set()
@@ -111,13 +113,13 @@ class Client(asyncio.Protocol):
         head, separator, body = self._waiting.partition(b"\r\n\r\n")
         if not separator:
             return
-        assert head.startswith(b"HTTP/1.1 200"), self._waiting[:1000]
-        if len(body) < int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]):
+        assert head.startswith(EXPECTED), self._waiting[:1000]
+        if len(body) < int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0):
             return
         self._waiting = b""
         self.answered += 1
         if time.monotonic() < self._until:
-            self._transport.write(REQUEST)
+            self._transport.write(self._request)
         else:
             self.stopped.set()
 
@@ -133,10 +135,10 @@ class Gateway:
     clients: list[Client] = field(default_factory=list)
     us_per_request: list[float] = field(default_factory=list)
 
-    async def connect(self, number: int) -> None:
+    async def connect(self, number: int, request: bytes) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(number):
-            _, client = await loop.create_connection(Client, "127.0.0.1", self.port)
+            _, client = await loop.create_connection(lambda: Client(request), "127.0.0.1", self.port)
             self.clients.append(client)
 
     async def load(self, seconds: float) -> float:
@@ -214,8 +216,9 @@ def _worker(process: "subprocess.Popen[bytes]", port: int, log: Path) -> psutil.
 
 async def measure(gateways: list[Gateway], options: argparse.Namespace) -> None:
     """Load the gateways in turn, for a warm-up and then for all the rounds."""
+    request = "\r\n".join([REQUEST.rstrip(), *options.header, "", ""]).encode()
     for gateway in gateways:
-        await gateway.connect(options.connections)
+        await gateway.connect(options.connections, request)
         await gateway.load(options.warm_up)
         gateway.stages()
     for number in range(options.rounds):
@@ -263,6 +266,9 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--body-bytes", type=int, default=5500, help="of the results")
+    parser.add_argument(
+        "--header", action="append", default=[], help="of the request, such as 'Accept-Encoding: br'"
+    )
     parser.add_argument("--against", type=Path, help="another checkout, measured in turn with this one")
     parser.add_argument("--python-path", action="append", default=[], help="more folders to import from")
     parser.add_argument("--total-only", action="store_true", help="take no samples, which cost about 1 %%")

@@ -49,7 +49,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
     config.registry["settings"] = typed
     config.registry[BLOCKING] = True
     config.registry[CONTRACT] = subset(load(), OPERATIONS)
-    for room in ("access_log", "errors", "body_limit", "security", "contract"):
+    for room in ("access_log", "answers", "errors", "body_limit", "security", "contract"):
         config.include(f"optimizely_api.{room}")
     client = BlockingClient(upstreams(typed), limits(typed), shape_checks(load()))
     config.registry[CLIENT] = client

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import requests
 
+from optimizely_api.compression import CODINGS
 from tests import samples
 from tests.asserting import AUTHORIZED
 from tests.serving import KEEPS_NOTHING, serve
@@ -18,6 +19,10 @@ REQUEST_ID = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
 HEADERS = {**AUTHORIZED, "X-Request-Id": REQUEST_ID}
 EXPERIMENT = f"/v2/experiments/{samples.EXPERIMENT}/results"
 CAMPAIGN = f"/v2/campaigns/{samples.LAYER}/results"
+SAME_HEADERS = (
+    *("Content-Type", "X-Request-Id", "Retry-After", "Link"),
+    *("ETag", "Vary", "Cache-Control", "Content-Encoding", "Content-Length"),
+)
 SETTINGS = {**KEEPS_NOTHING, "results_timeout_seconds": "3"}
 
 
@@ -43,16 +48,26 @@ class Composites:
     def _application(self, applications, services):
         self.gateway, self.served, self.services = applications["main"], applications[self.section], services
 
-    def assert_same(self, path, status):
-        ours, theirs = (application.get(path, **HEADERS) for application in (self.served, self.gateway))
+    def assert_same(self, path, status, **headers):
+        headers = {**HEADERS, **headers}
+        ours, theirs = (application.get(path, **headers) for application in (self.served, self.gateway))
         assert ours.status_code == theirs.status_code == status
         assert ours.content == theirs.content
-        for header in ("Content-Type", "X-Request-Id", "Retry-After", "Link"):
+        for header in SAME_HEADERS:
             assert ours.headers.get(header) == theirs.headers.get(header)
         return ours
 
     def test_experiment_results(self):
         assert self.assert_same(EXPERIMENT, 200).json()["experiment_id"] == samples.EXPERIMENT
+
+    @pytest.mark.parametrize("coding", CODINGS)
+    def test_experiment_results_in_every_coding(self, coding):
+        answer = self.assert_same(EXPERIMENT, 200, **{"Accept-Encoding": coding})
+        assert answer.headers["Content-Encoding"] == coding
+
+    def test_what_the_caller_has_already(self):
+        etag = self.assert_same(EXPERIMENT, 200).headers["ETag"]
+        assert self.assert_same(EXPERIMENT, 304, **{"If-None-Match": etag}).content == b""
 
     def test_campaign_results(self):
         ids = [samples.EXPERIMENT, samples.SECOND_EXPERIMENT]
