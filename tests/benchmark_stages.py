@@ -2,7 +2,9 @@
 
 One gunicorn worker has the last core for itself; the services and the client, which cost little, share the first one.
 With `--against FOLDER`, another checkout of the project is measured in turn with this one, second by second, so that
-both meet the same machine: read the ratio, not the microseconds.
+both meet the same machine: read the ratio, not the microseconds. With `--saving` calls are shared and answers kept:
+
+    python -m tests.benchmark_stages --saving off --against . --against-saving all
 """
 
 import argparse
@@ -39,6 +41,16 @@ REQUEST = (
     "User-Agent: benchmark\r\nAccept: */*\r\n"
 )
 EXPECTED = (b"HTTP/1.1 200", b"HTTP/1.1 304")
+
+# The settings of a gateway by what it saves; `default` says nothing, for checkouts that do not know them.
+_OFF = {"COALESCE_CALLS": "false", "DEFINITION_CACHE_SECONDS": "0", "RESULTS_CACHE_BYTES": "0"}
+SAVING = {
+    "default": {},
+    "off": _OFF,
+    "shared": {**_OFF, "COALESCE_CALLS": "true"},
+    "definitions": {**_OFF, "DEFINITION_CACHE_SECONDS": "600"},
+    "all": {"COALESCE_CALLS": "true", "DEFINITION_CACHE_SECONDS": "600", "RESULTS_CACHE_SECONDS": "600"},
+}
 
 
 def results(body_bytes: int) -> dict[str, Any]:
@@ -128,7 +140,7 @@ class Client(asyncio.Protocol):
 class Gateway:
     """A served checkout: its worker process, its callers, and what was seen of it."""
 
-    folder: Path
+    name: str
     worker: psutil.Process
     port: int
     stages_file: Path
@@ -174,7 +186,9 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, services_port: int, work: Path, options: argparse.Namespace) -> Iterator[Gateway]:
+def serve(
+    folder: Path, saving: str, services_port: int, work: Path, options: argparse.Namespace
+) -> Iterator[Gateway]:
     """Run one worker of a checkout, on the last core, until the block ends."""
     port, name = free_port(), f"{folder.name}-{time.monotonic_ns()}"
     stages_file, log, access_log = (work / f"{name}.{kind}" for kind in ("json", "log", "access"))
@@ -183,6 +197,7 @@ def serve(folder: Path, services_port: int, work: Path, options: argparse.Namesp
         **os.environ,
         **{f"OPTIMIZELY_API_{service}_URL": address for service in ("PROJECTS", "EXPERIMENTS", "RESULTS")},
         "OPTIMIZELY_API_IDENTITY_CACHE_SECONDS": "600",
+        **{f"OPTIMIZELY_API_{setting}": value for setting, value in SAVING[saving].items()},
         "STAGES_FILE": str(stages_file),
         "STAGES_SAMPLED": "" if options.total_only else "yes",
         "PYTHONPATH": os.pathsep.join([str(folder), *options.python_path]),
@@ -199,7 +214,7 @@ def serve(folder: Path, services_port: int, work: Path, options: argparse.Namesp
         try:
             worker = _worker(process, port, log)
             worker.cpu_affinity([CORES[-1]])
-            yield Gateway(folder, worker, port, stages_file)
+            yield Gateway(f"{folder}, {saving}", worker, port, stages_file)
         finally:
             process.terminate()
             process.wait(SOON_SECONDS)
@@ -231,7 +246,7 @@ def report(gateways: list[Gateway], options: argparse.Namespace) -> None:
     table.add_column("stage")
     columns = []
     for gateway in gateways:
-        table.add_column(str(gateway.folder), justify="right")
+        table.add_column(gateway.name, justify="right")
         counted, total = gateway.stages(), statistics.median(gateway.us_per_request)
         known = sum(counted.values()) or 1
         columns.append({"all": total} | {stage: total * count / known for stage, count in counted.items()})
@@ -243,7 +258,7 @@ def report(gateways: list[Gateway], options: argparse.Namespace) -> None:
     if len(gateways) == 2:
         ratios = [b / a for a, b in zip(*(gateway.us_per_request for gateway in gateways), strict=True)]
         console.print(
-            f"{gateways[1].folder} / {gateways[0].folder}: {statistics.median(ratios):.3f} "
+            f"({gateways[1].name}) / ({gateways[0].name}): {statistics.median(ratios):.3f} "
             f"(quartiles {', '.join(f'{cut:.3f}' for cut in statistics.quantiles(ratios, n=4))})"
         )
 
@@ -253,8 +268,10 @@ async def run(options: argparse.Namespace) -> None:
     services = await loop.create_server(lambda: Services(options.body_bytes), "127.0.0.1", 0)
     port = services.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory() as work, contextlib.ExitStack() as stack:
-        folders = [ROOT, *([options.against.resolve()] if options.against else [])]
-        gateways = [stack.enter_context(serve(folder, port, Path(work), options)) for folder in folders]
+        served = [(ROOT, options.saving)]
+        if options.against:
+            served.append((options.against.resolve(), options.against_saving or options.saving))
+        gateways = [stack.enter_context(serve(*one, port, Path(work), options)) for one in served]
         await measure(gateways, options)
         report(gateways, options)
 
@@ -270,6 +287,8 @@ def main() -> None:
         "--header", action="append", default=[], help="of the request, such as 'Accept-Encoding: br'"
     )
     parser.add_argument("--against", type=Path, help="another checkout, measured in turn with this one")
+    parser.add_argument("--saving", choices=SAVING, default="off", help="which calls need not be made")
+    parser.add_argument("--against-saving", choices=SAVING, help="of the other checkout, if not the same")
     parser.add_argument("--python-path", action="append", default=[], help="more folders to import from")
     parser.add_argument("--total-only", action="store_true", help="take no samples, which cost about 1 %%")
     options = parser.parse_args()
