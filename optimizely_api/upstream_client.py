@@ -3,7 +3,7 @@
 A coroutine view writes `await request.fetch(call)` and `await request.fetch_all(calls)`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -81,14 +81,15 @@ class GatewayRequest(ContractRequest):
     keeps it and all the answers in memory until the garbage collector finds them.
     """
 
-    async def fetch(self, call: Call) -> Any:
-        """Send one call inside the request's deadline; returns the answer's value or raises an UpstreamError."""
-        return await self.registry[CLIENT].fetch(call, self.scope)
+    def fetch(self, call: Call) -> Awaitable[Any]:
+        """Send one call inside the request's deadline; brings the answer's value or raises an UpstreamError."""
+        answer: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.scope)
+        return answer
 
-    async def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
-        """Send calls together; returns their values in order, or raises the first failure and cancels the rest."""
-        values: list[Any] = await self.registry[CLIENT].fetch_all(calls, self.scope, at_most=at_most)
-        return values
+    def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> Awaitable[list[Any]]:
+        """Send calls together; brings their values in order, or raises the first failure and cancels the rest."""
+        answers: Awaitable[list[Any]] = self.registry[CLIENT].fetch_all(calls, self.scope, at_most=at_most)
+        return answers
 
 
 def includeme(config: Configurator) -> None:

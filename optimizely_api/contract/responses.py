@@ -54,6 +54,7 @@ class JsonRenderer:
         response = request.response
         if value is None:
             response.content_type = None
+            response.body = b""
             return
         try:
             body = orjson.dumps(value, option=_PLAIN_JSON)

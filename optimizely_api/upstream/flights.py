@@ -2,12 +2,16 @@
 
 import asyncio
 import copy
+import math
 import time
+from operator import itemgetter
 from typing import Any
 
 from .connection import NOBODYS, Answer, IdleConnectionClosed, ServiceConnection
 from .connector import Destination, ServiceConnector
 from .errors import UpstreamError
+
+CLOCK_SECONDS = 0.001  # uvloop's clock has milliseconds; a timer may come just before its time
 
 
 class Flight:
@@ -153,23 +157,26 @@ class Waiting:
     `ended` is done then; `late` is the call whose limit came before its end, if one has.
     """
 
-    __slots__ = ("_flights", "_left", "_loop", "_timers", "ended", "late")
+    __slots__ = ("_ends", "_left", "_loop", "_next", "_timer", "ended", "late")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.late: Flight | None = None
-        self._flights: list[Flight] = []
-        self._timers: list[asyncio.TimerHandle] = []
+        self._ends: dict[Flight, float] = {}  # by the loop's clock
         self._left = 0
+        self._next = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     def board(self, flight: Flight, limit_seconds: float) -> None:
         """Wait for this call too, so long at most; once for one that is wanted twice."""
-        if flight not in self._flights:
-            self._flights.append(flight)
-            self._timers.append(self._loop.call_later(limit_seconds, self._be_late, flight, context=NOBODYS))
-            self._left += 1
-            flight.board(self)
+        if flight in self._ends:
+            return
+        self._ends[flight] = ends = self._loop.time() + limit_seconds
+        self._left += 1
+        if ends < self._next:
+            self._look_again(ends)
+        flight.board(self)
 
     def arrive(self, flight: Flight) -> None:
         """Called by a flight at its end."""
@@ -179,15 +186,30 @@ class Waiting:
 
     def leave(self) -> None:
         """Wait no longer; a call that nobody else waits for is ended."""
-        for timer in self._timers:
-            timer.cancel()
-        for flight in self._flights:
+        if self._timer is not None:
+            self._timer.cancel()
+        for flight in self._ends:
             flight.leave(self)
 
-    def _be_late(self, flight: Flight) -> None:
-        if flight.ended_at is None and not self.ended.done():
+    def _look_again(self, at: float) -> None:
+        # One timer for all: nearly always they have ended before the first limit.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = at
+        self._timer = self._loop.call_at(at, self._look, context=NOBODYS)
+
+    def _look(self) -> None:
+        if self.ended.done():
+            return
+        ends, flight = min(
+            ((ends, flight) for flight, ends in self._ends.items() if flight.ended_at is None),
+            key=itemgetter(0),
+        )
+        if ends <= self._loop.time() + CLOCK_SECONDS:
             self.late = flight
             self.ended.set_result(None)
+        else:
+            self._look_again(ends)
 
 
 def _own(error: BaseException) -> BaseException:

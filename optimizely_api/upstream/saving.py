@@ -67,23 +67,42 @@ class Saving:
 
 
 class _Asking(Flight):
-    """A flight that puts what it brings on its shelf."""
+    """A flight for one request only."""
 
-    __slots__ = ("call", "client", "kept", "moment", "shelf", "until")
+    __slots__ = ("call", "client")
 
-    def __init__(self, client: "SavingClient", call: Call, request_id: str) -> None:
+    def __init__(self, client: "SavingClient", call: Call, request_id: str, entity_tag: str = "") -> None:
         self.client, self.call = client, call
-        self.shelf = client.shelves.get(call.kept_as)
-        self.kept = None if self.shelf is None else self.shelf.find(call.key)
-        stamp = client.stamps.of(call)
-        self.moment = (
-            Moment(client.clock.monotonic(), 0, stamp) if self.shelf is None else self.shelf.moment(stamp)
-        )
         address = client.address(call)
-        # Who comes later than this does better to ask anew: the call should have been answered long ago.
-        self.until = self.moment.sent + address.timeout_seconds
-        entity_tag = "" if self.kept is None else self.kept.entity_tag
         super().__init__(client.connector, address.destination, address.request(call, request_id, entity_tag))
+
+    def read(self, answer: Answer) -> Any:
+        return read_answer(self.call, answer[0], answer[1], self.client.shapes)
+
+    def explain(self, error: BaseException) -> BaseException:
+        if not isinstance(error, NO_ANSWER):
+            return error
+        explained = self.client.failure(self.call, error, 0.0)
+        explained.__cause__ = error
+        return explained
+
+    def land(self) -> None:
+        """Nobody else may join."""
+
+
+class _Shared(_Asking):
+    """A flight that others may join, and that puts what it brings on its shelf."""
+
+    __slots__ = ("kept", "moment", "shelf", "until")
+
+    def __init__(self, client: "SavingClient", call: Call, request_id: str, shelf: Shelf | None) -> None:
+        self.shelf = shelf
+        self.kept = None if shelf is None else shelf.find(call.key)
+        stamp = client.stamps.of(call)
+        self.moment = Moment(client.clock.monotonic(), 0, stamp) if shelf is None else shelf.moment(stamp)
+        # Who comes later than this does better to ask anew: the call should have been answered long ago.
+        self.until = self.moment.sent + client.address(call).timeout_seconds
+        super().__init__(client, call, request_id, "" if self.kept is None else self.kept.entity_tag)
 
     @property
     def may_be_joined(self) -> bool:
@@ -96,17 +115,10 @@ class _Asking(Flight):
         if status == 304 and shelf is not None and kept is not None and kept.entity_tag:
             shelf.renew(call.key, kept, self.moment)
             return kept.value
-        value = read_answer(call, status, body, self.client.shapes)
+        value = super().read(answer)
         if status == 200 and shelf is not None:
             shelf.keep(call.key, value, body, headers.get("ETag", ""), self.moment)
         return value
-
-    def explain(self, error: BaseException) -> BaseException:
-        if not isinstance(error, NO_ANSWER):
-            return error
-        explained = self.client.failure(self.call, error, 0.0)
-        explained.__cause__ = error
-        return explained
 
     def land(self) -> None:
         flights, key = self.client.flights, (self.call.key, self.call.entity)
@@ -129,7 +141,7 @@ class SavingClient(Client):
         super().__init__(connector, upstreams, limits, shapes)
         self.coalesce, self.clock, self.stamps = saving.coalesce, saving.clock, stamps
         self.shelves = saving.shelves()
-        self.flights: dict[tuple[Key, str], _Asking] = {}
+        self.flights: dict[tuple[Key, str], _Shared] = {}
 
     async def fetch(self, call: Call, scope: Scope) -> Any:
         """Return the value of the call's answer, as `Client.fetch` does; of what is kept, without a call."""
@@ -201,13 +213,18 @@ class SavingClient(Client):
 
     def _flight(self, call: Call, request_id: str) -> _Asking:
         """One that is under way already, or a new one."""
-        flight = self.flights.get((call.key, call.entity)) if self.coalesce else None
-        if flight is not None and flight.may_be_joined:
-            return flight
-        flight = _Asking(self, call, request_id)
-        flight.start()
-        if self.coalesce:
-            self.flights[call.key, call.entity] = flight
+        shelf = self.shelves.get(call.kept_as)
+        if shelf is None and not self.coalesce:
+            alone = _Asking(self, call, request_id)
+            alone.start()
+            return alone
+        key = call.key, call.entity
+        flight = self.flights.get(key)
+        if flight is None or not flight.may_be_joined:
+            flight = _Shared(self, call, request_id, shelf)
+            flight.start()
+            if self.coalesce:
+                self.flights[key] = flight
         return flight
 
 

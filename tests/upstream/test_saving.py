@@ -10,10 +10,9 @@ import pytest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.answers import COMPUTING
 from optimizely_api.upstream.calls import Call, Page
-from optimizely_api.upstream.client import Client, Scope
+from optimizely_api.upstream.client import Scope
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
-from optimizely_api.upstream.saving import Saving, SavingClient, open_saving_client
-from tests.upstream.benchmark_client import LIMITS
+from optimizely_api.upstream.saving import Saving, SavingClient
 from tests.upstream.versioned_service import FakeClock, saving_client, versioned
 
 PROJECT = calls.get_project(1)
@@ -184,10 +183,12 @@ async def test_definitions_are_not_kept_when_that_is_off(make, off):
     assert world.service.confirmed == [False, False]
 
 
-async def test_with_everything_off_it_is_the_plain_client():
-    off = Saving(coalesce=False, definition_seconds=0, results_bytes=0)
-    async with open_saving_client({}, LIMITS, {}, off) as client:
-        assert type(client) is Client
+async def test_with_everything_off_every_call_is_made(make):
+    world = await make(coalesce=False, definition_seconds=0, results_bytes=0)
+    first, second = await asyncio.gather(world.fetch(PROJECT), world.fetch(PROJECT))
+    assert first == second == await world.fetch(PROJECT)
+    assert world.service.calls == ["GET /projects/1"] * 3
+    assert world.service.confirmed == [False] * 3
 
 
 async def test_calls_sent_together_are_made_for_what_is_not_kept_and_come_in_their_order(world):
