@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pyramid.config import Configurator
+from pyramid.config import PHASE3_CONFIG, Configurator
+from pyramid.interfaces import IRequestFactory
 from pyramid.registry import Registry
 from pyramid.request import Request
 
+from . import open_files
 from .contract import CONTRACT, Contract
 from .contract.validators import ResponseValidator, json_schema
 from .settings import Settings
@@ -34,6 +36,7 @@ def limits(settings: Settings) -> Limits:
         connections=settings.upstream_connections,
         connect_timeout_seconds=settings.upstream_connect_timeout_seconds,
         answer_bytes=settings.upstream_answer_bytes,
+        most_connections=open_files.for_services(),
     )
 
 
@@ -74,7 +77,22 @@ async def fetch_all(request: Request, calls: Sequence[Call], *, at_most: int | N
     return values
 
 
+def calling(factory: type[Request]) -> type[Request]:
+    """A class of requests that can make calls.
+
+    `add_request_method` would keep both methods on each request, which they lead back to: what a request held, its
+    answer too, would stay until the garbage collector comes.
+    """
+    return type(factory.__name__, (factory,), {"fetch": fetch, "fetch_all": fetch_all})
+
+
 def includeme(config: Configurator) -> None:
     config.add_lifespan(upstream_session)
-    config.add_request_method(fetch)
-    config.add_request_method(fetch_all)
+
+    def add_methods() -> None:
+        registry = config.registry
+        registry.registerUtility(
+            calling(registry.queryUtility(IRequestFactory, default=Request)), IRequestFactory
+        )
+
+    config.action("upstream methods of requests", add_methods, order=PHASE3_CONFIG + 1)

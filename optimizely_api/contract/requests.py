@@ -50,6 +50,17 @@ _WORDING = {
 _one_at_a_time = threading.Lock()
 
 
+class Parameters(NestedMultiDict):  # type: ignore[misc]
+    """What aiopyramid reads before every view, to have WebOb parse it: it sets a method that it has just read.
+
+    Kept, that method would lead back to the parameters, and only the garbage collector could free them.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "__getitem__":
+            super().__setattr__(name, value)
+
+
 class ContractRequest(Request):  # type: ignore[misc]
     """A request whose query leaves out empty values and whose body is JSON, never a form."""
 
@@ -74,9 +85,9 @@ class ContractRequest(Request):  # type: ignore[misc]
             return MultiDict()
 
     @reify
-    def params(self) -> NestedMultiDict:
+    def params(self) -> Parameters:
         """GET and POST, made once: aiopyramid asks twice for every view, and most views never."""
-        return NestedMultiDict(self.GET, self.POST)
+        return Parameters(self.GET, self.POST)
 
     @property
     def POST(self) -> NoVars:  # noqa: N802 - WebOb's name

@@ -1,6 +1,7 @@
 """The asyncio client of the services: one connector per worker, every call inside a time limit."""
 
 import asyncio
+import errno
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -34,11 +35,15 @@ class Upstream:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What all calls share: connections per service, the wait for one, and the largest answer."""
+    """What all calls share: connections per service, the wait for one, and the largest answer.
+
+    `most_connections` are those to all services together; 0 is any number.
+    """
 
     connections: int
     connect_timeout_seconds: float
     answer_bytes: int
+    most_connections: int = 0
 
 
 @dataclass(slots=True)
@@ -111,7 +116,7 @@ class Client:
             request = address.request(call, scope.request_id)
             status, body = await self._connector.ask(address.destination, request, limit)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise UpstreamUnavailable(call.upstream) from exc
+            raise _unavailable(call.upstream, exc) from exc
         except TimeoutError as exc:
             raise UpstreamTimeout(call.upstream, limit) from exc
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as exc:
@@ -153,12 +158,25 @@ class Client:
         raise failure  # outside the handler, so that its own cause is kept
 
 
+def _unavailable(upstream: str, exc: Exception) -> UpstreamUnavailable:
+    if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        # Not the service's fault, and for an operator to mend: the limit of open files is too low.
+        said = f"The gateway has too many open files for a connection to the {upstream} service."
+        return UpstreamUnavailable(upstream, said)
+    return UpstreamUnavailable(upstream)
+
+
 @asynccontextmanager
 async def open_client(
     upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
 ) -> AsyncIterator[Client]:
     """Open the worker's one connector; leaving closes its connections."""
-    connector = ServiceConnector(limits.connections, limits.connect_timeout_seconds, limits.answer_bytes)
+    connector = ServiceConnector(
+        limits.connections,
+        limits.connect_timeout_seconds,
+        limits.answer_bytes,
+        most_connections=limits.most_connections,
+    )
     async with connector:
         yield Client(connector, upstreams, limits, shapes)
 

@@ -10,6 +10,7 @@ What is relied on of aiohttp, and why setup.py pins it, here and in connector.py
 """
 
 import asyncio
+import contextvars
 from typing import Any
 
 import aiohttp
@@ -37,6 +38,8 @@ class ServiceConnection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, largest_body: int) -> None:
         super().__init__(loop)
+        # That in which it is made, which is no request's: cancelled timers may stay for a while, and keep theirs.
+        self._context = contextvars.copy_context()
         self._used = False  # it has answered before
         self._largest_body = largest_body
         self._answer: asyncio.Future[Answer] | None = None
@@ -52,7 +55,7 @@ class ServiceConnection(ResponseHandler):
             raise aiohttp.ClientConnectionResetError("The connection is gone already.")
         self._answer = answer = self._loop.create_future()
         # A timer of the connection's own is cheaper than asyncio.timeout, and aiohttp drops it wherever it closes.
-        self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout)
+        self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=self._context)
         self.transport.write(request)
         return answer
 
