@@ -54,6 +54,9 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
             status = 500
             raise
         finally:
+            if "exception" in request.__dict__:
+                # Its traceback leads back to the request, which only the garbage collector could free then.
+                request.exception = request.exc_info = None
             if log.isEnabledFor(logging.INFO):
                 line = _Line(request, status, time.monotonic() - started)
                 # As log.info() does, without the search for the line of code that calls it.

@@ -4,10 +4,13 @@ gunicorn reads the application's section of `--paste FILE.ini#NAME` and leaves `
 `gunicorn.conf.py` of the checkout, which gunicorn finds by itself, obeys that section too, and anew on HUP. Elsewhere
 this module is the configuration: `gunicorn -c python:optimizely_api.server_section --paste FILE.ini`; gunicorn imports
 it once, so that a changed section then takes a restart.
+
+`workers = auto`, which gunicorn does not know, is one worker for each CPU.
 """
 
 import argparse
 import configparser
+import math
 import os
 import shlex
 import sys
@@ -15,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PASTE_KEYS = frozenset({"use"})
+AUTO = "auto"  # as `workers`
+CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own; elsewhere the root, which has no limit
 
 
 def gunicorn_arguments() -> list[str]:
@@ -35,7 +40,30 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str]:
     section = f"server:{name or 'main'}"
     if not ini.has_section(section):
         return {}
-    return {key: value for key, value in ini.items(section) if key not in PASTE_KEYS}
+    settings = {key: value for key, value in ini.items(section) if key not in PASTE_KEYS}
+    if settings.get("workers", "").strip().lower() == AUTO:
+        settings["workers"] = str(automatic_workers())
+    return settings
+
+
+def automatic_workers() -> int:
+    """WEB_CONCURRENCY, as for gunicorn without `workers`; or one worker for each CPU that this process may use."""
+    said = os.environ.get("WEB_CONCURRENCY")
+    return int(said) if said else usable_cpus()
+
+
+def usable_cpus(cgroup: Path | None = None) -> int:
+    """The CPUs that this process may run on, or as many as its control group lets it fill, if that is fewer.
+
+    The latter is a container's limit: cgroup v2, `cpu.max`, "QUOTA PERIOD" in microseconds or "max PERIOD"
+    (kernel.org/doc/Documentation/admin-guide/cgroup-v2.rst). A part of a CPU counts as one.
+    """
+    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = ((cgroup or CGROUP) / "cpu.max").read_text(encoding="ascii").split()
+        return min(affine, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        return affine
 
 
 globals().update(server_settings(gunicorn_arguments()))

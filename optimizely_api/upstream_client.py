@@ -10,6 +10,7 @@ from typing import Any
 from pyramid.config import Configurator
 from pyramid.registry import Registry
 
+from . import open_files
 from .contract import CONTRACT, Contract
 from .contract.requests import ContractRequest
 from .contract.validators import ResponseValidator, json_schema
@@ -37,6 +38,7 @@ def limits(settings: Settings) -> Limits:
         connections=settings.upstream_connections,
         connect_timeout_seconds=settings.upstream_connect_timeout_seconds,
         answer_bytes=settings.upstream_answer_bytes,
+        most_connections=open_files.for_services(),
     )
 
 

@@ -44,15 +44,22 @@ class Served:
 
 @contextlib.contextmanager
 def serve(
-    section: str, settings: Mapping[str, str], log: Path, *options: str, ini: Path = ROOT / "production.ini"
+    section: str,
+    settings: Mapping[str, str],
+    log: Path,
+    *options: str,
+    ini: Path = ROOT / "production.ini",
+    open_files: int | None = None,
 ) -> Iterator[Served]:
-    """Run `gunicorn --paste INI#section` on a free port until the block ends."""
+    """Run `gunicorn --paste INI#section` on a free port until the block ends; `open_files` is its hard limit."""
     port = free_port()
     environment = {
         **os.environ,
         **{f"OPTIMIZELY_API_{key.upper()}": value for key, value in settings.items()},
     }
     command = [sys.executable, "-m", "gunicorn", "--paste", f"{ini}#{section}"]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--bind", f"127.0.0.1:{port}", *options],

@@ -1,9 +1,14 @@
 """`gunicorn --paste FILE.ini#NAME` obeys the file's [server:NAME] section."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from optimizely_api.server_section import gunicorn_arguments, server_settings
+from optimizely_api import server_section
+from optimizely_api.server_section import gunicorn_arguments, server_settings, usable_cpus
 from tests.asserting import AUTHORIZED
+from tests.runtime.servers import until
 from tests.serving import ROOT, serve
 
 INI = """
@@ -47,6 +52,51 @@ def test_without_paste_there_is_nothing_to_obey():
 def test_arguments_may_come_from_the_environment(ini, monkeypatch):
     monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--paste '{ini}#legacy'")
     assert server_settings(gunicorn_arguments())["worker_class"] == "sync"
+
+
+@pytest.fixture
+def auto(tmp_path, monkeypatch):
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    path = tmp_path / "auto.ini"
+    path.write_text(INI.replace("workers = 3", "workers = Auto"))
+    return ["--paste", str(path)]
+
+
+def test_auto_is_a_worker_for_each_cpu_that_may_be_used(auto, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2, 5})
+    monkeypatch.setattr(server_section, "CGROUP", Path("/nowhere"))
+    assert server_settings(auto)["workers"] == "3"
+
+
+def test_web_concurrency_says_what_auto_is(auto, monkeypatch):
+    monkeypatch.setenv("WEB_CONCURRENCY", "7")
+    assert server_settings(auto)["workers"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("limit", "cpus"),
+    [
+        ("max 100000", 4),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("800000 100000", 4),
+    ],
+)
+def test_a_containers_limit_counts_where_it_is_lower(limit, cpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert usable_cpus(tmp_path) == cpus
+
+
+def test_production_starts_a_worker_for_each_cpu_unless_told_otherwise(services, tmp_path, monkeypatch):
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    with serve("main", services.settings(), tmp_path / "auto") as served:
+        assert served.get("/healthz").status_code == 200
+        until(lambda: len(served.family()) == 1 + usable_cpus())
+    with serve("main", services.settings(), tmp_path / "told", "--workers", "1") as served:
+        assert served.get("/healthz").status_code == 200
+        assert len(served.family()) == 2
 
 
 def test_paste_starts_the_gateway_on_the_asyncio_worker(services, tmp_path):

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..open_files import allow_many_files
 from . import balancer as haproxy
 from .bench import MEGABYTE, Bench
 from .gateway import Gateway
 from .modes import MODES, Mode
-from .open_files import allow_many_files
 from .options import Options
 from .processes import free_ports
 from .scenarios import SCENARIOS, Outcome, scenarios_of

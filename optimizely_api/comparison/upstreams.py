@@ -25,7 +25,7 @@ import click
 import orjson
 import uvloop
 
-from .open_files import allow_many_files
+from ..open_files import allow_many_files
 from .stub_answers import Answers
 from .stub_http import HttpProtocol, http_answer, http_error
 from .stub_manners import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners

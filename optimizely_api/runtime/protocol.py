@@ -58,6 +58,11 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         super().connection_lost(exc)
         self._stop_head_timer()
         self._stop_write_timer()
+        # These lead back here: without them what a connection held goes with it, and not only when the collector comes.
+        self._callback_parser = None
+        self._extensions = {}
+        if self._task is None or self._task.done():
+            self._body_receiver = None
         self.worker.connection_ended(self)
 
     # The head
@@ -133,6 +138,9 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         if headers and CONNECTION_CLOSE in headers:
             # gunicorn sends the header on, but does not act on it.
             request.must_close = True
+        elif self.worker.is_full:
+            # Others wait for a place, which a connection that is only kept would take from them.
+            request.must_close = close = True
         self._answered = request
         super()._send_response_start(status, headers, request, close)
 

@@ -14,6 +14,7 @@ from gunicorn.asgi.lifespan import LifespanManager
 from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
+from optimizely_api import open_files
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.options import RuntimeOptions
@@ -66,12 +67,15 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
 
     uvloop is used where it is installed (gunicorn's `asgi_loop`). The lifespan always runs, and a failed start-up
     stops gunicorn. At most `worker_connections` connections are open; the next ones wait, unaccepted, in the
-    listening socket's backlog, where a less busy worker may take them.
+    listening socket's backlog, where a less busy worker may take them, and until then each answer ends its connection.
+    Connections are fewer where the system allows too few open files, and the log says so; the soft limit is raised to
+    the hard one.
 
     Of what proxies in `forwarded_allow_ips` say, the scheme is used (`secure_scheme_headers`: X-Forwarded-Proto and the
     like). X-Forwarded-For is not: a request's client, in the log too, is the peer of its connection.
     """
 
+    worker_connections: int
     asgi: Any  # the application, wrapped by load_wsgi()
 
     def init_process(self) -> None:
@@ -85,7 +89,24 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         self._accepting = False
         self._connecting: set[asyncio.Task[None]] = set()
         self._told_to_stop = asyncio.Event()
+        self._limit_to_open_files()
         super().init_process()
+
+    def _limit_to_open_files(self) -> None:
+        before, allowed = open_files.limit(), open_files.allow_many_files()
+        if allowed != before:
+            self.log.info("Raised the limit of open files from %d to %d", before, allowed)
+        wanted, possible = self.worker_connections, open_files.for_callers()
+        if wanted > possible:
+            self.worker_connections = possible
+            self.log.warning(
+                "Only %d files may be open: of worker_connections = %d, %d are possible at a time, and others wait. "
+                "For all of them raise the limit (ulimit -n, LimitNOFILE=) to %d",
+                allowed,
+                wanted,
+                possible,
+                open_files.needed(wanted),
+            )
 
     @classmethod
     def setup(cls) -> None:
@@ -157,6 +178,11 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         self._accepting = True
         for listener in self.sockets:
             self.loop.add_reader(listener.sock, self._accept, listener.sock, ACCEPT_AT_ONCE)
+
+    @property
+    def is_full(self) -> bool:
+        """All connections that there may be are open, and others wait."""
+        return self.alive and not self._accepting
 
     def _stop_accepting(self) -> None:
         if self._accepting:

@@ -1,6 +1,7 @@
 """The asyncio client of the services: one connector per worker, every call inside a time limit."""
 
 import asyncio
+import errno
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,11 +37,15 @@ class Upstream:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What all calls share: connections per service, the wait for one, and the largest answer."""
+    """What all calls share: connections per service, the wait for one, and the largest answer.
+
+    `most_connections` are those to all services together; 0 is any number.
+    """
 
     connections: int
     connect_timeout_seconds: float
     answer_bytes: int
+    most_connections: int = 0
 
 
 @dataclass(slots=True)
@@ -161,6 +166,10 @@ class Client:
         """What it means for the call that one of NO_ANSWER came instead of an answer."""
         name = call.upstream
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            if getattr(cause, "errno", None) in (errno.EMFILE, errno.ENFILE):
+                # Not the service's fault, and for an operator to mend: the limit of open files is too low.
+                said = f"The gateway has too many open files for a connection to the {name} service."
+                return UpstreamUnavailable(name, said)
             return UpstreamUnavailable(name)
         if isinstance(cause, TimeoutError):
             return UpstreamTimeout(name, limit_seconds)
@@ -182,7 +191,12 @@ async def open_client(
 
 
 def make_connector(limits: Limits) -> ServiceConnector:
-    return ServiceConnector(limits.connections, limits.connect_timeout_seconds, limits.answer_bytes)
+    return ServiceConnector(
+        limits.connections,
+        limits.connect_timeout_seconds,
+        limits.answer_bytes,
+        most_connections=limits.most_connections,
+    )
 
 
 __all__ = ["Client", "Limits", "Scope", "Upstream", "UpstreamError", "make_connector", "open_client"]

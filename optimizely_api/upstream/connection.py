@@ -19,10 +19,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 
-# An event loop keeps the context in which it was told of a timer or a connection, and with a request's context the
-# request, its answer included, for as long as the one or the other is there.
-NOBODYS = contextvars.Context()
-
 Answer = tuple[int, bytes, Mapping[str, str]]  # status, whole body, headers by name in any case of letters
 
 # The reader also pauses on more small chunks than a sixteenth of its limit. One read of a socket brings at most
@@ -51,6 +47,8 @@ class ServiceConnection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, largest_body: int) -> None:
         super().__init__(loop)
+        # That in which it is made, which is no request's: cancelled timers may stay for a while, and keep theirs.
+        self._context = contextvars.copy_context()
         self._used = False  # it has answered before
         self._largest_body = largest_body
         self._answer: Receiver | None = None
@@ -73,7 +71,7 @@ class ServiceConnection(ResponseHandler):
         self._answer = answer
         # A timer of the connection's own is cheaper than asyncio.timeout, and aiohttp drops it wherever it closes.
         if ends is not None:
-            self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=NOBODYS)
+            self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=self._context)
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:

@@ -11,15 +11,17 @@ import asyncio
 import contextvars
 import functools
 import time
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
-from .connection import NOBODYS, Answer, IdleConnectionClosed, ServiceConnection
+from .connection import Answer, IdleConnectionClosed, ServiceConnection
+from .context import in_context
+from .patience import PatientTimeout
 
-Asked = tuple[ServiceConnection, asyncio.Future[Answer]]
 IDLE_SECONDS = 15.0  # how long a connection without a call is kept
+_NO_TIMEOUTS = aiohttp.ClientTimeout()  # aiohttp's own; ours are more patient
 
 
 class Destination(aiohttp.ClientRequest):
@@ -31,12 +33,27 @@ class Destination(aiohttp.ClientRequest):
 
 
 class ServiceConnector(aiohttp.TCPConnector):
-    """aiohttp's connector, making connections of ours and asking through them."""
+    """aiohttp's connector, making connections of ours and asking through them.
 
-    def __init__(self, connections: int, connect_timeout_seconds: float, largest_body: int) -> None:
-        super().__init__(limit=0, limit_per_host=connections, keepalive_timeout=IDLE_SECONDS)
+    `context` is nobody's: an event loop keeps the context in which it was told of a timer or a connection, and with a
+    request's context the request, its answer included, for as long as the one or the other is there.
+    """
+
+    def __init__(
+        self,
+        connections: int,
+        connect_timeout_seconds: float,
+        largest_body: int,
+        *,
+        most_connections: int = 0,
+    ) -> None:
+        """`connections` are those to one service, `most_connections` those to all together; 0 is any number."""
+        # aiohttp counts only connections in use; what it keeps idle counts in `_make_room`.
+        super().__init__(limit=most_connections, limit_per_host=connections, keepalive_timeout=IDLE_SECONDS)
+        self._most_connections = most_connections
         self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
-        self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_timeout_seconds)
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self.context = contextvars.Context()
 
     async def ask(
         self, destination: Destination, request: bytes, limit_seconds: float, *, may_repeat: bool
@@ -58,16 +75,14 @@ class ServiceConnector(aiohttp.TCPConnector):
 
     def ask_for_ever(self, destination: Destination, request: bytes) -> "asyncio.Task[Answer]":
         """As `ask`, once and without a limit, in a task of its own."""
-        return self._loop.create_task(self._ask_once(destination, request, None), context=NOBODYS)
+        return self._loop.create_task(self._ask_once(destination, request, None))
 
     async def _ask_once(self, destination: Destination, request: bytes, ends: float | None) -> Answer:
         connection = self.take(destination)
         if connection is None:
-            connection, answering = await self._ask_a_new_one(destination, request, ends)
-        else:
-            answering = connection.ask(request, ends)  # raises nothing: the connection is there
+            connection = await in_context(self.context, self._connect(destination, ends))
         try:
-            answer = await answering
+            answer = await connection.ask(request, ends)
         except BaseException:
             self.let_go(destination, connection)
             raise
@@ -77,7 +92,8 @@ class ServiceConnector(aiohttp.TCPConnector):
     def take(self, destination: Destination) -> ServiceConnection | None:
         """A connection that is free now; whoever takes it must give it back, or let it go.
 
-        As aiohttp's `_get()`, without the object that it would put around one.
+        As aiohttp's `_get()`, without the object that it would put around one, and the one used last, in place of the
+        one that is idle for longest: what a peak has left over can age and go.
         """
         key = destination.connection_key
         idle = self._conns.get(key)
@@ -85,7 +101,7 @@ class ServiceConnector(aiohttp.TCPConnector):
             return None
         now = time.monotonic()
         while idle:
-            connection, since = idle.popleft()
+            connection, since = idle.pop()
             if connection.is_connected() and now - since <= IDLE_SECONDS:
                 self._acquired.add(connection)
                 self._acquired_per_host[key].add(connection)
@@ -96,7 +112,7 @@ class ServiceConnector(aiohttp.TCPConnector):
     def give_back(self, destination: Destination, connection: ServiceConnection) -> None:
         """Keep a connection for the next call, if it may be used again."""
         if self._cleanup_handle is None:  # it begins to look for connections that are idle for too long
-            contextvars.Context().run(self._release, destination.connection_key, connection)
+            self.context.copy().run(self._release, destination.connection_key, connection)
         else:
             self._release(destination.connection_key, connection)
 
@@ -104,26 +120,28 @@ class ServiceConnector(aiohttp.TCPConnector):
         """Close a connection whose answer is not whole."""
         self._release(destination.connection_key, connection, should_close=True)
 
-    async def _ask_a_new_one(self, destination: Destination, request: bytes, ends: float | None) -> Asked:
-        asking = self._loop.create_task(self._connect_and_ask(destination, request, ends), context=NOBODYS)
-        try:
-            return await asking
-        except asyncio.CancelledError:
-            if asking.done() and not asking.cancelled() and asking.exception() is None:
-                self.let_go(destination, asking.result()[0])
-            raise
-
-    async def _connect_and_ask(self, destination: Destination, request: bytes, ends: float | None) -> Asked:
+    async def _connect(self, destination: Destination, ends: float | None) -> ServiceConnection:
         async with asyncio.timeout_at(ends):
             try:
-                made = await self.connect(destination, [], self._timeouts)
+                made = await self.connect(destination, [], _NO_TIMEOUTS)
             except TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
-        connection = cast(ServiceConnection, made.protocol)
-        try:
-            answering = connection.ask(request, ends)
-        except BaseException:
-            made.close()
-            raise
-        made._protocol = None  # from here on it is looked after without the object around it
-        return connection, answering
+        connection, made._protocol = made._protocol, None  # looked after without the object around it
+        return cast(ServiceConnection, connection)
+
+    async def _create_connection(self, *args: Any) -> Any:
+        self._make_room()
+        return await super()._create_connection(*args)
+
+    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        async with PatientTimeout(self._loop.time() + self._connect_timeout_seconds):
+            return await super()._wrap_create_connection(*args, **kwargs)
+
+    def _make_room(self) -> None:
+        """Close an idle connection to any service where a new one would be one too many."""
+        idle = sum(map(len, self._conns.values()))
+        if not (self._most_connections and idle) or len(self._acquired) + idle <= self._most_connections:
+            return
+        connections = max(self._conns.values(), key=len)
+        connection, _since = connections.popleft()
+        connection.close()

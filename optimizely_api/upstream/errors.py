@@ -55,8 +55,8 @@ class UpstreamUnavailable(UpstreamError):
     code = "upstream_unavailable"
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
 
-    def __init__(self, upstream: str) -> None:
-        super().__init__(upstream, f"The {upstream} service cannot be reached.")
+    def __init__(self, upstream: str, message: str = "") -> None:
+        super().__init__(upstream, message or f"The {upstream} service cannot be reached.")
 
 
 class UpstreamTimeout(UpstreamError):

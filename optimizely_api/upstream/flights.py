@@ -1,13 +1,14 @@
 """A call under way that is shared by all who want the same at the same moment."""
 
 import asyncio
+import contextvars
 import copy
 import math
 import time
 from operator import itemgetter
 from typing import Any
 
-from .connection import NOBODYS, Answer, IdleConnectionClosed, ServiceConnection
+from .connection import Answer, IdleConnectionClosed, ServiceConnection
 from .connector import Destination, ServiceConnector
 from .errors import UpstreamError
 
@@ -157,9 +158,11 @@ class Waiting:
     `ended` is done then; `late` is the call whose limit came before its end, if one has.
     """
 
-    __slots__ = ("_ends", "_left", "_loop", "_next", "_timer", "ended", "late")
+    __slots__ = ("_context", "_ends", "_left", "_loop", "_next", "_timer", "ended", "late")
 
-    def __init__(self) -> None:
+    def __init__(self, context: contextvars.Context) -> None:
+        """`context` is the timer's, which may be there for longer than whoever waits."""
+        self._context = context
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.late: Flight | None = None
@@ -196,7 +199,7 @@ class Waiting:
         if self._timer is not None:
             self._timer.cancel()
         self._next = at
-        self._timer = self._loop.call_at(at, self._look, context=NOBODYS)
+        self._timer = self._loop.call_at(at, self._look, context=self._context)
 
     def _look(self) -> None:
         if self.ended.done():

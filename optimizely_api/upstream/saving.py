@@ -170,7 +170,7 @@ class SavingClient(Client):
         started = time.monotonic()
         limits = [self.limit(call, scope, started) for call in calls]
         flights: list[_Asking] = []
-        waiting = Waiting()
+        waiting = Waiting(self.connector.context)
         try:
             for call, limit in zip(calls, limits, strict=True):
                 flight = self._flight(call, scope.request_id)

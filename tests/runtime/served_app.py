@@ -14,6 +14,7 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from optimizely_api.runtime import AsgiBridge, RuntimeOptions
+from optimizely_api.runtime.protocol import GatewayProtocol
 
 COUNTS = {"started": 0, "cancelled": 0, "unwound": 0}
 
@@ -52,6 +53,11 @@ async def wait(request):
         print("a view was cancelled", file=sys.stderr, flush=True)
         raise
     return {"waited": True}
+
+
+async def connections(request):
+    """Those that are there without the garbage collector having come, its own too."""
+    return {"protocols": sum(isinstance(item, GatewayProtocol) for item in gc.get_objects())}
 
 
 async def state(request):
@@ -108,7 +114,7 @@ def main(global_config=None, **settings):
         config.set_runtime_options(RuntimeOptions(**json.loads(os.environ.get("RUNTIME_OPTIONS", "{}"))))
         config.add_lifespan(opened)
         config.add_tween("served_app.unwinding_tween")
-        for view in (echo, wait, state, block):
+        for view in (echo, wait, connections, state, block):
             config.add_route(view.__name__, f"/{view.__name__}")
             config.add_view(view, route_name=view.__name__, renderer="json")
         for view in (stream, broken_stream):

@@ -333,6 +333,36 @@ def test_connections_over_worker_connections_wait_until_one_ends(tmp_path):
         assert server.log.count("Traceback") == 0
 
 
+def test_a_full_worker_ends_the_connections_that_it_answers(tmp_path):
+    one = ("--worker-connections", "1", "--keep-alive", "60")
+    with gunicorn(tmp_path, *one) as server, server.connect() as first, server.connect() as waiting:
+        waiting.sendall(REQUEST)
+        first.sendall(REQUEST)
+        first.settimeout(10.0)
+        assert b"Connection: close" in read_to_end(first)
+        waiting.settimeout(10.0)
+        assert waiting.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_connection_is_gone_when_it_has_ended(tmp_path):
+    with gunicorn(tmp_path) as server:
+        for _ in range(20):
+            server.exchange(b"GET /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        until(lambda: get(server, "/connections")["protocols"] == 1)
+
+
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        with gunicorn(tmp_path) as server:
+            pid = get(server, "/echo")["pid"]
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            assert f"Raised the limit of open files from 200 to {hard}" in server.log
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_full_worker_leaves_new_connections_to_another(tmp_path):
     limits = ("--worker-connections", "3", "--workers", "2")
     with gunicorn(tmp_path, *limits, header_timeout_seconds=30.0) as server, ExitStack() as stack:

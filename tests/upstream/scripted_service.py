@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -26,16 +27,19 @@ class ScriptedService:
     script: list[Iterable[bytes]] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     connections: int = 0
+    asked: Counter[int] = field(default_factory=Counter)  # how often, on each connection
     closed: int = 0
     url: str = ""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = self.connections
         self.writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                self.asked[number] += 1
                 for part in self.script.pop(0) if self.script else ():
                     if part == CLOSE:
                         raise ConnectionError
@@ -71,10 +75,15 @@ async def scripted(
 
 @contextlib.asynccontextmanager
 async def client_of(
-    url: str, *, connections: int = 5, seconds: float = 2.0, saving: Saving | None = None
+    url: str,
+    *,
+    connections: int = 5,
+    seconds: float = 2.0,
+    connect_seconds: float = 1.0,
+    saving: Saving | None = None,
 ) -> AsyncIterator[Client]:
     upstreams = {"results": Upstream(url=url, timeout_seconds=seconds)}
-    limits = Limits(connections=connections, connect_timeout_seconds=1.0, answer_bytes=50_000)
+    limits = Limits(connections=connections, connect_timeout_seconds=connect_seconds, answer_bytes=50_000)
     opened = (
         open_saving_client(upstreams, limits, SHAPES, saving)
         if saving

@@ -1,21 +1,27 @@
 """What goes over a connection to a service, byte by byte, and what the client makes of odd, late and broken answers."""
 
 import asyncio
+import contextvars
 import functools
 import gc
 import gzip
+import resource
 import socket
 import struct
 import time
+import weakref
 
 import pytest
+import uvloop
 
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import Address, Scope, Upstream
+from optimizely_api.upstream.connector import ServiceConnector
 from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
 from tests.upstream import scripted_service
 from tests.upstream.scripted_service import CALL, CLOSE, OK, SAVES_NOTHING, scripted
 
+PLAIN = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
 GOOD = {"status": "ok"}
 BODY = b'{"status":"ok"}'
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -60,6 +66,82 @@ async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(cli
     assert {"Accept: application/json", "Accept-Encoding: identity"} <= set(headers)
     assert f"X-Request-Id: {REQUEST_ID}" in headers
     assert len({header.partition(":")[0].lower() for header in headers}) == len(headers)
+
+
+def test_a_connection_does_not_keep_what_the_request_held_that_made_it():
+    class Held:
+        """What only a request has."""
+
+    variable = contextvars.ContextVar("variable")
+
+    async def ask(client, held):
+        variable.set(held)
+        await client.fetch(CALL, Scope(REQUEST_ID, time.monotonic() + 5))
+
+    async def main():
+        async with scripted() as service, scripted_service.client_of(service.url) as client:
+            service.script.extend([[OK], [OK[:9], OK[9:]], [OK]])
+            await ask(
+                client, None
+            )  # aiohttp's timer for idle connections keeps the context of the first, and no other
+            others = asyncio.create_task(ask(client, None))
+            held = Held()
+            still_there = weakref.ref(held)
+            asking = asyncio.create_task(ask(client, held))
+            del held
+            await asyncio.gather(asking, others)
+            del asking
+            await service.until(lambda: still_there() is None)
+            assert (service.connections, service.closed) == (2, 0)
+
+    uvloop.run(main())  # asyncio's own loop keeps cancelled timers for a while, and with them their context
+
+
+async def test_too_few_open_files_are_the_gateways_own_fault(client, scope):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(UpstreamUnavailable, match="too many open files for a connection to the results"):
+            await client.fetch(CALL, scope)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_the_connection_used_last_is_used_next_so_that_the_others_may_go(client, service, scope):
+    service.script.extend([[OK[:9], OK[9:]], [OK[:9], OK[9:]], [OK], [OK]])
+    await asyncio.gather(client.fetch(CALL, scope), client.fetch(CALL, scope))
+    await client.fetch(CALL, scope)
+    await client.fetch(CALL, scope)
+    assert service.connections == 2
+    assert sorted(service.asked.values()) == [1, 3]
+
+
+async def test_an_idle_connection_makes_room_for_one_to_another_service(service, scope):
+    service.script.extend([[OK], [OK]])
+    async with scripted() as other, ServiceConnector(5, 5.0, 1000, most_connections=1) as connector:
+        other.script.append([OK])
+        for url in (service.url, other.url):
+            await connector.ask(
+                Address(Upstream(url=url, timeout_seconds=5)).destination, PLAIN, 5.0, may_repeat=True
+            )
+        await service.until(lambda: service.closed == 1)
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_connection_that_was_made_while_the_loop_was_held_is_in_time(loop):
+    async def ask():
+        async with (
+            scripted() as service,
+            scripted_service.client_of(service.url, connect_seconds=0.1) as client,
+        ):
+            service.script.append([OK])
+            asking = asyncio.create_task(client.fetch(CALL, Scope(REQUEST_ID, time.monotonic() + 5)))
+            await asyncio.sleep(0)  # it connects
+            time.sleep(0.2)  # noqa: ASYNC251 - that is what is tested
+            return await asking
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ask()) == GOOD
 
 
 async def test_a_query_is_quoted_and_a_base_path_is_kept(service, scope, client_of):
