@@ -6,7 +6,7 @@ clocks may be ahead, and what is dated ahead of ours only counts when its time h
 - the question's body;
 - the experiment's data version, which grows in the transaction of every event of a visitor who is in it: the event may
   be a conversion, move the visitor's decision, or carry an attribute that a segment asks for;
-- the five minutes of the clock that it is computed in, when the interval is open (by then: an end ahead of now is none);
+- the five minutes of the clock that it is computed in, when the interval is open: when it ends now, or later;
 
 and there is none while data are dated beyond what an open interval sees: they will come in with time alone.
 """
