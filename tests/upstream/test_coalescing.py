@@ -6,6 +6,7 @@ import gc
 import random
 import time
 
+import aiohttp
 import pytest
 
 from optimizely_api.upstream import calls
@@ -149,6 +150,23 @@ async def test_a_call_that_should_have_been_answered_by_now_is_not_joined(servic
         assert client.flights == {}
 
 
+async def test_a_call_that_ends_does_not_keep_others_from_joining_the_one_after_it(service):
+    clock = FakeClock()
+    service.open.clear()
+    async with saving_client(service.url, dataclasses.replace(ONLY_SHARED, clock=clock.clock)) as client:
+        lost = ask(client)
+        await service.until(inside=1)
+        clock.go_on(5.0)
+        found = ask(client)
+        await service.until(inside=2)
+        lost.cancel()
+        await service.until(inside=1)
+        joined = ask(client)
+        service.open.set()
+        assert await found is await joined
+        assert len(service.seen) == 2
+
+
 async def test_who_leaves_takes_nothing_from_the_others(client, service):
     service.open.clear()
     leaving, staying = ask(client), ask(client)
@@ -211,14 +229,13 @@ async def test_an_error_goes_to_all_who_wait_and_is_kept_for_nobody(client, serv
     assert await client.fetch(READ, scope()) == {"id": 1}
 
 
-async def test_a_failed_connection_fails_all_who_wait_with_its_cause(client, service):
-    service.open.clear()
-    waiting = [ask(client) for _ in range(3)]
-    await service.until(inside=1)
-    service.instead = 500
-    service.open.set()
-    errors = await asyncio.gather(*waiting, return_exceptions=True)
+async def test_a_broken_connection_fails_all_who_wait_and_each_learns_the_cause():
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+        service.script.append([OK[:-1], CLOSE])
+        waiting = [ask(client, calls.check_health("results")) for _ in range(3)]
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(error) for error in errors] == [BadUpstreamAnswer] * 3
+    assert [type(error.__cause__) for error in errors] == [aiohttp.ClientPayloadError] * 3
 
 
 async def test_a_defect_of_ours_is_no_fault_of_the_service(client, service, monkeypatch):
@@ -244,18 +261,23 @@ async def test_each_request_notes_how_long_it_waited_itself(client, service):
 
 async def test_what_begins_after_a_write_was_answered_does_not_join_what_began_before(client, service):
     service.open.clear()
+    service.held = ("GET",)
     before = ask(client)
     await service.until(inside=1)
-    writing = ask(client, WRITE)
-    await service.until(inside=2)
-    service.open.set()
-    await writing
-    service.open.clear()
+    await client.fetch(WRITE, scope())
     after = ask(client)
-    await service.until(inside=1)
+    await service.until(inside=2)
     service.open.set()
     assert (await after)["name"] == "new"
     assert "name" not in await before
+
+
+async def test_a_connection_serves_one_call_after_another():
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+        service.script += [[OK]] * 4
+        for _ in range(4):
+            await client.fetch(calls.check_health("results"), scope())
+        assert service.connections == 1
 
 
 async def test_an_idle_connection_that_closes_costs_nobody_his_answer():

@@ -146,6 +146,15 @@ async def test_an_old_one_never_stands_in_for_an_error(world, status):
         await world.fetch(PROJECT)
 
 
+async def test_an_old_one_without_a_tag_is_not_confirmed_by_a_304_that_nobody_asked_for(world):
+    world.service.gives_tags = False
+    await world.fetch(PROJECT)
+    world.clock.go_on(5)
+    world.service.instead = 304
+    with pytest.raises(UpstreamError, match="status 304"):
+        await world.fetch(PROJECT)
+
+
 async def test_an_old_one_never_stands_in_for_a_late_service(make):
     world = await make(seconds=0.1)
     await world.fetch(PROJECT)
@@ -196,6 +205,13 @@ async def test_calls_sent_together_are_made_for_what_is_not_kept_and_come_in_the
     values = await world.client.fetch_all([EXPERIMENT, PROJECT, EXPERIMENT, LAYER], scope())
     assert values[0] is values[2] is experiment
     assert sorted(world.service.calls) == ["GET /experiments/1", "GET /layers/1", "GET /projects/1"]
+
+
+async def test_calls_sent_together_that_are_all_kept_need_no_task(world, monkeypatch):
+    values = await world.client.fetch_all([EXPERIMENT, PROJECT], scope())
+    monkeypatch.setattr(world.client, "fetch", None)
+    again = await world.client.fetch_all([EXPERIMENT, PROJECT], scope())
+    assert all(one is other for one, other in zip(values, again, strict=True))
 
 
 async def test_what_is_kept_is_there_without_time_to_ask_for_it(world):

@@ -38,11 +38,12 @@ class Seen:
 
 @dataclass
 class VersionedService:
-    """`entities` are what lies at each path; `open` says when to answer, and `instead` with what status."""
+    """`entities` are what lies at each path; `open` says when to answer `held` methods, `instead` with what status."""
 
     entities: dict[str, Any] = field(default_factory=dict)
     gives_tags: bool = True
     instead: int | None = None
+    held: tuple[str, ...] = ("GET", "POST", "PATCH", "PUT", "DELETE")
     seen: list[Seen] = field(default_factory=list)
     inside: int = 0
     cancelled: int = 0
@@ -66,7 +67,8 @@ class VersionedService:
         self.inside += 1
         found = self.entities.get(request.path)  # as it is when asked for
         try:
-            await self.open.wait()
+            if request.method in self.held:
+                await self.open.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

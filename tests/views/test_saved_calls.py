@@ -1,4 +1,4 @@
-"""With the settings as they come, calls are shared and answers kept, and nobody sees what he must not."""
+"""With the settings of saving as they come, calls are shared and answers kept, and nobody sees what he must not."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,8 @@ COMPOSITE = [
 
 @pytest.fixture
 def app(services):
-    with GatewayTestApp(main({}, **services.settings())) as app:
+    # A busy machine may take long to make a connection.
+    with GatewayTestApp(main({}, **services.settings(), upstream_connect_timeout_seconds="10")) as app:
         yield app
 
 

@@ -74,8 +74,7 @@ def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str,
 
 def _concerned(received: Collection[Received], assigned: Iterable[tuple[int, int]]) -> set[int]:
     """The experiments whose results the events may change: all those of their visitors."""
-    visitors = {item.visitor for item in received}
-    experiments = {experiment for visitor, experiment in paced(assigned) if visitor in visitors}
+    experiments = {experiment for _, experiment in paced(assigned)}
     return experiments.union(
         decision.experiment_id for item in paced(received) for decision in item.decisions
     )

@@ -3,10 +3,10 @@
 An answer follows from the question, from what is stored, and, when its interval is open, from the time: visitors'
 clocks may be ahead, and what is dated ahead of ours only counts when its time has come. So the tag is made of
 
-- the question's body and the interval that it means now;
+- the question's body;
 - the experiment's data version, which grows in the transaction of every event of a visitor who is in it: the event may
   be a conversion, move the visitor's decision, or carry an attribute that a segment asks for;
-- the five minutes of the clock that it is computed in, when the interval is open;
+- the five minutes of the clock that it is computed in, when the interval is open: when it ends now, or later;
 
 and there is none while data are dated beyond what an open interval sees: they will come in with time alone.
 """
@@ -61,5 +61,4 @@ def results_tag(question: Question, body: bytes, version: int) -> str:
     slot = None
     if interval.end is None:
         slot = (interval.limit - CLOCK_TOLERANCE_MILLISECONDS) // ROUNDED_TO_MILLISECONDS
-    meant = (ANSWERS, question.experiment_id, interval.start, interval.end, slot, version)
-    return entity_tag(repr(meant).encode(), body)
+    return entity_tag(repr((ANSWERS, question.experiment_id, slot, version)).encode(), body)
