@@ -34,7 +34,8 @@ COMMON_SHARE = 0.6  # of a mode's own highest rate: a load that it serves with e
 class Second:
     """What was offered in one second, and what became of it; latencies are of whatever the caller got.
 
-    `fit` tells that the generator kept the rate.
+    `lost` are the requests of that second whose caller got a 5XX or no answer, `errors` what was counted of them by
+    class. `fit` tells that the generator kept the rate.
     """
 
     start: float
@@ -42,6 +43,7 @@ class Second:
     rate: float
     offered: int
     good: int
+    lost: int
     errors: dict[str, int]
     p50_ms: float | None
     p99_ms: float | None
@@ -53,13 +55,15 @@ class Second:
 class Measurement:
     """One load and what became of it, as it stands in the report.
 
-    `good` answers are 2XX within the time limit, `errors` 5XX and requests without an answer by class, `other` the
-    rest. `distribution` holds (ms, count) of the good answers. `not_fit` says why the figures say nothing about the
-    gateway; empty when they do.
+    `good` requests got a 2XX within the time limit, `lost` ones a 5XX or no answer, `other` is the rest: each request
+    has one end, as its caller saw it. `errors` counts the 5XX by class; a request that was asked again may be among
+    them twice, or be good after all. `distribution` holds (ms, count) of the good answers. `not_fit` says why the
+    figures say nothing about the gateway; empty when they do.
     """
 
     offered: int
     good: int
+    lost: int
     other: dict[str, int]
     errors: dict[str, int]
     counted_by: str
@@ -80,7 +84,8 @@ class Measurement:
 
     @property
     def error_share(self) -> float:
-        return self.error_count / self.offered if self.offered else 0.0
+        """The share of all requests that were lost."""
+        return self.lost / self.offered if self.offered else 0.0
 
     @property
     def p99_ms(self) -> float | None:
@@ -121,7 +126,10 @@ def error_class(line: LogLine) -> str | None:
 
 
 def errors_by_second(lines: Iterable[LogLine], result: LoadResult) -> list[Counter[str]]:
-    """Count the log's 5XX by class for each slice of the load, by the time at which a request arrived."""
+    """Count the log's 5XX by class for each slice of the load, by the time at which a request arrived.
+
+    What arrived before was the warm-up; what arrived after the end are requests that were due before, asked again.
+    """
     counted: list[Counter[str]] = [Counter() for _ in result.slices]
     for line in lines:
         seen = error_class(line)
@@ -132,11 +140,9 @@ def errors_by_second(lines: Iterable[LogLine], result: LoadResult) -> list[Count
 
 
 def slice_at(slices: Sequence[Slice], moment: float) -> int | None:
-    """The index of the slice that a moment is in; None before the first and after the last."""
-    for index, each in enumerate(slices):
-        if each.start <= moment < each.end:
-            return index
-    return None
+    """The index of the slice that a moment is in: the last one for all that is later, None before the first."""
+    begun = [index for index, each in enumerate(slices) if each.start <= moment]
+    return begun[-1] if begun else None
 
 
 def errors_seen_by_generator(tally: Tally) -> Counter[str]:
@@ -165,6 +171,7 @@ def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurem
     return Measurement(
         offered=total.offered,
         good=total.succeeded,
+        lost=total.server_error_count,
         other=_other(total),
         errors=dict(sorted(errors.items())),
         counted_by="load generator" if lines is None else "load balancer",
@@ -189,6 +196,7 @@ def _second(piece: Slice, errors: Counter[str], lag_bound_ms: float) -> Second:
         rate=piece.rate,
         offered=piece.tally.offered,
         good=piece.tally.succeeded,
+        lost=piece.tally.server_error_count,
         errors=dict(sorted(errors.items())),
         p50_ms=latency.percentile(50),
         p99_ms=latency.percentile(99),

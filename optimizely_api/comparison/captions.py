@@ -45,7 +45,7 @@ def _first_error(measured: Mapping[str, Any]) -> str:
     cut = f" up to {seconds[-1]['rate']:.0f}/s, where the load generator fell behind" if seconds else ""
     if len(seconds) == len(measured["seconds"]):
         cut = ""
-    first = next((second for second in seconds if second["errors"]), None)
+    first = next((second for second in seconds if second["lost"]), None)
     if first is None:
         return f"has no failure{cut}"
     share = "" if measured["not_fit"] else f", and {measured['error_share']:.0%} in all"
@@ -78,7 +78,7 @@ def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
         if (measured := outcome.get(scenario)) and not measured["not_fit"]:
             slowest = measured["percentiles_ms"]["100"]
             said.append(
-                f"{outcome['title']} at {measured['rate']:g}/s: {measured['error_count']} of {measured['offered']} "
+                f"{outcome['title']} at {measured['rate']:g}/s: {measured['lost']} of {measured['offered']} "
                 f"requests got a 5XX or no answer, the slowest answer took {slowest / 1000:.1f} s"
             )
     return "; ".join(said) + "." if said else ""

@@ -107,7 +107,7 @@ def _draw_seconds(
 
 
 def _error_percent(second: Mapping[str, Any]) -> float | None:
-    return 100 * sum(second["errors"].values()) / second["offered"] if second["offered"] else None
+    return 100 * second["lost"] / second["offered"] if second["offered"] else None
 
 
 def _ramp(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figure | None:

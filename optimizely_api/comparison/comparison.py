@@ -123,6 +123,7 @@ async def _run_scenarios(bench: Bench, known: Outcome, outcome: Outcome, progres
             progress.doing(mode, name, what)
 
         tell("")
+        await bench.gateway.settle()  # whatever the scenario before has left
         outcome[name] = known[name] = await SCENARIOS[name](bench, known, tell)
         progress.done(mode, name, outcome[name])
     outcome["watchdog"] = bench.gateway.watchdog()

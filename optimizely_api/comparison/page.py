@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .charts import Chart, charts
-from .report import Report, disturbed, not_fit, plain_words
+from .report import EVENTFUL, Report, disturbed, not_fit, plain_words
+from .scenarios import TITLES
 from .table import rows
 
 STYLE = """
@@ -40,7 +41,7 @@ def page(report: Report, pictures: list[Chart]) -> str:
         _list("Where asyncio does not help", plain_words(report)),
         _watchdog(report),
         _list("Left out, because the load generator did not keep the rate", not_fit(report["modes"])),
-        _list("How 5XX are counted", [report["counting"]]),
+        _classes(report),
         _settings(report),
         "</body></html>",
     ]
@@ -82,6 +83,21 @@ def _list(title: str, sentences: list[str]) -> str:
     return (
         f"<h2>{escape(title)}</h2><ul>" + "".join(f"<li>{escape(text)}</li>" for text in sentences) + "</ul>"
     )
+
+
+def _classes(report: Report) -> str:
+    """Who answered the 5XX, and why."""
+    counts = [
+        (outcome["title"], TITLES[name], kind, str(count))
+        for outcome in report["modes"].values()
+        for name in EVENTFUL
+        if name in outcome and not outcome[name]["not_fit"]
+        for kind, count in outcome[name]["errors"].items()
+    ]
+    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in counts]
+    head = "<tr><th>mode</th><th>scenario</th><th>class</th><th>5XX</th></tr>"
+    table = f"<table>{head}{''.join(lines)}</table>" if lines else "<p>There were none.</p>"
+    return f"<h2>5XX by class</h2>{table}<p>{escape(report['counting'])}</p>"
 
 
 def _watchdog(report: Report) -> str:

@@ -39,6 +39,8 @@ COUNTING = {
         "5XX are counted from HAProxy's log, in the second in which a request arrived: those that it passed on from "
         "the gateway, and its own 502 (the connection broke off), 503 (no connection) and 504 (no answer in time). "
         "A caller that is not answered at all gives up two seconds after that limit, and is counted with them. "
+        "Shares are of requests, each by the one end that its caller saw; a request that was asked again on a new "
+        "connection may have caused a 5XX before. "
         "HAProxy's counters are in report.json beside them."
     ),
     "load generator": (

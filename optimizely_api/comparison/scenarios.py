@@ -59,7 +59,6 @@ async def ramp(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
     outcome["highest_rate"], outcome["reached_limit"] = highest_in_ramp(
         measured.seconds, options.objective_ms
     )
-    await bench.gateway.settle()
     return outcome
 
 
@@ -78,7 +77,6 @@ async def slow(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
 
     seconds = options.calm_seconds * 2 + options.slow_seconds
     measured = await _fit(bench, lambda: bench.measure([(rate, float(seconds))], during=unhealthy))
-    await bench.gateway.settle()
     return {**as_json(measured), "rate": rate}
 
 
@@ -97,7 +95,6 @@ async def restart(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
     measured = await _fit(
         bench, lambda: bench.measure([(rate, float(options.restart_seconds))], during=replace_workers)
     )
-    await bench.gateway.settle()
     return {**as_json(measured), "rate": rate}
 
 
@@ -238,6 +235,15 @@ def _generator_was_the_limit(trials: list[Outcome], highest: float) -> bool:
     return bool(above) and all(trial["not_fit"] for trial in above)
 
 
+TITLES = {
+    "one": "one request at a time",
+    "cpu": "computing",
+    "search": "highest rate",
+    "ramp": "growing load",
+    "slow": "one upstream slow",
+    "restart": "restart",
+    "blocking": "a view that blocks",
+}
 SCENARIOS: dict[str, Scenario] = {
     "one": one,
     "cpu": cpu,

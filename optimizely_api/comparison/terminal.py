@@ -10,17 +10,7 @@ from rich.progress import Progress as Bars
 from .comparison import Progress, steps
 from .modes import Mode
 from .options import Options
-from .scenarios import Outcome
-
-TITLES = {
-    "one": "one request at a time",
-    "cpu": "computing",
-    "search": "highest rate",
-    "ramp": "growing load",
-    "slow": "one upstream slow",
-    "restart": "restart",
-    "blocking": "a view that blocks",
-}
+from .scenarios import TITLES, Outcome
 
 
 class Shown(Progress):
@@ -66,5 +56,7 @@ def said(scenario: str, outcome: Outcome) -> str:
         return "left out, the load generator fell behind"
     p99 = outcome["percentiles_ms"]["99"]
     return (
-        f"{outcome['error_share']:.1%} 5XX, p99 {p99:.0f} ms" if p99 is not None else "nothing was answered"
+        f"{outcome['error_share']:.1%} 5XX or no answer, p99 {p99:.0f} ms"
+        if p99 is not None
+        else "nothing was answered"
     )

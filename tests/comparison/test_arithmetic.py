@@ -62,13 +62,25 @@ def test_the_balancers_5xx_belong_to_the_second_in_which_their_request_arrived()
         line(503, "SC", STARTED_AT + 1.0),
         line(503, "SC", STARTED_AT + 1.9),
         line(200, "--", STARTED_AT + 1.9),
-        line(502, "SH", STARTED_AT + 2.0),  # after the end
+        line(502, "SH", STARTED_AT + 2.0),  # asked again, after the end
     ]
     made = measurement(load(tally(10), tally(10)), lines)
-    assert [second.errors for second in made.seconds] == [{NO_ANSWER: 1}, {REFUSED_CONNECTION: 2}]
-    assert made.errors == {NO_ANSWER: 1, REFUSED_CONNECTION: 2}
-    assert (made.error_count, made.error_share) == (3, 3 / 20)
+    assert [second.errors for second in made.seconds] == [
+        {NO_ANSWER: 1},
+        {BROKEN_OFF: 1, REFUSED_CONNECTION: 2},
+    ]
+    assert made.errors == {NO_ANSWER: 1, BROKEN_OFF: 1, REFUSED_CONNECTION: 2}
+    assert made.error_count == 4
     assert made.counted_by == "load balancer"
+
+
+def test_the_share_of_5xx_is_of_requests_each_of_which_has_one_end():
+    seen = tally(70)
+    seen.statuses[504], seen.statuses[404], seen.unsent[LATE] = 20, 9, 1
+    seen.offered, seen.sent = 100, 99
+    made = measurement(load(seen), [line(504, "--")] * 25)  # five of them of requests that were asked again
+    assert (made.error_count, made.lost, made.error_share) == (25, 20, 0.2)
+    assert [second.lost for second in made.seconds] == [20]
 
 
 def test_with_a_balancer_a_caller_that_nobody_answers_is_counted_once():

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from optimizely_api.comparison import report as reporting
+from optimizely_api.comparison.arithmetic import NO_ANSWER
 from optimizely_api.comparison.captions import captions
 from optimizely_api.comparison.charts import charts, cumulated
 from optimizely_api.comparison.modes import MODES
@@ -85,6 +86,12 @@ def test_every_chart_has_a_caption_with_figures(report):
     assert "asyncio carries 40.0 times what multiprocessing does" in drawn["highest"].caption.lower()
 
 
+def test_a_caption_counts_a_request_once_however_often_it_was_asked():
+    modes = known_report()["modes"]
+    modes["threads"]["slow"] = measured(tally(90, late=10), rate=10.0) | {"errors": {NO_ANSWER: 13}}
+    assert "threads at 10/s: 10 of 100 requests" in captions(known_report(modes=modes))["slow"]
+
+
 def test_no_chart_and_no_caption_shows_what_the_generator_did_not_keep():
     modes = known_report()["modes"]
     modes["threads"]["ramp"]["not_fit"] = ["phase 1: too late"]
@@ -139,6 +146,7 @@ def test_the_page_says_how_5xx_were_counted_and_how_to_repeat_it(report):
     text = page(report, [])
     assert "No balancer: 5XX are those answered" in text
     assert "seed = 1" in text
+    assert f"<td>multiprocessing</td><td>growing load</td><td>{NO_ANSWER}</td><td>50</td>" in text
 
 
 def test_what_is_measured_is_escaped_in_the_page():
