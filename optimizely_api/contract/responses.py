@@ -62,8 +62,8 @@ class JsonRenderer:
             body = None
         request.environ[_RENDERED] = _Rendered(value, body)
         sent = body or b""
-        # Not `body`, which would look for a length and a digest of the one before.
-        response.app_iter = [sent]
+        # In its place: setting `body` or `app_iter` would look for a length and a digest of the one before.
+        response.app_iter[:] = [sent]
         response.headerlist.append(("Content-Length", str(len(sent))))
 
 

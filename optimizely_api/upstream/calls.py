@@ -1,8 +1,7 @@
 """The calls that the gateway makes to its services, as values: no IO, so that every fan-out can send them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -33,20 +32,29 @@ class Call:
     changes_nothing: bool = False
     kept_as: Literal["", "definition", "results"] = ""
 
+    _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    _key: Key | None = field(default=None, init=False, repr=False, compare=False)
+
     @property
     def is_safe(self) -> bool:
         """Whether it may be sent twice, shared and answered from memory."""
         return self.changes_nothing or self.method in SAFE_METHODS
 
-    @cached_property
+    # Not cached properties, whose lock, in Python 3.11, takes longer than what they keep.
+
+    @property
     def content(self) -> bytes:
         """The body as it is sent; empty without one."""
-        return b"" if self.body is None else orjson.dumps(self.body)
+        if self._content is None:
+            self._content = b"" if self.body is None else orjson.dumps(self.body)
+        return self._content
 
-    @cached_property
+    @property
     def key(self) -> Key:
         """Equal for calls whose good answers are the same value: all of the call but what a 404 means."""
-        return (self.path, self.upstream, self.method, self.query, self.content, self.expects)
+        if self._key is None:
+            self._key = (self.path, self.upstream, self.method, self.query, self.content, self.expects)
+        return self._key
 
 
 def identify(token_sha256: str) -> Call:

@@ -111,10 +111,15 @@ class ServiceConnector(aiohttp.TCPConnector):
 
     def give_back(self, destination: Destination, connection: ServiceConnection) -> None:
         """Keep a connection for the next call, if it may be used again."""
+        key = destination.connection_key
         if self._cleanup_handle is None:  # it begins to look for connections that are idle for too long
-            self.context.copy().run(self._release, destination.connection_key, connection)
-        else:
-            self._release(destination.connection_key, connection)
+            self.context.copy().run(self._release, key, connection)
+        elif self._waiters or self._closed or connection.should_close:
+            self._release(key, connection)
+        else:  # as _release() does when nobody waits
+            self._acquired.discard(connection)
+            self._acquired_per_host[key].discard(connection)
+            self._conns[key].append((connection, time.monotonic()))
 
     def let_go(self, destination: Destination, connection: ServiceConnection) -> None:
         """Close a connection whose answer is not whole."""
