@@ -17,6 +17,7 @@ from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, INGRESS
+from pyramid.viewderivers import VIEW
 
 from ..errors import GatewayError, error_body
 from .load import CONTRACT, Contract, Json
@@ -34,6 +35,7 @@ _PLAIN_JSON = (
 )
 
 Handler = Callable[[Request], Response]
+View = Callable[[Any, Request], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +44,57 @@ class _Rendered:
     body: bytes | None  # None when the value cannot be serialised
 
 
+def render_json(request: Request, value: Json) -> None:
+    """Serialise with orjson into `request.response`, which is JSON until something else is said (`ContractRequest`).
+
+    The value is left where the response check finds it; None is an empty body.
+    """
+    response = request.response
+    if value is None:
+        response.content_type = None
+        response.body = b""
+        return
+    try:
+        body = orjson.dumps(value, option=_PLAIN_JSON)
+    except TypeError:
+        body = None
+    request.environ[_RENDERED] = _Rendered(value, body)
+    sent = body or b""
+    # In its place: setting `body` or `app_iter` would look for a length and a digest of the one before.
+    response.app_iter[:] = [sent]
+    response.headerlist.append(("Content-Length", str(len(sent))))
+
+
 class JsonRenderer:
-    """Serialises with orjson, and leaves the value where the response check finds it; None is an empty body."""
+    """The renderer `json`, where Pyramid looks for one."""
 
     def __init__(self, info: object) -> None:
         pass
 
     def __call__(self, value: Json, system: Mapping[str, Any]) -> None:
-        """Set the body of `request.response`, which is JSON until something else is said (`ContractRequest`)."""
-        request = system["request"]
-        response = request.response
-        if value is None:
-            response.content_type = None
-            response.body = b""
-            return
-        try:
-            body = orjson.dumps(value, option=_PLAIN_JSON)
-        except TypeError:
-            body = None
-        request.environ[_RENDERED] = _Rendered(value, body)
-        sent = body or b""
-        # In its place: setting `body` or `app_iter` would look for a length and a digest of the one before.
-        response.app_iter[:] = [sent]
-        response.headerlist.append(("Content-Length", str(len(sent))))
+        render_json(system["request"], value)
+
+
+def json_view_deriver(view: View, info: Any) -> View:
+    """Render what a view with the renderer `json` returns, inside Pyramid's own rendering.
+
+    That would look the renderer up, make it, and make an event, which nobody hears here, for every answer.
+    """
+    helper = info.options.get("renderer")
+    if helper is None or helper.type != "json":
+        return view
+
+    def json_view(context: Any, request: Request) -> Any:
+        result = view(context, request)
+        if isinstance(result, Response):
+            return result
+        render_json(request, result)
+        return request.response
+
+    return json_view
+
+
+json_view_deriver.options = ("renderer",)  # type: ignore[attr-defined]
 
 
 def response_check_tween_factory(handler: Handler, registry: Registry) -> Handler:
@@ -173,6 +203,7 @@ def _broken(request: Request, response: Response, operation_id: str | None, viol
 def includeme(config: Configurator) -> None:
     config.registry[VALIDATORS] = ResponseValidators(config.registry[CONTRACT])
     config.add_renderer("json", JsonRenderer)
+    config.add_view_deriver(json_view_deriver, under="rendered_view", over=VIEW)
     # Inside the access log, so that it counts what was sent; outside the exception views, so that nothing escapes.
     config.add_tween(
         TWEEN, over=EXCVIEW, under=("optimizely_api.access_log.access_log_tween_factory", INGRESS)
