@@ -30,6 +30,8 @@ from typing import Any, ClassVar
 import greenlet
 from pyramid.threadlocal import ThreadLocalManager, manager
 
+from optimizely_api.runtime import greenlets
+
 MADE_OF = "_optimizely_api_made_of"  # where what `coroutine` returns keeps the function it was made of
 _MARKER = object()
 
@@ -117,24 +119,20 @@ async def spawn_greenlet(func: Callable[..., Any], *args: Any, **kwargs: Any) ->
     Returns what `func` returns. An exception of an awaited call is raised in the greenlet, at the place that waits
     for it; CancelledError is no exception to that, so the greenlet is unwound before this coroutine ends.
     """
-    child = greenlet.greenlet(func)
-    # The very context object, not a copy: what a tween sets, the view sees, and the other way round.
-    child.gr_context = greenlet.getcurrent().gr_context
-    result = child.switch(*args, **kwargs)
-    while True:
-        if result.__class__ is AwaitedCall:
-            try:
-                value = await result.func(*result.args, **result.kwargs)
-            except BaseException as exc:
-                result = child.throw(type(exc), exc, exc.__traceback__)
-            else:
-                if result.future is not None:
-                    result.future.set_result(value)
-                result = child.switch(value)
-        elif isinstance(result, asyncio.Future):
-            result = await result
+    # In the very context of this task, not a copy: what a tween sets, the view sees, and the other way round.
+    worker, result = greenlets.begin((func, args, kwargs))
+    while result.__class__ is AwaitedCall:
+        try:
+            value = await result.func(*result.args, **result.kwargs)
+        except BaseException as exc:
+            result = worker.throw(type(exc), exc, exc.__traceback__)
         else:
-            return result
+            if result.future is not None:
+                result.future.set_result(value)
+            result = worker.switch(value)
+    greenlets.put_back(worker)
+    value = result.outcome()
+    return await value if isinstance(value, asyncio.Future) else value
 
 
 def await_in_greenlet(func: Callable[..., Awaitable[Any]], *args: Any) -> Any:
