@@ -9,13 +9,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from gunicorn.asgi.parser import InvalidHeader, InvalidRequestLine
+from gunicorn.asgi.parser import InvalidHeader, InvalidRequestLine, PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from optimizely_api.runtime.answer import CONNECTION_CLOSE
 from optimizely_api.runtime.authority import is_authority, is_target
 from optimizely_api.runtime.bridge import CANCELS_ON_DISCONNECT, AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, request_environ
+from optimizely_api.runtime.parser import HeadParser
 from optimizely_api.runtime.problem import log_access, problem, refusal
 from optimizely_api.runtime.reply import Reply
 
@@ -91,6 +92,18 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _setup_callback_parser(self) -> None:
+        super()._setup_callback_parser()
+        if type(self._callback_parser) is PythonProtocol:
+            self._callback_parser.__class__ = HeadParser
+
+    def _http1_buffered(self) -> int:
+        held: int = super()._http1_buffered()
+        parser = self._callback_parser
+        if type(parser) is HeadParser and parser.is_complete:
+            held += len(parser._buffer)  # gunicorn counts those of its very own parser only
+        return held
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         go_on: bool = super()._feed_callback_parser(data)
