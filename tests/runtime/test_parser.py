@@ -1,5 +1,6 @@
 """The parser of heads takes and refuses exactly what gunicorn's own does."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimizely_api.runtime.parser import HeadParser
+
+from .servers import gunicorn
 
 LIMITS = {"limit_request_line": 60, "limit_request_fields": 4, "limit_request_field_size": 60}
 UNLIMITED = dict.fromkeys(LIMITS, 0)
@@ -80,3 +83,17 @@ def test_more_fields_than_the_limit_are_refused_as_such():
     head = b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 5 + b"\r\n"
     (kind, message), *_ = same([head])[0]
     assert (kind.__name__, message) == ("LimitRequestHeaders", "Too many headers")
+
+
+def test_what_follows_a_request_under_way_is_not_read_without_end(tmp_path):
+    with gunicorn(tmp_path) as server, server.connect() as client:
+        client.sendall(b"GET /wait?seconds=2 HTTP/1.1\r\nHost: t\r\n\r\nGET /echo HTTP/1.1\r\n")
+        client.settimeout(0.3)
+        sent, ends = 0, time.monotonic() + 1.5
+        try:
+            while time.monotonic() < ends:
+                sent += client.send(b"X: " + b"a" * 65536)
+        except TimeoutError:
+            pass
+        else:
+            raise AssertionError(f"{sent} bytes were taken")
