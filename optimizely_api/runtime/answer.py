@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import Any
 
 from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet
+from optimizely_api.runtime.caller import Caller, Headers, Send, SendWhole
 from optimizely_api.runtime.environ import Environ
 from optimizely_api.runtime.problem import problem
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -40,18 +40,18 @@ class Answer:
 
     __slots__ = (
         "_bodyless",
+        "_caller",
         "_close",
         "_headers",
         "_is_head",
-        "_send",
         "_status",
         "chunks",
         "complete",
         "started",
     )
 
-    def __init__(self, send: Send, *, is_head: bool, close: bool) -> None:
-        self._send = send
+    def __init__(self, caller: Caller, *, is_head: bool, close: bool) -> None:
+        self._caller = caller
         self._is_head = is_head
         self._close = close
         self._status: int | None = None
@@ -103,6 +103,10 @@ class Answer:
 
     async def send_chunks(self, chunks: "list[bytes] | tuple[bytes, ...]") -> None:
         """Send a body that is wholly there, with its length."""
+        send_whole = self._caller.send_whole
+        if len(chunks) < 2 and not self.started and send_whole is not None:
+            await self._send_whole(send_whole, chunks[0] if chunks else b"")
+            return
         if not self.started:
             await self._send_start(sum(map(len, chunks)))
         last = len(chunks) - 1
@@ -111,7 +115,14 @@ class Answer:
         if last < 0:
             await self._send_body(b"", False)
 
-    async def _send_start(self, length: int | None) -> None:
+    async def _send_whole(self, send_whole: SendWhole, body: bytes) -> None:
+        status, headers = self._head(len(body))
+        self.started = True
+        await self._pass_on(send_whole(status, headers, b"" if self._bodyless else body))
+        self.complete = True
+
+    def _head(self, length: int | None) -> tuple[int, Headers]:
+        """(status, headers); `length` is the body's where it is known."""
         status = self._status
         if status is None:
             raise AssertionError("the application did not call start_response()")
@@ -129,8 +140,13 @@ class Answer:
             headers.append((b"content-length", b"%d" % length))
         if self._close:
             headers.append(CONNECTION_CLOSE)
+        return status, headers
+
+    async def _send_start(self, length: int | None) -> None:
+        status, headers = self._head(length)
         self.started = True
-        await self._pass_on({"type": "http.response.start", "status": status, "headers": headers})
+        message = {"type": "http.response.start", "status": status, "headers": headers}
+        await self._pass_on(self._caller.send(message))
 
     async def _send_body(self, data: bytes, more: bool) -> None:
         if not self.started:
@@ -139,11 +155,12 @@ class Answer:
             data = b""
         self.complete = not more
         if data or not more:
-            await self._pass_on({"type": "http.response.body", "body": data, "more_body": more})
+            message = {"type": "http.response.body", "body": data, "more_body": more}
+            await self._pass_on(self._caller.send(message))
 
-    async def _pass_on(self, message: dict[str, Any]) -> None:
+    async def _pass_on(self, sending: Awaitable[None]) -> None:
         try:
-            await self._send(message)
+            await sending
         except OSError as exc:  # ASGI 2.4: the client is gone
             raise ClientGone from exc
 

@@ -1,12 +1,9 @@
 """Reading a request's body: whole, bounded in size and time, before the application starts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
+from optimizely_api.runtime.caller import Receive
 from optimizely_api.runtime.environ import Environ
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 # How long, and how much of, a body that nobody wants is still read after the answer: closing a socket with unread
 # input resets the connection, and the reset may overtake the answer (RFC 9112 section 9.6).

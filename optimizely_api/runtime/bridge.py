@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from optimizely_api.runtime.aiopyramid_mend import spawn_greenlet
-from optimizely_api.runtime.answer import Answer, Application, ClientGone, Send, send_problem
+from optimizely_api.runtime.answer import Answer, Application, ClientGone, send_problem
 from optimizely_api.runtime.body import (
     BodyIncomplete,
     BodyTooLarge,
-    Receive,
     declared_length,
     discard_body,
     may_have_body,
     read_body,
 )
+from optimizely_api.runtime.caller import Caller, Receive, Send
 from optimizely_api.runtime.environ import Environ, Scope, build_environ
 from optimizely_api.runtime.lifespan import Factory, run_lifespan
 from optimizely_api.runtime.options import RuntimeOptions
@@ -35,6 +35,26 @@ BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
 CANCELS_ON_DISCONNECT = "optimizely_api.cancels_on_disconnect"
 
 log = logging.getLogger(__name__)
+
+
+class AsgiCaller:
+    """The caller of an ASGI scope, under any server."""
+
+    __slots__ = ("_extension", "receive", "send")
+    send_whole = None
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._extension: dict[str, Any] | None = scope.get("extensions", {}).get(CANCELS_ON_DISCONNECT)
+        self.receive = receive
+        self.send = send
+
+    @property
+    def cancels_on_disconnect(self) -> bool:
+        return self._extension is not None
+
+    def is_open(self) -> bool:
+        extension = self._extension or {}
+        return "is_open" in extension and bool(extension["is_open"]())
 
 
 class AsgiBridge:
@@ -59,7 +79,7 @@ class AsgiBridge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._serve(scope, receive, send)
+            await self.serve(self.environ(scope), AsgiCaller(scope, receive, send))
         elif kind == "lifespan":
             await run_lifespan(self._factories, self.registry, receive, send)
         elif kind == "websocket":
@@ -72,16 +92,16 @@ class AsgiBridge:
         """The environ of a request, all but `wsgi.input`."""
         return build_environ(scope)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, environ: Environ, caller: Caller) -> None:
+        """Answer one request. A server that makes environ (all but `wsgi.input`) and caller itself needs no scope."""
         began = time.monotonic()
-        environ = self.environ(scope)
         body = b""
         over_limit = more = False
         if may_have_body(environ):
             try:
                 async with asyncio.timeout(self.options.body_timeout_seconds):
                     body = await read_body(
-                        receive,
+                        caller.receive,
                         limit_bytes=self.options.max_request_body_bytes,
                         declared=declared_length(environ),
                     )
@@ -89,22 +109,22 @@ class AsgiBridge:
                 over_limit, more = True, exc.more
                 environ[BODY_OVER_LIMIT] = self.options.max_request_body_bytes
             except (BodyIncomplete, TimeoutError) as exc:
-                if isinstance(exc, TimeoutError) or _is_open(scope):
+                if isinstance(exc, TimeoutError) or caller.is_open():
                     message = "The request's body did not arrive in time."
-                    identity = await send_problem(send, 408, "request_timeout", message)
+                    identity = await send_problem(caller.send, 408, "request_timeout", message)
                     _log_access(environ, 408, identity, began)
                 return
             # The body is whole and decoded now, whatever framed it on the wire.
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = io.BytesIO(body)
-        answer = Answer(send, is_head=environ["REQUEST_METHOD"] == "HEAD", close=over_limit)
-        if CANCELS_ON_DISCONNECT in scope.get("extensions", ()):
-            await self._run(environ, answer, send, began)
+        answer = Answer(caller, is_head=environ["REQUEST_METHOD"] == "HEAD", close=over_limit)
+        if caller.cancels_on_disconnect:
+            await self._run(environ, answer, caller.send, began)
         else:
-            await _until_disconnect(self._run(environ, answer, send, began), answer, receive)
+            await _until_disconnect(self._run(environ, answer, caller.send, began), answer, caller.receive)
         if more and environ.get("HTTP_EXPECT", "").lower() != "100-continue":
-            await discard_body(receive)
+            await discard_body(caller.receive)
 
     async def _run(self, environ: Environ, answer: Answer, send: Send, began: float) -> None:
         """Run the application to the end of its answer.
@@ -146,11 +166,6 @@ class AsgiBridge:
             if registry is not None:
                 registry["watchdog"] = watchdog
             yield
-
-
-def _is_open(scope: Scope) -> bool:
-    extension = scope.get("extensions", {}).get(CANCELS_ON_DISCONNECT, {})
-    return "is_open" in extension and bool(extension["is_open"]())
 
 
 def _log_access(environ: Environ, status: int, identity: str, began: float) -> None:

@@ -10,6 +10,7 @@ from optimizely_api.runtime.authority import split_absolute
 
 Scope = dict[str, Any]
 Environ = dict[str, Any]
+Address = tuple[Any, Any] | None  # (host, port); of a Unix socket the port is no number
 
 log = logging.getLogger(__name__)
 
@@ -53,51 +54,59 @@ def environ_key(name: bytes) -> str | None:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
-def _paths(scope: Scope) -> tuple[str, str, bytes | None]:
-    """(SCRIPT_NAME, PATH_INFO, authority or None), each path as bytes decoded with latin-1 (PEP 3333).
-
-    The raw path is read, not `path`, which servers decode as UTF-8 and so lose bytes that are none.
-    """
-    authority = None
-    raw = scope.get("raw_path") or scope["path"].encode("utf-8")
-    if not raw.startswith(b"/") and (absolute := split_absolute(raw)) is not None:
-        authority, raw = absolute
-    if b"%" in raw:
-        raw = unquote_to_bytes(raw)
-    path = raw.decode("latin-1")
-    root = scope.get("root_path", "")
-    if not root:
-        return "", path, authority
-    root = root.rstrip("/").encode("utf-8").decode("latin-1")
-    if path == root or path.startswith(root + "/"):
-        path = path[len(root) :]
-    return root, path, authority
-
-
 def build_environ(scope: Scope) -> Environ:
     """The environ of a request, all but `wsgi.input`.
 
     Client address and scheme are those of the scope: the server has already decided which proxies it trusts.
     """
-    script_name, path_info, authority = _paths(scope)
-    server_name, server_port = scope.get("server") or ("", None)
+    connection = connection_environ(
+        scope.get("scheme", "http"), scope.get("server"), scope.get("client"), scope.get("root_path", "")
+    )
+    return request_environ(
+        connection,
+        method=scope["method"],
+        # The raw path is read, not `path`, which servers decode as UTF-8 and so lose bytes that are none.
+        path=scope.get("raw_path") or scope["path"].encode("utf-8"),
+        query=scope["query_string"].decode("latin-1"),
+        protocol="HTTP/" + scope["http_version"],
+        headers=scope["headers"],
+    )
+
+
+def connection_environ(scheme: str, server: Address, client: Address, root_path: str) -> Environ:
+    """What the requests of one connection have in common, as long as they have the scheme in common."""
+    server_name, server_port = server or ("", None)
     if not isinstance(server_port, int):  # a Unix socket
-        server_name, server_port = "localhost", 443 if scope.get("scheme") == "https" else 80
+        server_name, server_port = "localhost", 443 if scheme == "https" else 80
     environ = _SAME_FOR_ALL.copy()
-    environ["REQUEST_METHOD"] = scope["method"]
-    environ["SCRIPT_NAME"] = script_name
-    environ["PATH_INFO"] = path_info
-    environ["QUERY_STRING"] = scope["query_string"].decode("latin-1")
+    environ["SCRIPT_NAME"] = root_path.rstrip("/").encode("utf-8").decode("latin-1")
     environ["SERVER_NAME"] = server_name
     environ["SERVER_PORT"] = str(server_port)
-    environ["SERVER_PROTOCOL"] = "HTTP/" + scope["http_version"]
-    environ["wsgi.url_scheme"] = scope.get("scheme", "http")
-    client = scope.get("client")
+    environ["wsgi.url_scheme"] = scheme
     environ["REMOTE_ADDR"] = ""
     if client:
         environ["REMOTE_ADDR"] = client[0]
         environ["REMOTE_PORT"] = str(client[1])
-    _add_headers(environ, scope["headers"])
+    return environ
+
+
+def request_environ(
+    connection: Environ,
+    *,
+    method: str,
+    path: bytes,
+    query: str,
+    protocol: str,
+    headers: Iterable[tuple[bytes, bytes]],
+) -> Environ:
+    """The environ of one request of a connection; `path` is the target without its query, as it was sent."""
+    environ = connection.copy()
+    path_info, authority = _path_info(path, environ["SCRIPT_NAME"])
+    environ["REQUEST_METHOD"] = method
+    environ["PATH_INFO"] = path_info
+    environ["QUERY_STRING"] = query
+    environ["SERVER_PROTOCOL"] = protocol
+    _add_headers(environ, headers)
     if authority is not None:
         environ["HTTP_HOST"] = authority.decode("latin-1")
     elif not environ.get("HTTP_HOST", "-"):
@@ -105,6 +114,19 @@ def build_environ(scope: Scope) -> Environ:
         # it does for HTTP/1.0 without Host: PEP 3333 has the application use SERVER_NAME then.
         del environ["HTTP_HOST"]
     return environ
+
+
+def _path_info(raw: bytes, root: str) -> tuple[str, bytes | None]:
+    """(PATH_INFO, authority or None); the path's bytes are decoded with latin-1 (PEP 3333)."""
+    authority = None
+    if not raw.startswith(b"/") and (absolute := split_absolute(raw)) is not None:
+        authority, raw = absolute
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    path = raw.decode("latin-1")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    return path, authority
 
 
 def _add_headers(environ: Environ, headers: Iterable[tuple[bytes, bytes]]) -> None:

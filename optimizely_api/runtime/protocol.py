@@ -9,19 +9,23 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from gunicorn.asgi.parser import InvalidHeader, InvalidRequestLine
+from gunicorn.asgi.parser import InvalidHeader, InvalidRequestLine, PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from optimizely_api.runtime.answer import CONNECTION_CLOSE
 from optimizely_api.runtime.authority import is_authority, is_target
-from optimizely_api.runtime.bridge import CANCELS_ON_DISCONNECT
+from optimizely_api.runtime.bridge import CANCELS_ON_DISCONNECT, AsgiBridge
+from optimizely_api.runtime.environ import Environ, connection_environ, request_environ
+from optimizely_api.runtime.parser import HeadParser
 from optimizely_api.runtime.problem import log_access, problem, refusal
+from optimizely_api.runtime.reply import Reply
 
 if TYPE_CHECKING:
     from optimizely_api.runtime.worker import GatewayWorker
 
 # What gunicorn calls differently from RFC 9110, or Python before 3.13 did.
 _REASONS = {414: "URI Too Long"}
+_PROTOCOLS = {(1, 1): "HTTP/1.1", (1, 0): "HTTP/1.0"}
 
 
 class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -32,9 +36,17 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
     take for `write_timeout_seconds`. The time between requests is governed by gunicorn's `keepalive`.
 
     What the client wants to upgrade to is ignored (RFC 9110 section 7.8): its request is answered like any other.
+
+    The bridge is given each request by `Reply`, without ASGI's messages between. Other applications are served by
+    gunicorn's own `_handle_http_request`; so is the bridge where gunicorn itself has something to do for each request:
+    its hooks `pre_request` and `post_request`, its access log, and the uWSGI protocol.
     """
 
     worker: "GatewayWorker"
+    # gunicorn's, which are None between two requests or after the last.
+    _callback_parser: Any
+    _body_receiver: Any
+    _response_buffer: bytes | None
 
     def __init__(self, worker: "GatewayWorker") -> None:
         super().__init__(worker)
@@ -44,6 +56,10 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         self._write_timer: asyncio.TimerHandle | None = None
         self._answered: Any = None  # the last request whose answer has begun
         self._extensions: dict[str, dict[str, Any]] = {CANCELS_ON_DISCONNECT: {"is_open": self._is_open}}
+        self._environs: dict[str, Environ] = {}  # by scheme: what requests have in common
+        self._asks_bridge = isinstance(self.app, AsgiBridge) and not (
+            self._pre_request or self._post_request or self.log.access_log_enabled or self._uses_uwsgi
+        )
 
     def _is_open(self) -> bool:
         return not self._closed
@@ -76,6 +92,18 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _setup_callback_parser(self) -> None:
+        super()._setup_callback_parser()
+        if type(self._callback_parser) is PythonProtocol:
+            self._callback_parser.__class__ = HeadParser
+
+    def _http1_buffered(self) -> int:
+        held: int = super()._http1_buffered()
+        parser = self._callback_parser
+        if type(parser) is HeadParser and parser.is_complete:
+            held += len(parser._buffer)  # gunicorn counts those of its very own parser only
+        return held
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         go_on: bool = super()._feed_callback_parser(data)
@@ -138,8 +166,7 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         if headers and CONNECTION_CLOSE in headers:
             # gunicorn sends the header on, but does not act on it.
             request.must_close = True
-        elif self.worker.is_full:
-            # Others wait for a place, which a connection that is only kept would take from them.
+        elif self.ends_after(request):
             request.must_close = close = True
         self._answered = request
         super()._send_response_start(status, headers, request, close)
@@ -186,6 +213,61 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
         serving = self._handle_http_request(request, sockname, peername)
         keepalive: bool = await self.worker.loop.create_task(serving)
         return keepalive and not request.must_close
+
+    async def _handle_http_request(
+        self, request: Any, sockname: Any, peername: Any, complete: Any = None
+    ) -> bool:
+        """Have one request answered; returns whether another may follow on its connection. Raises nothing."""
+        if not self._asks_bridge:
+            keepalive: bool = await super()._handle_http_request(request, sockname, peername, complete)
+            return keepalive
+        reply = Reply(self, request)
+        try:
+            await self.app.serve(self._environ(request, sockname, peername), reply)
+        except asyncio.CancelledError:
+            self.log.debug("Request cancelled (client disconnected)")
+            return False
+        except Exception:
+            self.log.exception("Error in ASGI application")
+        if not reply.started:
+            self._send_error_response(500, "")
+        elif not reply.complete and not self._closed:
+            self.log.error("The answer to a request is not complete; closing the connection")
+        return reply.complete and reply.keeps_open
+
+    def _environ(self, request: Any, sockname: Any, peername: Any) -> Environ:
+        connection = self._environs.get(request.scheme)
+        if connection is None:
+            # The addresses are those of the connection: gunicorn finds a proxy's word for the client once.
+            server, client = (tuple(address[:2]) if address else None for address in (sockname, peername))
+            connection = connection_environ(request.scheme, server, client, self._root_path)
+            self._environs[request.scheme] = connection
+        return request_environ(
+            connection,
+            method=request.method,
+            path=request.raw_path,
+            query=request.query,
+            protocol=_PROTOCOLS.get(request.version) or "HTTP/{}.{}".format(*request.version),
+            headers=request.headers_bytes,
+        )
+
+    def ends_after(self, request: Any) -> bool:
+        """Whether the connection ends with this request's answer, whatever the answer says of it."""
+        # When others wait for a place, a connection that is only kept would take it from them.
+        return self.worker.is_full or bool(self._will_close(request, False))
+
+    def answer_begins(self, request: Any, head: bytes) -> None:
+        """Hold the head of an answer until its first byte of body, and let no second answer be written."""
+        self._body_receiver.expect_continue = False
+        self._answered = request
+        self._response_buffer = head
+
+    def answer_ends_empty(self, *, chunked: bool) -> None:
+        """End an answer whose last part of the body is empty."""
+        ending = (self._response_buffer or b"") + (b"0\r\n\r\n" if chunked else b"")
+        self._response_buffer = None
+        if ending:
+            self._safe_write(ending)
 
     def pause_writing(self) -> None:
         super().pause_writing()

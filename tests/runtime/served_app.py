@@ -89,6 +89,16 @@ async def stream(request):
     return Response(app_iter=chunks(), content_type="application/octet-stream")
 
 
+async def answer(request):
+    """An answer of the status, the headers and the size that are asked for."""
+    response = Response(b"x" * int(request.params.get("bytes", 0)))
+    response.status_int = int(request.params.get("status", 200))  # set later, it takes no header away
+    response.headerlist.extend(json.loads(request.params.get("headers", "[]")))
+    if "length" in request.params:
+        response.headers["Content-Length"] = request.params["length"]
+    return response
+
+
 async def broken_stream(request):
     def chunks():
         yield b"x" * 1000
@@ -117,7 +127,7 @@ def main(global_config=None, **settings):
         for view in (echo, wait, connections, state, block):
             config.add_route(view.__name__, f"/{view.__name__}")
             config.add_view(view, route_name=view.__name__, renderer="json")
-        for view in (stream, broken_stream):
+        for view in (answer, stream, broken_stream):
             config.add_route(view.__name__, f"/{view.__name__}")
             config.add_view(view, route_name=view.__name__)
         return config.make_wsgi_app()
