@@ -74,10 +74,10 @@ class Settings:
         at_least=0,
     )
     results_cache_seconds: float = _setting(
-        1.0,
+        0.0,
         "How long results are used without asking whether there are newer ones, at most until the next five"
         " minutes of the clock begin; then they are confirmed by their ETag, which saves computing them. 0 asks"
-        " every time.",
+        " every time, so that events count at once.",
         at_least=0,
     )
     results_cache_bytes: int = _setting(

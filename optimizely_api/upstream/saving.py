@@ -45,7 +45,7 @@ class Saving:
     coalesce: bool = True
     definition_seconds: float = 5.0
     definition_bytes: int = 64 * 1024 * 1024
-    results_seconds: float = 1.0
+    results_seconds: float = 0.0
     results_bytes: int = 64 * 1024 * 1024
     clock: Clock = field(default_factory=Clock)
 

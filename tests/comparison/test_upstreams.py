@@ -19,6 +19,7 @@ from optimizely_api.comparison.load import LoadPlan
 from optimizely_api.comparison.stub_entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.comparison.undisturbed import undisturbed
+from tests.serving import KEEPS_NOTHING
 
 SOON_SECONDS = 20
 CALLS = {
@@ -82,7 +83,7 @@ def stub(running_stub: Running) -> Running:
 @pytest.fixture(scope="module")
 def gateway_before_stub(running_stub: Running) -> Iterator[GatewayTestApp]:
     urls = {f"{name}_url": running_stub.url(name) for name in CALLS}
-    with GatewayTestApp(main({}, **urls)) as app:
+    with GatewayTestApp(main({}, **urls, **KEEPS_NOTHING)) as app:
         yield app
 
 

@@ -49,7 +49,7 @@ async def make():
         clock, clients = FakeClock(), []
 
         async def opened(seconds=5.0, **saving):
-            saving = Saving(**saving, clock=clock.clock)
+            saving = Saving(**{"results_seconds": 1.0, **saving}, clock=clock.clock)
             clients.append(saving_client(service.url, saving, seconds=seconds))
             return World(service, clock, await clients[-1].__aenter__())
 

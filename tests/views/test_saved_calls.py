@@ -30,10 +30,13 @@ COMPOSITE = [
 ]
 
 
+PATIENT = {"upstream_connect_timeout_seconds": "10"}  # a busy machine may take long to make a connection
+
+
 @pytest.fixture
 def app(services):
-    # A busy machine may take long to make a connection.
-    with GatewayTestApp(main({}, **services.settings(), upstream_connect_timeout_seconds="10")) as app:
+    settings = {**services.settings(), **PATIENT, "results_cache_seconds": "60"}
+    with GatewayTestApp(main({}, **settings)) as app:
         yield app
 
 
@@ -119,6 +122,13 @@ def test_a_definition_is_no_older_than_its_seconds(services):
         while (name := get(app, path).json["name"]) != "Renamed":
             assert time.monotonic() - changed < 10
         assert name == "Renamed"
+
+
+def test_new_results_are_seen_at_once_unless_they_are_trusted_for_longer(services):
+    with GatewayTestApp(main({}, **services.settings(), **PATIENT)) as app:
+        get(app, RESULTS)
+        services.results[samples.EXPERIMENT]["reach"]["total_count"] = 2001
+        assert get(app, RESULTS).json["reach"]["total_count"] == 2001
 
 
 def test_new_results_are_seen_within_their_seconds(services):
