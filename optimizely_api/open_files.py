@@ -1,8 +1,8 @@
 """How many files, and so connections, this process may have open, and who may have how many of them.
 
 A request in flight takes a connection of its caller and up to one to each service at a time. When there are fewer files
-than the settings ask for, callers get a third of them, and the services the rest: then nothing fails for want of a
-file, but waits for one, callers in the listening socket's backlog and calls in the connector.
+than the settings ask for, callers get a good half of them, and the services the rest, for calls are shared: then
+nothing fails for want of a file, but waits for one, callers in the listening socket's backlog and calls in the connector.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import resource
 # Kept free: for logs, listening sockets and the like, and a share for connections that are closed but not gone yet.
 RESERVED = 64
 RESERVED_SHARE = 16  # one in sixteen
-SHARE_OF_CALLERS = 3  # one in three
+SHARE_OF_CALLERS = 0.55
 
 
 def allow_many_files() -> int:
@@ -39,7 +39,7 @@ def _for_connections() -> int:
 
 def for_callers() -> int:
     """Connections that callers may have, at least one."""
-    return max(1, _for_connections() // SHARE_OF_CALLERS)
+    return max(1, int(_for_connections() * SHARE_OF_CALLERS))
 
 
 def for_services() -> int:
@@ -49,4 +49,4 @@ def for_services() -> int:
 
 def needed(callers: int) -> int:
     """The limit with which so many callers may be connected."""
-    return math.ceil((callers * SHARE_OF_CALLERS + RESERVED) * RESERVED_SHARE / (RESERVED_SHARE - 1)) + 1
+    return math.ceil((callers / SHARE_OF_CALLERS + RESERVED) * RESERVED_SHARE / (RESERVED_SHARE - 1)) + 2
