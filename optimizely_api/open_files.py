@@ -1,8 +1,9 @@
 """How many files, and so connections, this process may have open, and who may have how many of them.
 
 A request in flight takes a connection of its caller and up to one to each service at a time. When there are fewer files
-than the settings ask for, callers get a good half of them, and the services the rest, for calls are shared: then
-nothing fails for want of a file, but waits for one, callers in the listening socket's backlog and calls in the connector.
+than the settings ask for, callers get a good half of them, and the services, whose calls are shared, the rest: then
+nothing fails for want of a file, but waits for one, callers in the listening socket's backlog and calls in the
+connector.
 """
 
 import contextlib
