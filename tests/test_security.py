@@ -1,11 +1,13 @@
 """Bearer tokens: who may call, and how long an accepted token is trusted."""
 
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from optimizely_api import main
+from optimizely_api.errors import Unauthorized
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.security import Identity, IdentityCache
 from optimizely_api.settings import read
@@ -103,8 +105,29 @@ def test_a_revoked_token_works_no_longer_than_the_cache(services):
     assert statuses[-1] == 401
 
 
-def test_a_refused_token_is_not_remembered(services):
-    with GatewayTestApp(main({}, **services.settings(), identity_cache_seconds="60")) as app:
+def test_a_refused_token_is_asked_about_once(services):
+    with GatewayTestApp(main({}, **services.settings(), unknown_token_seconds="60")) as app:
+        new = {"Authorization": "Bearer 2:new"}
+        for _ in range(5):
+            assert_error(
+                app.get(PROJECT, headers=new, status=401), 401, "unauthorized", "unknown or was revoked"
+            )
+        assert len(identifications(services)) == 1
+        get(app, PROJECT)
+
+
+def test_a_token_created_after_it_was_refused_works_when_that_is_forgotten(services):
+    with GatewayTestApp(main({}, **services.settings(), unknown_token_seconds="0.2")) as app:
+        new = {"Authorization": "Bearer 2:new"}
+        app.get(PROJECT, headers=new, status=401)
+        services.tokens["2:new"] = samples.ACCOUNT
+        created = time.monotonic()
+        while app.get(PROJECT, headers=new, expect_errors=True).status_int == 401:
+            assert time.monotonic() - created < 10
+
+
+def test_a_refused_token_is_not_remembered_when_that_is_off(services):
+    with GatewayTestApp(main({}, **services.settings(), unknown_token_seconds="0")) as app:
         new = {"Authorization": "Bearer 2:new"}
         app.get(PROJECT, headers=new, status=401)
         services.tokens["2:new"] = samples.ACCOUNT
@@ -123,6 +146,45 @@ def test_the_cache_remembers_no_more_tokens_than_it_may():
     for number in range(10):
         cache.keep(str(number), Identity(number))
     assert [number for number in range(10) if cache.get(str(number))] == [7, 8, 9]
+
+
+def test_no_more_refused_tokens_are_remembered_than_they_may_be():
+    cache = IdentityCache(read({"identity_cache_entries": "3", "unknown_token_seconds": "60"}, {}))
+    for number in range(10):
+        cache.refuse(str(number))
+    for number in range(7):
+        assert cache.get(str(number)) is None
+    for number in range(7, 10):
+        with pytest.raises(Unauthorized):
+            cache.get(str(number))
+
+
+@pytest.fixture
+def one_at_a_time(services):
+    """A gateway that asks about one unknown token at a time, and trusts no identity for longer than it must."""
+    settings = {"identity_calls": "1", "identity_wait_seconds": "0.1", "identity_cache_seconds": "0"}
+    with GatewayTestApp(main({}, **services.settings(), **settings)) as app:
+        get(app, PROJECT)
+        services.seen.clear()
+        yield app
+
+
+def test_503_for_an_unknown_token_while_enough_others_are_asked_about(one_at_a_time, services):
+    services.hung_tokens.add("2:first")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(
+            one_at_a_time.get, PROJECT, headers={"Authorization": "Bearer 2:first"}, status="*"
+        )
+        services.wait_for_identifications(1)
+        second = {"Authorization": "Bearer 2:second"}
+        response = one_at_a_time.get(PROJECT, headers=second, status=503)
+        assert_error(response, 503, "upstream_unavailable", "unknown tokens")
+        assert response.headers["Retry-After"]
+        get(one_at_a_time, PROJECT)  # a token that was good before is asked about at once
+        services.hung_tokens.clear()
+        assert first.result().status_int == 401
+    get(one_at_a_time, PROJECT)
+    assert one_at_a_time.get(PROJECT, headers=second, expect_errors=True).status_int == 401
 
 
 def test_the_cache_serves_threads():

@@ -33,14 +33,16 @@ async def test_201_shows_a_new_token_once(projects: Caller, account_id: int) -> 
     assert made["token"].startswith("2:")
     status, known = await projects.get(f"/tokens/{sha256(made['token'])}")
     assert status == 200
-    assert known == {name: made[name] for name in ("token_id", "account_id", "name", "created")}
+    shown = {name: made[name] for name in ("token_id", "account_id", "name", "created")}
+    assert known == {**shown, "token_sha256": sha256(made["token"])}
 
 
 async def test_a_token_of_the_callers_choice_is_known_by_its_hash(projects: Caller, account_id: int) -> None:
     given = {"name": "mine", "token_sha256": sha256("2:mine")}
     made = await projects.made(f"/accounts/{account_id}/tokens", given)
     assert "token" not in made
-    assert (await projects.get(f"/tokens/{sha256('2:mine')}"))[1] == made
+    known = {**made, "token_sha256": sha256("2:mine")}
+    assert (await projects.get(f"/tokens/{sha256('2:mine')}"))[1] == known
     assert await projects.made(f"/accounts/{account_id}/tokens", given) == made
 
 
