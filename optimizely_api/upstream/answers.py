@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from .calls import Call
-from .errors import BadUpstreamAnswer, CallRefused, EntityNotFound, UpstreamUnavailable
+from .errors import AnswerAboutAnother, BadUpstreamAnswer, CallRefused, EntityNotFound, UpstreamUnavailable
 from .shapes import Check
 
 
@@ -49,7 +49,7 @@ def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
     if (where := shapes[call.expects](value)) is not None:
         raise BadUpstreamAnswer(call.upstream, f"{where} is not as agreed")
     if call.about and not _is_about(call, value):
-        raise BadUpstreamAnswer(call.upstream, "it is not about what was asked")
+        raise AnswerAboutAnother(call.upstream)
     return value
 
 

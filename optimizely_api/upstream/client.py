@@ -17,9 +17,9 @@ from yarl import URL
 
 from .answers import read_answer
 from .calls import Call
-from .connection import AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
+from .connection import Answer, AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
 from .connector import TOO_MANY_FILES, Destination, ServiceConnector
-from .errors import BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from .errors import AnswerAboutAnother, BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from .shapes import Check
 
 # What a call may end with that brought no answer; `Client.failure` says what each means.
@@ -133,7 +133,7 @@ class Client:
             raise self.failure(call, exc, limit) from exc
         finally:
             scope.note(call.upstream, time.monotonic() - started)
-        return read_answer(call, answer[0], answer[1], self.shapes)
+        return self.read(call, answer)
 
     async def fetch_all(
         self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None
@@ -161,6 +161,14 @@ class Client:
         else:
             return [*(task.result() for task in tasks), last]
         raise failure  # outside the handler, so that its own cause is kept
+
+    def read(self, call: Call, answer: Answer) -> Any:
+        """Return the answer's value, as `read_answer` does; after one to another question, on new connections only."""
+        try:
+            return read_answer(call, answer[0], answer[1], self.shapes)
+        except AnswerAboutAnother:
+            self.connector.close_idle(self._addresses[call.upstream].destination)
+            raise
 
     def address(self, call: Call) -> Address:
         return self._addresses[call.upstream]

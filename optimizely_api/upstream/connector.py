@@ -99,8 +99,7 @@ class ServiceConnector(aiohttp.TCPConnector):
         self, destination: Destination, question: Question, ends: float | None
     ) -> Answer:
         # Whoever waits for a place among a service's connections may be given an idle one: close them all.
-        for connection, _since in self._conns.pop(destination.connection_key, ()):
-            connection.close()
+        self.close_idle(destination)
         return await self._ask_once(destination, question, ends)
 
     async def _ask_once(self, destination: Destination, question: Question, ends: float | None) -> Answer:
@@ -150,6 +149,11 @@ class ServiceConnector(aiohttp.TCPConnector):
     def let_go(self, destination: Destination, connection: ServiceConnection) -> None:
         """Close a connection whose answer is not whole."""
         self._release(destination.connection_key, connection, should_close=True)
+
+    def close_idle(self, destination: Destination) -> None:
+        """Close all idle connections to a service."""
+        for connection, _since in self._conns.pop(destination.connection_key, ()):
+            connection.close()
 
     async def _connect(self, destination: Destination, ends: float | None) -> ServiceConnection:
         async with asyncio.timeout_at(ends):

@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import read_answer
 from .calls import Call, Key
 from .client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector
 from .connection import Answer
@@ -77,7 +76,7 @@ class _Asking(Flight):
         super().__init__(client.connector, address.destination, address.request(call, request_id, entity_tag))
 
     def read(self, answer: Answer) -> Any:
-        return read_answer(self.call, answer[0], answer[1], self.client.shapes)
+        return self.client.read(self.call, answer)
 
     def explain(self, error: BaseException) -> BaseException:
         if not isinstance(error, NO_ANSWER):
