@@ -4,6 +4,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import orjson
 import pytest
 
 from optimizely_api import main
@@ -11,6 +12,7 @@ from optimizely_api.errors import Unauthorized
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.security import Identity, IdentityCache
 from optimizely_api.settings import read
+from optimizely_api.upstream import calls
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 
@@ -198,6 +200,39 @@ def test_the_cache_serves_threads():
 
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(use, range(16))) == [None] * 16
+
+
+@pytest.mark.parametrize(
+    "manners",
+    [{}, {"status": 500}, {"cut_off": True}, {"hang": True}, {"body": b"[]"}, {"body": b"{"}],
+    ids=["good", "500", "broken off", "late", "off its shape", "no JSON"],
+)
+def test_no_log_holds_a_token_or_its_hash(services, caplog, manners):
+    for name, value in manners.items():
+        setattr(services.manners["projects"], name, value)
+    unknown = "2:a-token-that-nobody-knows"
+    with caplog.at_level("DEBUG"):
+        settings = {**services.settings(), "projects_timeout_seconds": "0.2"}
+        with GatewayTestApp(main({}, **settings)) as app:
+            for token in (samples.TOKEN, unknown):
+                app.get(PROJECT, headers={"Authorization": f"Bearer {token}"}, status="*")
+    assert caplog.records
+    for token in (samples.TOKEN, unknown):
+        assert token not in caplog.text
+        assert samples.token(token)["token_sha256"] not in caplog.text
+
+
+def test_no_representation_of_a_call_holds_a_tokens_hash():
+    token_hash = samples.token()["token_sha256"]
+    assert token_hash not in repr(calls.identify(token_hash))
+    assert token_hash in calls.identify(token_hash).path
+
+
+def test_502_for_another_tokens_answer(services, gateway):
+    services.manners["projects"].body = orjson.dumps(
+        samples.token(samples.OTHER_TOKEN, samples.OTHER_ACCOUNT)
+    )
+    assert_error(get(gateway, PROJECT, status=502), 502, "bad_upstream_answer", "projects")
 
 
 def test_503_when_identities_cannot_be_asked_for(gateway, services):

@@ -413,6 +413,7 @@ def logging_configuration(level: str = "INFO") -> dict[str, Any]:
         "root": {"level": level, "handlers": ["console"]},
         "loggers": {
             "alembic": {"level": "WARNING"},
+            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
             "gunicorn.error": {"level": level, "handlers": ["console"], "propagate": False},
             "gunicorn.access": {"level": level, "handlers": ["console"], "propagate": False},
         },

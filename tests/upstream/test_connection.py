@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import errno
 import functools
 import gc
+import gzip
 import re
 import resource
 import socket
@@ -461,3 +463,85 @@ async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope
                     taken += len(chunk)
             peer.close()
     assert taken < 20_000_000
+
+
+async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_a_moment(scope, client_of):
+    """What does not fit is dropped, and would be sent again by the system after a second: too late for a connect."""
+    scope.deadline += 10
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with client_of(url, connections=200, seconds=10, connect_seconds=0.7) as client:
+            waiting = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(200)]
+            await asyncio.sleep(0.3)  # the moment
+            service = scripted_service.ScriptedService(script=[[OK]] * 200)
+            server = await asyncio.start_server(service.serve, sock=listening, backlog=1024)
+            assert await asyncio.gather(*waiting) == [GOOD] * 200
+        server.close()
+
+
+async def test_a_connect_is_tried_twice_and_no_more(scope, client_of, monkeypatch):
+    tried = 0
+
+    async def refused(*_args, **_options):
+        nonlocal tried
+        tried += 1
+        raise OSError(errno.ECONNREFUSED, "refused")
+
+    async with client_of("http://127.0.0.1:1") as client:
+        monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", refused)
+        with pytest.raises(UpstreamUnavailable):
+            await client.fetch(CALL, scope)
+    assert tried == 2
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"gzip, identity", b"zstd", b"unheard-of"])
+async def test_an_encoded_answer_is_refused_unread_and_ends_the_connection(client, service, scope, coding):
+    bomb = gzip.compress(bytes(50_000_000), 1)[:40_000]
+    service.script.append([answer(bomb, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(bomb))])
+    with pytest.raises(BadUpstreamAnswer, match="it is encoded, though it was not to be"):
+        await client.fetch(CALL, scope)
+    await service.until(lambda: service.closed == 1)
+
+
+async def test_an_encoded_transfer_is_refused(client, service, scope):
+    service.script.append([answer(CHUNKS, b"Transfer-Encoding: gzip, chunked")])
+    with pytest.raises(BadUpstreamAnswer, match="it is encoded"):
+        await client.fetch(CALL, scope)
+
+
+@pytest.mark.parametrize(
+    ("status", "echo", "refused"),
+    [
+        (b"200 OK", b"X-Request-Id: another.1", True),
+        (b"503 No", b"X-Request-Id: another.1", True),
+        (b"200 OK", b"", True),
+        (b"404 No", b"", True),
+        (b"503 No", b"", False),
+    ],
+)
+async def test_an_answer_must_echo_the_number_of_its_call(service, scope, client_of, status, echo, refused):
+    """What a proxy says for itself, from 500 up, knows no number."""
+    headers = [b"Content-Length: 15", *([echo] if echo else [])]
+    service.script.append([answer(BODY, *headers, status=status)])
+    async with client_of(service.url, echo_required=True) as client:
+        with pytest.raises(BadUpstreamAnswer if refused else UpstreamUnavailable) as caught:
+            await client.fetch(CALL, scope)
+        assert ("the answer to this call" in str(caught.value)) == refused
+        if refused:
+            await service.until(lambda: service.closed == 1)
+
+
+async def test_each_call_has_a_number_of_its_own(client, service, scope):
+    service.script += [[OK]] * 5
+    for _ in range(5):
+        await client.fetch(CALL, scope)
+    assert len({re.search(rb"X-Request-Id: (.*)\r\n", head)[1] for head in service.heads}) == 5
+
+
+async def test_a_call_that_is_repeated_takes_a_new_connection(client, service, scope):
+    """Other idle ones may have come to the same end."""
+    service.script += [[OK[:9], OK[9:]], [OK[:9], OK[9:]]]
+    await asyncio.gather(client.fetch(CALL, scope), client.fetch(CALL, scope))
+    service.script += [[CLOSE], [OK]]
+    assert await client.fetch(CALL, scope) == GOOD
+    assert service.connections == 3
