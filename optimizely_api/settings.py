@@ -82,7 +82,8 @@ class Settings:
         0.0,
         "How long results are used without asking whether there are newer ones, at most until the next five"
         " minutes of the clock begin; then they are confirmed by their ETag, which saves computing them. 0 asks"
-        " every time, so that events count at once.",
+        " every time, so that events count at once and counts never go back between two workers."
+        " (Such calls are not made once for several callers.)",
         at_least=0,
     )
     results_cache_bytes: int = _setting(

@@ -6,9 +6,11 @@ They run on an event loop in a thread of their own, so that blocking and corouti
 import asyncio
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 NAMES = ("projects", "experiments", "results")
 SOON_SECONDS = 10.0
+SLOT_SECONDS = 300
 
 
 @dataclass
@@ -80,6 +83,9 @@ class ServicesDouble:
         self.events = _by_id(samples.event(), samples.event(samples.OTHER_EVENT, **other))
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
+        self.conversions: tuple[int, float] | None = (
+            None  # their count and the time of the last, as data of a version
+        )
 
     def settings(self) -> dict[str, str]:
         """The gateway's settings that lead here."""
@@ -265,7 +271,17 @@ class ServicesDouble:
         results = self.results.get(experiment_id)
         if not results:
             return web.Response(status=204)
-        return web.json_response({"experiment_id": experiment_id, **results})
+        answer = {"experiment_id": experiment_id, **results}
+        if self.conversions is None:
+            return web.json_response(answer)
+        count, at = self.conversions
+        end = max(time.time() // SLOT_SECONDS * SLOT_SECONDS, at // 1)
+        answer["end_time"] = datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")
+        answer["reach"]["total_count"] = count
+        tag = f'"{count}-{end}"'
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers={"ETag": tag})
+        return web.json_response(answer, headers={"ETag": tag})
 
 
 def _echo(request: web.Request) -> dict[str, str]:
