@@ -64,7 +64,7 @@ def _pruner(schema: Json) -> Pruner | None:
 
 
 def _is_object(schema: dict[str, Json]) -> bool:
-    return schema.get("type", "object") == "object"
+    return bool(schema.get("type", "object") == "object")
 
 
 def _pruner_of_reference(reference: str) -> Pruner | None:
