@@ -35,12 +35,15 @@ def gateways(services, tmp_path):
     """Two gateways of two workers each."""
     services.conversions = (2000, time.time() - 1)
     with ExitStack() as stack:
-        yield [
+        opened = [
             stack.enter_context(
                 serve("main", services.settings(), tmp_path / f"{number}.log", "--workers", "2")
             )
             for number in range(2)
         ]
+        for number in range(8):  # a new worker takes a while
+            assert ask(opened, number, RESULTS).status_code == 200
+        yield opened
 
 
 def ask(gateways, number, path, coding="identity", **headers):
