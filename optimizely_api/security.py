@@ -13,6 +13,7 @@ from typing import Any
 
 from cachetools import TTLCache
 from pyramid.config import Configurator
+from pyramid.interfaces import IRoutesMapper
 from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
@@ -25,8 +26,6 @@ from .settings import Settings
 from .upstream import calls
 from .upstream.errors import EntityNotFound
 from .view_kind import BLOCKING
-
-OPEN_DOCUMENTS = ("swagger.json", "swagger.yaml")
 
 Handler = Callable[[Request], Response]
 
@@ -88,9 +87,13 @@ class IdentityCache:
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Give every request under the contract's basePath its `caller`, an Identity, or answer 401."""
-    protected = registry[CONTRACT].base_path + "/"
-    open_paths = frozenset(protected + name for name in OPEN_DOCUMENTS)
+    """Give every request of an operation its `caller`, an Identity, or answer 401.
+
+    No other view under the contract's basePath shows anything of an account: `contract.routes.check_views` lets no
+    such route be.
+    """
+    operations = registry[CONTRACT].operations
+    routes = registry.getUtility(IRoutesMapper)
     cache = IdentityCache(registry["settings"])
     fetch = _fetch_blocking if registry.get(BLOCKING) else synchronize(_fetch)
 
@@ -105,8 +108,8 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
         return cache.keep(token_hash, Identity(token["account_id"]))
 
     def identity_tween(request: Request) -> Response:
-        path = request.environ["PATH_INFO"]
-        if path.startswith(protected) and path not in open_paths:
+        route = routes(request)["route"]
+        if route is not None and route.name in operations:
             request.caller = identify(request)
         return handler(request)
 

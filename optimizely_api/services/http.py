@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.conditional import unless_known
 from optimizely_api.services.database import Database, is_unavailable
+from optimizely_api.times import read_time
 
 DATABASE = web.AppKey("database", Database)
 SERVICE_NAME = web.AppKey("service_name", str)
@@ -35,9 +36,9 @@ MAX_PAGE = 1_000_000_000
 log = logging.getLogger("optimizely_api.services")
 access_log = logging.getLogger("optimizely_api.services.access")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+# What the gateway keeps of its callers', and a number for the call.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,144}", re.ASCII)
 _NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?")
 
 
 class ServiceError(Exception):
@@ -199,11 +200,10 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: Any, name: str = "time") -> datetime:
-    """An ISO 8601 time (UTC when it names no zone); raises a ServiceError (400) naming `name` otherwise."""
-    if isinstance(text, str) and _TIME.fullmatch(text):
+    """A time as `times.py` reads it, in UTC; raises a ServiceError (400) naming `name` otherwise."""
+    if isinstance(text, str):
         try:
-            moment = datetime.fromisoformat(text)
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            return read_time(text)
         except (ValueError, OverflowError):  # no such day or hour; the edge of the calendar
             pass
     raise bad_request(f"{name} must be an ISO 8601 time such as 2026-01-31T12:00:00Z, not {str(text)[:40]!r}")
