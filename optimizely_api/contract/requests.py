@@ -212,7 +212,7 @@ def _typed(kind: str, text: str) -> Json:
         if kind == "integer" and _INTEGER.fullmatch(text):
             return int(text)
         if kind == "integer" and _LONG_INTEGER.fullmatch(text):
-            return int(text[:401])
+            return int(text[: 400 + text.startswith("-")])
         if kind == "number":
             return float(text)
     except ValueError:  # also for more digits than int() takes
