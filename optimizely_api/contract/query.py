@@ -1,6 +1,6 @@
 """The query of a request target, read as browsers write it."""
 
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 
 def read_query(text: str) -> list[tuple[str, str]]:
@@ -11,4 +11,13 @@ def read_query(text: str) -> list[tuple[str, str]]:
     """
     if not text.isascii():
         text = text.encode("latin-1").decode("utf-8")  # PEP 3333 hands bytes over as latin-1
-    return parse_qsl(text, keep_blank_values=True, separator="&", errors="strict")
+    # Not `urllib.parse.parse_qsl`, which takes three times as long.
+    text = text.replace("+", " ")
+    pairs = [part.partition("=") for part in text.split("&") if part]
+    if "%" not in text:
+        return [(name, value) for name, _, value in pairs]
+    return [(_decoded(name), _decoded(value)) for name, _, value in pairs]
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text).decode("utf-8") if "%" in text else text
