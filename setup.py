@@ -73,7 +73,15 @@ setup(
     package_dir={"optimizely_api.swagger": "swagger"},
     package_data={
         "optimizely_api.swagger": ["*.yaml"],
-        "optimizely_api": ["py.typed", "**/*.css", "**/*.html", "**/*.js", "**/*.mako", "**/*.sql"],
+        "optimizely_api": [
+            "py.typed",
+            "contract/*.json",
+            "**/*.css",
+            "**/*.html",
+            "**/*.js",
+            "**/*.mako",
+            "**/*.sql",
+        ],
     },
     install_requires=INSTALL,
     extras_require={"compare": COMPARE, "test": TEST},

@@ -36,6 +36,7 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
         )
     )
     config.include(".access_log")
+    config.include(".cors")
     config.include(".answers")
     config.include(".errors")
     config.include(".body_limit")

@@ -4,13 +4,12 @@
      "status": 200, "duration_ms": 43.1, "request_id": "...", "client": "...",
      "upstreams_ms": {"experiments": [20.4, 20.9], ...}}
 
-Status 499 stands for a caller that went away before the answer.
+`route` is the operation, or null for an address that no route has. `uuid` is there when the caller's X-Request-Id is
+no UUID, and an error therefore has another. Status 499 stands for a caller that went away before the answer.
 """
 
 import logging
-import random
 import time
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +21,9 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW
 
+from .contract.compiled import known_route
+from .contract.routes import operation_of
+from .request_ids import kept_or_new
 from .upstream.client import Scope
 
 log = logging.getLogger(__name__.replace("access_log", "access"))
@@ -29,9 +31,6 @@ log = logging.getLogger(__name__.replace("access_log", "access"))
 CALLER_WENT_AWAY = 499
 REQUEST_ID_HEADER = "X-Request-Id"
 REQUEST_ID_KEY = "HTTP_X_REQUEST_ID"  # the same in a WSGI environ
-
-_VERSION_4 = (0x4 << 76) | (0b10 << 62)  # the version and the variant
-_RANDOM_BITS = ((1 << 128) - 1) ^ (0xF << 76) ^ (0b11 << 62)
 
 Handler = Callable[[Request], Response]
 
@@ -42,7 +41,7 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
 
     def access_log_tween(request: Request) -> Response:
         started = time.monotonic()
-        request.request_id = _request_id(request)
+        request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
         request.scope = Scope(request.request_id, started + deadline_seconds)
         status = CALLER_WENT_AWAY
         try:
@@ -65,35 +64,14 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
     return access_log_tween
 
 
-def _request_id(request: Request) -> str:
-    """The caller's X-Request-Id when it is a UUID, or a new one: the contract's Error wants a UUID."""
-    given = request.environ.get(REQUEST_ID_KEY)
-    if given:
-        try:
-            return str(uuid.UUID(given))
-        except ValueError:
-            pass
-    return new_request_id()
-
-
-def new_request_id() -> str:
-    """A random UUID (RFC 9562 section 5.4) as text; `str(uuid.uuid4())` takes ten times as long.
-
-    It is unlike any other's, and no secret: Python seeds its generator anew in every process.
-    """
-    digits = f"{random.getrandbits(128) & _RANDOM_BITS | _VERSION_4:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
 class _Line:
     """Becomes JSON only when a handler formats it."""
 
     def __init__(self, request: Request, status: int, seconds: float) -> None:
-        route = getattr(request, "matched_route", None)
         self._fields: dict[str, Any] = {
             "time": datetime.now(UTC),
             "method": request.environ["REQUEST_METHOD"],
-            "route": route.name if route else None,
+            "route": operation_of(known_route(request)),
             "path": _path(request),
             "status": status,
             "duration_ms": round(seconds * 1000, 2),
@@ -101,6 +79,8 @@ class _Line:
             "client": request.environ.get("REMOTE_ADDR"),
             "upstreams_ms": request.scope.durations_ms,
         }
+        if request.uuid != request.request_id:
+            self._fields["uuid"] = request.uuid
 
     def __str__(self) -> str:
         return orjson.dumps(self._fields, option=orjson.OPT_UTC_Z).decode()

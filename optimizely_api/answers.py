@@ -128,7 +128,7 @@ def _not_modified(response: Response) -> Response:
 
 
 def _precondition_failed(request: Request) -> Response:
-    body = orjson.dumps(error_body(PreconditionFailed(), request.request_id))
+    body = orjson.dumps(error_body(PreconditionFailed(), request.uuid))
     response = Response(body, status=412, content_type="application/json")
     response.headers["Cache-Control"] = NO_ERROR_KEPT
     return response

@@ -7,11 +7,13 @@ leave bodies unread, and the declared length is judged here.
 from collections.abc import Callable
 
 from pyramid.config import Configurator
+from pyramid.interfaces import IRoutesMapper
 from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
 
+from .contract.routes import is_only_refused
 from .errors import RequestTooLarge
 from .runtime import BODY_OVER_LIMIT
 
@@ -21,9 +23,12 @@ Handler = Callable[[Request], Response]
 def body_limit_tween_factory(handler: Handler, registry: Registry) -> Handler:
     """Answer in the one error shape for what the server found while it read the body, or for what was declared."""
     limit_bytes = registry["settings"].max_request_body_bytes
+    routes = registry.getUtility(IRoutesMapper)
 
     def body_limit_tween(request: Request) -> Response:
-        if BODY_OVER_LIMIT in request.environ or (request.content_length or 0) > limit_bytes:
+        is_too_large = BODY_OVER_LIMIT in request.environ or (request.content_length or 0) > limit_bytes
+        # A wrong address or method comes first: no body would be right there.
+        if is_too_large and not is_only_refused(routes(request)["route"]):
             raise RequestTooLarge(limit_bytes)
         return handler(request)
 
@@ -33,6 +38,10 @@ def body_limit_tween_factory(handler: Handler, registry: Registry) -> Handler:
 def includeme(config: Configurator) -> None:
     config.add_tween(
         "optimizely_api.body_limit.body_limit_tween_factory",
-        under=(EXCVIEW, "optimizely_api.security.identity_tween_factory"),
-        over=("pyramid_swagger.tween.validation_tween_factory", MAIN),
+        under=EXCVIEW,
+        over=(
+            "optimizely_api.security.identity_tween_factory",
+            "pyramid_swagger.tween.validation_tween_factory",
+            MAIN,
+        ),
     )

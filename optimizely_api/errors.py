@@ -5,17 +5,21 @@ violations by JSON pointer. `CODES` lists every code with its status: codes are 
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPException
+from pyramid.interfaces import IRoutesMapper
 from pyramid.request import Request
 
 from .upstream.errors import UpstreamError
 from .view_kind import as_view
 
 log = logging.getLogger(__name__)
+
+_SLASHES = re.compile("/+")
 
 CODES: dict[str, int] = {
     "bad_request": 400,  # the request breaks the contract; `messages` says where
@@ -28,7 +32,7 @@ CODES: dict[str, int] = {
     "request_too_large": 413,  # the body is larger than max_request_body_bytes
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,
-    "not_implemented": 501,
+    "not_implemented": 501,  # an operation of the public API that is not here yet; the message has its operationId
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
     "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return
@@ -58,7 +62,7 @@ class GatewayError(Exception):
 class BadRequest(GatewayError):
     """400: the request breaks the contract; `messages` maps JSON pointers to what is wrong there."""
 
-    def __init__(self, message: str, messages: Mapping[str, str] | None = None) -> None:
+    def __init__(self, message: str, messages: Mapping[str, str]) -> None:
         super().__init__("bad_request", message, messages=messages)
 
 
@@ -93,6 +97,16 @@ class MethodNotAllowed(GatewayError):
         super().__init__("method_not_allowed", f"{method} is not one of {listed}.", headers={"Allow": listed})
 
 
+class NotImplementedYet(GatewayError):
+    """501: the public API has this operation, and we do not."""
+
+    def __init__(self, operation_id: str, address: str) -> None:
+        super().__init__(
+            "not_implemented",
+            f"{operation_id} ({address}) is an operation of the public API that is not here yet.",
+        )
+
+
 class PreconditionFailed(GatewayError):
     """412: the request's If-Match names no answer that there is (RFC 9110 section 13.1.1)."""
 
@@ -107,11 +121,13 @@ class RequestTooLarge(GatewayError):
         super().__init__("request_too_large", f"The request body is larger than {limit_bytes} bytes.")
 
 
-def error_body(error: GatewayError, request_id: str) -> dict[str, Any]:
+def error_body(error: GatewayError, uuid: str) -> dict[str, Any]:
     """The contract's Error: `code`, `message`, `uuid` and, for an invalid request, `messages`."""
-    body: dict[str, Any] = {"code": error.code, "message": error.message, "uuid": request_id}
+    body: dict[str, Any] = {"code": error.code, "message": error.message, "uuid": uuid}
     if error.messages:
         body["messages"] = dict(error.messages)
+    elif error.status == 400:  # refused by Pyramid, or by a service, which does not say where
+        body["messages"] = {"/request": error.message}
     return body
 
 
@@ -119,22 +135,30 @@ def answer(error: GatewayError, request: Request) -> dict[str, Any]:
     """Set the status and headers of `request.response`, and return the body."""
     request.response.status_int = error.status
     request.response.headers.update(error.headers)
-    return error_body(error, request.request_id)
+    return error_body(error, request.uuid)
 
 
 def gateway_error(error: GatewayError, request: Request) -> dict[str, Any]:
-    if error.status >= 500:
-        log.warning(
-            "request %s: %s: %s", request.request_id, error.code, error.message, exc_info=error.__cause__
-        )
+    if error.status >= 500 and not isinstance(error, NotImplementedYet):
+        log.warning("request %s: %s: %s", request.uuid, error.code, error.message, exc_info=error.__cause__)
     return answer(error, request)
 
 
 def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
     """What a service did wrong, or refused, in the one shape; `upstream/errors.py` says which is which."""
+    if error.code == "bad_request":
+        return answer(_refused_question(error.message, request), request)
     shaped = GatewayError(error.code, error.message, headers=error.headers)
     shaped.__cause__ = error.__cause__
     return gateway_error(shaped, request)
+
+
+def _refused_question(message: str, request: Request) -> BadRequest:
+    """The 400 for what a service refused; its message begins with the parameter, as the gateway passed it on."""
+    message = message.replace("segment.", "")
+    name, _, problem = message.partition(" ")
+    place = f"/query/{name}" if name in request.swagger_data else "/request"
+    return BadRequest(f"{message.rstrip('.')}.", {place: problem if place != "/request" else message})
 
 
 def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
@@ -144,16 +168,30 @@ def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
 
 def _as_gateway_error(error: HTTPException, request: Request) -> GatewayError:
     if error.status_int == 404:
-        return NotFound("such address; /v2/swagger.json lists them all")
+        return _no_such_address(request)
     code = next((code for code, status in CODES.items() if status == error.status_int), None)
     if code is None:
         code = "bad_request" if error.status_int < 500 else "internal_error"
     return GatewayError(code, error.explanation or error.title)
 
 
+def _no_such_address(request: Request) -> NotFound:
+    """Name the address that was perhaps meant, when there is one with fewer slashes."""
+    path = request.path_info
+    meant = _SLASHES.sub("/", path).rstrip("/")
+    if meant and meant != path and _is_address(meant, request):
+        return NotFound(f"such address: it has a slash too many, {request.script_name}{meant} has none")
+    return NotFound(f"such address; {request.script_name}/v2/swagger.json lists them all")
+
+
+def _is_address(path: str, request: Request) -> bool:
+    mapper = request.registry.getUtility(IRoutesMapper)
+    return any(route.match(path) is not None for route in mapper.get_routes())
+
+
 def unexpected(error: Exception, request: Request) -> dict[str, Any]:
     """A defect of ours: the caller learns the request id, the log has the traceback under it."""
-    log.error("request %s: unexpected error", request.request_id, exc_info=error)
+    log.error("request %s: unexpected error", request.uuid, exc_info=error)
     return answer(
         GatewayError("internal_error", "The gateway failed; its log has more under this uuid."), request
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from cachetools import LRUCache, TTLCache
 from pyramid.config import Configurator
+from pyramid.interfaces import IRoutesMapper
 from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
@@ -29,7 +30,6 @@ from .upstream.calls import Call
 from .upstream.errors import EntityNotFound, UpstreamUnavailable
 from .view_kind import BLOCKING
 
-OPEN_DOCUMENTS = ("swagger.json", "swagger.yaml")
 UNKNOWN = "The token is unknown or was revoked."
 TOO_MANY = "Too many unknown tokens are being asked about; send the request again."
 
@@ -150,9 +150,13 @@ def _identity(token: Mapping[str, Any]) -> Identity:
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Give every request under the contract's basePath its `caller`, an Identity, or answer 401."""
-    protected = registry[CONTRACT].base_path + "/"
-    open_paths = frozenset(protected + name for name in OPEN_DOCUMENTS)
+    """Give every request of an operation its `caller`, an Identity, or answer 401.
+
+    No other view under the contract's basePath shows anything of an account: `contract.routes.check_views` lets no
+    such route be.
+    """
+    operations = registry[CONTRACT].operations
+    routes = registry.getUtility(IRoutesMapper)
     cache = IdentityCache(registry["settings"])
     fetch = (
         _fetch_blocking
@@ -171,8 +175,8 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
             raise Unauthorized(UNKNOWN) from None
 
     def identity_tween(request: Request) -> Response:
-        path = request.environ["PATH_INFO"]
-        if path.startswith(protected) and path not in open_paths:
+        route = routes(request)["route"]
+        if route is not None and route.name in operations:
             request.caller = identify(request)
         return handler(request)
 

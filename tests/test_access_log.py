@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from optimizely_api.access_log import new_request_id
+from optimizely_api.request_ids import new_request_id
 from tests import samples
 from tests.asserting import get
 from tests.serving import serve
@@ -53,9 +53,74 @@ def test_the_callers_id_is_kept_and_sent_to_the_upstreams(gateway, services):
     assert {seen.headers["X-Request-Id"] for seen in services.seen} == {GIVEN}
 
 
-def test_an_id_that_is_no_uuid_is_replaced(gateway):
-    response = get(gateway, "/v2/projects", **{"X-Request-Id": "not-a-uuid"})
-    assert str(uuid.UUID(response.headers["X-Request-Id"])) != "not-a-uuid"
+@pytest.mark.parametrize(
+    "given", ["trace-1", "Root=1-67891233-abcdef012345678912345678", "a/b+c==", "x" * 128, GIVEN.upper()]
+)
+def test_safe_text_of_at_most_128_characters_is_kept_as_the_request_id(gateway, services, lines, given):
+    response = get(gateway, "/v2/projects", **{"X-Request-Id": given})
+    assert response.headers["X-Request-Id"] == given
+    assert lines()[-1]["request_id"] == given
+    assert all(seen.headers["X-Request-Id"].startswith(given) for seen in services.seen)
+
+
+@pytest.mark.parametrize(
+    "given", ["", "x" * 129, "a b", 'a"b', "a\\b", "<b>", "a;b", "a,b", "\xe9", "{a}", "a\tb"]
+)
+def test_any_other_id_is_replaced_by_a_uuid(gateway, given):
+    made = get(gateway, "/v2/projects", **{"X-Request-Id": given}).headers["X-Request-Id"]
+    assert str(uuid.UUID(made)) == made != given
+
+
+def test_an_error_has_a_uuid_whatever_the_request_id_is_and_the_log_has_both(gateway, lines):
+    response = get(gateway, "/v2/projects/99", status=404, **{"X-Request-Id": "trace-1"})
+    body = response.json
+    assert response.headers["X-Request-Id"] == "trace-1"
+    assert str(uuid.UUID(body["uuid"])) == body["uuid"]
+    assert (lines()[-1]["request_id"], lines()[-1]["uuid"]) == ("trace-1", body["uuid"])
+
+
+def test_an_error_has_the_request_id_as_its_uuid_when_that_is_one(gateway, lines):
+    body = get(gateway, "/v2/projects/99", status=404, **{"X-Request-Id": GIVEN}).json
+    assert body["uuid"] == GIVEN
+    assert "uuid" not in lines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "token", "status", "route"),
+    [
+        ("GET", "/v2/projects?page=0", samples.TOKEN, 400, "list_projects"),
+        ("GET", "/v2/projects/x", samples.TOKEN, 400, "get_project"),
+        ("GET", "/v2/projects/1", "unknown", 401, "get_project"),
+        ("GET", f"/v2/projects/{samples.OTHER_PROJECT}", samples.TOKEN, 403, "get_project"),
+        ("GET", "/v2/projects/99", samples.TOKEN, 404, "get_project"),
+        ("POST", "/v2/projects", "unknown", 501, "create_project"),
+        ("PUT", "/v2/projects", "unknown", 405, "other methods of /v2/projects"),
+        ("OPTIONS", "/v2/projects", "unknown", 204, "other methods of /v2/projects"),
+        ("GET", "/v2/nowhere", samples.TOKEN, 404, None),
+        ("GET", "/%ff", samples.TOKEN, 400, None),
+    ],
+)
+def test_the_log_names_the_operation_of_a_refused_request_too(
+    gateway, lines, method, path, token, status, route
+):
+    headers = {"Authorization": f"Bearer {token}"}
+    gateway.request(path, method=method, headers=headers, status=status)
+    assert [(line["status"], line["route"]) for line in lines()] == [(status, route)]
+
+
+def test_the_log_names_the_operation_of_a_503_of_identity_and_of_a_413(services, lines):
+    from optimizely_api import main
+    from optimizely_api.runtime.testing import GatewayTestApp
+
+    with GatewayTestApp(main({}, **services.settings(), max_request_body_bytes="10")) as app:
+        services.close("projects")
+        get(app, "/v2/projects", status=503)
+        services.open("projects")
+        app.request("/v2/projects", method="GET", body=b"x" * 11, headers={}, status=413)
+    assert [(line["status"], line["route"]) for line in lines()] == [
+        (503, "list_projects"),
+        (413, "list_projects"),
+    ]
 
 
 @pytest.mark.parametrize(

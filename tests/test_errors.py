@@ -21,12 +21,12 @@ def test_every_error_of_the_server_itself_has_its_code_in_the_table():
         assert errors.CODES[code] == status
 
 
-@pytest.mark.parametrize("path", ["/v2/nowhere", "/v2/projects/1/2/3", "/nowhere", "/"])
+@pytest.mark.parametrize("path", ["/v2/nowhere", "/v2/projects/1/2/3", "/nowhere"])
 def test_404_for_an_unknown_address(gateway, path):
     assert_error(get(gateway, path, status=404), 404, "not_found", "/v2/swagger.json")
 
 
-@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
 def test_405_lists_the_methods_of_the_address(gateway, method):
     response = getattr(gateway, method)("/v2/projects", headers=AUTHORIZED, status=405)
     assert_error(response, 405, "method_not_allowed")
@@ -84,7 +84,7 @@ def test_a_query_that_is_no_text_hides_no_other_error(gateway, path, headers, st
 def test_413_comes_before_a_query_that_is_no_text(services):
     with GatewayTestApp(main({}, **services.settings(), max_request_body_bytes="100")) as app:
         response = app.request(
-            "/v2/projects?%ff", method="POST", body=b"x" * 101, headers=AUTHORIZED, expect_errors=True
+            "/v2/projects?%ff", method="GET", body=b"x" * 101, headers=AUTHORIZED, expect_errors=True
         )
         assert_error(response, 413, "request_too_large")
 

@@ -32,3 +32,4 @@ def includeme(config: Configurator) -> None:
     config.include(".routes")
     config.include(".documents")
     config.include(".docs")
+    config.include(".entrances")

@@ -175,6 +175,12 @@ _KINDS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Reader], frozenset[str]
 }
 
 
+def known_route(request: Request) -> Route | None:
+    """The route of a request as far as it has come: None when nobody has looked for it, and where there is none."""
+    known = request.__dict__.get(_ROUTE)
+    return None if known is None else known[1]["route"]
+
+
 class RoutesMatchedOnce(RoutesMapper):  # type: ignore[misc]
     """Pyramid's route matching, once for a request and among the routes that may match.
 
@@ -207,7 +213,8 @@ class RoutesMatchedOnce(RoutesMapper):  # type: ignore[misc]
             raise URLDecodeError(
                 error.encoding, error.object, error.start, error.end, error.reason
             ) from error
-        for route in self._routes_near(path):
+        # A pattern's `$` would let a line break follow it.
+        for route in () if path.endswith("\n") else self._routes_near(path):
             match = route.match(path)
             if match is not None:
                 found = {"match": match, "route": route}

@@ -20,7 +20,7 @@ from pyramid.response import Response
 from swagger_ui_bundle import swagger_ui_path
 
 from ..view_kind import as_view
-from .routes import add_get_route
+from .routes import add_get_route, address_prefix
 
 PAGE = "index.html"
 FILES = {  # name -> media type
@@ -98,7 +98,7 @@ def file_view(files: dict[str, StaticFile]) -> Callable[[Any, Request], Response
 
 def to_docs(context: Any, request: Request) -> Response:
     """`/docs/` is `/docs`: the page's addresses are relative to it."""
-    return HTTPPermanentRedirect(request.route_path("docs"), headers=dict(SAFETY))
+    return HTTPPermanentRedirect(f"{address_prefix(request)}/docs", headers=dict(SAFETY))
 
 
 def includeme(config: Configurator) -> None:

@@ -25,27 +25,23 @@ from pyramid.exceptions import URLDecodeError
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid_swagger.exceptions import RequestValidationError
-from webob.compat import parse_qsl_text
 from webob.multidict import MultiDict, NestedMultiDict, NoVars
 
 from ..errors import BadRequest, gateway_error
 from ..view_kind import as_view
-from .formats import EXPECTED, REQUEST_FORMATS
+from .formats import REQUEST_FORMATS
 from .load import CONTRACT, Contract, Json, Operation, pointer
+from .query import read_query
+from .violations import phrase, sentence
 
 PLANS = "optimizely_api.contract.request_plans"
 
 _INTEGER = re.compile(r"-?[0-9]{1,400}", re.ASCII)
+_LONG_INTEGER = re.compile(
+    r"-?[0-9]{400,}", re.ASCII
+)  # its first digits are as far out of range as all of them
 _BOOLEAN = re.compile(r"true|false|1|0", re.ASCII | re.IGNORECASE)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_WORDING = {
-    "minimum": "must be at least {}",
-    "maximum": "must be at most {}",
-    "minLength": "must have at least {} characters",
-    "maxLength": "must have at most {} characters",
-    "pattern": "must match {}",
-    "required": "is required",
-}
 # bravado-core resolves references on a stack that it keeps per document, so two threads must not validate at once
 # (Yelp/pyramid_swagger issue 184). On an event loop nobody waits here: a validation is never suspended.
 _one_at_a_time = threading.Lock()
@@ -69,7 +65,7 @@ class ContractRequest(Request):  # type: ignore[misc]
         if not query:
             return MultiDict()
         try:
-            return MultiDict([pair for pair in parse_qsl_text(query) if pair[1] != ""])
+            return MultiDict([pair for pair in read_query(query) if pair[1] != ""])
         except UnicodeDecodeError:
             self.query_is_text = False
             return MultiDict()
@@ -136,7 +132,7 @@ def validation_context(request: ContractRequest, response: object = None) -> Ite
     plan: RequestPlan = request.registry[PLANS][operation.operation_id]
     with _one_at_a_time:
         if request.GET is not None and not request.query_is_text:
-            raise BadRequest("The query is not UTF-8.", {"/query": "must be UTF-8, percent-encoded"})
+            raise not_utf8("/query")
         if not _is_plainly_written(request, plan):
             raise invalid_request(request, operation, plan)
         try:
@@ -160,26 +156,29 @@ def _is_plainly_written(request: ContractRequest, plan: RequestPlan) -> bool:
 
 
 def invalid_request(request: ContractRequest, operation: BravadoOperation, plan: RequestPlan) -> BadRequest:
-    """The 400 for a request that was refused, with all that is wrong with it."""
+    """The 400 for a request that was refused: all that is wrong in `messages`, and the first of it as `message`."""
     messages: dict[str, str] = {}
+    first = ""
     for parameter in operation.params.values():
-        for place, problem in _violations(request, operation, plan, parameter.param_spec):
+        for place, problem, value in _violations(request, operation, plan, parameter.param_spec):
+            first = first or sentence(place, problem, value)
             messages.setdefault(place, problem)
-    return BadRequest("The request does not fit the contract.", messages)
+    return BadRequest(first, messages)
 
 
 def _violations(
     request: ContractRequest, operation: BravadoOperation, plan: RequestPlan, spec: dict[str, Json]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, Json]]:
+    """(place, what is wrong there, what was sent) for each violation of one parameter."""
     place = "/body" if spec["in"] == "body" else pointer(spec["in"], spec["name"])
     try:
         value = _read(request, plan, spec)
     except ValueError:
-        yield place, "must be JSON"
+        yield place, "must be JSON", None
         return
     if value is None:
         if spec.get("required"):
-            yield place, "is required"
+            yield place, "is required", None
         return
     schema = spec["schema"] if spec["in"] == "body" else spec
     swagger = operation.swagger_spec
@@ -187,7 +186,7 @@ def _violations(
         swagger.deref(schema), format_checker=swagger.format_checker, resolver=swagger.resolver
     )
     for error in validator.iter_errors(value):
-        yield place + _place_within(error), _problem(error)
+        yield place + _place_within(error), phrase(error), error.instance
 
 
 def _read(request: ContractRequest, plan: RequestPlan, spec: dict[str, Json]) -> Json:
@@ -212,6 +211,8 @@ def _typed(kind: str, text: str) -> Json:
     try:
         if kind == "integer" and _INTEGER.fullmatch(text):
             return int(text)
+        if kind == "integer" and _LONG_INTEGER.fullmatch(text):
+            return int(text[: 400 + text.startswith("-")])
         if kind == "number":
             return float(text)
     except ValueError:  # also for more digits than int() takes
@@ -230,27 +231,13 @@ def _missing_property(error: ValidationError) -> str | None:
     return next((name for name in error.validator_value if name not in error.instance), None)
 
 
-def _problem(error: ValidationError) -> str:
-    """What is wrong, without repeating what was sent."""
-    keyword, limit = error.validator, error.validator_value
-    if keyword == "type":
-        given_twice = isinstance(error.instance, list) and "in" in error.schema
-        return "must be given once" if given_twice else f"must be {_article(limit)}"
-    if keyword == "format":
-        return f"must be {EXPECTED.get(limit, limit)}"
-    if keyword == "enum":
-        return f"must be one of {', '.join(map(str, limit))}"
-    return _WORDING.get(keyword, f"breaks {keyword} {{}}").format(limit)
-
-
-def _article(kind: str) -> str:
-    return {"integer": "an integer", "array": "an array", "object": "an object"}.get(kind, f"a {kind}")
-
-
 def path_not_utf8(error: URLDecodeError, request: Request) -> dict[str, Any]:
-    return gateway_error(
-        BadRequest("The path is not UTF-8.", {"/path": "must be UTF-8, percent-encoded"}), request
-    )
+    return gateway_error(not_utf8("/path"), request)
+
+
+def not_utf8(place: str) -> BadRequest:
+    problem = "must be UTF-8, percent-encoded"
+    return BadRequest(sentence(place, problem), {place: problem})
 
 
 def _hand_over(config: Configurator, contract: Contract) -> None:

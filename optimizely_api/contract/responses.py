@@ -21,7 +21,7 @@ from pyramid.viewderivers import VIEW
 
 from ..errors import GatewayError, error_body
 from .load import CONTRACT, Contract, Json
-from .routes import DOCUMENT_ROUTES
+from .routes import OPEN_ROUTES
 from .validators import ResponseValidator, ResponseValidators, Violation
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def response_check_tween_factory(handler: Handler, registry: Registry) -> Handle
             return handler(request)
         response = _as_get(handler, request) if environ["REQUEST_METHOD"] == "HEAD" else handler(request)
         name = _route_name(request, registry)
-        if name in DOCUMENT_ROUTES and response.status_int < 400:
+        if name in OPEN_ROUTES and response.status_int < 400:
             return response
         operation_id = name if name in contract.operations else None
         violation = _check(request, response, operation_id, validators)
@@ -187,7 +187,7 @@ def _check_body(request: Request, response: Response, validator: ResponseValidat
 def _broken(request: Request, response: Response, operation_id: str | None, violation: Violation) -> Response:
     log.error(
         "request %s: response breaks the contract: operation %s, status %d, at %r, keyword %s",
-        request.request_id,
+        request.uuid,
         operation_id or "(none)",
         response.status_int,
         violation.pointer[:200],
@@ -196,7 +196,7 @@ def _broken(request: Request, response: Response, operation_id: str | None, viol
     error = GatewayError(
         "internal_error", "The gateway made an answer that breaks its contract; its log says where."
     )
-    body = orjson.dumps(error_body(error, request.request_id))
+    body = orjson.dumps(error_body(error, request.uuid))
     return Response(body, status=error.status, content_type="application/json")
 
 

@@ -1,12 +1,14 @@
 """Routes from the contract, so that neither can drift from the other.
 
-Each operation has a route named after its operationId. After the routes of a path comes one more that answers every
-other method: 405 with `Allow`, or 204 with `Allow` for OPTIONS.
+Each operation has a route named after its operationId. So has each operation of the public API that is not here yet,
+under another name: it answers 501. After the routes of a path comes one more that answers every other method: 405 with
+`Allow`, or 204 with `Allow` for OPTIONS.
 """
 
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
@@ -14,24 +16,59 @@ from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
 
-from ..errors import MethodNotAllowed
+from ..errors import MethodNotAllowed, NotImplementedYet
 from ..view_kind import BLOCKING, as_view
-from .load import CONTRACT, Contract, Operation
+from .load import CONTRACT, Contract
+from .not_yet import PublicOperation, not_here_yet
 
 OTHER_METHODS = "other methods of "  # route names: this and the path
+NOT_YET = "not here yet: "  # route names: this and the operationId
 AFTER_ALL_ELSE = 1000  # the order of a configuration action: Pyramid's own phases end at 0
-DOCUMENT_ROUTES = frozenset({"swagger_json", "swagger_yaml"})
+# Under the basePath, open to everybody, and no operations.
+OPEN_ROUTES = frozenset({"swagger_json", "swagger_yaml", "api_root", "api_root_slash"})
+
+
+def operation_of(route: Any) -> str | None:
+    """The name of a route as a log has it: the operationId, also of an operation that is not here yet."""
+    return None if route is None else str(route.name).removeprefix(NOT_YET)
+
+
+def is_only_refused(route: Any) -> bool:
+    """Whether every request to this route (None: to no route) is refused, or asks for nothing but `Allow`."""
+    return route is None or route.name.startswith((OTHER_METHODS, NOT_YET))
+
+
+def address_prefix(request: Request) -> str:
+    """The path prefix that a proxy has cut off and callers use, as it stands in a URL; mostly ''."""
+    prefix: str = request.environ["SCRIPT_NAME"]
+    return quote(prefix.encode("latin-1"), safe="/:@!$&'()*+,;=~") if prefix else ""
 
 
 def add_operation_routes(config: Configurator) -> None:
     """A route per operation, literal path segments before parameters, and one per path for other methods."""
-    by_path: dict[str, list[Operation]] = {}
-    for operation in config.registry[CONTRACT].operations.values():
-        by_path.setdefault(operation.path, []).append(operation)
-    for path in sorted(by_path, key=_literals_first):
-        for operation in by_path[path]:
-            config.add_route(operation.operation_id, path, request_method=operation.method)
-        _add_other_methods(config, path, _allowed(operation.method for operation in by_path[path]))
+    contract: Contract = config.registry[CONTRACT]
+    served: dict[str, dict[str, str]] = {}  # path -> method -> operationId
+    for operation in contract.operations.values():
+        served.setdefault(operation.path, {})[operation.method] = operation.operation_id
+    missing: dict[str, list[PublicOperation]] = {}
+    for public in not_here_yet(contract.operations):
+        missing.setdefault(contract.base_path + public.path, []).append(public)
+    for path in sorted(served.keys() | missing.keys(), key=_literals_first):
+        for method, operation_id in served.get(path, {}).items():
+            config.add_route(operation_id, path, request_method=method)
+        for public in missing.get(path, ()):
+            _add_not_yet(config, path, public)
+        _add_other_methods(config, path, _allowed(served.get(path, ())))
+
+
+def _add_not_yet(config: Configurator, path: str, public: PublicOperation) -> None:
+    def not_yet(context: Any, request: Request) -> Any:
+        """RFC 9110 section 15.6.2."""
+        raise NotImplementedYet(public.operation_id, f"{public.method} {path}")
+
+    name = NOT_YET + public.operation_id
+    config.add_route(name, path, request_method=public.method)
+    config.add_view(as_view(config, not_yet), route_name=name)
 
 
 def add_get_route(config: Configurator, name: str, path: str) -> None:
@@ -75,12 +112,8 @@ def check_views(registry: Registry) -> None:
         if not registry.get(BLOCKING) and not inspect.iscoroutinefunction(views[name]):
             raise ConfigurationError(f"the view of {name} is not a coroutine (async def)")
     for route in _routes(registry):
-        ours = route.name in contract.operations or route.name in DOCUMENT_ROUTES
-        if (
-            route.pattern.startswith(contract.base_path + "/")
-            and not ours
-            and not route.name.startswith(OTHER_METHODS)
-        ):
+        ours = route.name in contract.operations or route.name in OPEN_ROUTES
+        if route.pattern.startswith(contract.base_path + "/") and not ours and not is_only_refused(route):
             raise ConfigurationError(f"route {route.name} at {route.pattern} is no operation of the contract")
 
 

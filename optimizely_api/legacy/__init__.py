@@ -15,6 +15,7 @@ from pyramid.router import Router
 
 from ..contract import CONTRACT, load, subset
 from ..contract.requests import ContractRequest
+from ..runtime.environ import decoded_path
 from ..settings import InvalidSetting, read
 from ..upstream.calls import Call
 from ..upstream_client import CLIENT, limits, shape_checks, upstreams
@@ -34,6 +35,13 @@ OPERATIONS = frozenset({"get_experiment_results", "get_campaign_results"})
 class BlockingRequest(ContractRequest):
     """A request whose calls hold its worker until they are answered."""
 
+    def __init__(self, environ: dict[str, Any]) -> None:
+        super().__init__(environ)
+        # gunicorn's other workers decode the whole path; an encoded slash is one segment's, as in `runtime/environ.py`.
+        raw = environ.get("RAW_URI", "").partition("?")[0]
+        if raw.startswith("/") and "%2f" in raw.lower():
+            environ["PATH_INFO"] = decoded_path(raw.encode("latin-1")).removeprefix(environ["SCRIPT_NAME"])
+
     def fetch(self, call: Call) -> Any:
         return self.registry[CLIENT].fetch(call, self.scope)
 
@@ -49,7 +57,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
     config.registry["settings"] = typed
     config.registry[BLOCKING] = True
     config.registry[CONTRACT] = subset(load(), OPERATIONS)
-    for room in ("access_log", "answers", "errors", "body_limit", "security", "contract"):
+    for room in ("access_log", "cors", "answers", "errors", "body_limit", "security", "contract"):
         config.include(f"optimizely_api.{room}")
     client = BlockingClient(upstreams(typed), limits(typed), shape_checks(load()))
     config.registry[CLIENT] = client

@@ -8,7 +8,7 @@ from typing import Any
 from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet
 from optimizely_api.runtime.caller import Caller, Headers, Send, SendWhole
 from optimizely_api.runtime.environ import Environ
-from optimizely_api.runtime.problem import problem
+from optimizely_api.runtime.problem import CROSS_ORIGIN, problem
 
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -170,6 +170,7 @@ async def send_problem(send: Send, status: int, code: str, message: str, *, clos
     identity, body = problem(code, message)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers.append((b"x-request-id", identity.encode()))
+    headers.extend((name.lower().encode(), value.encode()) for name, value in CROSS_ORIGIN)
     if close:
         headers.append(CONNECTION_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": headers})

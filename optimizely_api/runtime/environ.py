@@ -1,6 +1,7 @@
 """The WSGI environ (PEP 3333) of an ASGI HTTP scope."""
 
 import logging
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,7 @@ class ErrorStream:
         """Nothing is held back."""
 
 
+_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 _SAME_FOR_ALL: Environ = {
     "wsgi.version": (1, 0),
     "wsgi.errors": ErrorStream(),
@@ -80,7 +82,8 @@ def connection_environ(scheme: str, server: Address, client: Address, root_path:
         server_name, server_port = "localhost", 443 if scheme == "https" else 80
     environ = _SAME_FOR_ALL.copy()
     environ["SCRIPT_NAME"] = root_path.rstrip("/").encode("utf-8").decode("latin-1")
-    environ["SERVER_NAME"] = server_name
+    # RFC 3875 section 4.1.14 has an IPv6 address in brackets, without its zone: it goes into URLs as it is.
+    environ["SERVER_NAME"] = f"[{server_name.partition('%')[0]}]" if ":" in server_name else server_name
     environ["SERVER_PORT"] = str(server_port)
     environ["wsgi.url_scheme"] = scheme
     environ["REMOTE_ADDR"] = ""
@@ -121,12 +124,20 @@ def _path_info(raw: bytes, root: str) -> tuple[str, bytes | None]:
     authority = None
     if not raw.startswith(b"/") and (absolute := split_absolute(raw)) is not None:
         authority, raw = absolute
-    if b"%" in raw:
-        raw = unquote_to_bytes(raw)
-    path = raw.decode("latin-1")
+    path = decoded_path(raw)
     if root and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]
     return path, authority
+
+
+def decoded_path(raw: bytes) -> str:
+    """A path percent-decoded, its bytes as latin-1 (PEP 3333), but for slashes inside a segment: they stay `%2F`.
+
+    A segment with a slash in it would otherwise be two (RFC 3986 section 2.2). Nothing decodes the path again.
+    """
+    if b"%" in raw:
+        raw = unquote_to_bytes(_ENCODED_SLASH.sub(rb"%252F", raw))
+    return raw.decode("latin-1")
 
 
 def _add_headers(environ: Environ, headers: Iterable[tuple[bytes, bytes]]) -> None:

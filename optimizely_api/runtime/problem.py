@@ -20,6 +20,15 @@ REFUSALS: dict[int, tuple[str, str]] = {
     501: ("not_implemented", "The request is transferred in a way that is not known here"),
 }
 
+# What every response of the API says to browsers, the server's own included: any page may read it, and these headers.
+CROSS_ORIGIN = (
+    ("Access-Control-Allow-Origin", "*"),
+    (
+        "Access-Control-Expose-Headers",
+        "Link, ETag, Retry-After, X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
+    ),
+)
+
 MESSAGE_DETAIL_CHARACTERS = 100  # of what the parser says, which may be the client's own text
 
 
@@ -34,7 +43,10 @@ def refusal(status: int, detail: str) -> tuple[str, str]:
 def problem(code: str, message: str) -> tuple[str, bytes]:
     """(uuid, JSON body) of an error in its one shape."""
     identity = str(uuid.uuid4())
-    return identity, json.dumps({"code": code, "message": message, "uuid": identity}).encode()
+    body: dict[str, object] = {"code": code, "message": message, "uuid": identity}
+    if code == "bad_request":
+        body["messages"] = {"/request": message}
+    return identity, json.dumps(body).encode()
 
 
 def log_access(

@@ -17,7 +17,7 @@ from optimizely_api.runtime.authority import is_authority, is_target
 from optimizely_api.runtime.bridge import CANCELS_ON_DISCONNECT, AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, request_environ
 from optimizely_api.runtime.parser import HeadParser
-from optimizely_api.runtime.problem import log_access, problem, refusal
+from optimizely_api.runtime.problem import CROSS_ORIGIN, log_access, problem, refusal
 from optimizely_api.runtime.reply import Reply
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ class GatewayProtocol(ASGIProtocol):  # type: ignore[misc]
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
             f"X-Request-Id: {identity}",
+            *(f"{name}: {value}" for name, value in CROSS_ORIGIN),
             *(f"{name}: {value}" for name, value in extra_headers),
             "Connection: close\r\n\r\n",
         ]

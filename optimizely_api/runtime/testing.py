@@ -36,6 +36,7 @@ class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
 
     def __init__(self, app: Application, extra_environ: Environ | None = None, **options: Any) -> None:
         self._bridge = _TestBridge(app)
+        self.application = app
         self.registry = self._bridge.registry
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="GatewayTestApp", daemon=True)

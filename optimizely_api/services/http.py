@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.conditional import unless_known
 from optimizely_api.services.database import Database, is_unavailable
+from optimizely_api.times import read_time
 
 DATABASE = web.AppKey("database", Database)
 SERVICE_NAME = web.AppKey("service_name", str)
@@ -39,7 +40,6 @@ access_log = logging.getLogger("optimizely_api.services.access")
 _REQUEST_ID = re.compile(r"[!-~]{1,160}")
 _SECRET = re.compile("[0-9A-Za-z%]{40,}")  # longer than any id: the hash of a token, say
 _NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?")
 
 
 class ServiceError(Exception):
@@ -201,11 +201,10 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: Any, name: str = "time") -> datetime:
-    """An ISO 8601 time (UTC when it names no zone); raises a ServiceError (400) naming `name` otherwise."""
-    if isinstance(text, str) and _TIME.fullmatch(text):
+    """A time as `times.py` reads it, in UTC; raises a ServiceError (400) naming `name` otherwise."""
+    if isinstance(text, str):
         try:
-            moment = datetime.fromisoformat(text)
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            return read_time(text)
         except (ValueError, OverflowError):  # no such day or hour; the edge of the calendar
             pass
     raise bad_request(f"{name} must be an ISO 8601 time such as 2026-01-31T12:00:00Z, not {str(text)[:40]!r}")

@@ -1,10 +1,11 @@
 """Pages of lists, and the Link header that leads from one to the next."""
 
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from pyramid.request import Request
 
+from ..contract.query import read_query
 from ..upstream.calls import Page
 
 FARTHEST_PAGE = 1_000_000_000  # no list is that long; a page number beyond it means the same as this one
@@ -39,6 +40,7 @@ def link_header(request: Request, page: Page, total: int) -> str:
 
 
 def _url(request: Request, number: int, size: int) -> str:
-    query = parse_qsl(request.query_string, keep_blank_values=True)
-    kept = [(key, value) for key, value in query if key not in ("page", "per_page")]
+    kept = [
+        (key, value) for key, value in read_query(request.query_string) if key not in ("page", "per_page")
+    ]
     return f"{request.path_url}?{urlencode([*kept, ('page', number), ('per_page', size)])}"

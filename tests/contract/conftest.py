@@ -38,6 +38,7 @@ def make_router(
     else:
         config.include("optimizely_api.runtime")
     config.include("optimizely_api.access_log")
+    config.include("optimizely_api.cors")
     config.include("optimizely_api.answers")
     config.include("optimizely_api.errors")
     config.include("optimizely_api.contract")

@@ -69,7 +69,7 @@ def configured(change: Callable[[Any], None], operations: list[str]) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/v2/projects", "/v2/experiments/1/results", "/v2/events/1"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
+@pytest.mark.parametrize("method", ["PUT", "TRACE"])
 def test_405_names_the_methods_there_are(app_with: App, method: str, path: str) -> None:
     response = app_with().request(path, method=method, expect_errors=True)
     assert_error(response, 405, "method_not_allowed")
@@ -80,7 +80,7 @@ def test_405_names_the_methods_there_are(app_with: App, method: str, path: str) 
     "content_type", ["multipart/form-data", "application/x-www-form-urlencoded; charset=nonsense"]
 )
 def test_405_whatever_the_body_is(app_with: App, content_type: str) -> None:
-    response = app_with().post(
+    response = app_with().put(
         "/v2/projects", b"\xff=%ff", headers={"Content-Type": content_type}, expect_errors=True
     )
     assert_error(response, 405, "method_not_allowed")
@@ -104,7 +104,7 @@ def test_the_same_includes_make_a_blocking_application_with_plain_views() -> Non
     app = webtest.TestApp(make_router({"list_projects": lambda request: [{"name": "x"}]}, blocking=True))
     assert app.get("/v2/projects").json == [{"name": "x"}]
     assert_error(app.get("/v2/projects?page=0", expect_errors=True), 400, "bad_request")
-    assert_error(app.post("/v2/projects", expect_errors=True), 405, "method_not_allowed")
+    assert_error(app.put("/v2/projects", expect_errors=True), 405, "method_not_allowed")
     assert app.get("/v2/swagger.json").json == load().document
     assert app.get("/docs").status_int == 200
 

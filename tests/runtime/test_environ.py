@@ -13,7 +13,15 @@ from .asgi import call, http_scope
     ("scope", "expected"),
     [
         pytest.param({"raw_path": b"/v2/a"}, ("", "/v2/a"), id="a plain path"),
-        pytest.param({"raw_path": b"/a%2Fb%20c"}, ("", "/a/b c"), id="percent-decoded"),
+        pytest.param({"raw_path": b"/a%62%20c"}, ("", "/ab c"), id="percent-decoded"),
+        pytest.param(
+            {"raw_path": b"/a%2Fb%2fc"}, ("", "/a%2Fb%2Fc"), id="a slash inside a segment stays encoded"
+        ),
+        pytest.param({"raw_path": b"/a%252Fb"}, ("", "/a%2Fb"), id="decoded once"),
+        pytest.param({"raw_path": b"/a/%2e%2E/b"}, ("", "/a/../b"), id="dots lead nowhere"),
+        pytest.param(
+            {"raw_path": b"/a//b;c=d"}, ("", "/a//b;c=d"), id="empty segments and parameters are kept"
+        ),
         pytest.param({"raw_path": b"/caf%C3%A9"}, ("", "/caf\xc3\xa9"), id="UTF-8 bytes as latin-1"),
         pytest.param({"raw_path": b"/%ff%fe"}, ("", "/\xff\xfe"), id="bytes that are no UTF-8 are kept"),
         pytest.param({"raw_path": b"/%zz"}, ("", "/%zz"), id="a percent sign that escapes nothing"),

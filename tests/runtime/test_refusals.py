@@ -33,7 +33,10 @@ def assert_refused(server, answer, status, code):
     got, headers, body = parts_of(answer)
     problem = json.loads(body)
     assert (got, problem["code"]) == (status, code)
-    assert problem.keys() == {"code", "message", "uuid"}
+    assert problem.keys() - {"messages"} == {"code", "message", "uuid"}
+    assert ("messages" in problem) == (status == 400)
+    assert headers["access-control-allow-origin"] == "*"
+    assert "x-request-id" in headers["access-control-expose-headers"]
     assert problem["message"].endswith(".")
     assert headers["content-type"] == "application/json"
     assert (headers["content-length"], headers["connection"]) == (str(len(body)), "close")

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from yarl import URL
 
 from optimizely_api.services.database import database_url as read_url
 from optimizely_api.services.http import (
@@ -99,7 +100,7 @@ def test_times_are_written_in_utc(moment: datetime, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "tomorrow", "2026-02-30T00:00:00Z", "2026-01-01", 7, None, "0001-01-01T00:00+12:00"]
+    "text", ["", "tomorrow", "2026-02-30T00:00:00Z", "2026-01", 7, None, "0001-01-01T00:00+12:00"]
 )
 def test_400_names_the_field_that_holds_no_time(text: object) -> None:
     with pytest.raises(ServiceError, match="start_time must be an ISO 8601 time"):
@@ -342,6 +343,8 @@ async def test_a_request_id_that_cannot_be_logged_is_replaced(service: Caller, g
         ("", 200, {"page": 1, "per_page": 25, "offset": 0}),
         ("?page=3&per_page=10", 200, {"page": 3, "per_page": 10, "offset": 20}),
         ("?page=&per_page=", 200, {"page": 1, "per_page": 25, "offset": 0}),
+        ("?page=2;per_page=3", 400, "page must be"),  # only `&` separates
+        ("?page=2&x=1;per_page=3", 200, {"page": 2, "per_page": 25, "offset": 25}),
         ("?page=0", 400, "page must be a whole number from 1 to"),
         ("?page=-1", 400, "page must be"),
         ("?page=1.5", 400, "page must be"),
@@ -365,6 +368,23 @@ async def test_truth_values_are_read_in_any_case(service: Caller, query: str, va
 @pytest.mark.parametrize("thing_id", ["0", "-1", "1.0", "x", "9007199254740992", "1" * 40, "%F0%9F%98%80"])
 async def test_404_for_an_id_that_cannot_exist(service: Caller, thing_id: str) -> None:
     assert (await service.get(f"/things/{thing_id}"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/things%2F7",
+        "/things/7%2Fx",
+        "/things/7;x=1",
+        "/things/7%0A",
+        "/things//7",
+        "/things/7/",
+        "/%74hings/7/..",
+    ],
+)
+async def test_an_encoded_character_is_part_of_its_segment(service: Caller, path: str) -> None:
+    async with service.session.get(URL(f"{service.url}{path}", encoded=True)) as response:
+        assert response.status == 404
 
 
 async def test_at_sets_the_clock_back_but_never_forward(service: Caller) -> None:

@@ -20,7 +20,8 @@ from tests.upstream.versioned_service import FakeClock, saving_client, versioned
 READ = dataclasses.replace(calls.get_project(1), kept_as="")
 OTHER = dataclasses.replace(calls.get_project(2), kept_as="")
 WRITE = Call("projects", "/projects/1", "Project", method="PATCH", body={"id": 1, "name": "new"})
-ONLY_SHARED = Saving(definition_bytes=0, results_bytes=0)
+# Calls about results are shared only where results may be some seconds old.
+ONLY_SHARED = Saving(definition_bytes=0, results_bytes=0, results_seconds=1.0)
 
 
 def scope(seconds=5.0):
@@ -90,6 +91,16 @@ async def test_bodies_that_differ_are_asked_apart(client, service):
     service.open.set()
     await asyncio.gather(*waiting)
     assert len(service.seen) == 2
+
+
+async def test_results_that_must_be_of_this_moment_are_asked_for_apart(service):
+    service.entities["/results/1"] = {"experiment_id": 1}
+    service.open.clear()
+    async with saving_client(service.url, Saving(results_seconds=0.0)) as client:
+        waiting = [ask(client, calls.compute_results(1, {})) for _ in range(3)]
+        await service.until(inside=3)
+        service.open.set()
+        await asyncio.gather(*waiting)
 
 
 async def test_a_write_is_never_shared(client, service):
