@@ -12,6 +12,7 @@ from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPException
 from pyramid.request import Request
 
+from .runtime.http1.body import BodyError
 from .upstream.errors import UpstreamError
 from .view_kind import as_view
 
@@ -29,6 +30,8 @@ CODES: dict[str, int] = {
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,
     "not_implemented": 501,
+    "http_version_not_supported": 505,
+    "overloaded": 503,  # no memory is left for another request body; `Retry-After` says when to return
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
     "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return
@@ -137,6 +140,12 @@ def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
     return gateway_error(shaped, request)
 
 
+def body_error(error: BodyError, request: Request) -> dict[str, Any]:
+    """A request body that cannot be had: too large, late, malformed, or one too many."""
+    headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    return gateway_error(GatewayError(error.code, error.message, headers=headers), request)
+
+
 def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
     """What Pyramid itself raises, such as 404 for an address that no route matches."""
     return answer(_as_gateway_error(error, request), request)
@@ -164,6 +173,7 @@ def includeme(config: Configurator) -> None:
     for exception, view in (
         (GatewayError, gateway_error),
         (UpstreamError, upstream_error),
+        (BodyError, body_error),
         (HTTPException, http_exception),
         (Exception, unexpected),
     ):
