@@ -14,7 +14,7 @@ from optimizely_api.runtime.http1.body import BodyInput
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
 
 # The methods whose content means something (RFC 9110 section 9.3).
-METHODS_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
+METHODS_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH", "QUERY"))
 
 View = Callable[[Any, Any], Any]
 

@@ -152,6 +152,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
                     break
             elif exchange.body is not None and exchange.body.is_wanted and not exchange.body.complete:
                 self._unread = exchange.body.feed(self._unread)
+                if self._task is None and exchange.body.complete:
+                    self._body_is_skipped(exchange.body)
             else:
                 break
         if len(self._unread) >= HELD_BYTES:
@@ -250,7 +252,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._next(exchange)
 
     def _skip(self, body: RequestBody) -> None:
-        """Read what is missing of a body that nobody wanted; `_next` comes when that is here, or the deadline."""
+        """Read what is missing of a body that nobody wanted; the next request follows, or else the deadline comes."""
         body.skip()
         self._expect_within(self.worker.options.header_timeout_seconds)
         self._advance()
@@ -271,11 +273,11 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._expect_within(self.worker.cfg.keepalive)
         self._resume_reading()
 
-    def body_is_skipped(self) -> None:
-        exchange = self._exchange
-        if exchange is not None and self._task is None:
-            self._due_at = 0.0
-            self._next(exchange)
+    def _body_is_skipped(self, body: RequestBody) -> None:
+        """The rest of a body that nobody wanted has come: the next request may."""
+        body.end()
+        self._exchange = None
+        self._expect_within(self.worker.cfg.keepalive)
 
     def ends_after(self, exchange: Exchange) -> bool:
         """Whether the connection ends with this response, whatever the response says of it."""

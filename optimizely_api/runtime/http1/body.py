@@ -180,12 +180,8 @@ class RequestBody:
                 self._fail(BodyMalformed(f"The request is not valid HTTP: {refusal.detail}."))
                 return b""
             self.complete = self._chunks.complete and self._failure is None
-        if self.complete:
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
-            elif self.content is None:
-                self.end()
-                self._connection.body_is_skipped()
+        if self.complete and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
         return rest
 
     def _store(self, content: bytes) -> None:

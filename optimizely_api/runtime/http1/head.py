@@ -58,22 +58,25 @@ class Head:
 class HeadReader:
     """Reads the heads of one connection; holds what has come of one that is not complete."""
 
-    __slots__ = ("_complete", "_fields", "_limits", "_parser", "held")
+    __slots__ = ("_complete", "_fields", "_limits", "_parser", "_skipped", "held")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._parser: Any = None
         self._fields: Fields = []
         self._complete = False
+        self._skipped = False
         self.held = b""
 
     def feed(self, data: bytes) -> tuple[Head | None, bytes]:
         """Returns the head, once it is complete, and the bytes after it. Raises Refusal."""
         searched = max(len(self.held) - 3, 0)
         data = self.held + data if self.held else data
-        if data[0] == 0x0D or data[0] == 0x0A:
+        if data[0] == 0x0D and not self._skipped and data.startswith(b"\r\n"):
             # RFC 9112 section 2.2: an empty line after a body is ignored.
-            data = data.removeprefix(b"\r\n")
+            self._skipped = True
+            self.held = b""
+            data = data[2:]
             searched = 0
             if not data:
                 return None, b""
@@ -86,6 +89,7 @@ class HeadReader:
         self.held = data[:end]
         head = self._head(self.held)
         self.held = b""
+        self._skipped = False
         return head, data[end:]
 
     def request_line(self) -> tuple[str | None, bytes | None]:
