@@ -22,6 +22,10 @@ RETRY_AFTER_SECONDS = 1
 SKIPPED_BYTES = 64 * 1024
 
 
+# Memory that a byte of a body takes: a growing buffer is larger than what it holds.
+ROOM_FOR_A_BYTE = 4 / 3
+
+
 class BodyError(Exception):
     """The body cannot be had: the status, code and message of the response that says so."""
 
@@ -73,7 +77,7 @@ class BodyBudget:
     """Bytes that all bodies under way in this worker may take; who finds no room waits in line."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.free_bytes = size_bytes
+        self.size_bytes = self.free_bytes = size_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def take_at_once(self, size: int) -> bool:
@@ -143,9 +147,10 @@ class RequestBody:
         if self._expected > self._limit:
             raise BodyTooLarge(self._limit)
         options, budget = self._connection.worker.options, self._connection.worker.bodies
-        if not budget.take_at_once(self._expected):
-            await budget.take(self._expected)
-        self._room = self._expected
+        room = min(int(self._expected * ROOM_FOR_A_BYTE), budget.size_bytes)
+        if not budget.take_at_once(room):
+            await budget.take(room)
+        self._room = room
         self.content = io.BytesIO()
         self.is_wanted = True
         self._connection.body_is_wanted(self)
