@@ -173,8 +173,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         except Refusal as refused:
             self._refuse(refused.status, refused.detail, head)
             return False
-        except Exception:  # a parser's: whatever it stumbled over is no request
-            log.warning("a request could not be read", exc_info=True)
+        except Exception as exc:  # a parser's: whatever it stumbled over is no request
+            log.warning("A request could not be read: %r", exc)
             self._refuse(400, "")
             return False
         return True

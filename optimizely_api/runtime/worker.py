@@ -60,7 +60,10 @@ def spare_unread_access_log(log: Logger) -> None:
 
 
 def refuse_unserved_settings(cfg: Any) -> None:
-    """Raise ValueError for settings of gunicorn's that its own protocol obeys and the one here does not."""
+    """Raise RuntimeError for settings that gunicorn's own protocol obeys and the one here does not.
+
+    gunicorn prints it in one line.
+    """
     instead = {
         "pre_request": "write a Pyramid tween",
         "post_request": "write a Pyramid tween",
@@ -74,7 +77,7 @@ def refuse_unserved_settings(cfg: Any) -> None:
     for name, advice in instead.items():
         setting = cfg.settings.get(name)
         if setting is not None and setting.get() != type(setting)().get():
-            raise ValueError(f"gunicorn's {name} is not served by this worker; {advice}")
+            raise RuntimeError(f"gunicorn's {name} is not served by this worker; {advice}")
 
 
 def _texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -104,8 +107,13 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
     alive: bool
     asgi: Any  # the application, wrapped by load_wsgi()
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Logger) -> None:
+        """Called by gunicorn in the master, before it forks."""
+        super().check_config(cfg, log)
+        refuse_unserved_settings(cfg)
+
     def init_process(self) -> None:
-        refuse_unserved_settings(self.cfg)
         self.proxies = TrustedProxies(
             self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks(), self.cfg.secure_scheme_headers
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from optimizely_api.runtime.http1.head import Head, Refusal
 
 if TYPE_CHECKING:
     from optimizely_api.runtime.protocol import GatewayProtocol
+
+log = logging.getLogger(__name__)
 
 # How long a body waits, unread, for room in the budget.
 WAIT_FOR_ROOM_SECONDS = 5.0
@@ -183,6 +186,10 @@ class RequestBody:
                 rest = self._chunks.feed(data)
             except Refusal as refusal:
                 self._fail(BodyMalformed(f"The request is not valid HTTP: {refusal.detail}."))
+                return b""
+            except Exception as exc:  # a parser's
+                log.warning("A body could not be read: %r", exc)
+                self._fail(BodyMalformed("The request is not valid HTTP."))
                 return b""
             self.complete = self._chunks.complete and self._failure is None
         if self.complete and self._waiter is not None and not self._waiter.done():
