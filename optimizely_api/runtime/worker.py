@@ -32,8 +32,9 @@ from optimizely_api.upstream.stamps import shared_memory
 # Connections taken at one go; between two goes the other workers on the same socket have their turn.
 ACCEPT_AT_ONCE = 8
 
-# How long a connection without a request may hold up a graceful stop: enough for one that is just arriving.
-ARRIVAL_SECONDS = 0.1
+# How long at least a connection may wait for its first request after the listening sockets have been closed: enough for
+# one that is just arriving.
+ARRIVAL_SECONDS = 0.5
 
 # How long a kept connection may wait for its client's next request, whose response then ends it, before it is closed:
 # so many seconds, and at most this share of graceful_timeout.
@@ -318,21 +319,22 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         began = self.loop.time()
         graceful = self.cfg.graceful_timeout
         deadline = began + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
-        grace_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
+        idle_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
         # What waits in the backlog has been told by the kernel that its connection is made.
         self._accept_all()
-        while any(protocol.is_idle for protocol in self.connections) and not self._quick_shutdown:
-            if self.loop.time() >= grace_ends:
-                break
-            self.notify()
-            await asyncio.sleep(0.02)
-        self._stop_listening()
-        while self._open > 0 and not self._quick_shutdown:
+        listens = True
+        while not self._quick_shutdown:
             now = self.loop.time()
+            if listens and (now >= idle_ends or not any(protocol.is_idle for protocol in self.connections)):
+                self._stop_listening()
+                listens = False
+                idle_ends = max(idle_ends, now + ARRIVAL_SECONDS)
+            if not listens and self._open == 0:
+                return
             if now >= deadline:
                 await self._cancel_connections()
                 return
-            if now >= began + ARRIVAL_SECONDS:
+            if not listens and now >= idle_ends:
                 for protocol in list(self.connections):
                     protocol.close_if_idle()
             self.notify()
