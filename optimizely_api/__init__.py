@@ -29,6 +29,10 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     config.set_runtime_options(
         RuntimeOptions(
             max_request_body_bytes=typed.max_request_body_bytes,
+            request_bodies_bytes=typed.request_bodies_bytes,
+            max_request_line_bytes=typed.max_request_line_bytes,
+            max_header_section_bytes=typed.max_header_section_bytes,
+            max_header_fields=typed.max_header_fields,
             header_timeout_seconds=typed.header_timeout_seconds,
             body_timeout_seconds=typed.body_timeout_seconds,
             write_timeout_seconds=typed.write_timeout_seconds,

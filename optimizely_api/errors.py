@@ -14,6 +14,7 @@ from pyramid.httpexceptions import HTTPException
 from pyramid.interfaces import IRoutesMapper
 from pyramid.request import Request
 
+from .runtime.http1.body import BodyError
 from .upstream.errors import UpstreamError
 from .view_kind import as_view
 
@@ -32,7 +33,10 @@ CODES: dict[str, int] = {
     "request_too_large": 413,  # the body is larger than max_request_body_bytes
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,
-    "not_implemented": 501,  # an operation of the public API that is not here yet; the message has its operationId
+    # An operation of the public API that is not here yet, by its operationId; of runtime/, an unknown method or coding.
+    "not_implemented": 501,
+    "http_version_not_supported": 505,
+    "overloaded": 503,  # no memory is left for another request body; `Retry-After` says when to return
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
     "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return
@@ -161,6 +165,12 @@ def _refused_question(message: str, request: Request) -> BadRequest:
     return BadRequest(f"{message.rstrip('.')}.", {place: problem if place != "/request" else message})
 
 
+def body_error(error: BodyError, request: Request) -> dict[str, Any]:
+    """A request body that cannot be had: too large, late, malformed, or one too many."""
+    headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    return gateway_error(GatewayError(error.code, error.message, headers=headers), request)
+
+
 def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
     """What Pyramid itself raises, such as 404 for an address that no route matches."""
     return answer(_as_gateway_error(error, request), request)
@@ -202,6 +212,7 @@ def includeme(config: Configurator) -> None:
     for exception, view in (
         (GatewayError, gateway_error),
         (UpstreamError, upstream_error),
+        (BodyError, body_error),
         (HTTPException, http_exception),
         (Exception, unexpected),
     ):

@@ -113,6 +113,21 @@ class Settings:
     max_request_body_bytes: int = _setting(
         1024 * 1024, "The largest request body; a larger one is a 413.", at_least=0
     )
+    request_bodies_bytes: int = _setting(
+        64 * 1024 * 1024,
+        "Memory that the request bodies under way in one worker take together; others wait for it, unread, for five"
+        " seconds, and are then a 503.",
+        at_least=0,
+    )
+    max_request_line_bytes: int = _setting(
+        16 * 1024,
+        "The longest request line, with the address and its query; a longer one is a 414.",
+        at_least=1,
+    )
+    max_header_section_bytes: int = _setting(
+        64 * 1024, "The largest header section of a request; a larger one is a 431.", at_least=1
+    )
+    max_header_fields: int = _setting(100, "The most header fields of a request; more are a 431.", at_least=1)
     compress_from_bytes: int = _setting(
         1024,
         "Answers of this size and larger are compressed for callers that take it; 0 compresses none.",

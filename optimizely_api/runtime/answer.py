@@ -165,12 +165,22 @@ class Answer:
             raise ClientGone from exc
 
 
-async def send_problem(send: Send, status: int, code: str, message: str, *, close: bool = True) -> str:
+async def send_problem(
+    send: Send,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    close: bool = True,
+    retry_after_seconds: int | None = None,
+) -> str:
     """Send an error the application could not make itself, in its one shape; returns the `uuid` in it."""
     identity, body = problem(code, message)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers.append((b"x-request-id", identity.encode()))
     headers.extend((name.lower().encode(), value.encode()) for name, value in CROSS_ORIGIN)
+    if retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % retry_after_seconds))
     if close:
         headers.append(CONNECTION_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": headers})

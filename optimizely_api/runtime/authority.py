@@ -7,18 +7,20 @@ from ipaddress import AddressValueError, IPv6Address
 # Narrower than RFC 3986 section 3.2.2: a registered name could hold `;`, `,`, quotes and percent-encoding, which no
 # DNS name does, and which mean something else in the Link and Location headers that the authority is copied to. Nor is
 # there room for user information, which RFC 9110 section 4.2.4 calls a likely attack.
-_AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|[0-9A-Za-z._~-]{1,253})(?::([0-9]{1,5}))?")
+_AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|[0-9A-Za-z._~-]{1,253})(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 
 
 @lru_cache(maxsize=512)
 def is_authority(value: bytes) -> bool:
-    """Whether `value` is a name, an IPv4 or a bracketed IPv6 address, with a port of 1 to 65535 or none."""
+    """Whether `value` is a name, an IPv4 or a bracketed IPv6 address, with a port of 1 to 65535 or none: the
+    digits may be left out, with the colon or without (RFC 3986 section 3.2.3).
+    """
     match = _AUTHORITY.fullmatch(value)
     if match is None:
         return False
     address, port = match.groups()
-    return (port is None or 0 < int(port) < 65536) and (address is None or _is_ipv6(address))
+    return (not port or 0 < int(port) < 65536) and (address is None or _is_ipv6(address))
 
 
 def _is_ipv6(address: bytes) -> bool:

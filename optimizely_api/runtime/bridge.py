@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -20,6 +21,7 @@ from optimizely_api.runtime.body import (
 )
 from optimizely_api.runtime.caller import Caller, Receive, Send
 from optimizely_api.runtime.environ import Environ, Scope, build_environ
+from optimizely_api.runtime.http1.body import BodyError, BodyInput
 from optimizely_api.runtime.lifespan import Factory, run_lifespan
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.problem import log_access
@@ -34,6 +36,9 @@ BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
 # the connection still is: gunicorn says `http.disconnect` also when it has only waited long enough for the body.
 CANCELS_ON_DISCONNECT = "optimizely_api.cancels_on_disconnect"
 
+# The methods that some resource knows.
+ALLOWED_BY_THE_SERVER = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +47,8 @@ class AsgiCaller:
 
     __slots__ = ("_extension", "receive", "send")
     send_whole = None
+    body = None
+    reads_no_body = False
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._extension: dict[str, Any] | None = scope.get("extensions", {}).get(CANCELS_ON_DISCONNECT)
@@ -95,9 +102,18 @@ class AsgiBridge:
     async def serve(self, environ: Environ, caller: Caller) -> None:
         """Answer one request. A server that makes environ (all but `wsgi.input`) and caller itself needs no scope."""
         began = time.monotonic()
+        if environ["PATH_INFO"] == "*":
+            await _answer_for_the_server(environ, caller, began)
+            return
+        if caller.body is not None:
+            environ.pop("HTTP_TRANSFER_ENCODING", None)  # the application reads the decoded content
+            environ["wsgi.input"] = BodyInput(caller.body, environ)
+            answer = Answer(caller, is_head=environ["REQUEST_METHOD"] == "HEAD", close=False)
+            await self._run(environ, answer, caller.send, began)
+            return
         body = b""
         over_limit = more = False
-        if may_have_body(environ):
+        if not caller.reads_no_body and may_have_body(environ):
             try:
                 async with asyncio.timeout(self.options.body_timeout_seconds):
                     body = await read_body(
@@ -138,6 +154,13 @@ class AsgiBridge:
                 await answer.send_chunks(answer.chunks)
         except ClientGone:
             return
+        except BodyError as error:
+            if answer.started:
+                raise
+            identity = await send_problem(
+                send, error.status, error.code, error.message, retry_after_seconds=error.retry_after_seconds
+            )
+            _log_access(environ, error.status, identity, began)
         except Exception:
             if answer.complete:
                 log.exception("%(REQUEST_METHOD)s %(PATH_INFO)s failed after its answer", environ)
@@ -166,6 +189,15 @@ class AsgiBridge:
             if registry is not None:
                 registry["watchdog"] = watchdog
             yield
+
+
+async def _answer_for_the_server(environ: Environ, caller: Caller, began: float) -> None:
+    """`OPTIONS *` asks about the server and no resource of it (RFC 9110 section 9.3.7)."""
+    identity = str(uuid.uuid4())
+    headers = [(b"allow", ALLOWED_BY_THE_SERVER), (b"x-request-id", identity.encode())]
+    await caller.send({"type": "http.response.start", "status": 204, "headers": headers})
+    await caller.send({"type": "http.response.body", "body": b"", "more_body": False})
+    _log_access(environ, 204, identity, began)
 
 
 def _log_access(environ: Environ, status: int, identity: str, began: float) -> None:

@@ -1,7 +1,10 @@
 """Who asks: what the bridge needs of a server for one request."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from optimizely_api.runtime.http1.body import RequestBody
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,6 +28,14 @@ class Caller(Protocol):
 
     @property
     def send_whole(self) -> SendWhole | None: ...
+
+    @property
+    def body(self) -> "RequestBody | None":
+        """The body where the server leaves it unread until the application wants it; None: `receive` has it."""
+
+    @property
+    def reads_no_body(self) -> bool:
+        """Whether a request without `body` has none at all."""
 
     @property
     def cancels_on_disconnect(self) -> bool:

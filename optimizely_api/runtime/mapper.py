@@ -1,6 +1,7 @@
 """The default view mapper: aiopyramid's, which here refuses what it would send to a thread."""
 
 import inspect
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,27 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.static import static_view
 
 from optimizely_api.runtime.aiopyramid_mend import MADE_OF, await_in_greenlet  # before aiopyramid
+from optimizely_api.runtime.http1.body import BodyInput
 
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
 
+# The methods whose content means something (RFC 9110 section 9.3).
+METHODS_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH", "QUERY"))
+
 View = Callable[[Any, Any], Any]
+
+
+def load_body(request: Any) -> None:
+    """Read the body before a coroutine view, which has no greenlet to wait in, asks for it.
+
+    Where it means nothing, and for the views of errors, there is none.
+    """
+    environ = request.environ
+    if request.method in METHODS_WITH_CONTENT and getattr(request, "exception", None) is None:
+        environ["wsgi.input"] = environ["wsgi.input"].load()
+    else:
+        environ["wsgi.input"] = io.BytesIO()
+        environ["CONTENT_LENGTH"] = "0"
 
 
 class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
@@ -33,6 +51,8 @@ class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
             view = getattr(view, MADE_OF, view)  # what it returns can be awaited as it is
 
         def coroutine_view(context: Any, request: Any) -> Any:
+            if request.environ.get("wsgi.input").__class__ is BodyInput:
+                load_body(request)
             return await_in_greenlet(view, context, request)
 
         return coroutine_view

@@ -11,6 +11,10 @@ class RuntimeOptions:
     """
 
     max_request_body_bytes: int = 1024 * 1024
+    request_bodies_bytes: int = 64 * 1024 * 1024  # of all requests under way in one worker
+    max_request_line_bytes: int = 16 * 1024
+    max_header_section_bytes: int = 64 * 1024
+    max_header_fields: int = 100
     body_timeout_seconds: float = 30.0  # for the whole body, however it trickles in
     header_timeout_seconds: float = 10.0
     write_timeout_seconds: float = 60.0  # with output waiting and a client that takes none of it
@@ -20,6 +24,14 @@ class RuntimeOptions:
         if self.max_request_body_bytes < 0:
             raise ValueError(
                 f"max_request_body_bytes is {self.max_request_body_bytes!r}; 0 or more is needed"
+            )
+        for name in ("max_request_line_bytes", "max_header_section_bytes", "max_header_fields"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; 1 or more is needed")
+        if self.request_bodies_bytes < self.max_request_body_bytes:
+            raise ValueError(
+                f"request_bodies_bytes is {self.request_bodies_bytes!r}; room for one body of"
+                f" max_request_body_bytes = {self.max_request_body_bytes!r} is needed"
             )
         if self.stall_warning_seconds < 0:
             raise ValueError(f"stall_warning_seconds is {self.stall_warning_seconds!r}; 0 or more is needed")

@@ -17,6 +17,9 @@ REFUSALS: dict[int, tuple[str, str]] = {
     414: ("uri_too_long", "The request line is too long"),
     431: ("headers_too_large", "There are too many request headers, or one of them is too long"),
     500: ("internal_error", "The server failed to answer this request"),
+    413: ("request_too_large", "The request body is too large"),
+    503: ("overloaded", "The server has no room for this request"),
+    505: ("http_version_not_supported", "HTTP/1.1 is spoken here"),
     501: ("not_implemented", "The request is transferred in a way that is not known here"),
 }
 

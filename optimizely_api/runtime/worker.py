@@ -7,6 +7,10 @@ import inspect
 import logging
 import os
 import socket
+import sys
+import time
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -17,6 +21,10 @@ from gunicorn.workers.gasgi import ASGIWorker
 from optimizely_api import open_files
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
 from optimizely_api.runtime.bridge import AsgiBridge
+from optimizely_api.runtime.forwarded import TrustedProxies
+from optimizely_api.runtime.http1.body import BodyBudget
+from optimizely_api.runtime.http1.head import HeadLimits
+from optimizely_api.runtime.http1.response import Exchange
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.protocol import GatewayProtocol
 from optimizely_api.upstream.stamps import shared_memory
@@ -24,8 +32,14 @@ from optimizely_api.upstream.stamps import shared_memory
 # Connections taken at one go; between two goes the other workers on the same socket have their turn.
 ACCEPT_AT_ONCE = 8
 
-# How long a connection without a request may hold up a graceful stop: enough for one that is just arriving.
-ARRIVAL_SECONDS = 0.1
+# How long at least a connection may wait for its first request after the listening sockets have been closed: enough for
+# one that is just arriving.
+ARRIVAL_SECONDS = 0.5
+
+# How long a kept connection may wait for its client's next request, whose response then ends it, before it is closed:
+# so many seconds, and at most this share of graceful_timeout.
+KEPT_SECONDS = 3.0
+KEPT_SHARE = 0.25
 
 # The last part of graceful_timeout, after which gunicorn kills: kept for cancelling and for the shut-down hooks.
 UNWIND_SHARE = 0.1
@@ -46,20 +60,29 @@ def spare_unread_access_log(log: Logger) -> None:
         log._access_log_enabled = False
 
 
-class SchemeOfClient:
-    """What a proxy's header says when the client came by HTTPS: equal to every text that says so.
+def refuse_unserved_settings(cfg: Any) -> None:
+    """Raise RuntimeError for settings that gunicorn's own protocol obeys and the one here does not.
 
-    Case makes no difference, and of a chain's values the first counts, which is about the client itself. gunicorn
-    compares the whole text with what `secure_scheme_headers` holds.
+    gunicorn prints it in one line.
     """
+    instead = {
+        "pre_request": "write a Pyramid tween",
+        "post_request": "write a Pyramid tween",
+        "proxy_protocol": "let the proxy send X-Forwarded-Proto",
+        "protocol": "only http is spoken",
+        "http_protocols": "only HTTP/1 is spoken",
+        "limit_request_line": "set max_request_line_bytes of the application",
+        "limit_request_fields": "set max_header_fields of the application",
+        "limit_request_field_size": "set max_header_section_bytes of the application",
+    }
+    for name, advice in instead.items():
+        setting = cfg.settings.get(name)
+        if setting is not None and setting.get() != type(setting)().get():
+            raise RuntimeError(f"gunicorn's {name} is not served by this worker; {advice}")
 
-    __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, value: str) -> None:
-        self._value = value.lower()
-
-    def __eq__(self, said: object) -> bool:
-        return isinstance(said, str) and said.partition(",")[0].strip().lower() == self._value
+def _texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
 class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
@@ -71,19 +94,33 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
     Connections are fewer where the system allows too few open files, and the log says so; the soft limit is raised to
     the hard one.
 
+    Of gunicorn it keeps the arbiter, the settings, the sockets and the life of its asyncio worker; the connections are
+    `protocol.py`'s. Relied upon of gunicorn 27's privates: `ASGIWorker._serve` (the coroutine that `run` runs),
+    `_shutdown`, `_quick_shutdown`, `_get_ssl_context` and `_make_error_app` (an ASGI application in place of one that
+    does not compile), `Logger._access_log_enabled`; and of what is public but not documented: `LifespanManager`,
+    `Arbiter.WORKER_BOOT_ERROR`, `Config.forwarded_allow_networks`, `Logger.access` with `access_log_enabled`.
+
     Of what proxies in `forwarded_allow_ips` say, the scheme is used (`secure_scheme_headers`: X-Forwarded-Proto and the
     like). X-Forwarded-For is not: a request's client, in the log too, is the peer of its connection.
     """
 
     worker_connections: int
+    alive: bool
     asgi: Any  # the application, wrapped by load_wsgi()
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Logger) -> None:
+        """Called by gunicorn in the master, before it forks."""
+        super().check_config(cfg, log)
+        refuse_unserved_settings(cfg)
+
     def init_process(self) -> None:
-        # A client that has gone gets no grace: its request is cancelled at once.
-        self.cfg.set("asgi_disconnect_grace_period", 0)
-        secure = self.cfg.secure_scheme_headers
-        self.cfg.set("secure_scheme_headers", {name: SchemeOfClient(secure[name]) for name in secure})
-        self.options = RuntimeOptions()
+        self.proxies = TrustedProxies(
+            self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks(), self.cfg.secure_scheme_headers
+        )
+        self.root_path: str = self.cfg.root_path or ""
+        self.logs_requests = False
+        self._use(RuntimeOptions())
         self.connections: set[GatewayProtocol] = set()
         self._open = 0
         self._accepting = False
@@ -91,6 +128,13 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         self._told_to_stop = asyncio.Event()
         self._limit_to_open_files()
         super().init_process()
+
+    def _use(self, options: RuntimeOptions) -> None:
+        self.options = options
+        self.bodies = BodyBudget(options.request_bodies_bytes)
+        self.head_limits = HeadLimits(
+            options.max_request_line_bytes, options.max_header_section_bytes, options.max_header_fields
+        )
 
     def _limit_to_open_files(self) -> None:
         before, allowed = open_files.limit(), open_files.allow_many_files()
@@ -121,7 +165,7 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         if not inspect.iscoroutinefunction(application):
             bridge = AsgiBridge(application)
             self.asgi = bridge
-            self.options = bridge.options
+            self._use(bridge.options)
 
     def handle_exit_signal(self) -> None:
         super().handle_exit_signal()
@@ -133,6 +177,7 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
 
     async def _serve(self) -> None:
         spare_unread_access_log(self.log)
+        self.logs_requests = self.log.access_log_enabled
         # What start-up makes lives as long as the worker: the garbage collector need not look at it again. Collecting
         # takes a while, and so comes before the watchdog is there.
         gc.collect()
@@ -229,45 +274,87 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
                 client.close()
                 self.connection_ended(protocol)
 
+    def request_begins(self) -> None:
+        """Count a request; with the last of `max_requests` the worker begins to stop."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+            self._told_to_stop.set()
+
+    def log_request(self, exchange: Exchange) -> None:
+        """Write the line of gunicorn's own access log."""
+        head = exchange.head
+        environ = {**(exchange.environ or {}), "RAW_URI": head.target.decode("latin-1")}
+        request = SimpleNamespace(headers=_texts(head.fields))
+        response = SimpleNamespace(
+            status=exchange.status, headers=_texts(exchange.headers), sent=exchange.sent_bytes
+        )
+        took = timedelta(seconds=time.monotonic() - exchange.started_at)
+        self.log.access(response, request, environ, took)
+
     def connection_ended(self, protocol: GatewayProtocol) -> None:
         """A connection has ended: there is room for another."""
         self.connections.discard(protocol)
         self._open -= 1
         if self.alive:
             self._start_accepting()
-        else:  # max_requests is reached
-            self._told_to_stop.set()
 
     # Stopping
 
     async def _shutdown(self) -> None:
-        """Stop accepting, finish the requests in flight, cancel what is late, then run the shut-down hooks."""
+        """End the kept connections with a response, finish the requests in flight, then run the shut-down hooks."""
         self.alive = False
         self.log.info("Worker shutting down")
+        if not self._quick_shutdown:
+            await self._finish_connections()
         self._stop_accepting()
-        if self._quick_shutdown:
-            return
-        await self._finish_connections()
         if not self._quick_shutdown and self.lifespan is not None:
             await self.lifespan.shutdown()
 
     async def _finish_connections(self) -> None:
+        """Every response ends its connection now. A client that is about to send on a kept one, or that connects,
+        is answered so too, for some seconds; then idle connections are closed, and the listening sockets.
+        """
         began = self.loop.time()
         graceful = self.cfg.graceful_timeout
         deadline = began + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
-        # Clients whose connection waits in the backlog have been told by the kernel that it is made.
-        for listener in self.sockets:
-            self._accept(listener.sock, self.worker_connections)
-        while self._open > 0 and not self._quick_shutdown:
+        idle_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
+        # What waits in the backlog has been told by the kernel that its connection is made.
+        self._accept_all()
+        listens = True
+        while not self._quick_shutdown:
             now = self.loop.time()
+            if listens and (now >= idle_ends or not any(protocol.is_idle for protocol in self.connections)):
+                self._stop_listening()
+                listens = False
+                idle_ends = max(idle_ends, now + ARRIVAL_SECONDS)
+            if not listens and self._open == 0:
+                return
             if now >= deadline:
                 await self._cancel_connections()
                 return
-            if now >= began + ARRIVAL_SECONDS:
+            if not listens and now >= idle_ends:
                 for protocol in list(self.connections):
                     protocol.close_if_idle()
             self.notify()
             await asyncio.sleep(0.02)
+
+    def _accept_all(self) -> None:
+        for listener in self.sockets:
+            self._accept(listener.sock, self.worker_connections)
+
+    def _stop_listening(self) -> None:
+        """Accept what waits, and close the listening sockets at once: nobody can come between.
+
+        They are shared with the other workers, which go on accepting, unless all are being stopped. Connections that
+        are over the limit are taken too: when the last worker closes, the kernel resets those that wait.
+        """
+        self._stop_accepting()
+        self.worker_connections = sys.maxsize
+        for listener in self.sockets:
+            self._accept(listener.sock, sys.maxsize)
+            listener.sock.close()
 
     async def _cancel_connections(self) -> None:
         self.log.warning("Cancelling %d connections still open at the end of graceful_timeout", self._open)

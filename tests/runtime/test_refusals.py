@@ -63,7 +63,6 @@ def server(tmp_path_factory):
         pytest.param("GET /%C3%A9 HTTP/1.1\r\n\r\n", 400, "bad_request", "GET", "/é", id="no Host"),
         pytest.param("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "bad_request", "GET", "/", id="two"),
         pytest.param("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "bad_request", "GET", "/", id="a wrong Host"),
-        pytest.param(CHUNKED + "zz\r\n", 400, "bad_request", "POST", "/echo", id="a bad chunk"),
         pytest.param(
             CHUNKED.replace("Transfer-Encoding: chunked", "Content-Length: +1"),
             400, "bad_request", "POST", "/echo", id="a bad length",
@@ -71,9 +70,9 @@ def server(tmp_path_factory):
         pytest.param(FORWARDED.format("https", "http"), 400, "bad_request", "GET", "/echo", id="two schemes"),
         pytest.param("HEAD\r\n", 400, "bad_request", None, None, id="no request line"),
         pytest.param("GET /\r\n\r\n", 400, "bad_request", None, None, id="HTTP/0.9"),
-        pytest.param(f"GET /{'a' * 9000} HTTP/1.1\r\n\r\n", 414, "uri_too_long", None, None, id="a long target"),
+        pytest.param(f"GET /{'a' * 17000} HTTP/1.1\r\n\r\n", 414, "uri_too_long", None, None, id="a long target"),
         pytest.param(
-            f"GET /a HTTP/1.1\r\nX: {'a' * 9000}\r\n\r\n", 431, "headers_too_large", "GET", "/a", id="long header"
+            f"GET /a HTTP/1.1\r\nX: {'a' * 66000}\r\n\r\n", 431, "headers_too_large", "GET", "/a", id="long header"
         ),
         pytest.param(
             CHUNKED.replace("chunked", "rot13"), 501, "not_implemented", "POST", "/echo", id="unknown coding"
@@ -99,10 +98,9 @@ def test_408_when_the_body_is_late_is_logged_with_how_long_it_was_waited_for(ser
     assert 900 < line["duration_ms"] < 3000
 
 
-def test_408_when_gunicorn_itself_gives_the_body_up_is_the_same(tmp_path):
-    with gunicorn(tmp_path, "--timeout", "1", body_timeout_seconds=30.0) as server:
-        head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"
-        assert_refused(server, server.exchange(head), 408, "request_timeout")
+def test_400_when_a_chunk_of_a_wanted_body_is_none(server):
+    line = assert_refused(server, server.exchange(CHUNKED.encode() + b"zz\r\n"), 400, "bad_request")
+    assert (line["method"], line["path"], line["client"]) == ("POST", "/echo", "127.0.0.1")
 
 
 def test_a_refusal_of_head_has_no_body(server):
@@ -129,7 +127,7 @@ def test_a_bad_chunk_after_the_answer_gets_no_second_answer(server):
     with server.connect() as client:
         client.sendall(CHUNKED.encode() + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n" + b"x" * 501 + b"\r\n")
         answer = client.recv(65536)
-        assert b'"over_limit": 1000' in answer
+        assert answer.startswith(b"HTTP/1.1 413 Content Too Large")
         client.sendall(b"zz\r\n")
         assert client.recv(65536) == b""
 
@@ -186,7 +184,6 @@ def test_400_when_connect_names_no_host_and_port(server, target):
         "a:99999999999999999999",
         "a:0",
         "a:65536",
-        "a:",
         "a:b",
         ":80",
         "a%41",
@@ -214,6 +211,7 @@ def test_400_when_host_is_wrong_beside_a_proper_absolute_target(server):
     [
         ("/echo", "api.example.com", "api.example.com"),
         ("/echo", "API_1.test:65535", "API_1.test:65535"),
+        ("/echo", "a:", "a:"),
         ("/echo", "192.0.2.1:1", "192.0.2.1:1"),
         ("/echo", "[2001:db8::1]:80", "[2001:db8::1]:80"),
         ("HTTPS://b:81/echo", "a", "b:81"),

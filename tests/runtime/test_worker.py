@@ -93,14 +93,26 @@ def test_a_proxy_that_is_not_trusted_sets_no_scheme(tmp_path):
         pytest.param("GET /echo HTTP/1.1\r\nHost: a/b", 400, id="a path in Host"),
         pytest.param("GET /echo HTTP/1.1\r\nHost: a\r\nHost: b", 400, id="two Hosts"),
         pytest.param("GET  /echo HTTP/1.1\r\nHost: a", 400, id="two spaces"),
-        pytest.param("GET /echo HTTP/3.9\r\nHost: a", 400, id="unknown version"),
+        pytest.param("GET /echo HTTP/3.9\r\nHost: a", 505, id="another major version"),
         pytest.param("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +1", 400, id="a signed length"),
         pytest.param("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: rot13", 501, id="unknown coding"),
-        pytest.param(f"GET /{'a' * 9000} HTTP/1.1\r\nHost: a", 414, id="a long target"),
-        pytest.param(f"GET /echo HTTP/1.1\r\nHost: a\r\nX: {'a' * 9000}", 431, id="a long header"),
+        pytest.param("GET /echo HTTP/2.0\r\nHost: a", 505, id="HTTP/2 without its preface"),
+        pytest.param("PRI * HTTP/2.0", 505, id="HTTP/2 with its preface"),
+        pytest.param("GET /echo HTTP/1.2\r\nHost: a\r\nConnection: close", 200, id="a later minor version"),
+        pytest.param("BREW /echo HTTP/1.1\r\nHost: a", 501, id="unknown method"),
+        pytest.param(
+            "GET /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked",
+            501,
+            id="a coding before chunked",
+        ),
+        pytest.param(
+            f"GET /echo?{'a' * 8000} HTTP/1.1\r\nHost: a\r\nConnection: close", 200, id="8,000 bytes"
+        ),
+        pytest.param(f"GET /{'a' * 17000} HTTP/1.1\r\nHost: a", 414, id="a long target"),
+        pytest.param(f"GET /echo HTTP/1.1\r\nHost: a\r\nX: {'a' * 66000}", 431, id="a long header section"),
         pytest.param("GET /echo HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close", 200, id="an IPv6 Host"),
         pytest.param("GET /echo HTTP/1.1\r\nHost:\r\nConnection: close", 200, id="an empty Host"),
-        pytest.param("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close", 404, id="asterisk form"),
+        pytest.param("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close", 204, id="asterisk form"),
         pytest.param("CONNECT a:80 HTTP/1.1\r\nHost: a:80", 404, id="CONNECT"),
     ],
 )
@@ -133,21 +145,22 @@ def test_pipelined_requests_are_answered_in_order(server):
                      + b"\r\n0\r\n\r\n", id="chunked"),
     ],
 )  # fmt: skip
-def test_a_body_over_the_limit_is_told_to_the_application_and_closes_the_connection(server, body):
+def test_413_and_the_end_of_the_connection_for_a_body_over_the_limit(server, body):
     answer = server.exchange(b"POST /echo HTTP/1.1\r\nHost: t\r\n" + body)
-    assert (json_of(answer)["over_limit"], json_of(answer)["body_bytes"]) == (1000, 0)
+    assert answer.startswith(b"HTTP/1.1 413 Content Too Large\r\n")
+    assert json_of(answer)["code"] == "request_too_large"
     assert answer.lower().count(b"connection: close") == 1
 
 
-def test_a_large_upload_over_the_limit_still_sees_its_answer(server):
+def test_a_large_upload_over_the_limit_still_sees_its_response(server):
     with server.connect() as client:
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 8000000\r\n\r\n")
         client.sendall(b"x" * 8_000_000)
-        assert json_of(read_to_end(client))["over_limit"] == 1000
+        assert status_of(read_to_end(client)) == 413
 
 
 @pytest.mark.parametrize(
-    ("length", "first_line"), [(10, b"HTTP/1.1 100 Continue"), (5000, b"HTTP/1.1 200 OK")]
+    ("length", "first_line"), [(10, b"HTTP/1.1 100 Continue"), (5000, b"HTTP/1.1 413 Content Too Large")]
 )
 def test_100_continue_is_sent_only_for_a_body_that_is_wanted(server, length, first_line):
     head = f"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
@@ -159,7 +172,7 @@ def test_100_continue_is_sent_only_for_a_body_that_is_wanted(server, length, fir
 def test_a_client_that_waits_for_100_continue_is_not_waited_for(server):
     began = time.monotonic()
     head = b"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n"
-    assert json_of(server.exchange(head))["over_limit"] == 1000
+    assert status_of(server.exchange(head)) == 413
     assert time.monotonic() - began < 0.8
 
 
@@ -197,9 +210,9 @@ def test_uvloop_runs_the_requests_and_the_watchdog_counts_a_blocking_view(server
     assert "in hold_the_loop\n    time.sleep(seconds)" in server.log
 
 
-def test_a_request_costs_one_task_besides_that_of_its_connection(server):
+def test_a_request_costs_one_task_and_its_connection_none(server):
     worker_itself = {"the worker's loop", "the lifespan"}
-    assert get(server, "/state")["tasks"] == len(worker_itself) + 2
+    assert get(server, "/state")["tasks"] == len(worker_itself) + 1
 
 
 def test_clients_that_leave_cancel_their_views_and_leave_nothing_behind(server):
@@ -407,7 +420,7 @@ async def in_flight(server, count, seconds):
     return tasks
 
 
-async def test_term_finishes_50_requests_in_flight_and_closes_idle_connections_at_once(tmp_path):
+async def test_term_finishes_50_requests_in_flight_and_closes_idle_connections_after_some_seconds(tmp_path):
     with gunicorn(tmp_path, "--keep-alive", "60") as server:
         idle = server.connect()
         idle.sendall(REQUEST)
@@ -423,8 +436,8 @@ async def test_term_finishes_50_requests_in_flight_and_closes_idle_connections_a
         stopped_after = time.monotonic() - began
         idle.close()
     print(f"idle closed after {idle_closed_after:.2f} s, stopped after {stopped_after:.2f} s")
-    assert idle_closed_after < 0.8
-    assert stopped_after < 4.0
+    assert 1.0 < idle_closed_after < 6.0
+    assert stopped_after < 10.0
     assert "the lifespan has ended" in server.log
 
 
@@ -514,3 +527,19 @@ def test_requests_on_one_kept_connection_are_served_one_after_the_other(server):
         for _ in itertools.repeat(None, 20):
             client.sendall(REQUEST)
             assert client.recv(10_000).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--limit-request-line", "100"], "set max_request_line_bytes"),
+        (["--limit-request-fields", "5"], "set max_header_fields"),
+        (["--proxy-protocol", "v1"], "proxy_protocol is not served"),
+        (["-c", "python:hooked_settings"], "write a Pyramid tween"),
+    ],
+)
+def test_a_setting_of_gunicorns_that_is_not_served_stops_the_start_in_one_line(tmp_path, arguments, advice):
+    with gunicorn(tmp_path, *arguments, ready=False) as server:
+        assert server.wait() == 1
+        assert advice in server.log
+        assert "Traceback" not in server.log
