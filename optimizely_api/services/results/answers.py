@@ -29,6 +29,7 @@ from optimizely_api.services.results.inference import (
 )
 from optimizely_api.services.results.questions import Metric, Question, Variation, to_time
 from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
+from optimizely_api.services.results.tiers import tier_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,13 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
         for by_variation in figures
         for treatment in question.treatments
     ]
-    verdicts = iter(judge(pairs, question.stats_config["confidence_level"]))
+    tiers = [
+        tier_of(position)
+        for position, metric in enumerate(question.metrics)
+        if metric.is_computed
+        for _ in question.treatments
+    ]
+    verdicts = iter(judge(pairs, question.stats_config["confidence_level"], tiers))
     by_metric = iter(figures)
     return [
         _metric(
@@ -190,7 +197,7 @@ def _metric(
                 question, figures[variation], verdicts[variation], variation == most_conclusive
             )
         results[str(variation.variation_id)] = result
-    return {**_definition(metric), "results": results, "conclusion": _conclusion(metric, verdicts)}
+    return {**_definition(metric), "results": results, "conclusion": _conclusion(verdicts)}
 
 
 def _variation(question: Question, variation: Variation, figures: _Figures) -> dict[str, Any]:
@@ -241,19 +248,17 @@ def _estimate(value: float | None, interval: tuple[float, float] | None, factor:
     return estimate
 
 
-def _conclusion(metric: Metric, verdicts: dict[Variation, Verdict]) -> dict[str, str]:
+def _conclusion(verdicts: dict[Variation, Verdict]) -> dict[str, str]:
     """The significantly best variation as the winner, the significantly worst as the loser."""
-    sign = 1 if metric.winning_direction == "increasing" else -1
-    gains = {
-        variation: sign * (verdict.difference or 0.0)
-        for variation, verdict in verdicts.items()
-        if verdict.is_significant
-    }
     conclusion = {}
-    if gains and gains[best := max(gains, key=lambda variation: gains[variation])] > 0:
-        conclusion["winner"] = str(best.variation_id)
-    if gains and gains[worst := min(gains, key=lambda variation: gains[variation])] < 0:
-        conclusion["loser"] = str(worst.variation_id)
+    for name, status in (("winner", "better"), ("loser", "worse")):
+        gains = {
+            variation: abs(verdict.difference or 0.0)
+            for variation, verdict in verdicts.items()
+            if verdict.status == status
+        }
+        if gains:
+            conclusion[name] = str(max(gains, key=lambda variation: gains[variation]).variation_id)
     return conclusion
 
 
