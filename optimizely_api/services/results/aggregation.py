@@ -224,12 +224,10 @@ class _Measuring:
         query = select(a.variation_id, t.entity_id).join(VISITOR_TOTAL, joined)
         query = query.where(self._visitors(stretches), t.entity_id.in_(entities), t.events > 0)
         query = query.where(self._concerns_project(t))
-        if entities == [ANY_EVENT]:
-            # A visitor may have two, of the project and of none: one number before squaring.
-            query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
-            query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
-        else:
-            query = query.add_columns(*(t[name] for name in names))
+        # A visitor has one a day, and may have two of any event, of the project and of none: one number before
+        # squaring.
+        query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
+        query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
         self._add_per_visitor(query)
 
     def _add_events(self, stretches: Sequence[Stretch]) -> None:
