@@ -12,7 +12,7 @@ visitors' counts or sums, or of the single events' amounts for scope `event`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from optimizely_api.services.results.inference import (
     judge,
     per_visitor,
 )
+from optimizely_api.services.results.past_looks import arms_over_looks
 from optimizely_api.services.results.questions import Metric, Question, Variation, to_time
 from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
 from optimizely_api.services.results.tiers import tier_of
@@ -99,6 +100,11 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
         }
         for metric in computed
     ]
+    if measurement.history is not None:
+        for metric, by_variation in zip(computed, figures, strict=True):
+            tested = arms_over_looks(measurement.history, metric, question.variations)
+            for variation, arm in tested.items():
+                by_variation[variation] = replace(by_variation[variation], arm=arm)
     pairs = [
         (by_variation[question.baseline].arm, by_variation[treatment].arm)
         for by_variation in figures
