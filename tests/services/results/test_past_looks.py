@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import true
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, true
 
 from optimizely_api.services.database import Database
 from optimizely_api.services.results.growth import size_class, upper_bound
@@ -274,3 +276,34 @@ def test_smoothing_does_not_make_equal_means_differ(experiments: int, sigmas: tu
         ever += any(p_value_of(arms[0][:size], arms[1][:size]) <= 0.1 for size in range(1_000, 20_001, 1_000))
     print(f"sigma {sigmas}: ever significant in {ever} of {experiments} (seed {SEED})")
     assert ever <= experiments * 0.1 + 3 * (experiments * 0.09) ** 0.5
+
+
+# Migration
+
+
+async def test_what_was_stored_before_is_summed_up_by_day(results: Results, database_url: str) -> None:
+    """Back to the revision before and forth again: the same totals by day, and the same growth."""
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    people = invent(rng)
+    await send_all(results, people, rng)
+    await migrate_to(database_url, "0002")
+    await migrate_to(database_url, "head")
+    agree(await history_of(database_url), people)
+    await send_day(results, 20, 5, 1, 2)  # and storing goes on
+
+
+async def migrate_to(database_url: str, revision: str) -> None:
+    def run(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", "optimizely_api.services.results:migrations")
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        (command.downgrade if revision != "head" else command.upgrade)(config, revision)
+
+    database = Database(database_url)
+    try:
+        async with database.transaction() as connection:
+            await connection.run_sync(run)
+    finally:
+        await database.close()

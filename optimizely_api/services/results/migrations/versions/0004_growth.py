@@ -34,7 +34,7 @@ _FILL = f"""
     INSERT INTO visitor_total
     SELECT a.visitor_id, a.experiment_id, {{entity}}, {{project}}, e.happened / {_DAY}, count(*),
       sum(coalesce(e.revenue, 0) * 1.0), sum(coalesce(e.value, 0) * 1.0),
-      sum(coalesce(e.revenue, 0) * 1.0 * coalesce(e.revenue, 0)), sum(coalesce(e.value, 0) * e.value * 1.0)
+      sum(coalesce(e.revenue, 0) * 1.0 * coalesce(e.revenue, 0)), sum(coalesce(e.value, 0) * 1.0 * coalesce(e.value, 0))
     FROM assignment a JOIN event e ON e.visitor_id = a.visitor_id AND e.happened >= a.entered
     WHERE NOT e.is_impression {{wanted}}
     GROUP BY 1, 2, 3, 4, 5
