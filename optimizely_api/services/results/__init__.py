@@ -15,7 +15,8 @@ from aiohttp import web
 
 from optimizely_api.services.http import DATABASE, make_application
 from optimizely_api.services.results.group_commit import GroupCommit
-from optimizely_api.services.results.routes import GROUP_COMMIT, ROUTES
+from optimizely_api.services.results.mismatches import MismatchLog
+from optimizely_api.services.results.routes import GROUP_COMMIT, MISMATCHES, ROUTES
 
 MAX_BATCH_BYTES = 3_670_016  # 3.5 MiB, the smallest limit published for the original
 MAX_BATCH_BYTES_VARIABLE = "RESULTS_MAX_BATCH_BYTES"
@@ -37,6 +38,7 @@ def create_application(database_url: str) -> web.Application:
 
 
 async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:
+    app[MISMATCHES] = MismatchLog()
     async with GroupCommit(app[DATABASE]).running() as app[GROUP_COMMIT]:
         yield
 

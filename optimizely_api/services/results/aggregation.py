@@ -28,6 +28,7 @@ from sqlalchemy import (
     select,
 )
 
+from optimizely_api.services.results.history import History, load_history
 from optimizely_api.services.results.questions import Interval, Question
 from optimizely_api.services.results.segments import matching_visitors
 from optimizely_api.services.results.tables import (
@@ -38,6 +39,7 @@ from optimizely_api.services.results.tables import (
     COMPENSATED_SUMS,
     ENTRY_SLOT,
     EVENT,
+    GROWTH,
     NO_PROJECT,
     SLOT_MILLISECONDS,
     VISITOR_TOTAL,
@@ -76,6 +78,8 @@ class Measurement:
     first_entered: int | None = None
     # Never below the time of anything, of the variations that were asked for, that counts or will count some day.
     last_activity: int = 0
+    # None where rollups alone do not give it: in a segment, or where the interval cuts the data.
+    history: History | None = None
 
     def add_sums(self, rows: Iterable[Any]) -> None:
         """Add rows of variation, event and the sums."""
@@ -115,6 +119,14 @@ class _Measuring:
         self._add_totals(division.settled, by_cell)
         self._add_totals(division.settled, by_visitor)
         self._add_events(division.cut)
+        if not times and not by_visitor:
+            self.result.history = load_history(
+                self.connection,
+                self.question.experiment_id,
+                self.variations,
+                self.entities,
+                self._concerns_project(GROWTH.c),
+            )
         self.result.first_entered = self._first_entered()
         return self.result
 
@@ -224,12 +236,10 @@ class _Measuring:
         query = select(a.variation_id, t.entity_id).join(VISITOR_TOTAL, joined)
         query = query.where(self._visitors(stretches), t.entity_id.in_(entities), t.events > 0)
         query = query.where(self._concerns_project(t))
-        if entities == [ANY_EVENT]:
-            # A visitor may have two, of the project and of none: one number before squaring.
-            query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
-            query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
-        else:
-            query = query.add_columns(*(t[name] for name in names))
+        # A visitor has one a day, and may have two of any event, of the project and of none: one number before
+        # squaring.
+        query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
+        query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
         self._add_per_visitor(query)
 
     def _add_events(self, stretches: Sequence[Stretch]) -> None:

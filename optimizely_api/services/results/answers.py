@@ -12,7 +12,7 @@ visitors' counts or sums, or of the single events' amounts for scope `event`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +27,10 @@ from optimizely_api.services.results.inference import (
     judge,
     per_visitor,
 )
+from optimizely_api.services.results.past_looks import arms_over_looks
 from optimizely_api.services.results.questions import Metric, Question, Variation, to_time
 from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
+from optimizely_api.services.results.tiers import tier_of
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,23 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
         }
         for metric in computed
     ]
+    if measurement.history is not None:
+        for metric, by_variation in zip(computed, figures, strict=True):
+            tested = arms_over_looks(measurement.history, metric, question.variations)
+            for variation, arm in tested.items():
+                by_variation[variation] = replace(by_variation[variation], arm=arm)
     pairs = [
         (by_variation[question.baseline].arm, by_variation[treatment].arm)
         for by_variation in figures
         for treatment in question.treatments
     ]
-    verdicts = iter(judge(pairs, question.stats_config["confidence_level"]))
+    tiers = [
+        tier_of(position)
+        for position, metric in enumerate(question.metrics)
+        if metric.is_computed
+        for _ in question.treatments
+    ]
+    verdicts = iter(judge(pairs, question.stats_config["confidence_level"], tiers))
     by_metric = iter(figures)
     return [
         _metric(
@@ -191,7 +204,7 @@ def _metric(
                 question, figures[variation], verdicts[variation], variation == most_conclusive
             )
         results[str(variation.variation_id)] = result
-    return {**_definition(metric), "results": results, "conclusion": _conclusion(metric, verdicts)}
+    return {**_definition(metric), "results": results, "conclusion": _conclusion(verdicts)}
 
 
 def _variation(question: Question, variation: Variation, figures: _Figures) -> dict[str, Any]:
@@ -242,19 +255,17 @@ def _estimate(value: float | None, interval: tuple[float, float] | None, factor:
     return estimate
 
 
-def _conclusion(metric: Metric, verdicts: dict[Variation, Verdict]) -> dict[str, str]:
+def _conclusion(verdicts: dict[Variation, Verdict]) -> dict[str, str]:
     """The significantly best variation as the winner, the significantly worst as the loser."""
-    sign = 1 if metric.winning_direction == "increasing" else -1
-    gains = {
-        variation: sign * (verdict.difference or 0.0)
-        for variation, verdict in verdicts.items()
-        if verdict.is_significant
-    }
     conclusion = {}
-    if gains and gains[best := max(gains, key=lambda variation: gains[variation])] > 0:
-        conclusion["winner"] = str(best.variation_id)
-    if gains and gains[worst := min(gains, key=lambda variation: gains[variation])] < 0:
-        conclusion["loser"] = str(worst.variation_id)
+    for name, status in (("winner", "better"), ("loser", "worse")):
+        gains = {
+            variation: abs(verdict.difference or 0.0)
+            for variation, verdict in verdicts.items()
+            if verdict.status == status
+        }
+        if gains:
+            conclusion[name] = str(max(gains, key=lambda variation: gains[variation]).variation_id)
     return conclusion
 
 

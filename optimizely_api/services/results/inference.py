@@ -17,8 +17,8 @@ r = MIXING_VARIANCE, the mixed ratio against "no difference" is
 
 and 1 / L is an always-valid p-value: under no difference the probability that it is ever at or below alpha
 is at most alpha (Ville's inequality), up to the normal approximation. Asking L < 1 / alpha for every other
-difference gives the interval. No history of earlier looks is needed or kept: each answer stands alone,
-and an experiment that was significant at one look may fall below the level at a later one.
+difference gives the interval. What holds at every look also holds of all looks together: over several looks the
+p-value is the smallest one, and the interval what the intervals have in common (`looks`).
 
 The mixing variance is fixed before any data, in units of one visitor's variance, so it fits rates of 0.1 %
 as well as revenues. Its value makes the 95 % boundary tightest at TUNED_VISITORS effective visitors
@@ -26,11 +26,13 @@ as well as revenues. Its value makes the 95 % boundary tightest at TUNED_VISITOR
 value would move power between early and late looks, never the validity.
 
 Several metrics and variations: Benjamini and Hochberg's false discovery control on the always-valid
-p-values, and the intervals of Benjamini and Yekutieli (JASA 100, 2005) that go with it, as described for
-Optimizely's Stats Engine: among m comparisons of which R are significant, a significant one gets the
-interval of level 1 - alpha R / m, any other 1 - alpha (R + 1) / m. So an interval leaves zero out exactly
-when its comparison is significant. Comparisons with too little data to be judged are not among the m: what
-was not asked yet costs the others nothing.
+p-values, within each tier of metrics (`tiers`), and the intervals of Benjamini and Yekutieli (JASA 100, 2005)
+that go with it, as described for Optimizely's Stats Engine: among m comparisons of a tier of which R are
+significant, a significant one gets the interval of level 1 - alpha R / m, any other 1 - alpha (R + 1) / m. So a
+look's interval leaves zero out exactly when its comparison is significant. Comparisons with too little data to
+be judged are not among the m: what was not asked yet costs the others nothing.
+
+Changes of the traffic's allocation begin epochs: see `compare_epochs`.
 
 Small samples, where the normal approximation does not hold yet: each variance is drawn towards that of both
 variations together (PRIOR_VISITORS) and, for `count` and `sum`, never below it; and nothing is significant
@@ -59,12 +61,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from scipy.special import lambertw
-from scipy.stats import false_discovery_control
+
+from optimizely_api.services.results.looks import running_intersection
+from optimizely_api.services.results.tiers import Finding, discoveries
 
 # A number, or an array of them: the simulations in the tests judge many experiments in one call.
 Numbers = Any
@@ -76,7 +80,7 @@ TUNED_ALPHA = 0.05
 MIXING_VARIANCE = float((-lambertw(-(TUNED_ALPHA**2) * math.exp(-1), k=-1).real - 1) / TUNED_VISITORS)
 PRIOR_VISITORS = 100  # the weight of both variations' common variance in each one's own
 MIN_CONVERTING = 10  # `unique`: converting visitors that either variation may expect before any conclusion
-MIN_EFFECTIVE = 200  # `count` and `sum`: as many equal amounts must those of either variation be worth
+MIN_EFFECTIVE = 100  # `count` and `sum`: as many equal amounts must those of either variation be worth
 MISSING_FACTOR = 5  # so many times as many were to be expected: then their absence is the finding
 # A relative change of a few ulps between two means of equal data is arithmetic, not an effect.
 ROUNDING = 1e-12
@@ -150,6 +154,10 @@ class Comparison:
     readiness: Numbers  # the data there is, by the data that is needed
     visitors: Numbers  # of both
 
+    def at(self, look: int) -> Comparison:
+        """The comparison at one of the looks that its arrays are over."""
+        return Comparison(*(np.ravel(getattr(self, field.name))[look] for field in fields(self)))
+
     @property
     def difference(self) -> Numbers:
         """Treatment minus baseline; exactly zero when only rounding parts them."""
@@ -172,37 +180,99 @@ class Comparison:
 
 def compare(baseline: Moments, treatment: Moments, kind: Kind) -> Comparison:
     """Set a variation beside the baseline, with variances that small samples cannot make too small."""
-    both = baseline + treatment
-    common = visitor_variance(both)
+    return compare_epochs((baseline,), (treatment,), kind)
+
+
+def compare_epochs(baselines: Sequence[Moments], treatments: Sequence[Moments], kind: Kind) -> Comparison:
+    """Compare within each epoch, and add the epochs up by their shares of the visitors of both variations.
+
+    Within an epoch visitors come to the variations in fixed proportions, so that what changes with time
+    changes both alike; over a change of the proportions it does not (Simpson's paradox). The sum is the
+    mean over visitors of the difference at the time they came. An epoch in which one of the variations
+    cannot be measured has no difference, and no share.
+    """
+    both = [a + b for a, b in zip(baselines, treatments, strict=True)]
+    rates = [(rate(a), rate(b)) for a, b in zip(baselines, treatments, strict=True)]
+    sizes = [
+        np.where(np.isfinite(a) & np.isfinite(b), np.asarray(two.visitors, float), 0.0)
+        for (a, b), two in zip(rates, both, strict=True)
+    ]
+    total = sum(sizes)
     with np.errstate(invalid="ignore", divide="ignore"):
-        effective = np.divide(
-            np.asarray(baseline.visitors, float) * treatment.visitors, np.maximum(both.visitors, 1)
-        )
+        shares = [np.divide(size, total) for size in sizes]  # nan where nothing can be measured
+        inverse: Numbers = 0.0
+        for share, a, b, two in zip(shares, baselines, treatments, both, strict=True):
+            effective = np.asarray(a.visitors, float) * b.visitors / np.maximum(two.visitors, 1)
+            inverse = inverse + _weighed(share * share, 1 / effective)
+        effective_visitors = np.nan_to_num(1 / inverse, posinf=0.0)
+    common = [visitor_variance(two) for two in both]
     readiness = _readiness_of_proportions if kind == "proportion" else _readiness_of_amounts
     return Comparison(
-        rate(baseline),
-        rate(treatment),
-        _rate_variance(baseline, common, kind),
-        _rate_variance(treatment, common, kind),
-        effective,
-        readiness(baseline, treatment),
-        both.visitors,
+        sum(_weighed(share, a) for share, (a, _) in zip(shares, rates, strict=True)),
+        sum(_weighed(share, b) for share, (_, b) in zip(shares, rates, strict=True)),
+        _stratified_variance(shares, baselines, common, kind),
+        _stratified_variance(shares, treatments, common, kind),
+        effective_visitors,
+        readiness(shares, baselines, treatments),
+        sum(two.visitors for two in both),
     )
 
 
-def _readiness_of_proportions(baseline: Moments, treatment: Moments) -> Numbers:
-    both = baseline + treatment
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.divide(both.converting, both.visitors)
-    rarer = np.minimum(share, 1 - share)
-    return rarer * np.minimum(baseline.visitors, treatment.visitors) / MIN_CONVERTING
+def _weighed(share: Numbers, number: Numbers) -> Numbers:
+    """The product, and nothing where the share is nothing, whatever the number."""
+    with np.errstate(invalid="ignore"):
+        return np.where(share == 0, 0.0, share * number)
 
 
-def _readiness_of_amounts(baseline: Moments, treatment: Moments) -> Numbers:
-    both = baseline + treatment
-    expected = effective_amounts(both) / np.maximum(both.visitors, 1) / MISSING_FACTOR
-    amounts = [np.maximum(effective_amounts(arm), expected * arm.visitors) for arm in (baseline, treatment)]
+def _stratified_variance(
+    shares: Sequence[Numbers], arms: Sequence[Moments], common: Sequence[Numbers], kind: Kind
+) -> Numbers:
+    return sum(
+        _weighed(share * share, _rate_variance(arm, of_both, kind))
+        for share, arm, of_both in zip(shares, arms, common, strict=True)
+    )
+
+
+def _readiness_of_proportions(
+    shares: Sequence[Numbers], baselines: Sequence[Moments], treatments: Sequence[Moments]
+) -> Numbers:
+    rarer: Numbers = 0.0
+    for share, a, b in zip(shares, baselines, treatments, strict=True):
+        both = a + b
+        with np.errstate(invalid="ignore", divide="ignore"):
+            converting = np.divide(both.converting, both.visitors)
+        smaller = np.minimum(a.visitors, b.visitors)
+        rarer = rarer + _weighed(share > 0, np.minimum(converting, 1 - converting) * smaller)
+    return rarer / MIN_CONVERTING
+
+
+def _readiness_of_amounts(
+    shares: Sequence[Numbers], baselines: Sequence[Moments], treatments: Sequence[Moments]
+) -> Numbers:
+    """An amount of an epoch with many visitors, few of them in this variation, weighs more than others."""
+    both = [a + b for a, b in zip(baselines, treatments, strict=True)]
+    visitors = np.maximum(sum(two.visitors for two in both), 1)
+    expected = _weighed_amounts([1.0] * len(both), both) / visitors / MISSING_FACTOR
+    amounts = []
+    for arms in (baselines, treatments):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            weights = [
+                share / np.asarray(arm.visitors, float) for share, arm in zip(shares, arms, strict=True)
+            ]
+        present = sum(arm.visitors for arm in arms)
+        amounts.append(np.maximum(_weighed_amounts(weights, arms), expected * present))
     return np.minimum(*amounts) / MIN_EFFECTIVE
+
+
+def _weighed_amounts(weights: Sequence[Numbers], arms: Sequence[Moments]) -> Numbers:
+    sums = {
+        name: sum(
+            _weighed(weight ** (len(name)), np.asarray(getattr(arm, name), float))
+            for weight, arm in zip(weights, arms, strict=True)
+        )
+        for name in ("x", "xx", "y", "yy")
+    }
+    return effective_amounts(Moments(**sums))
 
 
 def effective_amounts(moments: Moments) -> Numbers:
@@ -243,33 +313,46 @@ def boundary(effective_visitors: Numbers, alpha: float) -> Numbers:
         return (1 + 1 / information) * (np.log1p(information) - 2 * math.log(alpha))
 
 
+def difference_bounds(comparison: Comparison, alpha: float) -> tuple[Numbers, Numbers]:
+    """Both ends of the difference's interval, valid at every look with probability 1 - alpha; infinite if unusable."""
+    with np.errstate(invalid="ignore"):
+        half = np.sqrt(boundary(comparison.effective_visitors, alpha) * comparison.variance)
+        difference = comparison.difference
+        return (
+            np.where(comparison.enough, difference - half, -np.inf),
+            np.where(comparison.enough, difference + half, np.inf),
+        )
+
+
+def relative_bounds(comparison: Comparison, alpha: float) -> tuple[Numbers, Numbers]:
+    """Both ends of the interval of treatment / baseline - 1, valid at every look with probability 1 - alpha.
+
+    Fieller's argument: the lifts k - 1 for which treatment - k * baseline is not significantly different
+    from zero. It leaves zero out exactly when the difference's does. Infinite when the baseline's own rate
+    is not distinguishable from zero: then no bound on the lift exists.
+    """
+    limit = boundary(comparison.effective_visitors, alpha)
+    a, b = comparison.baseline, comparison.treatment
+    with np.errstate(invalid="ignore", divide="ignore"):
+        square = a * a - limit * comparison.baseline_variance
+        constant = b * b - limit * comparison.treatment_variance
+        # Not negative but by rounding: k = b / a always satisfies the inequality.
+        root = np.sqrt(np.maximum((a * b) ** 2 - square * constant, 0.0))
+        usable = np.asarray(comparison.enough) & (square > 0)
+        return (
+            np.where(usable, (a * b - root) / square - 1, -np.inf),
+            np.where(usable, (a * b + root) / square - 1, np.inf),
+        )
+
+
 def difference_interval(comparison: Comparison, alpha: float) -> tuple[float, float] | None:
-    """The interval of the difference, valid at every look with probability 1 - alpha; None if unusable."""
-    if not comparison.enough:
-        return None
-    half = math.sqrt(float(boundary(comparison.effective_visitors, alpha) * comparison.variance))
-    difference = float(comparison.difference)
-    return difference - half, difference + half
+    """The present look's interval of the difference; None where there is none."""
+    return running_intersection(*difference_bounds(comparison.at(-1), alpha))
 
 
 def relative_interval(comparison: Comparison, alpha: float) -> tuple[float, float] | None:
-    """The interval of treatment / baseline - 1, valid at every look with probability 1 - alpha.
-
-    Fieller's argument: the lifts k - 1 for which treatment - k * baseline is not significantly different
-    from zero. It leaves zero out exactly when `difference_interval` does. None when the baseline's own rate
-    is not distinguishable from zero: then no bound on the lift exists.
-    """
-    if not comparison.enough:
-        return None
-    limit = float(boundary(comparison.effective_visitors, alpha))
-    a, b = float(comparison.baseline), float(comparison.treatment)
-    square = a * a - limit * float(comparison.baseline_variance)
-    if square <= 0:
-        return None
-    constant = b * b - limit * float(comparison.treatment_variance)
-    # Not negative but by rounding: k = b / a always satisfies the inequality.
-    root = math.sqrt(max((a * b) ** 2 - square * constant, 0.0))
-    return (a * b - root) / square - 1, (a * b + root) / square - 1
+    """The present look's interval of the lift; None where there is none."""
+    return running_intersection(*relative_bounds(comparison.at(-1), alpha))
 
 
 def factor_to_significance(comparison: Comparison, alpha: float) -> float | None:
@@ -303,74 +386,83 @@ def _significant_after(comparison: Comparison, factor: float, alpha: float) -> b
 
 @dataclass(frozen=True)
 class Arm:
-    """One metric in one variation."""
+    """One metric in one variation.
 
-    moments: Moments
+    `moments`: one for each epoch, or just one; each of numbers, or of arrays over the looks, the present one last.
+    """
+
+    moments: Moments | tuple[Moments, ...]
     kind: Kind
     direction: Direction = "increasing"
+
+    @property
+    def by_epoch(self) -> tuple[Moments, ...]:
+        """The moments of each epoch."""
+        return self.moments if isinstance(self.moments, tuple) else (self.moments,)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one comparison amounts to; keys of the answer's Datapoint, None where nothing can be said."""
+    """The conclusion about one comparison; keys of the answer's Datapoint, None where nothing can be said."""
 
     difference: float | None
     relative: float | None
     difference_interval: tuple[float, float] | None
     relative_interval: tuple[float, float] | None
     p_value: float
-    significance: float  # 1 - the p-value adjusted for all comparisons
+    significance: float  # 1 - the p-value adjusted for the comparisons of its tier, always below 1
     is_significant: bool
     status: Literal["equal", "better", "worse"]
     visitors_remaining: int | None
 
 
-def judge(comparisons: Sequence[tuple[Arm, Arm]], confidence_level: float) -> list[Verdict]:
-    """Judge every (baseline, treatment) pair of an experiment together, in the order given.
+def judge(
+    comparisons: Sequence[tuple[Arm, Arm]], confidence_level: float, tiers: Sequence[int] | None = None
+) -> list[Verdict]:
+    """Judge every (baseline, treatment) pair of an experiment, in the order given.
 
-    Together, because the share of false discoveries is controlled over all metrics and variations.
+    `tiers` has the tier of each pair (see `tiers`); None puts all into one.
     """
     if not comparisons:
         return []
-    compared = [compare(a.moments, b.moments, b.kind) for a, b in comparisons]
-    p_values = np.array([float(p_value(comparison)) for comparison in compared])
-    judged = np.array([bool(comparison.enough) for comparison in compared])
-    adjusted = np.ones(len(compared))
-    if judged.any():
-        adjusted[judged] = false_discovery_control(p_values[judged], method="bh")
+    over_looks = [compare_epochs(a.by_epoch, b.by_epoch, b.kind) for a, b in comparisons]
+    p_values = np.array([np.min(p_value(comparison)) for comparison in over_looks])
+    judged = np.array([bool(np.any(comparison.enough)) for comparison in over_looks])
     alpha = 1 - confidence_level
-    # The level comes as 0.9, and 1 - 0.9 is a little less than 0.1: the tolerance undoes that.
-    significant = adjusted <= alpha * (1 + 1e-9)
-    count, total = int(significant.sum()), int(judged.sum())
-    verdicts = []
-    for (_, arm), comparison, p, q, found in zip(
-        comparisons, compared, p_values, adjusted, significant, strict=True
-    ):
-        # What is not judged yet will be one comparison more when it is.
-        level = alpha * (count + (not found)) / (total + (not comparison.enough))
-        verdict = _verdict(comparison, level, bool(found), arm.direction)
-        verdicts.append(replace(verdict, p_value=float(p), significance=float(1 - q)))
-    return verdicts
+    findings = discoveries(p_values, judged, [0] * len(comparisons) if tiers is None else tiers, alpha)
+    return [
+        _verdict(comparison, float(p), finding, arm.direction)
+        for comparison, p, finding, (_, arm) in zip(over_looks, p_values, findings, comparisons, strict=True)
+    ]
 
 
-def _verdict(comparison: Comparison, alpha: float, significant: bool, direction: Direction) -> Verdict:
-    difference = float(comparison.difference)
+def _verdict(comparison: Comparison, p: float, finding: Finding, direction: Direction) -> Verdict:
+    present = comparison.at(-1)
+    difference = float(present.difference)
     known = math.isfinite(difference)
     relative = None
     # Relative to nothing, or to a loss, a change has no meaningful sign: the lift is left out.
-    if known and comparison.baseline > 0:
-        relative = difference / float(comparison.baseline)
-    better = (difference > 0) == (direction == "increasing")
+    if known and present.baseline > 0:
+        relative = difference / float(present.baseline)
+    status: Literal["equal", "better", "worse"] = "equal"
+    if finding.is_significant:
+        # The look that decided says in which direction; a later one may differ only by chance.
+        deciding = float(np.ravel(comparison.difference)[int(np.argmin(p_value(comparison)))])
+        status = "better" if (deciding > 0) == (direction == "increasing") else "worse"
+    alpha = finding.alpha
     return Verdict(
         difference=difference if known else None,
         relative=relative,
-        difference_interval=difference_interval(comparison, alpha),
-        relative_interval=relative_interval(comparison, alpha) if relative is not None else None,
-        p_value=1.0,
-        significance=0.0,
-        is_significant=significant,
-        status=("better" if better else "worse") if significant else "equal",
-        visitors_remaining=0 if significant else _visitors_remaining(comparison, alpha),
+        difference_interval=running_intersection(*difference_bounds(comparison, alpha)),
+        relative_interval=None
+        if relative is None
+        else running_intersection(*relative_bounds(comparison, alpha)),
+        p_value=p,
+        # Also where the p-value is below the resolution of a double.
+        significance=min(1 - finding.adjusted, math.nextafter(1, 0)),
+        is_significant=finding.is_significant,
+        status=status,
+        visitors_remaining=0 if finding.is_significant else _visitors_remaining(present, alpha),
     )
 
 

@@ -15,6 +15,8 @@ CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now has ev
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
+MAX_EPOCHS = 1_000
+MAX_WEIGHT = 10_000
 KNOWN = {
     "aggregator": ("unique", "count", "sum", "bounce", "exit", "ratio"),
     "scope": ("visitor", "event", "session"),
@@ -86,6 +88,15 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """A time of unchanged allocation, in milliseconds; `end` None: until now. Weights by variation id."""
+
+    start: int
+    end: int | None
+    weights: dict[int, int]
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked about one experiment."""
 
@@ -97,6 +108,7 @@ class Question:
     stats_config: dict[str, Any]
     interval: Interval
     segment: Condition | None
+    epochs: tuple[Epoch, ...] = ()
 
     @property
     def treatments(self) -> tuple[Variation, ...]:
@@ -118,6 +130,7 @@ def read_question(experiment_id: int, body: Any) -> Question:
         stats_config=_read_stats_config(body.get("stats_config")),
         interval=_read_interval(body, datetime.now(UTC)),
         segment=read_segment(body.get("segment")),
+        epochs=_read_epochs(body.get("epochs")),
     )
 
 
@@ -220,6 +233,28 @@ def _read_stats_config(value: Any) -> dict[str, Any]:
     if not isinstance(epochs, bool):
         raise bad_request("stats_config.epoch_enabled must be true or false")
     return {"confidence_level": level, "difference_type": kind, "epoch_enabled": epochs}
+
+
+def _read_epochs(value: Any) -> tuple[Epoch, ...]:
+    """Epochs in order: `{"start_time", "end_time", "weights": {variation id: weight}}`; the last may have no end."""
+    items = _read_list([] if value is None else value, "epochs", MAX_EPOCHS)
+    return tuple(_read_epoch(item, f"epochs[{index}]") for index, item in enumerate(items))
+
+
+def _read_epoch(item: dict[str, Any], name: str) -> Epoch:
+    weights = item.get("weights")
+    if not isinstance(weights, dict) or not all(_is_weight(weight) for weight in weights.values()):
+        raise bad_request(f"{name}.weights must be an object of whole numbers from 0 to {MAX_WEIGHT}")
+    end = item.get("end_time")
+    return Epoch(
+        _to_milliseconds(parse_time(item.get("start_time"), f"{name}.start_time")),
+        None if end is None else _to_milliseconds(parse_time(end, f"{name}.end_time")),
+        {_read_id(key, f"{name}.weights"): weight for key, weight in weights.items()},
+    )
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_WEIGHT
 
 
 def _read_interval(body: dict[str, Any], now: datetime) -> Interval:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, case, func, select
 
+from optimizely_api.services.results.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.statements import chunks, paced, upsert, write
 from optimizely_api.services.results.tables import (
     ASSIGNMENT,
@@ -59,7 +60,7 @@ class Total:
         self.value_squares += other.value_squares
 
 
-Totals = dict[tuple[int, int], Total]  # by event (or ANY_EVENT) and project
+Totals = dict[tuple[int, int, int], Total]  # by event (or ANY_EVENT), project and day
 
 
 def rounding_error(one: Any, other: Any, total: Any) -> Any:
@@ -83,25 +84,26 @@ def load_totals(connection: Connection, visitors: Iterable[int]) -> dict[Pair, T
     """All totals of the visitors."""
     c = VISITOR_TOTAL.c
     query = select(
-        c.visitor_id, c.experiment_id, c.entity_id, c.project_id, *(c[name] for name in TOTAL_SUMS)
+        c.visitor_id, c.experiment_id, c.entity_id, c.project_id, c.day, *(c[name] for name in TOTAL_SUMS)
     )
     totals: dict[Pair, Totals] = defaultdict(dict)
     for chunk in chunks(visitors):
         for row in paced(connection.execute(query.where(c.visitor_id.in_(chunk)))):
-            totals[row[0], row[1]][row[2], row[3]] = Total(*row[4:])
+            totals[row[0], row[1]][row[2], row[3], row[4]] = Total(*row[5:])
     return totals
 
 
 def sum_up_conversions(connection: Connection, pairs: Iterable[Pair]) -> Iterable[Any]:
-    """Of each pair, from the raw events: the pair, event, project, the last time, the sums of a Total."""
+    """Of each pair and day, from the raw events: the pair, event, project, the last time, the sums of a Total."""
     a, e = ASSIGNMENT.c, EVENT.c
+    day = e.happened // DAY_MILLISECONDS
     revenue, value = (func.coalesce(column, 0.0) * 1.0 for column in (e.revenue, e.value))
     sums = (func.count(), *(func.sum(x) for x in (revenue, value, revenue * revenue, value * value)))
     query = (
         select(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, func.max(e.happened), *sums)
         .join(EVENT, (e.visitor_id == a.visitor_id) & (e.happened >= a.entered))
         .where(e.is_impression.is_(False))
-        .group_by(a.visitor_id, a.experiment_id, e.entity_id, e.project_id)
+        .group_by(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, day)
     )
     for chunk in chunks(pairs):
         visitors, experiments = {visitor for visitor, _ in chunk}, {experiment for _, experiment in chunk}
@@ -135,6 +137,7 @@ def write_totals(connection: Connection, totals: dict[Pair, Totals]) -> None:
             "experiment_id": pair[1],
             "entity_id": key[0],
             "project_id": key[1],
+            "day": key[2],
             "events": total.events,
             "revenue": total.revenue,
             "value": total.value,

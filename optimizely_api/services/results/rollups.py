@@ -16,6 +16,8 @@ from hashlib import blake2b
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.admission import Received
+from optimizely_api.services.results.growth import GrowthChanges, paths, whole
+from optimizely_api.services.results.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.rollup_tables import (
     Assigned,
     CellChanges,
@@ -73,6 +75,7 @@ class Rollup:
         for item in paced(received):
             self._sort_in(item)
         self.cells = CellChanges()
+        self.growth = GrowthChanges()
         self.slots: dict[tuple[int, int, int], list[int]] = {}  # visitors, first entry, last activity
 
     def _sort_in(self, item: Received) -> None:
@@ -122,6 +125,7 @@ class Rollup:
                 fresh[pair] = self._grow(pair, after[pair], old_totals)
         write_totals(self.connection, fresh)
         self.cells.write(self.connection)
+        self.growth.write(self.connection)
         write_slots(self.connection, self.slots)
 
     def _sum_up_again(self, changed: dict[Pair, Assigned]) -> tuple[dict[Pair, Totals], dict[Pair, int]]:
@@ -130,33 +134,39 @@ class Rollup:
         last: dict[Pair, int] = {}
         for pair, entity_id, project_id, happened, *sums in sum_up_conversions(self.connection, changed):
             last[pair] = max(last.get(pair, 0), happened)
-            _count_in(totals[pair], changed[pair], entity_id, project_id, Total(*sums))
+            _count_in(totals[pair], changed[pair], entity_id, project_id, happened, Total(*sums))
         return totals, last
 
     def _move(self, pair: Pair, after: Assigned, old: Totals, new: Totals) -> None:
         before = self.before.get(pair)
         if before is not None:
             self._slot(pair, before)[0] -= 1
-            for key, total in old.items():
-                self._count_in_cell(pair, before, key, total, -1)
+            self._count(pair, before, old, -1)
         self._slot(pair, after)[0] += 1
-        for key, total in new.items():
-            self._count_in_cell(pair, after, key, total, 1)
+        self._count(pair, after, new, 1)
 
     def _grow(self, pair: Pair, assigned: Assigned, old: Totals) -> Totals:
         """Add the new conversions of a visitor who stays where he was; returns the totals that changed."""
-        grown: Totals = {}
+        added: Totals = {}
         for conversion in self.conversions[pair[0]]:
             if conversion.happened >= assigned.entered:
-                _count_in(grown, assigned, conversion.entity_id, conversion.project_id, conversion.total)
+                _count_in(
+                    added,
+                    assigned,
+                    conversion.entity_id,
+                    conversion.project_id,
+                    conversion.happened,
+                    conversion.total,
+                )
                 self._note_activity(pair, assigned, conversion.happened)
-        for key, total in grown.items():
-            known = old.get(key)
-            if known is not None:
-                self._count_in_cell(pair, assigned, key, known, -1)
-                total.add(known)
-            self._count_in_cell(pair, assigned, key, total, 1)
-        return grown
+        concerned = {key[:2] for key in added}
+        known = {key: total for key, total in old.items() if key[:2] in concerned}
+        for key, total in added.items():
+            if key in known:
+                total.add(known[key])
+        self._count(pair, assigned, known, -1)
+        self._count(pair, assigned, {**known, **added}, 1)
+        return added
 
     def _slot(self, pair: Pair, assigned: Assigned) -> list[int]:
         key = (pair[1], assigned.slot, assigned.variation_id)
@@ -167,11 +177,12 @@ class Rollup:
         slot[1] = min(slot[1], assigned.entered)
         slot[2] = max(slot[2], assigned.entered, happened)
 
-    def _count_in_cell(
-        self, pair: Pair, assigned: Assigned, key: tuple[int, int], total: Total, sign: int
-    ) -> None:
-        cell = (pair[1], assigned.slot, assigned.variation_id, *key)
-        self.cells.add(cell, contribution(total), sign)
+    def _count(self, pair: Pair, assigned: Assigned, totals: Totals, sign: int) -> None:
+        """Count a visitor's totals in the cells and in the growth, or take them away as they were counted."""
+        for key, path in paths(totals).items():
+            cell = (pair[1], assigned.slot, assigned.variation_id, *key)
+            self.cells.add(cell, contribution(whole(path)), sign)
+        self.growth.add(pair[1], assigned, totals, sign)
 
 
 def neutral_rank(visitor_key: str, variation_id: int) -> bytes:
@@ -180,13 +191,18 @@ def neutral_rank(visitor_key: str, variation_id: int) -> bytes:
 
 
 def _count_in(
-    totals: Totals, assigned: Assigned, entity_id: int | None, project_id: int | None, addition: Total
+    totals: Totals,
+    assigned: Assigned,
+    entity_id: int | None,
+    project_id: int | None,
+    happened: int,
+    addition: Total,
 ) -> None:
-    """Count conversions under their event and under the project's "any event".
+    """Count conversions of one day under their event and under the project's "any event".
 
     An event whose sender named no project belongs to the project of its visitor's decision.
     """
-    project = project_id or assigned.project_id or NO_PROJECT
-    totals.setdefault((ANY_EVENT, project), Total()).add(addition)
+    project, day = project_id or assigned.project_id or NO_PROJECT, happened // DAY_MILLISECONDS
+    totals.setdefault((ANY_EVENT, project, day), Total()).add(addition)
     if entity_id is not None:
-        totals.setdefault((entity_id, NO_PROJECT), Total()).add(addition)
+        totals.setdefault((entity_id, NO_PROJECT, day), Total()).add(addition)

@@ -21,10 +21,13 @@ from optimizely_api.services.results.aggregation import measure
 from optimizely_api.services.results.answers import compose_answer
 from optimizely_api.services.results.batches import Batch, MalformedBatchError, parse_batch
 from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError
+from optimizely_api.services.results.mismatches import HEADER, MismatchLog, sample_ratio_p_value
 from optimizely_api.services.results.questions import read_question
+from optimizely_api.services.results.sample_ratio import ALARM
 from optimizely_api.services.results.versions import data_version, results_tag
 
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
+MISMATCHES = web.AppKey("mismatches", MismatchLog)
 PARSED_IN_THREAD_BYTES = 64 * 1024  # parsing more than this would hold the event loop for milliseconds
 
 ROUTES = web.RouteTableDef()
@@ -78,7 +81,8 @@ def _log_dropped(request: web.Request, batch: Batch) -> None:
 async def answer_results(request: web.Request) -> web.Response:
     """Reach, metrics and statistics of an experiment; 204 when nobody lies in the interval and segment.
 
-    304, without computing anything, for a caller who has the answer already.
+    304, without computing anything, for a caller who has the answer already. `X-Sample-Ratio-Mismatch` has the
+    p-value when visitors do not come as the epochs' weights say.
     """
     body = await request.read()
     question = read_question(path_id(request, "experiment_id"), parse_json(body))
@@ -88,8 +92,13 @@ async def answer_results(request: web.Request) -> web.Response:
         if is_known(request, tag):
             return not_modified(tag)
         measurement = await connection.run_sync(measure, question)
+        ratio = await connection.run_sync(sample_ratio_p_value, question)
+    request.app[MISMATCHES].note(question.experiment_id, ratio)
     answer = compose_answer(question, measurement)
     if answer is None:
         return web.Response(status=204)
     is_settled = not question.interval.will_see(measurement.last_activity)
-    return JSONResponse(answer, headers={"ETag": tag} if is_settled else None)
+    headers = {"ETag": tag} if is_settled else {}
+    if ratio <= ALARM:
+        headers[HEADER] = f"{ratio:.3g}"
+    return JSONResponse(answer, headers=headers)

@@ -5,9 +5,10 @@ Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (e
 what attributes a visitor's events carried.
 
 Rollups, kept exact in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a
-visitor's attributed conversions, `cell` sums visitor totals (and their squares) over the visitors of one
+visitor's attributed conversions of each day, `cell` sums visitor totals (and their squares) over the visitors of one
 variation who entered in the same hour, `entry_slot` counts those visitors. An answer adds up cells; only
-hours that the asked interval cuts are computed from the raw data.
+hours that the asked interval cuts are computed from the raw data. `growth` has what each day changed in the
+sums, for the looks at past times.
 
 `data_version` says whether anything stored since could change an experiment's results (see `versions.py`).
 
@@ -115,6 +116,7 @@ VISITOR_TOTAL = Table(
     Column("experiment_id", BigInteger, primary_key=True),
     Column("entity_id", BigInteger, primary_key=True),  # the event's id, or ANY_EVENT
     Column("project_id", BigInteger, primary_key=True),  # NO_PROJECT unless ANY_EVENT
+    Column("day", BigInteger, primary_key=True),  # of the conversions, counted from 1970 (UTC)
     Column("events", BigInteger, nullable=False),
     Column("revenue", Double, nullable=False),
     Column("value", Double, nullable=False),
@@ -151,6 +153,25 @@ CELL = Table(
     Column("project_id", BigInteger, primary_key=True),
     *(Column(name, Double, nullable=False) for name in CELL_SUMS),
     *(Column(f"{name}_rest", Double, nullable=False) for name in COMPENSATED_SUMS),
+    sqlite_with_rowid=False,
+)
+
+GROWTH_FIELDS = ("events", "revenue", "value")
+# Of the visitors of a size class; x is the field's total of a visitor.
+GROWTH_SUMS = ("visitors", "x", "xx", "x_events", "events")
+
+GROWTH = Table(
+    "growth",
+    METADATA,
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("entry_day", BigInteger, primary_key=True),
+    Column("day", BigInteger, primary_key=True),
+    Column("variation_id", BigInteger, primary_key=True),
+    Column("entity_id", BigInteger, primary_key=True),
+    Column("project_id", BigInteger, primary_key=True),
+    Column("field", BigInteger, primary_key=True),  # index in GROWTH_FIELDS
+    Column("size", BigInteger, primary_key=True),  # see growth.size_class
+    *(Column(name, Double, nullable=False) for name in GROWTH_SUMS),
     sqlite_with_rowid=False,
 )
 

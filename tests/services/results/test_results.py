@@ -605,7 +605,15 @@ async def test_answers_keep_the_shapes_of_the_contract(results: Results) -> None
     """Every key of the answer is one of the contract's definitions, nothing more."""
     await send_clear_winner(results)
     answer = await results.ask(metric(), metric("sum", field="revenue"))
-    assert answer.keys() == {"start_time", "end_time", "is_stale", "stats_config", "reach", "metrics"}
+    assert answer.keys() == {
+        "experiment_id",
+        "start_time",
+        "end_time",
+        "is_stale",
+        "stats_config",
+        "reach",
+        "metrics",
+    }
     measured = answer["metrics"][0]
     assert measured.keys() <= {
         "aggregator", "conclusion", "event_id", "event_properties", "field", "metrics", "name", "results",
