@@ -19,17 +19,6 @@ from .upstream.errors import BadUpstreamAnswer
 Entity = dict[str, Any]
 Query = Mapping[str, Any]
 
-INTERNAL_KEYS = frozenset(
-    {
-        "account_id",
-        "layer_id",
-        "stats_config",
-        "baseline_variation_id",
-        "metric_names",
-        "experiment_ids",
-        "results_settings",
-    }
-)
 SEGMENT_PARAMETERS = ("attribute_id", "attribute_value", "browser", "device", "source", "segment_conditions")
 METRIC_IDENTITY = (
     "event_id",
@@ -41,11 +30,6 @@ METRIC_IDENTITY = (
     "time_window",
 )
 LARGEST_PAGE = 100
-
-
-def public(entity: Entity) -> Entity:
-    """An experiment, campaign or event without the keys that only the gateway needs."""
-    return {key: value for key, value in entity.items() if key not in INTERNAL_KEYS}
 
 
 def experiment_results_calls(experiment: Entity, query: Query) -> list[Call]:

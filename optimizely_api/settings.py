@@ -58,6 +58,11 @@ class Settings:
     upstream_answer_bytes: int = _setting(
         16 * 1024 * 1024, "The largest body taken from a service; a larger one is a 502.", at_least=1024
     )
+    upstream_echo_required: bool = _setting(
+        True,
+        "Whether an answer below 500 must echo the X-Request-Id of its call, as the services do, proxies between"
+        " included; one that echoes another call's is a 502 always.",
+    )
     coalesce_calls: bool = _setting(
         True, "Whether identical calls to a service under way at the same moment in a worker are made once."
     )
@@ -77,7 +82,8 @@ class Settings:
         0.0,
         "How long results are used without asking whether there are newer ones, at most until the next five"
         " minutes of the clock begin; then they are confirmed by their ETag, which saves computing them. 0 asks"
-        " every time, so that events count at once.",
+        " every time, so that events count at once and counts never go back between two workers."
+        " (Such calls are not made once for several callers.)",
         at_least=0,
     )
     results_cache_bytes: int = _setting(
@@ -90,6 +96,20 @@ class Settings:
         10.0, "How long an accepted token is trusted without asking again; 0 asks every time.", at_least=0
     )
     identity_cache_entries: int = _setting(10_000, "Tokens that one worker remembers.", at_least=1)
+    unknown_token_seconds: float = _setting(
+        1.0,
+        "How long a refused token is refused without asking again; one that was created since works after this time."
+        " 0 asks every time.",
+        at_least=0,
+    )
+    identity_calls: int = _setting(
+        8,
+        "Calls about tokens that were not accepted lately, under way in one worker at the same time.",
+        at_least=1,
+    )
+    identity_wait_seconds: float = _setting(
+        0.5, "How long such a token waits for its turn; then it is a 503 with Retry-After.", at_least=0
+    )
     max_request_body_bytes: int = _setting(
         1024 * 1024, "The largest request body; a larger one is a 413.", at_least=0
     )

@@ -39,6 +39,7 @@ def limits(settings: Settings) -> Limits:
         connect_timeout_seconds=settings.upstream_connect_timeout_seconds,
         answer_bytes=settings.upstream_answer_bytes,
         most_connections=open_files.for_services(),
+        echo_required=settings.upstream_echo_required,
     )
 
 

@@ -10,7 +10,6 @@ both meet the same machine: read the ratio, not the microseconds. With `--saving
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 import statistics
@@ -66,13 +65,13 @@ class Services(asyncio.Protocol):
     """All three services on one port: knows the one experiment of the samples, and answers from memory."""
 
     def __init__(self, body_bytes: int) -> None:
-        token = hashlib.sha256(samples.TOKEN.encode()).hexdigest()
+        token = samples.token()["token_sha256"]
         answers = {
-            f"/tokens/{token}": {"token_id": 1, "account_id": samples.ACCOUNT, "name": "benchmark"},
+            f"/tokens/{token}": samples.token(),
             f"/experiments/{samples.EXPERIMENT}": samples.experiment(),
             f"/layers/{samples.LAYER}": samples.layer(),
             f"/projects/{samples.PROJECT}": samples.project(),
-            f"/results/{samples.EXPERIMENT}": results(body_bytes),
+            f"/results/{samples.EXPERIMENT}": {"experiment_id": samples.EXPERIMENT, **results(body_bytes)},
         }
         self._answers = {path.encode(): _answer(value) for path, value in answers.items()}
         self._waiting = b""
@@ -88,14 +87,15 @@ class Services(asyncio.Protocol):
             if len(rest) < int(length or 0):
                 break
             data = rest[int(length or 0) :]
-            self._transport.write(self._answers[head.split(b" ", 2)[1]])
+            number = head.partition(b"X-Request-Id: ")[2].partition(b"\r\n")[0]
+            self._transport.write(self._answers[head.split(b" ", 2)[1]] % number)
         self._waiting = data
 
 
 def _answer(value: object) -> bytes:
     body = orjson.dumps(value)
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"X-Request-Id: %b\r\n\r\n" + body.replace(b"%", b"%%")
 
 
 class Client(asyncio.Protocol):

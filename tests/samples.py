@@ -1,5 +1,6 @@
 """Entities as the three services answer them, small and complete enough to be valid."""
 
+import hashlib
 from typing import Any
 
 ACCOUNT, OTHER_ACCOUNT = 1001, 1002
@@ -10,6 +11,17 @@ EXPERIMENT, SECOND_EXPERIMENT, OTHER_EXPERIMENT = 4001, 4002, 4003
 EVENT, OTHER_EVENT = 5001, 5002
 BASELINE, TREATMENT = 6001, 6002
 CREATED = "2026-01-05T09:30:00Z"
+
+
+def token(text: str = TOKEN, account_id: int = ACCOUNT) -> dict[str, Any]:
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return {
+        "token_id": 1,
+        "account_id": account_id,
+        "name": "test",
+        "created": CREATED,
+        "token_sha256": sha256,
+    }
 
 
 def project(project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, Any]:

@@ -4,12 +4,13 @@ They run on an event loop in a thread of their own, so that blocking and corouti
 """
 
 import asyncio
-import hashlib
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 NAMES = ("projects", "experiments", "results")
 SOON_SECONDS = 10.0
+SLOT_SECONDS = 300
 
 
 @dataclass
@@ -66,6 +68,7 @@ class ServicesDouble:
         self.manners = {name: Manners() for name in NAMES}
         self.tokens = {samples.TOKEN: samples.ACCOUNT, samples.OTHER_TOKEN: samples.OTHER_ACCOUNT}
         other = {"account_id": samples.OTHER_ACCOUNT, "project_id": samples.OTHER_PROJECT}
+        self.hung_tokens: set[str] = set()  # whoever asks about one of these waits until it is taken out
         self.projects = _by_id(
             samples.project(), samples.project(samples.OTHER_PROJECT, samples.OTHER_ACCOUNT)
         )
@@ -80,6 +83,9 @@ class ServicesDouble:
         self.events = _by_id(samples.event(), samples.event(samples.OTHER_EVENT, **other))
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
+        self.conversions: tuple[int, float] | None = (
+            None  # their count and the time of the last, as data of a version
+        )
 
     def settings(self) -> dict[str, str]:
         """The gateway's settings that lead here."""
@@ -132,6 +138,15 @@ class ServicesDouble:
         self._run(asyncio.wait_for(wait(), SOON_SECONDS))
         return arrived
 
+    def wait_for_identifications(self, count: int) -> None:
+        """Wait until so many calls about tokens have arrived."""
+
+        async def wait() -> None:
+            while sum("/tokens/" in seen.path for seen in self.seen) < count:
+                await asyncio.sleep(0.002)
+
+        self._run(asyncio.wait_for(wait(), SOON_SECONDS))
+
     def _run(self, work: Awaitable[Any]) -> Any:
         async def waited() -> Any:
             return await work
@@ -157,7 +172,10 @@ class ServicesDouble:
             self._inside[name] += 1
             self._most[name] = max(self._most[name], self._inside[name])
             try:
-                return await self._answer(self.manners[name], request, handler)
+                response = await self._answer(self.manners[name], request, handler)
+                if not response.prepared:
+                    response.headers.update(_echo(request))
+                return response
             except asyncio.CancelledError:
                 seen.cancelled = True
                 raise
@@ -178,14 +196,14 @@ class ServicesDouble:
             await asyncio.Event().wait()
         await asyncio.sleep(manners.delay_seconds)
         if manners.cut_off:
-            response = web.StreamResponse(headers={"Content-Length": "1000"})
+            response = web.StreamResponse(headers={"Content-Length": "1000", **_echo(request)})
             await response.prepare(request)
             await response.write(b'{"half": ')
             if request.transport is not None:
                 request.transport.close()
             return response
         if manners.trickle:
-            response = web.StreamResponse()
+            response = web.StreamResponse(headers=_echo(request))
             await response.prepare(request)
             while True:
                 await response.write(b" ")
@@ -217,9 +235,13 @@ class ServicesDouble:
         return [web.get("/healthz", health), *routes[name]]
 
     async def _token(self, request: web.Request) -> web.Response:
+        while any(
+            samples.token(token)["token_sha256"] == request.match_info["sha256"] for token in self.hung_tokens
+        ):
+            await asyncio.sleep(0.002)
         for token, account_id in self.tokens.items():
-            if hashlib.sha256(token.encode()).hexdigest() == request.match_info["sha256"]:
-                return web.json_response({"token_id": 1, "account_id": account_id, "name": "test"})
+            if samples.token(token)["token_sha256"] == request.match_info["sha256"]:
+                return web.json_response(samples.token(token, account_id))
         return _missing()
 
     def _one(self, kind: str) -> Handler:
@@ -245,8 +267,25 @@ class ServicesDouble:
     async def _results(self, request: web.Request) -> web.Response:
         if self.results_status != 200:
             return web.Response(status=self.results_status)
-        results = self.results.get(int(request.match_info["id"]))
-        return web.json_response(results) if results else web.Response(status=204)
+        experiment_id = int(request.match_info["id"])
+        results = self.results.get(experiment_id)
+        if not results:
+            return web.Response(status=204)
+        answer = {"experiment_id": experiment_id, **results}
+        if self.conversions is None:
+            return web.json_response(answer)
+        count, at = self.conversions
+        end = max(time.time() // SLOT_SECONDS * SLOT_SECONDS, at // 1)
+        answer["end_time"] = datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")
+        answer["reach"]["total_count"] = count
+        tag = f'"{count}-{end}"'
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers={"ETag": tag})
+        return web.json_response(answer, headers={"ETag": tag})
+
+
+def _echo(request: web.Request) -> dict[str, str]:
+    return {"X-Request-Id": request.headers.get("X-Request-Id", "")}
 
 
 def _by_id(*entities: dict[str, Any]) -> dict[int, dict[str, Any]]:

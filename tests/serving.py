@@ -17,7 +17,12 @@ ROOT = Path(__file__).parents[1]
 SOON_SECONDS = 60
 
 # For a gateway that serves several tests, each of which has services of its own: it keeps none of their answers.
-KEEPS_NOTHING = {"identity_cache_seconds": "0", "definition_cache_seconds": "0", "results_cache_bytes": "0"}
+KEEPS_NOTHING = {
+    "identity_cache_seconds": "0",
+    "unknown_token_seconds": "0",
+    "definition_cache_seconds": "0",
+    "results_cache_bytes": "0",
+}
 
 
 def free_port() -> int:

@@ -104,10 +104,10 @@ def test_the_log_says_what_an_upstream_did(gateway, services, caplog):
 
 
 def test_500_shows_nothing_of_the_inside(gateway, services, monkeypatch, caplog):
-    def defect(_entity):
+    def defect(_name, _entity):
         raise RuntimeError("secret-detail")
 
-    monkeypatch.setattr("optimizely_api.composition.public", defect)
+    monkeypatch.setattr("optimizely_api.views.events.public", defect)
     response = get(gateway, f"/v2/events/{samples.EVENT}", status=500)
     body = assert_error(response, 500, "internal_error")
     assert "secret-detail" not in response.text

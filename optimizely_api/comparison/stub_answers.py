@@ -19,7 +19,6 @@ class Answers:
     def __init__(self, fan_out: int) -> None:
         self._fan_out = fan_out
         self._remembered: dict[tuple[str, bytes, bytes], bytes] = {}
-        self._results = http_answer(200, stub_entities.results())
 
     def find(self, service: str, method: bytes, target: bytes) -> bytes:
         key = (service, method, target)
@@ -48,7 +47,7 @@ class Answers:
         health: Route = ("GET", "/healthz", lambda: one({"status": "ok"}))
         routes: dict[str, list[Route]] = {
             "projects": [
-                ("GET", "/tokens/[0-9a-f]{64}", lambda: one(stub_entities.token())),
+                ("GET", "/tokens/([0-9a-f]{64})", lambda sha256: one(stub_entities.token(sha256))),
                 ("GET", r"/projects/(\d+)", lambda number: one(stub_entities.project(int(number)))),
             ],
             "experiments": [
@@ -60,7 +59,7 @@ class Answers:
                 ("GET", r"/layers/(\d+)", lambda number: one(stub_entities.layer(int(number), fan_out))),
                 ("GET", "/experiments", lambda: self._experiments(query)),
             ],
-            "results": [("POST", r"/results/\d+", lambda: self._results)],
+            "results": [("POST", r"/results/(\d+)", lambda number: one(stub_entities.results(int(number))))],
         }
         return [health, *routes[service]]
 

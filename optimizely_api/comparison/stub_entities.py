@@ -30,8 +30,9 @@ METRIC_NAMES = {
 BASELINE, *TREATMENTS = VARIATIONS
 
 
-def token() -> Entity:
-    return {"token_id": 1, "account_id": ACCOUNT, "name": "load", "created": STARTED}
+def token(token_sha256: str) -> Entity:
+    known = {"token_id": 1, "account_id": ACCOUNT, "name": "load", "created": STARTED}
+    return {**known, "token_sha256": token_sha256}
 
 
 def project(project_id: int) -> Entity:
@@ -121,10 +122,11 @@ def metrics() -> list[Entity]:
     ]
 
 
-def results() -> Entity:
-    """The results of any experiment: five metrics of three variations, some 6 kB."""
+def results(experiment_id: int) -> Entity:
+    """The results of an experiment: five metrics of three variations, some 6 kB."""
     share = 1 / len(VARIATIONS)
     return {
+        "experiment_id": experiment_id,
         "start_time": STARTED,
         "end_time": ENDED,
         "is_stale": False,

@@ -7,6 +7,7 @@ import orjson
 
 LARGEST_HEAD = 64 * 1024  # bytes
 _HEAD_END: Final = b"\r\n\r\n"
+_REQUEST_ID: Final = b"\r\nX-Request-Id: "  # as the gateways write it
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -24,6 +25,7 @@ class HttpProtocol(asyncio.Protocol):
     def __init__(self, open_connections: "set[HttpProtocol]") -> None:
         self._open = open_connections
         self._buffer = b""
+        self._request_id = b""  # of the request that is being answered: the services echo it
         self._transport: asyncio.Transport | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -67,6 +69,7 @@ class HttpProtocol(asyncio.Protocol):
         if len(self._buffer) < whole:
             return
         self._buffer = self._buffer[whole:]
+        self._request_id = head.partition(_REQUEST_ID)[2].partition(b"\r\n")[0]
         method, _, rest = head.partition(b" ")
         answer, delay = self.respond(method, rest.partition(b" ")[0])
         if delay > 0:
@@ -85,7 +88,9 @@ class HttpProtocol(asyncio.Protocol):
     def _write(self, answer: bytes) -> None:
         if self._transport is None:
             return
-        if answer:
+        if answer and self._request_id:
+            self._transport.write(answer.replace(b"\r\n", b"%b%b\r\n" % (_REQUEST_ID, self._request_id), 1))
+        elif answer:
             self._transport.write(answer)
         else:
             self._buffer = b""

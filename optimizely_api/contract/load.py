@@ -16,6 +16,8 @@ import yaml
 from swagger_spec_validator import SwaggerValidationError
 from swagger_spec_validator.validator20 import validate_spec
 
+from . import shared_responses
+
 Json = Any
 
 CONTRACT = "optimizely_api.contract"  # where the registry keeps the Contract
@@ -103,8 +105,11 @@ class _Flattener:
 
     def flatten(self) -> dict[str, Json]:
         root = self._file(ROOT_FILE)
-        document = {key: value for key, value in root.items() if key not in ("paths", *SECTIONS)}
+        apart = ("paths", shared_responses.KEY, *SECTIONS)
+        document = {key: value for key, value in root.items() if key not in apart}
         document["paths"] = {path: self._path_item(path, item) for path, item in root["paths"].items()}
+        for item in document["paths"].values():
+            self._add_shared_responses(item)
         for section in SECTIONS:
             names = self._collected[section]
             document[section] = {name: names[name] for name in sorted(names)}
@@ -122,6 +127,32 @@ class _Flattener:
             raise InvalidContract(ROOT_FILE, pointer("paths", path), f"{item['$ref']} is not under /paths")
         self.origins["paths", path] = file
         return self._rewrite(file, pointer("paths", name), self._target(file, section, name))
+
+    def _add_shared_responses(self, item: Json) -> None:
+        for method in METHODS:
+            if method not in item:
+                continue
+            operation, own = item[method], item[method]["responses"]
+            resolved = {"parameters": _parameters(self._collected, item, method)}
+            shared = {
+                status: response
+                for status, applies, response in self._shared_responses
+                if status not in own and applies(resolved, method)
+            }
+            operation["responses"] = shared_responses.in_order({**own, **shared})
+
+    @functools.cached_property
+    def _shared_responses(self) -> list[tuple[str, Any, Json]]:
+        """(status, condition, reference inside the document) of each entry of `x-shared-responses`."""
+        found = []
+        for index, entry in enumerate(self._file(ROOT_FILE).get(shared_responses.KEY, ())):
+            place = pointer(shared_responses.KEY, index)
+            if entry["when"] not in shared_responses.CONDITIONS:
+                known = ", ".join(shared_responses.CONDITIONS)
+                raise InvalidContract(ROOT_FILE, place, f"when is {entry['when']}, none of {known}")
+            response = self._rewrite(ROOT_FILE, f"{place}/response", entry["response"])
+            found.append((entry["status"], shared_responses.CONDITIONS[entry["when"]], response))
+        return found
 
     def _rewrite(self, file: str, place: str, node: Json) -> Json:
         """Copy a node, its references turned into references inside the flattened document."""
@@ -276,12 +307,17 @@ def _operations(document: dict[str, Json], flattener: _Flattener) -> Iterator[Op
 def _resolved(document: dict[str, Json], item: Json, method: str) -> dict[str, Json]:
     """The operation object with the path's parameters, and without references to parameters and responses."""
     spec = item[method]
+    responses = {status: resolve(document, response) for status, response in spec["responses"].items()}
+    return {**spec, "parameters": _parameters(document, item, method), "responses": responses}
+
+
+def _parameters(document: dict[str, Json], item: Json, method: str) -> list[Json]:
+    """An operation's parameters, resolved: its own win over those of its path."""
     parameters = {}
-    for parameter in [*item.get("parameters", []), *spec.get("parameters", [])]:
+    for parameter in [*item.get("parameters", []), *item[method].get("parameters", [])]:
         parameter = resolve(document, parameter)
         parameters[parameter["in"], parameter["name"]] = parameter
-    responses = {status: resolve(document, response) for status, response in spec["responses"].items()}
-    return {**spec, "parameters": list(parameters.values()), "responses": responses}
+    return list(parameters.values())
 
 
 def resolve(document: dict[str, Json], node: Json) -> Json:

@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from ..upstream.answers import read_answer
 from ..upstream.calls import Call
-from ..upstream.client import Limits, Scope, Upstream
+from ..upstream.client import Limits, Scope, Upstream, call_numbers
+from ..upstream.connection import ECHO
 from ..upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
 from ..upstream.shapes import Check
 
@@ -28,6 +30,7 @@ class BlockingClient:
         self._limits = limits
         self._shapes = shapes
         self._local = threading.local()
+        self._numbers = call_numbers()
 
     def __getstate__(self) -> tuple[Mapping[str, Upstream], Limits]:
         """What another process needs to send: connections and compiled shapes stay behind."""
@@ -66,7 +69,8 @@ class BlockingClient:
 
     def _send(self, call: Call, scope: Scope, limit: float) -> tuple[int, bytes]:
         last = time.monotonic() + limit
-        headers = {"X-Request-Id": scope.request_id}
+        number = f"{scope.request_id}.{next(self._numbers)}"
+        headers = {ECHO: number, "Accept-Encoding": "identity"}
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         with self._session().request(
@@ -75,11 +79,24 @@ class BlockingClient:
             params=list(call.query),
             data=None if call.body is None else orjson.dumps(call.body),
             headers=headers,
-            timeout=(min(self._limits.connect_timeout_seconds, limit), limit),
+            timeout=(min(self._limits.connect_timeout_seconds, limit / 2), limit),
             allow_redirects=False,
             stream=True,
         ) as response:
+            self._check_head(call, response, number)
             return response.status_code, self._read(call, response, last)
+
+    def _check_head(self, call: Call, response: requests.Response, number: str) -> None:
+        echo = response.headers.get(ECHO)
+        required = self._limits.echo_required and response.status_code < 500
+        refusal = ""
+        if echo != number and (echo is not None or required):
+            refusal = "it does not say that it is the answer to this call"
+        elif response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            refusal = "it is encoded, though it was not to be"
+        if refusal:
+            response.raw.close()  # not to be used again: nobody knows what else comes
+            raise BadUpstreamAnswer(call.upstream, refusal)
 
     def _read(self, call: Call, response: requests.Response, last: float) -> bytes:
         """The whole body; a read waits no longer than what is left, however slowly the body trickles in."""
@@ -103,7 +120,7 @@ class BlockingClient:
 
     def _read_some(self, response: requests.Response) -> bytes:
         try:
-            some: bytes = response.raw.read1(CHUNK_BYTES, decode_content=True)
+            some: bytes = response.raw.read1(CHUNK_BYTES, decode_content=False)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise requests.Timeout from exc
         except urllib3.exceptions.HTTPError as exc:
@@ -115,6 +132,10 @@ class BlockingClient:
         if session is None:
             session = self._local.session = requests.Session()
             session.trust_env = False  # no proxy of the environment between the gateway and its services
+            # A failed connect is tried once more: nothing was sent yet.
+            once = urllib3.Retry(total=1, connect=1, read=0, redirect=0, status=0, other=0)
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=once))
         return session
 
 

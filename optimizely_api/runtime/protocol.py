@@ -26,7 +26,7 @@ _MEMORY = memoryview(bytearray(64 * 1024))
 _SMALL_READ = _MEMORY[: 16 * 1024]
 
 # What may wait, unread, behind a request under way; no more is taken from the kernel until it is less.
-HELD_BYTES = 32 * 1024
+HELD_BYTES = 16 * 1024
 
 # How long, and how much, is still read of a client that has been told that the connection ends: closing a socket with
 # unread input resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
@@ -151,9 +151,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
                 if not self._read_head():
                     break
             elif exchange.body is not None and exchange.body.is_wanted and not exchange.body.complete:
-                self._unread = exchange.body.feed(self._unread)
-                if self._task is None and exchange.body.complete:
-                    self._body_is_skipped(exchange.body)
+                self._take_body(exchange.body)
             else:
                 break
         if len(self._unread) >= HELD_BYTES:
@@ -175,11 +173,19 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         except Refusal as refused:
             self._refuse(refused.status, refused.detail, head)
             return False
-        except Exception:  # a parser's: whatever it stumbled over is no request
-            log.warning("a request could not be read", exc_info=True)
+        except Exception as exc:  # a parser's: whatever it stumbled over is no request
+            log.warning("A request could not be read: %r", exc)
             self._refuse(400, "")
             return False
         return True
+
+    def _take_body(self, body: RequestBody) -> None:
+        self._unread = body.feed(self._unread)
+        if self._task is None and body.complete:
+            # The rest of a body that nobody wanted has come: the next request may.
+            body.end()
+            self._exchange = None
+            self._expect_within(self.worker.cfg.keepalive)
 
     def _pause_reading(self) -> None:
         if not self._is_paused and not self.is_closed:
@@ -274,12 +280,6 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         else:
             self._expect_within(self.worker.cfg.keepalive)
         self._resume_reading()
-
-    def _body_is_skipped(self, body: RequestBody) -> None:
-        """The rest of a body that nobody wanted has come: the next request may."""
-        body.end()
-        self._exchange = None
-        self._expect_within(self.worker.cfg.keepalive)
 
     def ends_after(self, exchange: Exchange) -> bool:
         """Whether the connection ends with this response, whatever the response says of it."""

@@ -33,8 +33,9 @@ from optimizely_api.upstream.stamps import shared_memory
 # Connections taken at one go; between two goes the other workers on the same socket have their turn.
 ACCEPT_AT_ONCE = 8
 
-# How long a connection without a request may hold up a graceful stop: enough for one that is just arriving.
-ARRIVAL_SECONDS = 0.1
+# How long at least a connection may wait for its first request after the listening sockets have been closed: enough for
+# one that is just arriving.
+ARRIVAL_SECONDS = 0.5
 
 # How long a kept connection may wait for its client's next request, whose response then ends it, before it is closed:
 # so many seconds, and at most this share of graceful_timeout.
@@ -61,7 +62,10 @@ def spare_unread_access_log(log: Logger) -> None:
 
 
 def refuse_unserved_settings(cfg: Any) -> None:
-    """Raise ValueError for settings of gunicorn's that its own protocol obeys and the one here does not."""
+    """Raise RuntimeError for settings that gunicorn's own protocol obeys and the one here does not.
+
+    gunicorn prints it in one line.
+    """
     instead = {
         "pre_request": "write a Pyramid tween",
         "post_request": "write a Pyramid tween",
@@ -75,7 +79,7 @@ def refuse_unserved_settings(cfg: Any) -> None:
     for name, advice in instead.items():
         setting = cfg.settings.get(name)
         if setting is not None and setting.get() != type(setting)().get():
-            raise ValueError(f"gunicorn's {name} is not served by this worker; {advice}")
+            raise RuntimeError(f"gunicorn's {name} is not served by this worker; {advice}")
 
 
 def _texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -105,8 +109,13 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
     alive: bool
     asgi: Any  # the application, wrapped by load_wsgi()
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Logger) -> None:
+        """Called by gunicorn in the master, before it forks."""
+        super().check_config(cfg, log)
+        refuse_unserved_settings(cfg)
+
     def init_process(self) -> None:
-        refuse_unserved_settings(self.cfg)
         self.proxies = TrustedProxies(
             self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks(), self.cfg.secure_scheme_headers
         )
@@ -312,21 +321,22 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         began = self.loop.time()
         graceful = self.cfg.graceful_timeout
         deadline = began + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
-        grace_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
+        idle_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
         # What waits in the backlog has been told by the kernel that its connection is made.
         self._accept_all()
-        while any(protocol.is_idle for protocol in self.connections) and not self._quick_shutdown:
-            if self.loop.time() >= grace_ends:
-                break
-            self.notify()
-            await asyncio.sleep(0.02)
-        self._stop_listening()
-        while self._open > 0 and not self._quick_shutdown:
+        listens = True
+        while not self._quick_shutdown:
             now = self.loop.time()
+            if listens and (now >= idle_ends or not any(protocol.is_idle for protocol in self.connections)):
+                self._stop_listening()
+                listens = False
+                idle_ends = max(idle_ends, now + ARRIVAL_SECONDS)
+            if not listens and self._open == 0:
+                return
             if now >= deadline:
                 await self._cancel_connections()
                 return
-            if now >= began + ARRIVAL_SECONDS:
+            if not listens and now >= idle_ends:
                 for protocol in list(self.connections):
                     protocol.close_if_idle()
             self.notify()

@@ -128,9 +128,11 @@ def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
     """
     url = database_url(value) if isinstance(value, str) else value
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, **{"pool_pre_ping": True, **options})
+        return create_async_engine(url, hide_parameters=True, **{"pool_pre_ping": True, **options})
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, **options)
+    engine = create_async_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, **options
+    )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -35,7 +35,9 @@ MAX_PAGE = 1_000_000_000
 log = logging.getLogger("optimizely_api.services")
 access_log = logging.getLogger("optimizely_api.services.access")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+# A caller's own of up to 128 characters, with the number of the call that the gateway adds: it must come back.
+_REQUEST_ID = re.compile(r"[!-~]{1,160}")
+_SECRET = re.compile("[0-9A-Za-z%]{40,}")  # longer than any id: the hash of a token, say
 _NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?")
 
@@ -318,7 +320,7 @@ def _write_access_line(request: web.Request, request_id: str, status: int, secon
         "service": request.app[SERVICE_NAME],
         "request_id": request_id,
         "method": request.method,
-        "path": request.rel_url.raw_path,
+        "path": _SECRET.sub("-", request.rel_url.raw_path),
         "route": resource.canonical if resource is not None else None,
         "status": status,
         "duration_ms": round(seconds * 1000, 2),
@@ -411,6 +413,7 @@ def logging_configuration(level: str = "INFO") -> dict[str, Any]:
         "root": {"level": level, "handlers": ["console"]},
         "loggers": {
             "alembic": {"level": "WARNING"},
+            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
             "gunicorn.error": {"level": level, "handlers": ["console"], "propagate": False},
             "gunicorn.access": {"level": level, "handlers": ["console"], "propagate": False},
         },

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from .calls import Call
-from .errors import BadUpstreamAnswer, CallRefused, EntityNotFound, UpstreamUnavailable
+from .errors import AnswerAboutAnother, BadUpstreamAnswer, CallRefused, EntityNotFound, UpstreamUnavailable
 from .shapes import Check
 
 
@@ -48,7 +48,18 @@ def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
         raise BadUpstreamAnswer(call.upstream, "its body is not JSON") from exc
     if (where := shapes[call.expects](value)) is not None:
         raise BadUpstreamAnswer(call.upstream, f"{where} is not as agreed")
+    if call.about and not _is_about(call, value):
+        raise AnswerAboutAnother(call.upstream)
     return value
+
+
+def _is_about(call: Call, value: Any) -> bool:
+    entities = value["items"] if call.expects.endswith("List") else (value,)
+    for entity in entities:
+        for name, asked in call.about:
+            if entity.get(name) != asked:
+                return False
+    return True
 
 
 def _message(body: bytes) -> str:

@@ -1,5 +1,6 @@
 """The calls that the gateway makes to its services, as values: no IO, so that every fan-out can send them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,6 +9,9 @@ import orjson
 
 Query = tuple[tuple[str, str], ...]
 Key = tuple[Any, ...]
+Pairs = tuple[tuple[str, Any], ...]
+
+_SECRET = re.compile("(?<=/tokens/)[^/]+")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
@@ -19,7 +23,8 @@ class Call:
     `expects` names the shape that a 200 must have (`shapes.py`); `entity` names what a 404 means, and is empty
     where a 404 would break the agreement. `changes_nothing` is said of a call that only asks although its method
     is not safe: of any other it is taken for granted that it changes what lies at its path. `kept_as` says how
-    long a 200 may be used again (`saving.py`); empty means not at all.
+    long a 200 may be used again (`saving.py`); empty means not at all. `about` are the properties that show that an
+    answer is to this question: a 200, or each item of a list, must have them.
     """
 
     upstream: str
@@ -31,6 +36,7 @@ class Call:
     body: Mapping[str, Any] | None = None
     changes_nothing: bool = False
     kept_as: Literal["", "definition", "results"] = ""
+    about: Pairs = ()
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -39,6 +45,10 @@ class Call:
     def is_safe(self) -> bool:
         """Whether it may be sent twice, shared and answered from memory."""
         return self.changes_nothing or self.method in SAFE_METHODS
+
+    def __repr__(self) -> str:
+        """Without what may not stand in a log: the hash of a token in a path."""
+        return f"<Call {self.method} {self.upstream} {_SECRET.sub('-', self.path)!r}>"
 
     # Not cached properties, whose lock, in Python 3.11, takes longer than what they keep.
 
@@ -59,43 +69,43 @@ class Call:
 
 def identify(token_sha256: str) -> Call:
     """Who a token belongs to: not kept here, for `identity_cache_seconds` bounds how long a revoked one works."""
-    return Call("projects", f"/tokens/{token_sha256}", "Token", entity="such token")
+    about = (("token_sha256", token_sha256),)
+    return Call("projects", f"/tokens/{token_sha256}", "Token", entity="such token", about=about)
 
 
 def get_project(project_id: int) -> Call:
-    return _definition("projects", f"/projects/{project_id}", "Project", f"project {project_id}")
+    return _definition("projects", "/projects/", project_id, "Project", "project")
 
 
 def list_projects(account_id: int, page: "Page", filters: Iterable[str] = ()) -> Call:
     query = (("account_id", str(account_id)), *(("filter", text) for text in filters), *page.query)
-    return Call("projects", "/projects", "ProjectList", query=query)
+    return Call("projects", "/projects", "ProjectList", query=query, about=(("account_id", account_id),))
 
 
 def get_experiment(experiment_id: int) -> Call:
-    path = f"/experiments/{experiment_id}"
-    return _definition("experiments", path, "Experiment", f"experiment {experiment_id}")
+    return _definition("experiments", "/experiments/", experiment_id, "Experiment", "experiment")
 
 
 def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
     """`filters`: `project_id`, `campaign_id` and `include_classic`, each optional."""
-    return Call("experiments", "/experiments", "ExperimentList", query=_list_query(account_id, page, filters))
+    return _list("/experiments", "ExperimentList", account_id, page, filters)
 
 
 def get_layer(layer_id: int) -> Call:
     """The API calls a layer a campaign."""
-    return _definition("experiments", f"/layers/{layer_id}", "Layer", f"campaign {layer_id}")
+    return _definition("experiments", "/layers/", layer_id, "Layer", "campaign")
 
 
 def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
-    return Call("experiments", "/layers", "LayerList", query=_list_query(account_id, page, filters))
+    return _list("/layers", "LayerList", account_id, page, filters)
 
 
 def get_event(event_id: int) -> Call:
-    return _definition("experiments", f"/events/{event_id}", "Event", f"event {event_id}")
+    return _definition("experiments", "/events/", event_id, "Event", "event")
 
 
 def list_events(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
-    return Call("experiments", "/events", "EventList", query=_list_query(account_id, page, filters))
+    return _list("/events", "EventList", account_id, page, filters)
 
 
 def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
@@ -108,6 +118,7 @@ def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
         body=body,
         changes_nothing=True,
         kept_as="results",
+        about=(("experiment_id", experiment_id),),
     )
 
 
@@ -127,17 +138,26 @@ class Page:
         return (("page", str(self.number)), ("per_page", str(self.size)))
 
 
-def _definition(upstream: str, path: str, expects: str, entity: str) -> Call:
-    return Call(upstream, path, expects, entity, kept_as="definition")
+# The filters of lists that their items show, and under which name.
+_SHOWN_FILTERS = {"project_id": "project_id", "campaign_id": "layer_id"}
 
 
-def _list_query(account_id: int, page: Page, filters: Mapping[str, object] | None) -> Query:
+def _definition(upstream: str, path: str, number: int, expects: str, noun: str) -> Call:
+    about = (("id", number),)
+    return Call(upstream, f"{path}{number}", expects, f"{noun} {number}", kept_as="definition", about=about)
+
+
+def _list(
+    path: str, expects: str, account_id: int, page: "Page", filters: Mapping[str, object] | None
+) -> Call:
     chosen = {key: value for key, value in (filters or {}).items() if value is not None}
-    return (
+    query = (
         ("account_id", str(account_id)),
         *((key, _text(value)) for key, value in chosen.items()),
         *page.query,
     )
+    shown = ((_SHOWN_FILTERS[key], value) for key, value in chosen.items() if key in _SHOWN_FILTERS)
+    return Call("experiments", path, expects, query=query, about=(("account_id", account_id), *shown))
 
 
 def _text(value: object) -> str:

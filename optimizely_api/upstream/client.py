@@ -1,10 +1,11 @@
 """The asyncio client of the services: one connector per worker, every call inside a time limit."""
 
 import asyncio
-import errno
+import itertools
+import random
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,9 @@ from yarl import URL
 
 from .answers import read_answer
 from .calls import Call
-from .connection import AnswerTooLarge
-from .connector import Destination, ServiceConnector
-from .errors import BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from .connection import Answer, AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
+from .connector import TOO_MANY_FILES, Destination, ServiceConnector
+from .errors import AnswerAboutAnother, BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from .shapes import Check
 
 # What a call may end with that brought no answer; `Client.failure` says what each means.
@@ -39,13 +40,15 @@ class Upstream:
 class Limits:
     """What all calls share: connections per service, the wait for one, and the largest answer.
 
-    `most_connections` are those to all services together; 0 is any number.
+    `most_connections` are those to all services together; 0 is any number. With `echo_required` an answer below 500
+    must echo the number of its call.
     """
 
     connections: int
     connect_timeout_seconds: float
     answer_bytes: int
     most_connections: int = 0
+    echo_required: bool = True
 
 
 @dataclass(slots=True)
@@ -63,6 +66,11 @@ class Scope:
         self.durations_ms.setdefault(upstream, []).append(round(seconds * 1000, 2))
 
 
+def call_numbers() -> Iterator[int]:
+    """Numbers for calls, unlike those of other workers: two callers may have chosen one and the same request id."""
+    return itertools.count(random.getrandbits(48))
+
+
 class Address:
     """Where a service's calls go, and what is the same in the head of each."""
 
@@ -73,24 +81,26 @@ class Address:
         self.timeout_seconds = upstream.timeout_seconds
         self._prefix = url.raw_path.rstrip("/")
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in self.destination.headers.items())
+        self._numbers = call_numbers()
 
-    def request(self, call: Call, request_id: str, entity_tag: str = "") -> bytes:
+    def request(self, call: Call, request_id: str, entity_tag: str = "") -> Question:
         """The call as it is sent (RFC 9112 section 3), only to be answered anew if `entity_tag` no longer fits.
 
         Raises ValueError for what would need quoting in its head.
         """
         target = f"{self._prefix}{call.path}"
         if not (_VISIBLE.fullmatch(target) and _VISIBLE.fullmatch(request_id)):
-            raise ValueError(f"not to be sent as it is: {target!r} with request id {request_id!r}")
+            raise ValueError(f"not to be sent as it is: {call!r} with request id {request_id!r}")
+        number = f"{request_id}.{next(self._numbers)}"
         if call.query:
             target = f"{target}?{urlencode(call.query)}"
-        head = f"{call.method} {target} HTTP/1.1\r\n{self._headers}X-Request-Id: {request_id}\r\n"
+        head = f"{call.method} {target} HTTP/1.1\r\n{self._headers}X-Request-Id: {number}\r\n"
         if entity_tag:
             head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:
-            return f"{head}\r\n".encode("ascii")
+            return f"{head}\r\n".encode("ascii"), number
         content = f"Content-Type: application/json\r\nContent-Length: {len(call.content)}\r\n\r\n"
-        return f"{head}{content}".encode("ascii") + call.content
+        return f"{head}{content}".encode("ascii") + call.content, number
 
 
 class Client:
@@ -117,13 +127,13 @@ class Client:
         started = time.monotonic()
         limit = self.limit(call, scope, started)
         try:
-            request = address.request(call, scope.request_id)
-            answer = await self.connector.ask(address.destination, request, limit, may_repeat=call.is_safe)
+            question = address.request(call, scope.request_id)
+            answer = await self.connector.ask(address.destination, question, limit, may_repeat=call.is_safe)
         except NO_ANSWER as exc:
             raise self.failure(call, exc, limit) from exc
         finally:
             scope.note(call.upstream, time.monotonic() - started)
-        return read_answer(call, answer[0], answer[1], self.shapes)
+        return self.read(call, answer)
 
     async def fetch_all(
         self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None
@@ -152,6 +162,14 @@ class Client:
             return [*(task.result() for task in tasks), last]
         raise failure  # outside the handler, so that its own cause is kept
 
+    def read(self, call: Call, answer: Answer) -> Any:
+        """Return the answer's value, as `read_answer` does; after one to another question, on new connections only."""
+        try:
+            return read_answer(call, answer[0], answer[1], self.shapes)
+        except AnswerAboutAnother:
+            self.connector.close_idle(self._addresses[call.upstream].destination)
+            raise
+
     def address(self, call: Call) -> Address:
         return self._addresses[call.upstream]
 
@@ -166,7 +184,7 @@ class Client:
         """What it means for the call that one of NO_ANSWER came instead of an answer."""
         name = call.upstream
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            if getattr(cause, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            if getattr(cause, "errno", None) in TOO_MANY_FILES:
                 # Not the service's fault, and for an operator to mend: the limit of open files is too low.
                 said = f"The gateway has too many open files for a connection to the {name} service."
                 return UpstreamUnavailable(name, said)
@@ -177,6 +195,10 @@ class Client:
             return BadUpstreamAnswer(name, "the connection broke off")
         if isinstance(cause, AnswerTooLarge):
             return BadUpstreamAnswer(name, f"its body is larger than {self._limits.answer_bytes} bytes")
+        if isinstance(cause, AnswerToAnother):
+            return BadUpstreamAnswer(name, "it does not say that it is the answer to this call")
+        if isinstance(cause, AnswerCoded):
+            return BadUpstreamAnswer(name, "it is encoded, though it was not to be")
         return BadUpstreamAnswer(name, "it is not HTTP as agreed")
 
 
@@ -196,6 +218,7 @@ def make_connector(limits: Limits) -> ServiceConnector:
         limits.connect_timeout_seconds,
         limits.answer_bytes,
         most_connections=limits.most_connections,
+        echo_required=limits.echo_required,
     )
 
 

@@ -9,6 +9,7 @@ given to `connect()` only where it leads. `_conns` holds the idle ones of a serv
 
 import asyncio
 import contextvars
+import errno
 import functools
 import time
 from typing import Any, cast
@@ -16,12 +17,19 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
-from .connection import Answer, IdleConnectionClosed, ServiceConnection
+from .connection import Answer, IdleConnectionClosed, Question, ServiceConnection
 from .context import in_context
 from .patience import PatientTimeout
 
 IDLE_SECONDS = 15.0  # how long a connection without a call is kept
+TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_TIMEOUTS = aiohttp.ClientTimeout()  # aiohttp's own; ours are more patient
+# A name that leads nowhere, and a certificate that is not believed, are the same the next time.
+_NO_USE_AGAIN = (
+    aiohttp.ClientConnectorDNSError,
+    aiohttp.ClientConnectorSSLError,
+    aiohttp.ClientConnectorCertificateError,
+)
 
 
 class Destination(aiohttp.ClientRequest):
@@ -46,17 +54,23 @@ class ServiceConnector(aiohttp.TCPConnector):
         largest_body: int,
         *,
         most_connections: int = 0,
+        echo_required: bool = True,
     ) -> None:
-        """`connections` are those to one service, `most_connections` those to all together; 0 is any number."""
+        """`connections` are those to one service, `most_connections` those to all together; 0 is any number.
+
+        With `echo_required` an answer that does not echo its call's number is refused; another's always is.
+        """
         # aiohttp counts only connections in use; what it keeps idle counts in `_make_room`.
         super().__init__(limit=most_connections, limit_per_host=connections, keepalive_timeout=IDLE_SECONDS)
         self._most_connections = most_connections
-        self._factory = functools.partial(ServiceConnection, self._loop, largest_body)  # type: ignore[assignment]
+        self._factory = functools.partial(  # type: ignore[assignment]
+            ServiceConnection, self._loop, largest_body, echo_required=echo_required
+        )
         self._connect_timeout_seconds = connect_timeout_seconds
         self.context = contextvars.Context()
 
     async def ask(
-        self, destination: Destination, request: bytes, limit_seconds: float, *, may_repeat: bool
+        self, destination: Destination, question: Question, limit_seconds: float, *, may_repeat: bool
     ) -> Answer:
         """Send a request on a free connection, or on a new one, and return its answer.
 
@@ -65,24 +79,35 @@ class ServiceConnector(aiohttp.TCPConnector):
         """
         ends = self._loop.time() + limit_seconds
         try:
-            return await self._ask_once(destination, request, ends)
+            return await self._ask_once(destination, question, ends)
         except IdleConnectionClosed:
             # A service may close an idle connection at the very moment it is used again. What changes nothing is
-            # sent once more; of anything else nobody knows whether it was done (RFC 9110 section 9.2.2).
+            # sent once more; of anything else nobody knows whether it was done (RFC 9110 section 9.2.2). Not on
+            # another idle connection, which may have come to the same end.
             if not may_repeat:
                 raise
-            return await self._ask_once(destination, request, ends)
+            return await self._ask_on_a_new_one(destination, question, ends)
 
-    def ask_for_ever(self, destination: Destination, request: bytes) -> "asyncio.Task[Answer]":
-        """As `ask`, once and without a limit, in a task of its own."""
-        return self._loop.create_task(self._ask_once(destination, request, None))
+    def ask_for_ever(
+        self, destination: Destination, question: Question, *, again: bool = False
+    ) -> "asyncio.Task[Answer]":
+        """As `ask`, once and without a limit, in a task of its own; `again` only on a new connection."""
+        ask = self._ask_on_a_new_one if again else self._ask_once
+        return self._loop.create_task(ask(destination, question, None))
 
-    async def _ask_once(self, destination: Destination, request: bytes, ends: float | None) -> Answer:
+    async def _ask_on_a_new_one(
+        self, destination: Destination, question: Question, ends: float | None
+    ) -> Answer:
+        # Whoever waits for a place among a service's connections may be given an idle one: close them all.
+        self.close_idle(destination)
+        return await self._ask_once(destination, question, ends)
+
+    async def _ask_once(self, destination: Destination, question: Question, ends: float | None) -> Answer:
         connection = self.take(destination)
         if connection is None:
             connection = await in_context(self.context, self._connect(destination, ends))
         try:
-            answer = await connection.ask(request, ends)
+            answer = await connection.ask(question, ends)
         except BaseException:
             self.let_go(destination, connection)
             raise
@@ -125,14 +150,29 @@ class ServiceConnector(aiohttp.TCPConnector):
         """Close a connection whose answer is not whole."""
         self._release(destination.connection_key, connection, should_close=True)
 
+    def close_idle(self, destination: Destination) -> None:
+        """Close all idle connections to a service."""
+        for connection, _since in self._conns.pop(destination.connection_key, ()):
+            connection.close()
+
     async def _connect(self, destination: Destination, ends: float | None) -> ServiceConnection:
         async with asyncio.timeout_at(ends):
             try:
-                made = await self.connect(destination, [], _NO_TIMEOUTS)
+                made = await self._connect_twice_at_most(destination)
             except TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
         connection, made._protocol = made._protocol, None  # looked after without the object around it
         return cast(ServiceConnection, connection)
+
+    async def _connect_twice_at_most(self, destination: Destination) -> Any:
+        # Nothing was sent yet, so that any call may be tried again: a backlog that is full for a moment drops what it
+        # cannot hold, and takes the next.
+        try:
+            return await self.connect(destination, [], _NO_TIMEOUTS)
+        except (TimeoutError, aiohttp.ClientConnectorError) as exc:
+            if isinstance(exc, _NO_USE_AGAIN) or getattr(exc, "errno", None) in TOO_MANY_FILES:
+                raise
+        return await self.connect(destination, [], _NO_TIMEOUTS)
 
     async def _create_connection(self, *args: Any) -> Any:
         self._make_room()

@@ -49,6 +49,13 @@ class BadUpstreamAnswer(UpstreamError):
         super().__init__(upstream, f"The {upstream} service gave a bad answer: {reason}.")
 
 
+class AnswerAboutAnother(BadUpstreamAnswer):
+    """502: the answer is about something else than was asked; its connection may be an answer behind."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream, "it is not about what was asked")
+
+
 class UpstreamUnavailable(UpstreamError):
     """503: the service cannot be reached, or says that it cannot serve now (RFC 9110 section 15.6.4)."""
 

@@ -8,7 +8,7 @@ import time
 from operator import itemgetter
 from typing import Any
 
-from .connection import Answer, IdleConnectionClosed, ServiceConnection
+from .connection import Answer, IdleConnectionClosed, Question, ServiceConnection
 from .connector import Destination, ServiceConnector
 from .errors import UpstreamError
 
@@ -33,7 +33,7 @@ class Flight:
         "_done",
         "_loop",
         "_may_repeat",
-        "_request",
+        "_question",
         "_task",
         "_value",
         "_waiting",
@@ -41,8 +41,8 @@ class Flight:
         "error",
     )
 
-    def __init__(self, connector: ServiceConnector, destination: Destination, request: bytes) -> None:
-        self._connector, self._destination, self._request = connector, destination, request
+    def __init__(self, connector: ServiceConnector, destination: Destination, question: Question) -> None:
+        self._connector, self._destination, self._question = connector, destination, question
         self._may_repeat = True
         self._loop = asyncio.get_running_loop()
         self._waiting: set[Waiting] = set()
@@ -74,7 +74,7 @@ class Flight:
         if self._connection is None:
             self._start_in_task()
         else:
-            self._connection.send(self._request, None, self)  # raises nothing: the connection is there
+            self._connection.send(self._question, None, self)  # raises nothing: the connection is there
 
     def board(self, waiting: "Waiting") -> None:
         self._waiting.add(waiting)
@@ -114,7 +114,7 @@ class Flight:
             self._connection = None
         if isinstance(error, IdleConnectionClosed) and self._may_repeat:
             self._may_repeat = False
-            self._start_in_task()
+            self._start_in_task(again=True)
             return
         self._done = True
         self.land()
@@ -123,8 +123,8 @@ class Flight:
 
     # A task is needed only where a connection has to be waited for.
 
-    def _start_in_task(self) -> None:
-        self._task = self._connector.ask_for_ever(self._destination, self._request)
+    def _start_in_task(self, *, again: bool = False) -> None:
+        self._task = self._connector.ask_for_ever(self._destination, self._question, again=again)
         self._task.add_done_callback(self._end_task)
 
     def _end_task(self, task: "asyncio.Task[Answer]") -> None:

@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import read_answer
 from .calls import Call, Key
 from .client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector
 from .connection import Answer
@@ -39,7 +38,7 @@ _NOTHING = object()
 class Saving:
     """What is saved, and for how long; a `definition_seconds` or a number of bytes of 0 turns that cache off.
 
-    With `results_seconds` of 0 kept results are confirmed by the service each time.
+    With `results_seconds` of 0 kept results are confirmed by the service each time, and calls about them not shared.
     """
 
     coalesce: bool = True
@@ -77,7 +76,7 @@ class _Asking(Flight):
         super().__init__(client.connector, address.destination, address.request(call, request_id, entity_tag))
 
     def read(self, answer: Answer) -> Any:
-        return read_answer(self.call, answer[0], answer[1], self.client.shapes)
+        return self.client.read(self.call, answer)
 
     def explain(self, error: BaseException) -> BaseException:
         if not isinstance(error, NO_ANSWER):
@@ -141,6 +140,9 @@ class SavingClient(Client):
         super().__init__(connector, upstreams, limits, shapes)
         self.coalesce, self.clock, self.stamps = saving.coalesce, saving.clock, stamps
         self.shelves = saving.shelves()
+        # A call under way in this worker may have read older data than another worker has shown since: whoever must
+        # see each event at once joins none, or counts could go back for a caller between two workers.
+        self.confirms_results = not saving.results_seconds
         self.flights: dict[tuple[Key, str], _Shared] = {}
 
     async def fetch(self, call: Call, scope: Scope) -> Any:
@@ -214,16 +216,17 @@ class SavingClient(Client):
     def _flight(self, call: Call, request_id: str) -> _Asking:
         """One that is under way already, or a new one."""
         shelf = self.shelves.get(call.kept_as)
-        if shelf is None and not self.coalesce:
+        joins = self.coalesce and not (call.kept_as == "results" and self.confirms_results)
+        if shelf is None and not joins:
             alone = _Asking(self, call, request_id)
             alone.start()
             return alone
         key = call.key, call.entity
-        flight = self.flights.get(key)
+        flight = self.flights.get(key) if joins else None
         if flight is None or not flight.may_be_joined:
             flight = _Shared(self, call, request_id, shelf)
             flight.start()
-            if self.coalesce:
+            if joins:
                 self.flights[key] = flight
         return flight
 

@@ -6,6 +6,7 @@ from pyramid.request import Request
 from pyramid.view import view_config
 
 from .. import composition
+from ..contract.definitions import public
 from ..security import check_account
 from ..upstream import calls
 from .paging import answer_page, requested_page
@@ -19,12 +20,12 @@ async def list_campaigns(request: Request) -> list[Any]:
     listed = await request.fetch(
         calls.list_layers(request.caller.account_id, page, {"project_id": project["id"]})
     )
-    return [composition.public(layer) for layer in answer_page(request, page, listed)]
+    return [public("Campaign", layer) for layer in answer_page(request, page, listed)]
 
 
 @view_config(route_name="get_campaign", renderer="json")
 async def get_campaign(request: Request) -> dict[str, Any]:
-    return composition.public(await visible_campaign(request, request.swagger_data["campaign_id"]))
+    return public("Campaign", await visible_campaign(request, request.swagger_data["campaign_id"]))
 
 
 @view_config(route_name="get_campaign_results", renderer="json")

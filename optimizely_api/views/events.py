@@ -5,7 +5,7 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.view import view_config
 
-from .. import composition
+from ..contract.definitions import public
 from ..security import check_account
 from ..upstream import calls
 from .paging import answer_page, requested_page
@@ -18,11 +18,11 @@ async def list_events(request: Request) -> list[Any]:
     await visible_project(request, query["project_id"])
     filters = {name: query.get(name) for name in ("project_id", "include_classic")}
     listed = await request.fetch(calls.list_events(request.caller.account_id, page, filters))
-    return [composition.public(event) for event in answer_page(request, page, listed)]
+    return [public("Event", event) for event in answer_page(request, page, listed)]
 
 
 @view_config(route_name="get_event", renderer="json")
 async def get_event(request: Request) -> dict[str, Any]:
     event = await request.fetch(calls.get_event(request.swagger_data["event_id"]))
     check_account(request.caller, event, f"event {event['id']}")
-    return composition.public(event)
+    return public("Event", event)

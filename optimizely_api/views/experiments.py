@@ -6,6 +6,7 @@ from pyramid.request import Request
 from pyramid.view import view_config
 
 from .. import composition
+from ..contract.definitions import public
 from ..security import check_account
 from ..upstream import calls
 from .campaigns import visible_campaign
@@ -23,12 +24,12 @@ async def list_experiments(request: Request) -> list[Any]:
         await visible_campaign(request, query["campaign_id"])
     filters = {name: query.get(name) for name in ("project_id", "campaign_id", "include_classic")}
     listed = await request.fetch(calls.list_experiments(request.caller.account_id, page, filters))
-    return [composition.public(experiment) for experiment in answer_page(request, page, listed)]
+    return [public("Experiment", experiment) for experiment in answer_page(request, page, listed)]
 
 
 @view_config(route_name="get_experiment", renderer="json")
 async def get_experiment(request: Request) -> dict[str, Any]:
-    return composition.public(await visible_experiment(request, request.swagger_data["experiment_id"]))
+    return public("Experiment", await visible_experiment(request, request.swagger_data["experiment_id"]))
 
 
 @view_config(route_name="get_experiment_results", renderer="json")

@@ -5,6 +5,7 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.view import view_config
 
+from ..contract.definitions import public
 from ..security import check_account
 from ..upstream import calls
 from .paging import answer_page, requested_page
@@ -14,14 +15,13 @@ from .paging import answer_page, requested_page
 async def list_projects(request: Request) -> list[Any]:
     page = requested_page(request)
     filters = request.swagger_data.get("filter") or ()
-    return answer_page(
-        request, page, await request.fetch(calls.list_projects(request.caller.account_id, page, filters))
-    )
+    listed = await request.fetch(calls.list_projects(request.caller.account_id, page, filters))
+    return [public("Project", project) for project in answer_page(request, page, listed)]
 
 
 @view_config(route_name="get_project", renderer="json")
 async def get_project(request: Request) -> dict[str, Any]:
-    return await visible_project(request, request.swagger_data["project_id"])
+    return public("Project", await visible_project(request, request.swagger_data["project_id"]))
 
 
 async def visible_project(request: Request, project_id: int) -> dict[str, Any]:

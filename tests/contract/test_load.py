@@ -58,6 +58,30 @@ def change(folder: Path, name: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+SHARED_RESPONSES = """
+x-shared-responses:
+  - {status: "404", when: names an entity, response: {$ref: "shared.yaml#/responses/Failure"}}
+  - {status: "503", when: always, response: {$ref: "shared.yaml#/responses/Failure"}}
+  - {status: "200", when: always, response: {$ref: "shared.yaml#/responses/Failure"}}
+paths:"""
+
+
+def test_shared_responses_are_added_where_they_apply(folder: Path) -> None:
+    change(folder, "swagger.yaml", "\npaths:", SHARED_RESPONSES)
+    document = load(folder).document
+    responses = document["paths"]["/pets"]["get"]["responses"]
+    assert list(responses) == ["200", "503", "default"]
+    assert responses["503"] == {"$ref": "#/responses/Failure"}
+    assert responses["200"]["description"] == "All pets."
+    assert "x-shared-responses" not in document
+
+
+def test_an_unknown_condition_of_a_shared_response_is_refused(folder: Path) -> None:
+    change(folder, "swagger.yaml", "\npaths:", SHARED_RESPONSES.replace("when: always", "when: never", 1))
+    with pytest.raises(InvalidContract, match=r"swagger.yaml, at /x-shared-responses/1: when is never"):
+        load(folder)
+
+
 def test_definitions_of_all_files_keep_their_own_names(folder: Path) -> None:
     document = load(folder).document
     assert list(document["definitions"]) == ["Failure", "Pet"]

@@ -527,3 +527,19 @@ def test_requests_on_one_kept_connection_are_served_one_after_the_other(server):
         for _ in itertools.repeat(None, 20):
             client.sendall(REQUEST)
             assert client.recv(10_000).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--limit-request-line", "100"], "set max_request_line_bytes"),
+        (["--limit-request-fields", "5"], "set max_header_fields"),
+        (["--proxy-protocol", "v1"], "proxy_protocol is not served"),
+        (["-c", "python:hooked_settings"], "write a Pyramid tween"),
+    ],
+)
+def test_a_setting_of_gunicorns_that_is_not_served_stops_the_start_in_one_line(tmp_path, arguments, advice):
+    with gunicorn(tmp_path, *arguments, ready=False) as server:
+        assert server.wait() == 1
+        assert advice in server.log
+        assert "Traceback" not in server.log

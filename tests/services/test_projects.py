@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from optimizely_api.services.database import Database
+from optimizely_api.services.http import JSONLines
 from optimizely_api.services.projects.tables import tokens
 from tests.services.conftest import Caller, Serve
 
@@ -33,14 +35,38 @@ async def test_201_shows_a_new_token_once(projects: Caller, account_id: int) -> 
     assert made["token"].startswith("2:")
     status, known = await projects.get(f"/tokens/{sha256(made['token'])}")
     assert status == 200
-    assert known == {name: made[name] for name in ("token_id", "account_id", "name", "created")}
+    shown = {name: made[name] for name in ("token_id", "account_id", "name", "created")}
+    assert known == {**shown, "token_sha256": sha256(made["token"])}
+
+
+async def test_no_log_holds_the_hash_of_a_token(
+    projects: Caller, account_id: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = await projects.made(f"/accounts/{account_id}/tokens", {"name": "laptop"})
+    hashes = [sha256(made["token"]), sha256("unknown")]
+    with caplog.at_level("DEBUG"):
+        for token_sha256, end in itertools.product(hashes, ("", "/", "/x", "?x=y")):
+            await projects.get(f"/tokens/{token_sha256}{end}")
+        database = Database(projects.database_url)
+        async with database.transaction() as connection:
+            await connection.run_sync(tokens.drop)  # now its errors are logged, statements included
+        await database.close()
+        for token_sha256 in hashes:
+            assert (await projects.get(f"/tokens/{token_sha256}"))[0] >= 500
+    written = "\n".join(
+        JSONLines().format(record) for record in caplog.records if record.name.startswith("optimizely")
+    )
+    assert "/tokens/" in written
+    assert "Traceback" in written or "the database failed" in written
+    assert not any(token_sha256 in written for token_sha256 in hashes)
 
 
 async def test_a_token_of_the_callers_choice_is_known_by_its_hash(projects: Caller, account_id: int) -> None:
     given = {"name": "mine", "token_sha256": sha256("2:mine")}
     made = await projects.made(f"/accounts/{account_id}/tokens", given)
     assert "token" not in made
-    assert (await projects.get(f"/tokens/{sha256('2:mine')}"))[1] == made
+    known = {**made, "token_sha256": sha256("2:mine")}
+    assert (await projects.get(f"/tokens/{sha256('2:mine')}"))[1] == known
     assert await projects.made(f"/accounts/{account_id}/tokens", given) == made
 
 

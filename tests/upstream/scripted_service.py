@@ -81,9 +81,15 @@ async def client_of(
     seconds: float = 2.0,
     connect_seconds: float = 1.0,
     saving: Saving | None = None,
+    echo_required: bool = False,
 ) -> AsyncIterator[Client]:
     upstreams = {"results": Upstream(url=url, timeout_seconds=seconds)}
-    limits = Limits(connections=connections, connect_timeout_seconds=connect_seconds, answer_bytes=50_000)
+    limits = Limits(
+        connections=connections,
+        connect_timeout_seconds=connect_seconds,
+        answer_bytes=50_000,
+        echo_required=echo_required,
+    )
     opened = (
         open_saving_client(upstreams, limits, SHAPES, saving)
         if saving

@@ -57,7 +57,7 @@ async def test_an_answer_is_its_json_value(client, scope):
 
 async def test_the_request_id_travels_to_the_service(client, scope, services):
     await client.fetch(GET_EXPERIMENT, scope)
-    assert services.seen[-1].headers["X-Request-Id"] == scope.request_id
+    assert services.seen[-1].headers["X-Request-Id"].startswith(f"{scope.request_id}.")
 
 
 async def test_durations_are_noted_per_service(client, scope, services):

@@ -65,7 +65,7 @@ async def test_what_comes_after_the_answer_is_asked_anew(client, service):
 @pytest.mark.parametrize(
     "part",
     [
-        {"path": "/projects/2"},
+        {"path": "/projects/2", "about": (("id", 2),)},
         {"upstream": "experiments"},
         {"query": (("page", "2"),)},
         {"body": {"a": 1}, "changes_nothing": True, "method": "POST"},
@@ -83,7 +83,7 @@ async def test_calls_that_differ_in_anything_are_made_apart(client, service, par
 
 
 async def test_bodies_that_differ_are_asked_apart(client, service):
-    service.entities["/results/1"] = {"id": 1}
+    service.entities["/results/1"] = {"experiment_id": 1}
     service.open.clear()
     waiting = [ask(client, calls.compute_results(1, {"n": number % 2})) for number in range(10)]
     await service.until(inside=2)
@@ -230,7 +230,7 @@ async def test_an_error_goes_to_all_who_wait_and_is_kept_for_nobody(client, serv
 
 
 async def test_a_broken_connection_fails_all_who_wait_and_each_learns_the_cause():
-    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED, echo_required=False) as client:
         service.script.append([OK[:-1], CLOSE])
         waiting = [ask(client, calls.check_health("results")) for _ in range(3)]
         errors = await asyncio.gather(*waiting, return_exceptions=True)
@@ -273,7 +273,7 @@ async def test_what_begins_after_a_write_was_answered_does_not_join_what_began_b
 
 
 async def test_a_connection_serves_one_call_after_another():
-    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED, echo_required=False) as client:
         service.script += [[OK]] * 4
         for _ in range(4):
             await client.fetch(calls.check_health("results"), scope())
@@ -281,7 +281,7 @@ async def test_a_connection_serves_one_call_after_another():
 
 
 async def test_an_idle_connection_that_closes_costs_nobody_his_answer():
-    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED, echo_required=False) as client:
         health = calls.check_health("results")
         service.script += [[OK], [CLOSE], [OK]]
         await client.fetch(health, scope())
@@ -291,7 +291,10 @@ async def test_an_idle_connection_that_closes_costs_nobody_his_answer():
 
 
 async def test_a_call_is_repeated_once_at_most():
-    async with scripted() as service, saving_client(service.url, Saving(coalesce=False)) as client:
+    async with (
+        scripted() as service,
+        saving_client(service.url, Saving(coalesce=False), echo_required=False) as client,
+    ):
         health = calls.check_health("results")
         service.script += [[OK], [OK]]
         await client.fetch_all([health, health], scope())
@@ -301,7 +304,7 @@ async def test_a_call_is_repeated_once_at_most():
 
 
 async def test_a_write_on_an_idle_connection_that_closes_is_not_repeated():
-    async with scripted() as service, saving_client(service.url, ONLY_SHARED) as client:
+    async with scripted() as service, saving_client(service.url, ONLY_SHARED, echo_required=False) as client:
         service.script += [[OK], [CLOSE], [OK]]
         await client.fetch(calls.check_health("results"), scope())
         with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):

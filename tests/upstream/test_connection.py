@@ -2,9 +2,11 @@
 
 import asyncio
 import contextvars
+import errno
 import functools
 import gc
 import gzip
+import re
 import resource
 import socket
 import struct
@@ -25,7 +27,7 @@ PLAIN = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
 GOOD = {"status": "ok"}
 BODY = b'{"status":"ok"}'
 CHUNKED = b"Transfer-Encoding: chunked"
-CHUNKS = b'5\r\n{"sta\r\n1;x=y\r\nt\r\n9\r\nus":"ok"}\r\n0\r\nTrailer: 1\r\n\r\n'
+CHUNKS = b'5\r\n{"sta\r\n1;x=y\r\nt\r\n9\r\nus":"ok"}\r\n0\r\n\r\n'
 REQUEST_ID = "8f14e45f-ceea-467f-a0e6-0c1f7d6a0001"
 
 
@@ -64,7 +66,7 @@ async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(cli
     assert line == "GET /healthz HTTP/1.1"
     assert f"Host: {service.url.removeprefix('http://')}" in headers
     assert {"Accept: application/json", "Accept-Encoding: identity"} <= set(headers)
-    assert f"X-Request-Id: {REQUEST_ID}" in headers
+    assert any(re.fullmatch(rf"X-Request-Id: {REQUEST_ID}\.\d+", header) for header in headers)
     assert len({header.partition(":")[0].lower() for header in headers}) == len(headers)
 
 
@@ -118,11 +120,14 @@ async def test_the_connection_used_last_is_used_next_so_that_the_others_may_go(c
 
 async def test_an_idle_connection_makes_room_for_one_to_another_service(service, scope):
     service.script.extend([[OK], [OK]])
-    async with scripted() as other, ServiceConnector(5, 5.0, 1000, most_connections=1) as connector:
+    async with (
+        scripted() as other,
+        ServiceConnector(5, 5.0, 1000, most_connections=1, echo_required=False) as connector,
+    ):
         other.script.append([OK])
         for url in (service.url, other.url):
             await connector.ask(
-                Address(Upstream(url=url, timeout_seconds=5)).destination, PLAIN, 5.0, may_repeat=True
+                Address(Upstream(url=url, timeout_seconds=5)).destination, (PLAIN, ""), 5.0, may_repeat=True
             )
         await service.until(lambda: service.closed == 1)
 
@@ -188,9 +193,8 @@ async def test_a_service_may_have_an_ipv6_address(scope, client_of):
         [answer(b"", CHUNKED), *(b"1\r\n%c\r\n" % byte for byte in BODY), b"0\r\n\r\n"],
         [answer(status=b"100 Continue", body=b""), answer(b"", b"Link: </x>", status=b"103 Early Hints"), OK],
         [answer(b"", status=b"103 Early Hints") + answer(b"", status=b"103 Early Hints") + OK],
-        [answer(gzip.compress(BODY), b"Content-Encoding: gzip", b"Content-Length: %d" % len(gzip.compress(BODY)))],
     ],
-    ids=["whole", "byte by byte", "chunked", "in tiny chunks", "after interim answers", "in one go", "gzip"],
+    ids=["whole", "byte by byte", "chunked", "in tiny chunks", "after interim answers", "in one go"],
 )  # fmt: skip
 async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_kept(
     client, service, scope, parts
@@ -209,8 +213,9 @@ async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_
         [answer(BODY[:3], version=b"1.0"), BODY[3:], CLOSE],
         [answer(BODY, b"Content-Length: 15", version=b"1.0")],
         [answer(BODY, b"Content-Length: 15", b"Connection: close")],
+        [answer(CHUNKS[:-2] + b"Trailer: 1\r\n\r\n", CHUNKED)],
     ],
-    ids=["no length", "1.0", "1.0 in pieces", "1.0 with a length", "Connection: close"],
+    ids=["no length", "1.0", "1.0 in pieces", "1.0 with a length", "Connection: close", "trailers"],
 )
 async def test_a_connection_that_ends_with_its_answer_is_replaced(client, service, scope, parts):
     service.script += [parts, [OK]]
@@ -228,10 +233,33 @@ async def test_a_connection_that_ends_with_its_answer_is_replaced(client, servic
         [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nContent-Length: 16\r\n\r\n" + BODY],
         [b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000 + b"\r\n"],
         [b"HTTP/1.1 200 " + b"y" * 20_000 + b"\r\n"],
-        [b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000],
+        [b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 15\n\n" + BODY + b"HTTP/1.1 200 OK\r\n\r\n"],
+        [b"\r\n\r\n" + OK],
+        [answer(b"", status=b"103 Early Hints") * 11 + OK],
+        [answer(b"", status=b"103 Early Hints")] * 11 + [OK],
+        [answer(b"", b"X: " + b"y" * 7000, status=b"103 Early Hints")] * 3 + [OK],
+        [answer(b"", CHUNKED) + b"1\r\nx\r\n" * 3000],
+        [answer(b"", CHUNKED) + b"1;" + b"x" * 10_000 + b"\r\nx\r\n"],
         [answer(b"zz\r\n", CHUNKED)],
     ],
-    ids=["ssh", "status", "length", "two lengths", "long header", "long status line", "headers", "chunk"],
+    ids=[
+        "ssh",
+        "status",
+        "length",
+        "two lengths",
+        "long header",
+        "long status line",
+        "headers",
+        "bare line feeds",
+        "blank lines first",
+        "interim answers in one go",
+        "interim answers",
+        "long interim answers",
+        "tiny chunks",
+        "long chunk extension",
+        "chunk",
+    ],
 )
 async def test_what_is_not_http_is_a_bad_answer_and_ends_the_connection(client, service, scope, parts):
     service.script.append(parts)
@@ -254,9 +282,8 @@ async def test_a_switch_of_protocols_is_a_bad_answer(client, service, scope):
         [b"HTTP/1.1 200", CLOSE],
         [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + BODY[:14], CLOSE],
         [answer(b"f\r\n" + BODY, CHUNKED), CLOSE],
-        [answer(b"not gzip at all", b"Content-Length: 15", b"Content-Encoding: gzip")],
     ],
-    ids=["in the head", "before its length", "before the last chunk", "not as encoded"],
+    ids=["in the head", "before its length", "before the last chunk"],
 )
 @pytest.mark.parametrize("earlier", [0, 1])
 async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
@@ -276,10 +303,10 @@ async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
     [
         answer(b"x" * 60_000, b"Content-Length: 60000"),
         answer(b"x" * 60_000, b"Content-Length: 1000000000000"),
-        answer(b"", CHUNKED) + b"8\r\nxxxxxxxx\r\n" * 8000,
-        answer(gzip.compress(bytes(500_000_000), 1), b"Content-Encoding: gzip", version=b"1.0"),
+        answer(b"", CHUNKED) + b"80\r\n%b\r\n" % (b"x" * 128) * 500,
+        answer(b"x" * 60_000, version=b"1.0"),
     ],
-    ids=["by its length", "before its end", "in chunks", "once decompressed"],
+    ids=["by its length", "before its end", "in chunks", "before the connection ends"],
 )
 async def test_an_answer_over_the_limit_is_refused_before_it_is_whole(client, service, scope, bomb):
     service.script.append([bomb])
@@ -323,11 +350,19 @@ async def test_a_new_connection_that_closes_without_a_word_is_not_asked_again(cl
     assert len(service.heads) == 1
 
 
-@pytest.mark.parametrize("surplus", [OK, b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["an answer", "half of one"])
+@pytest.mark.parametrize(
+    "surplus",
+    [OK, b"HTTP/1.1 200 OK\r\nContent-Le", b"\r\n", b"x"],
+    ids=["an answer", "half of one", "a blank line", "a byte"],
+)
+@pytest.mark.parametrize("in_one_go", [True, False], ids=["in one go", "a moment later"])
+@pytest.mark.parametrize("whole", [OK, answer(CHUNKS, CHUNKED)], ids=["with a length", "chunked"])
 async def test_a_connection_that_says_more_than_it_was_asked_is_not_used_again(
-    client, service, scope, surplus
+    client, service, scope, whole, surplus, in_one_go
 ):
-    service.script += [[OK, surplus], [OK]]
+    if in_one_go and b"chunked" in whole and surplus == b"x":
+        pytest.skip("what follows the last chunk is read as a head: see the answers that are not HTTP")
+    service.script += [[whole + surplus] if in_one_go else [whole, surplus], [OK]]
     assert await client.fetch(CALL, scope) == GOOD
     await service.until(lambda: service.closed == 1)
     assert await client.fetch(CALL, scope) == GOOD
@@ -428,3 +463,85 @@ async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope
                     taken += len(chunk)
             peer.close()
     assert taken < 20_000_000
+
+
+async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_a_moment(scope, client_of):
+    """What does not fit is dropped, and would be sent again by the system after a second: too late for a connect."""
+    scope.deadline += 10
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with client_of(url, connections=200, seconds=10, connect_seconds=0.7) as client:
+            waiting = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(200)]
+            await asyncio.sleep(0.3)  # the moment
+            service = scripted_service.ScriptedService(script=[[OK]] * 200)
+            server = await asyncio.start_server(service.serve, sock=listening, backlog=1024)
+            assert await asyncio.gather(*waiting) == [GOOD] * 200
+        server.close()
+
+
+async def test_a_connect_is_tried_twice_and_no_more(scope, client_of, monkeypatch):
+    tried = 0
+
+    async def refused(*_args, **_options):
+        nonlocal tried
+        tried += 1
+        raise OSError(errno.ECONNREFUSED, "refused")
+
+    async with client_of("http://127.0.0.1:1") as client:
+        monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", refused)
+        with pytest.raises(UpstreamUnavailable):
+            await client.fetch(CALL, scope)
+    assert tried == 2
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"gzip, identity", b"zstd", b"unheard-of"])
+async def test_an_encoded_answer_is_refused_unread_and_ends_the_connection(client, service, scope, coding):
+    bomb = gzip.compress(bytes(50_000_000), 1)[:40_000]
+    service.script.append([answer(bomb, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(bomb))])
+    with pytest.raises(BadUpstreamAnswer, match="it is encoded, though it was not to be"):
+        await client.fetch(CALL, scope)
+    await service.until(lambda: service.closed == 1)
+
+
+async def test_an_encoded_transfer_is_refused(client, service, scope):
+    service.script.append([answer(CHUNKS, b"Transfer-Encoding: gzip, chunked")])
+    with pytest.raises(BadUpstreamAnswer, match="it is encoded"):
+        await client.fetch(CALL, scope)
+
+
+@pytest.mark.parametrize(
+    ("status", "echo", "refused"),
+    [
+        (b"200 OK", b"X-Request-Id: another.1", True),
+        (b"503 No", b"X-Request-Id: another.1", True),
+        (b"200 OK", b"", True),
+        (b"404 No", b"", True),
+        (b"503 No", b"", False),
+    ],
+)
+async def test_an_answer_must_echo_the_number_of_its_call(service, scope, client_of, status, echo, refused):
+    """What a proxy says for itself, from 500 up, knows no number."""
+    headers = [b"Content-Length: 15", *([echo] if echo else [])]
+    service.script.append([answer(BODY, *headers, status=status)])
+    async with client_of(service.url, echo_required=True) as client:
+        with pytest.raises(BadUpstreamAnswer if refused else UpstreamUnavailable) as caught:
+            await client.fetch(CALL, scope)
+        assert ("the answer to this call" in str(caught.value)) == refused
+        if refused:
+            await service.until(lambda: service.closed == 1)
+
+
+async def test_each_call_has_a_number_of_its_own(client, service, scope):
+    service.script += [[OK]] * 5
+    for _ in range(5):
+        await client.fetch(CALL, scope)
+    assert len({re.search(rb"X-Request-Id: (.*)\r\n", head)[1] for head in service.heads}) == 5
+
+
+async def test_a_call_that_is_repeated_takes_a_new_connection(client, service, scope):
+    """Other idle ones may have come to the same end."""
+    service.script += [[OK[:9], OK[9:]], [OK[:9], OK[9:]]]
+    await asyncio.gather(client.fetch(CALL, scope), client.fetch(CALL, scope))
+    service.script += [[CLOSE], [OK]]
+    assert await client.fetch(CALL, scope) == GOOD
+    assert service.connections == 3

@@ -44,8 +44,9 @@ class World:
 async def make():
     """A function that opens a client with a Saving of its own."""
     async with versioned() as service:
-        for path in ("/projects/1", "/experiments/1", "/layers/1", "/events/1", "/results/1"):
+        for path in ("/projects/1", "/experiments/1", "/layers/1", "/events/1"):
             service.entities[path] = {"id": 1}
+        service.entities["/results/1"] = {"experiment_id": 1}
         clock, clients = FakeClock(), []
 
         async def opened(seconds=5.0, **saving):
@@ -178,7 +179,7 @@ async def test_an_answer_off_its_shape_is_never_kept(world):
     ids=["a token", "health", "a list"],
 )
 async def test_what_is_no_definition_is_asked_for_each_time(world, call):
-    world.service.entities[call.path] = {"id": 1}
+    world.service.entities[call.path] = {"items": []} if call.expects.endswith("List") else dict(call.about)
     for _ in range(2):
         await world.fetch(call)
     assert len(world.service.seen) == 2
@@ -298,9 +299,9 @@ async def test_results_are_asked_for_once_a_second(world):
     value = await world.fetch(RESULTS)
     world.clock.go_on(0.99)
     assert await world.fetch(RESULTS) is value
-    world.service.entities["/results/1"] = {"id": 1, "new": True}
+    world.service.entities["/results/1"] = {"experiment_id": 1, "new": True}
     world.clock.go_on(0.01)
-    assert await world.fetch(RESULTS) == {"id": 1, "new": True}
+    assert await world.fetch(RESULTS) == {"experiment_id": 1, "new": True}
 
 
 async def test_old_results_are_confirmed_by_their_tag(world):
@@ -331,7 +332,7 @@ async def test_results_are_never_trusted_beyond_their_five_minutes(make):
 
 async def test_another_question_has_another_answer(world):
     await world.fetch(RESULTS)
-    world.service.entities["/results/1"] = {"id": 1, "asked": "another"}
+    world.service.entities["/results/1"] = {"experiment_id": 1, "asked": "another"}
     assert "asked" in await world.fetch(calls.compute_results(1, {"metrics": [], "segment": {}}))
 
 
@@ -341,7 +342,7 @@ async def test_no_data_and_results_not_ready_are_never_kept(world, status, value
     for _ in range(2):
         assert await world.fetch(RESULTS) is value
     world.service.instead = None
-    assert await world.fetch(RESULTS) == {"id": 1}
+    assert await world.fetch(RESULTS) == {"experiment_id": 1}
 
 
 async def test_asking_for_results_is_no_write(world):
@@ -384,7 +385,13 @@ async def test_under_churn_memory_and_age_stay_within_their_bounds(requests):
                 known = service.entities.get(path, {"version": 0})
                 ended[f"{path} {known['version']}"] = time.monotonic()
                 filler = "x" * chance.randrange(2000)
-                service.entities[path] = {"id": 1, "version": known["version"] + 1, "filler": filler}
+                number = int(path.rpartition("/")[2])
+                service.entities[path] = {
+                    "id": number,
+                    "experiment_id": number,
+                    "version": known["version"] + 1,
+                    "filler": filler,
+                }
 
             async def one_request():
                 number = min(int(chance.expovariate(0.04)), 400)

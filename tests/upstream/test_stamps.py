@@ -131,6 +131,7 @@ class Experiments(BaseHTTPRequestHandler):
     def _answer(self):
         value = self.value
         self.send_response(200)
+        self.send_header("X-Request-Id", self.headers["X-Request-Id"])
         self.send_header("Content-Length", str(len(value)))
         self.end_headers()
         self.wfile.write(value)

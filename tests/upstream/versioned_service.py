@@ -63,6 +63,11 @@ class VersionedService:
         return ["If-None-Match" in seen.headers for seen in self.seen]
 
     async def handle(self, request: web.Request) -> web.Response:
+        response = await self._answer(request)
+        response.headers["X-Request-Id"] = request.headers["X-Request-Id"]
+        return response
+
+    async def _answer(self, request: web.Request) -> web.Response:
         self.seen.append(Seen(request.method, request.path, request.headers.copy()))
         self.inside += 1
         found = self.entities.get(request.path)  # as it is when asked for
@@ -121,10 +126,20 @@ async def versioned() -> AsyncIterator[VersionedService]:
 
 @contextlib.asynccontextmanager
 async def saving_client(
-    url: str, saving: Saving, *, connections: int = 100, seconds: float = 5.0
+    url: str,
+    saving: Saving,
+    *,
+    connections: int = 100,
+    seconds: float = 5.0,
+    echo_required: bool = True,
 ) -> AsyncIterator[SavingClient]:
     upstreams = {name: Upstream(url=url, timeout_seconds=seconds) for name in NAMES}
-    limits = Limits(connections=connections, connect_timeout_seconds=5.0, answer_bytes=100_000)
+    limits = Limits(
+        connections=connections,
+        connect_timeout_seconds=5.0,
+        answer_bytes=100_000,
+        echo_required=echo_required,
+    )
     async with open_saving_client(upstreams, limits, SHAPES, saving) as client:
         assert isinstance(client, SavingClient)
         yield client

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from optimizely_api.runtime.http1.head import Head, Refusal
 if TYPE_CHECKING:
     from optimizely_api.runtime.protocol import GatewayProtocol
 
+log = logging.getLogger(__name__)
+
 # How long a body waits, unread, for room in the budget.
 WAIT_FOR_ROOM_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 1
@@ -20,6 +23,10 @@ RETRY_AFTER_SECONDS = 1
 # A body that nobody wanted is still read after the response, so that the connection can be kept, when this much of it
 # is missing at most.
 SKIPPED_BYTES = 64 * 1024
+
+
+# Memory that a byte of a body takes: a growing buffer is larger than what it holds.
+ROOM_FOR_A_BYTE = 4 / 3
 
 
 class BodyError(Exception):
@@ -73,7 +80,7 @@ class BodyBudget:
     """Bytes that all bodies under way in this worker may take; who finds no room waits in line."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.free_bytes = size_bytes
+        self.size_bytes = self.free_bytes = size_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def take_at_once(self, size: int) -> bool:
@@ -143,9 +150,10 @@ class RequestBody:
         if self._expected > self._limit:
             raise BodyTooLarge(self._limit)
         options, budget = self._connection.worker.options, self._connection.worker.bodies
-        if not budget.take_at_once(self._expected):
-            await budget.take(self._expected)
-        self._room = self._expected
+        room = min(int(self._expected * ROOM_FOR_A_BYTE), budget.size_bytes)
+        if not budget.take_at_once(room):
+            await budget.take(room)
+        self._room = room
         self.content = io.BytesIO()
         self.is_wanted = True
         self._connection.body_is_wanted(self)
@@ -178,6 +186,10 @@ class RequestBody:
                 rest = self._chunks.feed(data)
             except Refusal as refusal:
                 self._fail(BodyMalformed(f"The request is not valid HTTP: {refusal.detail}."))
+                return b""
+            except Exception as exc:  # a parser's
+                log.warning("A body could not be read: %r", exc)
+                self._fail(BodyMalformed("The request is not valid HTTP."))
                 return b""
             self.complete = self._chunks.complete and self._failure is None
         if self.complete and self._waiter is not None and not self._waiter.done():

@@ -32,7 +32,7 @@ async def get_token(request: web.Request) -> web.Response:
     """Who a token belongs to, asked by the hexadecimal SHA-256 of the token."""
     token_sha256 = request.match_info["token_sha256"].lower()
     if not re.fullmatch("[0-9a-f]{64}", token_sha256):
-        raise not_found("token", token_sha256[:64])
+        raise not_found("token", "of this hash")
     async with request.app[DATABASE].snapshot() as connection:
         return JSONResponse(await store.get_token(connection, token_sha256))
 

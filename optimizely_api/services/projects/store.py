@@ -66,8 +66,9 @@ async def get_token(connection: AsyncConnection, token_sha256: str) -> dict[str,
     """The token with this hash; 404 when unknown or revoked."""
     row = await _find_token(connection, token_sha256)
     if row is None or row.revoked is not None:
-        raise not_found("token", token_sha256)
-    return _token(row)
+        raise not_found("token", "of this hash")
+    # The hash shows the caller that this is the answer to his question, and to no other.
+    return {**_token(row), "token_sha256": row.token_sha256}
 
 
 async def revoke_token(connection: AsyncConnection, account_id: int, token_id: int, at: datetime) -> None:

@@ -58,6 +58,7 @@ def compose_answer(
         start = measurement.first_entered or 0
     end_time = to_time(end) if end is not None else (now or datetime.now(UTC)).replace(microsecond=0)
     return {
+        "experiment_id": question.experiment_id,
         "start_time": format_time(to_time(start)),
         "end_time": format_time(end_time),
         "is_stale": False,

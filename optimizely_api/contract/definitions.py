@@ -1,0 +1,113 @@
+"""What the contract's definitions say of an entity: which keys callers may see.
+
+Pure functions of the contract that `load()` returns; names are those of its `definitions`.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from .load import Json, load, resolve
+
+Pruner = Callable[[Json], Json]
+
+
+def public(name: str, entity: Mapping[str, Json]) -> dict[str, Json]:
+    """The entity with nothing but the contract's properties, at every level that the contract describes.
+
+    The services' answers hold more than callers may see, and a release of a service may add to it. An object
+    without declared properties is free-form and stays as it is. Nothing of `entity` is changed.
+    """
+    pruned: dict[str, Json] = _pruner_of(name)(entity)
+    return pruned
+
+
+def _definition(name: str) -> dict[str, Json]:
+    definition: dict[str, Json] = load().document["definitions"][name]
+    return definition
+
+
+def _resolve(schema: Json) -> dict[str, Json]:
+    resolved: dict[str, Json] = resolve(load().document, schema)
+    return resolved
+
+
+def _properties(schema: dict[str, Json]) -> dict[str, Json]:
+    """The properties of a schema and of the schemas that it is composed of."""
+    found: dict[str, Json] = dict(schema.get("properties", {}))
+    for part in schema.get("allOf", ()):
+        found |= _properties(_resolve(part))
+    return found
+
+
+# Pruning: compiled once for a definition, since a list response prunes a hundred entities.
+
+
+@lru_cache(maxsize=256)
+def _pruner_of(name: str) -> Pruner:
+    # Looked up again by name when it is used: a definition may hold itself.
+    return _pruner(_definition(name)) or _same
+
+
+def _same(value: Json) -> Json:
+    return value
+
+
+def _pruner(schema: Json) -> Pruner | None:
+    """A function that prunes a value of this schema; None when there is nothing to prune in it."""
+    if "$ref" in schema:
+        return _pruner_of_reference(schema["$ref"])
+    if properties := _properties(schema):
+        return _object_pruner(properties) if _is_object(schema) else None
+    if isinstance(schema.get("additionalProperties"), dict):
+        return _map_pruner(schema["additionalProperties"])
+    return _array_pruner(schema["items"]) if "items" in schema else None
+
+
+def _is_object(schema: dict[str, Json]) -> bool:
+    return bool(schema.get("type", "object") == "object")
+
+
+def _pruner_of_reference(reference: str) -> Pruner | None:
+    name = reference.rsplit("/", 1)[1]
+    if not _may_hold_objects(_definition(name), frozenset({name})):
+        return None
+    return lambda value: _pruner_of(name)(value)
+
+
+def _may_hold_objects(schema: Json, on_the_way: frozenset[str]) -> bool:
+    if "$ref" in schema:
+        name: str = schema["$ref"].rsplit("/", 1)[1]
+        return name in on_the_way or _may_hold_objects(_definition(name), on_the_way | {name})
+    return _is_object(schema) or ("items" in schema and _may_hold_objects(schema["items"], on_the_way))
+
+
+def _object_pruner(properties: dict[str, Json]) -> Pruner:
+    known = frozenset(properties)
+    inner = {key: pruner for key, schema in properties.items() if (pruner := _pruner(schema)) is not None}
+
+    def prune(value: Json) -> Json:
+        if not isinstance(value, dict):
+            return value
+        kept = {key: item for key, item in value.items() if key in known}
+        for key, pruner in inner.items():
+            if key in kept:
+                kept[key] = pruner(kept[key])
+        return kept
+
+    return prune
+
+
+def _map_pruner(schema: Json) -> Pruner | None:
+    inner = _pruner(schema)
+    if inner is None:
+        return None
+    return lambda value: (
+        {key: inner(item) for key, item in value.items()} if isinstance(value, dict) else value
+    )
+
+
+def _array_pruner(schema: Json) -> Pruner | None:
+    inner = _pruner(schema)
+    if inner is None:
+        return None
+    return lambda value: [inner(item) for item in value] if isinstance(value, list) else value

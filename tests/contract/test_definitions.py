@@ -1,0 +1,32 @@
+"""What callers may see of an entity: the contract's properties, at every level."""
+
+from optimizely_api.contract.definitions import public
+
+
+def test_a_key_that_the_contract_does_not_know_is_left_out() -> None:
+    assert public("Event", {"id": 1, "account_id": 2, "tables": {}}) == {"id": 1}
+
+
+def test_a_key_inside_a_list_or_a_map_is_left_out_too() -> None:
+    experiment = {
+        "variations": [{"variation_id": 1, "bucket": 2}],
+        "environments": {"production": {"status": "running", "bucket": 2}},
+    }
+    assert public("Experiment", experiment) == {
+        "variations": [{"variation_id": 1}],
+        "environments": {"production": {"status": "running"}},
+    }
+
+
+def test_null_and_empty_values_stay() -> None:
+    assert public("Experiment", {"variations": [], "schedule": None}) == {"variations": [], "schedule": None}
+
+
+def test_a_value_of_another_type_is_left_to_the_response_check() -> None:
+    assert public("Experiment", {"variations": 7}) == {"variations": 7}
+
+
+def test_the_services_entity_is_not_changed() -> None:
+    event = {"id": 1, "account_id": 2}
+    public("Event", event)
+    assert event == {"id": 1, "account_id": 2}
