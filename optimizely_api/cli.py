@@ -62,6 +62,8 @@ def run(procfile: Path, demo: bool, verbose: bool) -> None:
 )
 def service(name: str, host: str, port: int | None, workers: int, database_url: str | None) -> None:
     """Start one of the services behind the gateway; its database is brought up to date first."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from .services.database import DatabaseURLError
     from .services.server import run_service
 
@@ -69,6 +71,9 @@ def service(name: str, host: str, port: int | None, workers: int, database_url: 
         run_service(name, host, port, workers, database_url)
     except DatabaseURLError as exc:
         raise click.ClickException(str(exc)) from None
+    except (SQLAlchemyError, OSError) as exc:  # missing, unwritable, or nobody listens there
+        reason = " ".join(str(getattr(exc, "orig", exc)).split())
+        raise click.ClickException(f"the database of the {name} service cannot be used: {reason}") from None
 
 
 if __name__ == "__main__":

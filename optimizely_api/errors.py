@@ -144,7 +144,9 @@ def answer(error: GatewayError, request: Request) -> dict[str, Any]:
 
 def gateway_error(error: GatewayError, request: Request) -> dict[str, Any]:
     if error.status >= 500 and not isinstance(error, NotImplementedYet):
-        log.warning("request %s: %s: %s", request.uuid, error.code, error.message, exc_info=error.__cause__)
+        # One line: what a service does wrong is no defect of ours that a traceback would explain.
+        cause = " ".join(repr(error.__cause__).split()) if error.__cause__ is not None else "no exception"
+        log.warning("request %s: %s: %s (%s)", request.uuid, error.code, error.message, cause)
     return answer(error, request)
 
 

@@ -1,15 +1,15 @@
 """Gunicorn's settings from the ini file that `--paste` names.
 
 gunicorn reads the application's section of `--paste FILE.ini#NAME` and leaves `[server:NAME]` alone. The
-`gunicorn.conf.py` of the checkout, which gunicorn finds by itself, obeys that section too, and anew on HUP. Elsewhere
-this module is the configuration: `gunicorn -c python:optimizely_api.server_section --paste FILE.ini`; gunicorn imports
-it once, so that a changed section then takes a restart.
+`gunicorn.conf.py` of the checkout, which gunicorn finds by itself, obeys that section too. Elsewhere this module is the
+configuration: `gunicorn -c python:optimizely_api.server_section --paste FILE.ini`. Both are read anew on HUP.
 
 `workers = auto`, which gunicorn does not know, is one worker for each CPU.
 """
 
 import argparse
 import configparser
+import difflib
 import math
 import os
 import shlex
@@ -17,7 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gunicorn.config import KNOWN_SETTINGS as GUNICORN_SETTINGS
+
 PASTE_KEYS = frozenset({"use"})
+KNOWN_SETTINGS = frozenset(setting.name for setting in GUNICORN_SETTINGS)
 AUTO = "auto"  # as `workers`
 CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own; elsewhere the root, which has no limit
 
@@ -25,6 +28,14 @@ CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own; elsewhere the ro
 def gunicorn_arguments() -> list[str]:
     """What gunicorn was told: in the environment, and on the command line, which comes last and counts more."""
     return [*shlex.split(os.environ.get("GUNICORN_CMD_ARGS", "")), *sys.argv[1:]]
+
+
+def obeyed() -> dict[str, str]:
+    """The settings for this gunicorn; a mistake in them ends it with one line."""
+    try:
+        return server_settings(gunicorn_arguments())
+    except (ValueError, OSError, configparser.Error) as exc:
+        raise SystemExit("Error: " + " ".join(str(exc).split())) from None
 
 
 def server_settings(arguments: Sequence[str]) -> dict[str, str]:
@@ -40,10 +51,27 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str]:
     section = f"server:{name or 'main'}"
     if not ini.has_section(section):
         return {}
-    settings = {key: value for key, value in ini.items(section) if key not in PASTE_KEYS}
+    settings = {
+        key: value for key, value in ini.items(section) if key not in PASTE_KEYS | ini.defaults().keys()
+    }
+    # [DEFAULT] is every section's, and holds settings of the application.
+    settings = {
+        key: value for key, value in settings.items() if key in KNOWN_SETTINGS or key not in ini.defaults()
+    }
+    _refuse_unknown(settings, section)
     if settings.get("workers", "").strip().lower() == AUTO:
         settings["workers"] = str(automatic_workers())
     return settings
+
+
+def _refuse_unknown(settings: dict[str, str], section: str) -> None:
+    """Raise ValueError naming a key that is no setting of gunicorn's, which gunicorn itself would pass over."""
+    known = list(KNOWN_SETTINGS)
+    for key, value in settings.items():
+        if key not in KNOWN_SETTINGS:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"[{section}] {key} = {value}: gunicorn has no such setting{hint}")
 
 
 def automatic_workers() -> int:
@@ -66,4 +94,4 @@ def usable_cpus(cgroup: Path | None = None) -> int:
         return affine
 
 
-globals().update(server_settings(gunicorn_arguments()))
+globals().update(obeyed())

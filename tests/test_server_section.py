@@ -109,3 +109,10 @@ def test_paste_starts_the_gateway_on_the_asyncio_worker(services, tmp_path):
 def test_the_ini_file_of_the_developers_starts_too(services, tmp_path):
     with serve("main", services.settings(), tmp_path / "log", ini=ROOT / "development.ini") as served:
         assert served.get("/v2/projects", **AUTHORIZED).status_code == 200
+
+
+def test_a_key_that_is_no_setting_of_gunicorn_is_refused_with_the_one_that_was_meant(tmp_path):
+    path = tmp_path / "typo.ini"
+    path.write_text(INI.replace("workers = 3", "worker_conections = 3"))
+    with pytest.raises(ValueError, match=r"worker_conections = 3.*did you mean worker_connections"):
+        server_settings(["--paste", str(path)])

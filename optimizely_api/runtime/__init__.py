@@ -10,10 +10,12 @@ served by `gunicorn -k optimizely_api.runtime.worker.GatewayWorker`, or by any A
 
 from typing import Any
 
+from pyramid.interfaces import PHASE3_CONFIG
+
 from optimizely_api.runtime import aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
 from optimizely_api.runtime.bridge import BODY_OVER_LIMIT, LIFESPAN_KEY, OPTIONS_KEY, AsgiBridge
 from optimizely_api.runtime.lifespan import Factory
-from optimizely_api.runtime.mapper import CoroutineViewMapper
+from optimizely_api.runtime.mapper import CoroutineViewMapper, await_factories
 from optimizely_api.runtime.options import RuntimeOptions
 
 from aiopyramid.helpers import spawn_greenlet, synchronize  # isort: skip
@@ -47,5 +49,7 @@ def includeme(config: Any) -> None:
     """Include aiopyramid, refuse plain views, and add the two directives."""
     config.include("aiopyramid")
     config.set_view_mapper(CoroutineViewMapper)
+    # After all routes and the root factory, which Pyramid registers up to phase 3.
+    config.action(None, await_factories, args=(config,), order=PHASE3_CONFIG + 10)
     config.add_directive("set_runtime_options", set_runtime_options)
     config.add_directive("add_lifespan", add_lifespan)

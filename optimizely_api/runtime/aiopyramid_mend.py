@@ -139,7 +139,10 @@ def await_in_greenlet(func: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Wait for `func(*args)` from inside a request's greenlet, without blocking the event loop."""
     parent = greenlet.getcurrent().parent
     if parent is None:
-        raise RuntimeError(f"{func!r} is awaited outside of a request's greenlet")
+        raise RuntimeError(
+            f"{func!r} is awaited outside of a request's greenlet: in an `async def` function write `await` before the "
+            "coroutine; elsewhere run the code with `await spawn_greenlet(function)`"
+        )
     return parent.switch(AwaitedCall(func, args, {}))
 
 

@@ -1,10 +1,18 @@
 """What a proxy says of the connection that its client came by, taken from proxies that are trusted."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optimizely_api.runtime.http1.head import Fields, Refusal
+
+Address = tuple[str, int] | None
+
+_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::([0-9]{1,5}))?")
+_PREFIX = re.compile(
+    rb"(?:(?:/(?!/)[0-9A-Za-z._~!$&'()*+=:@-]+){1,32})?"
+)  # a path that nobody can take for `//host`
 
 
 class TrustedProxies:
@@ -46,3 +54,62 @@ class TrustedProxies:
                 raise Refusal(400, "Contradictory scheme headers")
             said = scheme
         return said or default
+
+    def client(self, fields: Fields, peer: Address) -> Address:
+        """The caller's address by a trusted peer's Forwarded (RFC 7239) or else X-Forwarded-For.
+
+        Read from the right, the first address that is no trusted proxy: what stands left of it a caller may have
+        invented. Where all are proxies it is the first of them; where one is no address, the last that was.
+        """
+        found = peer
+        for text in reversed(_hops(fields)):
+            address = _address(text)
+            if address is None:
+                return found
+            found = address
+            if self._trusts_all or not self.trusts(found):
+                # With `*` nothing is known of which hops are proxies: the peer's own word counts, the rightmost.
+                return found
+        return found
+
+    def prefix(self, fields: Fields, default: str) -> str:
+        """The path before ours that a trusted peer took away, by X-Forwarded-Prefix: `/a/b`, no slash at its end.
+
+        Raises Refusal where it is no path. `default` where there is none.
+        """
+        for name, value in fields:
+            if name == b"x-forwarded-prefix":
+                first = value.partition(b",")[0].strip().rstrip(b"/")
+                if not _PREFIX.fullmatch(first):
+                    raise Refusal(400, "Invalid X-Forwarded-Prefix header")
+                return first.decode("ascii")
+        return default
+
+
+def _hops(fields: Fields) -> list[str]:
+    """The addresses of a chain, the client's first; [] where no header speaks of them. Forwarded counts more."""
+    forwarded = b",".join(value for name, value in fields if name == b"forwarded").decode("latin-1")
+    if forwarded:
+        return [_for(element) for element in forwarded.split(",")]
+    value = b",".join(value for name, value in fields if name == b"x-forwarded-for").decode("latin-1")
+    return value.split(",") if value else []
+
+
+def _for(element: str) -> str:
+    """What an element of Forwarded says of `for`; "" where it says nothing."""
+    for pair in element.split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip().lower() == "for":
+            return value.strip().strip('"')
+    return ""
+
+
+def _address(text: str) -> Address:
+    """(address, port or 0) of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`."""
+    text = text.strip()
+    match = _WITH_PORT.fullmatch(text)
+    host, port = (match[1] or match[2], match[3]) if match else (text, None)
+    try:
+        return str(ipaddress.ip_address(host)), int(port or 0)
+    except ValueError:
+        return None

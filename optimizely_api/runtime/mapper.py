@@ -5,7 +5,9 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from pyramid.config.views import DefaultViewMapper
 from pyramid.exceptions import ConfigurationError
+from pyramid.interfaces import IRootFactory, IRoutesMapper
 from pyramid.static import static_view
 
 from optimizely_api.runtime.aiopyramid_mend import MADE_OF, await_in_greenlet  # before aiopyramid
@@ -32,6 +34,40 @@ def load_body(request: Any) -> None:
         environ["CONTENT_LENGTH"] = "0"
 
 
+def _called(view: Any, attr: str | None) -> Any:
+    """What Pyramid calls of a view: of a class, an instance or a module its `attr`, which is `__call__` by default."""
+    return view if inspect.isroutine(view) and attr is None else getattr(view, attr or "__call__", None)
+
+
+def _is_coroutine(called: Any) -> bool:
+    return inspect.iscoroutinefunction(inspect.unwrap(called)) if callable(called) else False
+
+
+def await_factories(config: Any) -> None:
+    """Have the root factories that are coroutine functions awaited: Pyramid takes what they return for the context."""
+    registry = config.registry
+    root = registry.queryUtility(IRootFactory)
+    if _is_coroutine_factory(root):
+        registry.registerUtility(_awaited(root), IRootFactory)
+    mapper = registry.queryUtility(IRoutesMapper)
+    for route in mapper.get_routes(include_static=True) if mapper is not None else ():
+        if _is_coroutine_factory(route.factory):
+            route.factory = _awaited(route.factory)
+
+
+def _is_coroutine_factory(factory: Any) -> bool:
+    return _is_coroutine(factory) or (
+        not inspect.isclass(factory) and _is_coroutine(getattr(factory, "__call__", None))  # noqa: B004
+    )
+
+
+def _awaited(factory: Any) -> Callable[[Any], Any]:
+    def awaited_factory(request: Any) -> Any:
+        return await_in_greenlet(factory, request)
+
+    return awaited_factory
+
+
 class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
     """Maps coroutine views as aiopyramid does and refuses plain ones while the application is configured.
 
@@ -42,6 +78,9 @@ class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
 
     def __call__(self, view: Any) -> View:
         self._original = view
+        if not inspect.iscoroutinefunction(view) and _is_coroutine(_called(view, self.attr)):
+            # Pyramid makes the instance, or takes the one there is, and calls the method; that returns a coroutine.
+            return self.run_in_coroutine_view(DefaultViewMapper.__call__(self, view))
         mapped: View = super().__call__(view)
         return mapped
 
@@ -61,7 +100,8 @@ class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
         if isinstance(self._original, static_view):
             in_thread: View = super().run_in_executor_view(view)
             return in_thread
+        called = f"{self._original!r}, attr {self.attr!r}," if self.attr else f"{self._original!r}"
         raise ConfigurationError(
-            f"The view {self._original!r} is not a coroutine function. Make it an `async def` function; or, when it "
+            f"The view {called} is not a coroutine function. Make it an `async def` function or method; or, when it "
             "never blocks, give it mapper=pyramid.config.views.DefaultViewMapper to run it on the event loop."
         )

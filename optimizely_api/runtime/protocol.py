@@ -217,6 +217,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         app = worker.asgi
         if isinstance(app, AsgiBridge):
             environ = self._environ(head, scheme)
+            if self._trusted:
+                self._say_what_the_proxy_says(environ, head)
             if worker.logs_requests:
                 exchange.environ, exchange.started_at = environ, time.monotonic()
             serving = app.serve(environ, exchange)
@@ -308,6 +310,18 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             protocol=_PROTOCOLS[head.version],
             headers=head.fields,
         )
+
+    def _say_what_the_proxy_says(self, environ: Environ, head: Head) -> None:
+        """Put a trusted proxy's word for the client, and for the path before ours, in place of the connection's."""
+        client = self.worker.proxies.client(head.fields, self._peer)
+        if client is not None:
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
+        prefix = self.worker.proxies.prefix(head.fields, "")
+        if prefix:
+            environ["SCRIPT_NAME"] = prefix
+            path = environ["PATH_INFO"]
+            if path == prefix or path.startswith(prefix + "/"):  # a proxy that took nothing away
+                environ["PATH_INFO"] = path[len(prefix) :]
 
     def _address(self, which: str) -> Any:
         address = self.transport.get_extra_info(which)

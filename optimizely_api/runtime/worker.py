@@ -20,6 +20,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from optimizely_api import open_files
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.runtime import reloading
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.http1.body import BodyBudget
@@ -100,8 +101,8 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
     does not compile), `Logger._access_log_enabled`; and of what is public but not documented: `LifespanManager`,
     `Arbiter.WORKER_BOOT_ERROR`, `Config.forwarded_allow_networks`, `Logger.access` with `access_log_enabled`.
 
-    Of what proxies in `forwarded_allow_ips` say, the scheme is used (`secure_scheme_headers`: X-Forwarded-Proto and the
-    like). X-Forwarded-For is not: a request's client, in the log too, is the peer of its connection.
+    Of what proxies in `forwarded_allow_ips` say, these are believed: the scheme (`secure_scheme_headers`), the caller's
+    address (Forwarded, X-Forwarded-For) and the path before ours (X-Forwarded-Prefix). Host is the request's own.
     """
 
     worker_connections: int
@@ -157,6 +158,7 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         """Called by gunicorn in the master, when it has looked the class up, and again on each HUP."""
         end_on_signals_after_fork()
         shared_memory()
+        reloading.install()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()

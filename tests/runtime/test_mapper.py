@@ -1,5 +1,6 @@
 """Which views the runtime takes: coroutines, and plain ones only when they say so."""
 
+import asyncio
 import threading
 
 import pytest
@@ -31,17 +32,39 @@ class ClassView:
         self.request = request
 
     async def get(self):
+        return {"thread": threading.current_thread().name, "path": self.request.path}
+
+    def plain(self):
         return {}
 
 
 class CallableView:
     async def __call__(self, context, request):
+        return {"thread": threading.current_thread().name, "path": request.path}
+
+
+class PlainCallableView:
+    def __call__(self, context, request):
         return {}
 
 
-@pytest.mark.parametrize("view", [plain_view, ClassView, CallableView(), lambda request: {}])
+class Thing:
+    def __init__(self, name):
+        self.name = name
+
+
+async def find_thing(request):
+    await asyncio.sleep(0)
+    return Thing("found")
+
+
+async def show_context(context, request):
+    return {"name": context.name}
+
+
+@pytest.mark.parametrize("view", [plain_view, ClassView, PlainCallableView(), lambda request: {}])
 def test_a_plain_view_stops_the_start_up_and_is_named(config, view):
-    options = {"attr": "get"} if view is ClassView else {}
+    options = {"attr": "plain"} if view is ClassView else {}
     config.add_view(view, route_name="thing", renderer="json", **options)
     with pytest.raises(
         ConfigurationExecutionError, match=r"is not a coroutine function.*async def"
@@ -79,3 +102,28 @@ def test_pyramids_static_files_are_served_from_a_thread(config, tmp_path):
 def test_pyramids_own_answers_to_http_exceptions_need_no_coroutine(config):
     with GatewayTestApp(config.make_wsgi_app()) as app:
         app.get("/unknown", status=404)
+
+
+@pytest.mark.parametrize(
+    ("view", "options"),
+    [(ClassView, {"attr": "get"}), (CallableView(), {})],
+    ids=["a method of a class", "an instance with an async __call__"],
+)
+def test_coroutine_methods_run_on_the_event_loop(config, view, options):
+    config.add_view(view, route_name="thing", renderer="json", **options)
+    with GatewayTestApp(config.make_wsgi_app()) as app:
+        assert app.get("/thing").json == {"thread": "GatewayTestApp", "path": "/thing"}
+
+
+def test_a_route_factory_that_is_a_coroutine_is_awaited(config):
+    config.add_route("found", "/found", factory=find_thing)
+    config.add_view(show_context, route_name="found", renderer="json")
+    with GatewayTestApp(config.make_wsgi_app()) as app:
+        assert app.get("/found").json == {"name": "found"}
+
+
+def test_a_root_factory_that_is_a_coroutine_is_awaited(config):
+    config.set_root_factory(find_thing)
+    config.add_view(show_context, route_name="thing", renderer="json")
+    with GatewayTestApp(config.make_wsgi_app()) as app:
+        assert app.get("/thing").json == {"name": "found"}

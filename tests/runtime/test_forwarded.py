@@ -1,0 +1,83 @@
+"""What a trusted proxy says of its client, and what others cannot say."""
+
+import ipaddress
+
+import pytest
+
+from optimizely_api.runtime.forwarded import TrustedProxies
+from optimizely_api.runtime.http1.head import Refusal
+
+from .servers import gunicorn
+from .test_worker import json_of
+
+PEER = ("10.0.0.1", 4000)
+
+
+def proxies(*allowed):
+    networks = [ipaddress.ip_network(each) for each in allowed if each != "*"]
+    return TrustedProxies(allowed, networks, {"X-FORWARDED-PROTO": "https"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "client"),
+    [
+        ("x-forwarded-for", "203.0.113.7", "203.0.113.7"),
+        ("x-forwarded-for", "6.6.6.6, 203.0.113.7, 10.1.2.3", "203.0.113.7"),
+        ("x-forwarded-for", "203.0.113.7:4711", "203.0.113.7"),
+        ("x-forwarded-for", "[2001:db8::7]:4711", "2001:db8::7"),
+        ("x-forwarded-for", "2001:db8::7", "2001:db8::7"),
+        ("x-forwarded-for", "10.0.0.9, 10.0.0.8", "10.0.0.9"),
+        ("x-forwarded-for", "203.0.113.7, nonsense, 10.0.0.8", "10.0.0.8"),
+        ("x-forwarded-for", "", "10.0.0.1"),
+        ("forwarded", 'for="[2001:db8::7]:80";proto=https', "2001:db8::7"),
+        ("forwarded", "for=6.6.6.6, For=203.0.113.7;by=10.0.0.1", "203.0.113.7"),
+        ("forwarded", "for=_hidden", "10.0.0.1"),
+        ("forwarded", "proto=https", "10.0.0.1"),
+    ],
+)
+def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(name, value, client):
+    fields = [(name.encode(), value.encode())]
+    assert proxies("10.0.0.0/8").client(fields, PEER)[0] == client
+
+
+def test_with_every_peer_trusted_only_the_word_of_the_peer_counts():
+    fields = [(b"x-forwarded-for", b"6.6.6.6, 203.0.113.7")]
+    assert proxies("*").client(fields, PEER)[0] == "203.0.113.7"
+
+
+def test_several_header_lines_are_one_chain():
+    fields = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"203.0.113.7")]
+    assert proxies("10.0.0.0/8").client(fields, PEER)[0] == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("value", "prefix"), [("/api", "/api"), ("/api/", "/api"), ("/a/b, /c", "/a/b"), ("/", "")]
+)
+def test_the_prefix_is_a_path_without_a_slash_at_its_end(value, prefix):
+    assert proxies("*").prefix([(b"x-forwarded-prefix", value.encode())], "/root") == prefix
+
+
+@pytest.mark.parametrize("value", ["//evil.example", "api", "/a b", "/a?b", "/a\r\nb", "/a//b", "http://x/"])
+def test_400_for_a_prefix_that_is_no_path(value):
+    with pytest.raises(Refusal):
+        proxies("*").prefix([(b"x-forwarded-prefix", value.encode())], "")
+
+
+SAID = (
+    b"GET /echo HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n"
+    b"X-Forwarded-Prefix: /api\r\nConnection: close\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [
+        ("127.0.0.0/8", ["203.0.113.7", "https", "/api", "/echo"]),
+        ("*", ["203.0.113.7", "https", "/api", "/echo"]),
+        ("192.0.2.1", ["127.0.0.1", "http", "", "/echo"]),
+    ],
+)
+def test_forwarded_allow_ips_says_who_is_believed(tmp_path, allowed, expected):
+    with gunicorn(tmp_path, environment={"FORWARDED_ALLOW_IPS": allowed}) as server:
+        answer = json_of(server.exchange(SAID))
+    assert [answer[key] for key in ("client", "scheme", "script_name", "path")] == expected
