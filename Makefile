@@ -4,12 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve compare test lint format clean
+.PHONY: help install run serve compare test lint format constraints clean
 
 help:  ## list these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(VENV)/.installed  ## install the gateway and the services into .venv
 
@@ -31,23 +32,46 @@ lint: $(VENV)/.tests-installed  ## check style (ruff) and types (mypy)
 format: $(VENV)/.tests-installed  ## let ruff rewrite what it can
 	@ruff format . && ruff check --fix .
 
-clean:  ## remove the environment, and the databases of make run
-	rm -rf $(VENV) var build *.egg-info
+# What is pinned stays pinned as long as setup.py allows it; CONSTRAINTS_OPTIONS=--upgrade takes the newest releases.
+# The first file holds everything, the others follow it, so that a dependency has one release in all three.
+compiled = uv pip compile setup.py --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make constraints" $(CONSTRAINTS_OPTIONS)
 
-$(VENV)/.installed: setup.py
+constraints:  ## write requirements/ anew after a change of setup.py (CONSTRAINTS_OPTIONS=--upgrade: newest releases)
+	@command -v uv >/dev/null || { echo "uv is needed: make lint installs it, or pip install uv"; exit 1; }
+	@$(compiled) --extra test --output-file requirements/test.txt
+	@$(compiled) --extra compare --constraints requirements/test.txt --output-file requirements/compare.txt
+	@$(compiled) --constraints requirements/test.txt --output-file requirements/install.txt
+
+clean:  ## remove all that these commands made: the environment, the databases of make run, reports and caches
+	rm -rf $(VENV) var comparison build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Run a command that is silent for long, with a dot every two seconds as a sign of life; its status is the recipe's.
+define patiently
+	@(while sleep 2 && kill -0 $$$$ 2>/dev/null; do printf .; done) & dots=$$!; \
+	trap 'kill $$dots 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	$(1); status=$$?; echo; exit $$status
+endef
+
+# Dependencies by hash, then this folder, which has none, with the setuptools that just came.
+installed = pip install --quiet --require-hashes --requirement requirements/$(1).txt \
+	&& pip install --quiet --no-deps --no-build-isolation --editable .
+
+$(VENV)/.installed: setup.py requirements/install.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make run PYTHON=/path/to/python3.11"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make run PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Installing into $(VENV) (a minute or two the first time)"
+	@printf 'Installing into $(VENV) (a minute or two the first time) '
 	@"$(PYTHON)" -m venv $(VENV)
-	@pip install --quiet --disable-pip-version-check --editable .
+	$(call patiently,$(call installed,install))
 	@touch $@
 
-$(VENV)/.compare-installed: $(VENV)/.installed
-	@echo "Installing what the charts need"
-	@pip install --quiet --disable-pip-version-check --editable '.[compare]'
+$(VENV)/.compare-installed: $(VENV)/.installed requirements/compare.txt
+	@printf 'Installing what the charts need '
+	$(call patiently,$(call installed,compare))
 	@touch $@
 
-$(VENV)/.tests-installed: $(VENV)/.installed
-	@echo "Installing what the tests need"
-	@pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/.tests-installed: $(VENV)/.installed requirements/test.txt
+	@printf 'Installing what the tests need '
+	$(call patiently,$(call installed,test))
 	@touch $@

@@ -1,4 +1,8 @@
-"""Metadata, entry points and dependencies; each dependency has its reason beside it."""
+"""Metadata, entry points and dependencies; each dependency has its reason beside it.
+
+The ranges here are for those who install the package. `make` installs the releases of requirements/, one per
+dependency and with its hashes; after a change here, `make constraints` brings them up to date.
+"""
 
 from pathlib import Path
 
@@ -8,12 +12,16 @@ HERE = Path(__file__).parent
 
 INSTALL = [
     "pyramid>=2.1,<3",  # the web framework: routes, tweens, renderers, views
-    "setuptools<81",  # Pyramid 2.1 imports pkg_resources, which setuptools 81 dropped
+    # Pyramid 2.1 imports pkg_resources, which setuptools 81 dropped; before 78.1.1 it writes outside its folder when it
+    # downloads (CVE-2025-47273).
+    "setuptools>=78.1.1,<81",
+    "WebOb>=1.8.9,<2",  # Pyramid's requests and responses; contract/ and runtime/ name its classes
     "plaster-pastedeploy>=1.0",  # reads the ini files
     "aiopyramid==0.4.1",  # coroutine views under Pyramid; runtime/ mends exactly this release
     "greenlet>=3.1",  # runtime/ runs each request in one; context variables need its gr_context
     "pyramid_swagger>=2.9,<3",  # decides which operation a request is, and what it may hold
     "bravado-core>=6.4,<7",  # reads the contract for pyramid_swagger; listing every violation uses it
+    "jsonschema>=4.18,<5",  # the validator of bravado-core, whose errors contract/ translates
     "swagger-spec-validator>=3.0",  # refuses a broken contract at start-up
     "PyYAML>=6",  # the contract's files
     "jsonschema-rs>=0.60,<1",  # compiled response checks, 200 times faster than bravado-core's
@@ -26,8 +34,10 @@ INSTALL = [
     # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on
     # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change.
     "aiohttp>=3.14,<3.15",
+    "yarl>=1.12",  # the addresses that aiohttp's connector and requests take
     "cachetools>=5.5",  # the bounded cache of identities
     "requests>=2.32",  # the blocking client of legacy/
+    "urllib3>=2,<3",  # its time limits as errors, and its connection pools
     "SQLAlchemy[asyncio]>=2.1,<3",  # the services' databases
     "aiosqlite>=0.21",  # SQLite, the embedded default
     "asyncpg>=0.30",  # PostgreSQL, by URL
@@ -48,11 +58,13 @@ TEST = [
     *COMPARE,
     "webtest>=3",  # calls the application as a client would
     "pytest>=9",
+    "packaging>=24",  # compares requirements/ with the ranges above
     "pytest-asyncio>=1.2",  # coroutine tests
     "hypothesis>=6.130",  # property tests: validators, statistics, aggregation
     "schemathesis>=4.32,<5",  # attacks the running gateway from its own contract
     "playwright>=1.50",  # drives the docs page in Chromium
     "uvicorn>=0.35",  # another ASGI server, for the bridge
+    "uv>=0.9",  # writes requirements/: all platforms and Pythons in one run of seconds
     "ruff>=0.14",
     "mypy>=1.18",
     "types-PyYAML",
@@ -69,6 +81,8 @@ setup(
     if (HERE / "README.md").exists()
     else "",
     long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=[*find_packages(include=["optimizely_api", "optimizely_api.*"]), "optimizely_api.swagger"],
     package_dir={"optimizely_api.swagger": "swagger"},

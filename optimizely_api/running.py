@@ -98,7 +98,7 @@ def _say_what_to_do(
     if summary:
         say += [f"Token     {summary.token}", "Request   the results of a running experiment:", ""]
         request = f"{gateway}/v2/experiments/{summary.experiment_id}/results"
-        say += [f"  curl -H 'Authorization: Bearer {summary.token}' {request}", ""]
+        say += [f"  curl -s -H 'Authorization: Bearer {summary.token}' {request} | python3 -m json.tool", ""]
     if log_path:
         say.append(f"Log       {log_path}")
     say.append("Stop      Ctrl-C")

@@ -30,7 +30,8 @@ from rich.table import Table
 
 from tests import samples
 from tests.benchmark_sampler import STAGES
-from tests.serving import ROOT, SOON_SECONDS, free_port
+from tests.ports import free_port
+from tests.serving import ROOT, SOON_SECONDS
 
 SAMPLER = Path(__file__).with_name("benchmark_sampler.py")
 CORES = sorted(os.sched_getaffinity(0))

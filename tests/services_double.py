@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from tests import samples
+from tests.ports import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -160,8 +161,7 @@ class ServicesDouble:
         await runner.setup()
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self.ports.get(name, 0)))
-        self.ports[name] = listening.getsockname()[1]
+        listening.bind(("127.0.0.1", self.ports.setdefault(name, free_port())))
         await web.SockSite(runner, listening).start()
         self._runners[name] = runner
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import requests
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[1]
 SOON_SECONDS = 60
 
@@ -23,12 +25,6 @@ KEEPS_NOTHING = {
     "definition_cache_seconds": "0",
     "results_cache_bytes": "0",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

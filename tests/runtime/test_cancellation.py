@@ -13,6 +13,7 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from optimizely_api.runtime import AsgiBridge, synchronize
+from tests.ports import free_port
 
 from .asgi import Exchange, http_scope
 
@@ -39,7 +40,7 @@ class Upstream:
         application.router.add_get("/", self.answer)
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=5.0)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", free_port()).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
         try:
             yield self

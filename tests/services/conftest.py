@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from optimizely_api.services.database import database_url as read_url
 from optimizely_api.services.database import migrate_async
 from optimizely_api.services.server import SERVICES
+from tests.ports import free_port
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 CI_POSTGRESQL_URL = "postgresql+asyncpg://postgres@127.0.0.1:5432/test"
@@ -66,7 +67,7 @@ async def running(application: web.Application, database_url: str = "") -> Async
     runner = web.AppRunner(application)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", free_port()).start()
         host, port = runner.addresses[0][:2]
         async with aiohttp.ClientSession() as session:
             yield Caller(session, f"http://{host}:{port}", database_url)

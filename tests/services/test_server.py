@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,15 +18,10 @@ from sqlalchemy import text
 
 from optimizely_api.services.database import Database
 from optimizely_api.services.server import SERVICES, run_service, worker_class
+from tests.ports import free_port
 from tests.services.conftest import Caller
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

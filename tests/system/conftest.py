@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.serving import ROOT, free_port
+from tests.ports import free_port
+from tests.serving import ROOT
 
 LONGEST_START_SECONDS = 180
 PORTS = ("GATEWAY_PORT", "PROJECTS_PORT", "EXPERIMENTS_PORT", "RESULTS_PORT")

@@ -17,7 +17,8 @@ import pytest
 from optimizely_api.upstream import calls, stamps
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.stamps import Stamps, changed_paths, shared_memory
-from tests.runtime.servers import ROOT, free_port, running, until
+from tests.ports import free_port
+from tests.runtime.servers import ROOT, running, until
 
 READ = calls.get_experiment(1)
 WRITE = Call("experiments", "/experiments/1", "Experiment", method="PATCH", body={"name": "new"})

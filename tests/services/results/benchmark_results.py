@@ -30,6 +30,7 @@ from optimizely_api.services.http import DATABASE
 from optimizely_api.services.results import create_application
 from optimizely_api.services.results.batches import parse_batch
 from optimizely_api.services.results.ingest import store
+from tests.ports import free_port
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -154,7 +155,7 @@ async def served(file: Path) -> Any:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", free_port()).start()
         async with aiohttp.ClientSession() as session:
             yield application, f"http://127.0.0.1:{runner.addresses[0][1]}", session
     finally:

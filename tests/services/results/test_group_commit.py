@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from optimizely_api.services.results import create_application, group_commit, in
 from optimizely_api.services.results.batches import Batch, parse_batch
 from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError, TooMuchWaitingError
 from optimizely_api.services.results.tables import EVENT, METADATA
+from tests.ports import free_port
 from tests.services.results.conftest import Results
 from tests.services.results.sending import EXPERIMENT, batch, conversion, impression, metric, question
 
@@ -248,9 +248,7 @@ class Process:
     """The service in processes of its own, as an operator starts it."""
 
     def __init__(self, url: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(self.port), url],
