@@ -34,6 +34,7 @@ INSTALL = [
     # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on
     # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change.
     "aiohttp>=3.14,<3.15",
+    "multidict>=6.1",  # the headers of an answer, as aiohttp's parser gives them
     "yarl>=1.12",  # the addresses that aiohttp's connector and requests take
     "cachetools>=5.5",  # the bounded cache of identities
     "requests>=2.32",  # the blocking client of legacy/
