@@ -69,17 +69,18 @@ def test_files_are_shared_by_callers_and_services(monkeypatch):
         ("/healthz", 200),
     ],
 )
-def test_what_a_request_held_goes_without_the_garbage_collector(gateway, path, status, monkeypatch):
+def test_what_a_request_held_goes_without_the_garbage_collector(gateway, path, status, monkeypatch, caplog):
     requests = []
-    request_id = access_log._request_id
+    known_route = access_log.known_route
+    caplog.set_level("INFO", "optimizely_api.access")
 
     def noted(request):
         requests.append(weakref.ref(request))
-        return request_id(request)
+        return known_route(request)
 
     # asyncio's own loop, on which tests run, keeps the timer of a connect for a while; this makes the connections.
     gateway.get(path, headers=AUTHORIZED, status="*")
-    monkeypatch.setattr(access_log, "_request_id", noted)
+    monkeypatch.setattr(access_log, "known_route", noted)
     gc.disable()
     try:
         assert gateway.get(path, headers=AUTHORIZED, status="*").status_int == status
