@@ -1,7 +1,7 @@
 """Imports jsonschema without its check of IRIs, which compiles 38 grammars: half of the time of a start.
 
-Swagger 2.0 has no format `iri`: jsonschema checks it from draft 7 on, and the contract is draft 4. None in `sys.modules`
-makes an import an ImportError (Python reference, section 5.3.1), which jsonschema takes for "not installed".
+Swagger 2.0 has no format `iri`: jsonschema checks it from draft 7 on, and the contract is draft 4. None in
+`sys.modules` makes an import an ImportError (Python reference, section 5.3.1), which means "not installed" there.
 """
 
 import sys

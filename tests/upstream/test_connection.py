@@ -20,6 +20,7 @@ from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Address, Scope, Upstream
 from optimizely_api.upstream.connector import ServiceConnector
 from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from tests.ports import free_port
 from tests.upstream import scripted_service
 from tests.upstream.scripted_service import CALL, CLOSE, OK, SAVES_NOTHING, scripted
 
@@ -408,7 +409,7 @@ async def test_calls_over_the_limit_of_connections_wait_for_a_free_one(service, 
 
 
 async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service, scope, client_of):
-    async with client_of(service.url, connections=1, seconds=0.15) as client:
+    async with client_of(service.url, connections=1, seconds=0.5) as client:
         results = await asyncio.gather(*(client.fetch(CALL, scope) for _ in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [UpstreamTimeout] * 3
         assert len(service.heads) == 1
@@ -431,7 +432,7 @@ async def test_cancelled_calls_give_their_places_back(service, scope, client_of)
 
 async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope, client_of):
     with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
+        full.bind(("127.0.0.1", free_port()))
         full.listen(0)
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
         waiting = [socket.socket() for _ in range(3)]
@@ -454,7 +455,7 @@ async def test_a_name_that_leads_nowhere_is_unavailable(scope, client_of):
 @pytest.mark.parametrize("half_closed", [False, True], ids=["it hangs", "it has said its last"])
 async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope, half_closed, client_of):
     large = Call("results", "/results/1", "Health", method="POST", body={"x": "y" * 20_000_000})
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
         listening.setblocking(False)
         async with client_of(f"http://127.0.0.1:{listening.getsockname()[1]}", seconds=0.2) as client:
             work = asyncio.create_task(client.fetch(large, scope))
@@ -475,7 +476,7 @@ async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope
 async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_a_moment(scope, client_of):
     """What does not fit is dropped, and would be sent again by the system after a second: too late for a connect."""
     scope.deadline += 10
-    with socket.create_server(("127.0.0.1", 0), backlog=8) as listening:
+    with socket.create_server(("127.0.0.1", free_port()), backlog=8) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with client_of(url, connections=200, seconds=10, connect_seconds=0.7) as client:
             waiting = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(200)]

@@ -91,7 +91,9 @@ AA_EXPERIMENTS = [
     pytest.param("mean", revenues(0.3, 1.0), 12_000, 0.5, id="revenue, even"),
     pytest.param("mean", revenues(0.5, 1.5), 60_000, 0.9, id="revenue, skewed, nine to one", marks=SLOW),
     pytest.param("mean", revenues(0.5, 1.0), 30_000, 0.1, id="revenue, one to nine", marks=SLOW),
-    pytest.param("mean", revenues(0.5, 2.0), 100_000, 0.5, id="revenue, very skewed", marks=SLOW),
+    pytest.param(
+        "mean", revenues(0.5, 2.0), 100_000, 0.5, id="revenue, very skewed", marks=pytest.mark.whole
+    ),
     pytest.param("ratio", revenues(0.3, 1.0), 12_000, 0.5, id="revenue per order, even"),
     pytest.param("ratio", revenues(0.5, 1.5), 60_000, 0.1, id="revenue per order, one to nine", marks=SLOW),
 ]
@@ -171,7 +173,7 @@ def test_equal_means_of_different_shapes_are_ever_significant_as_often_as_admitt
         assert shares[alpha] <= most + 3 * math.sqrt(most * (1 - most) / EXPERIMENTS), alpha
 
 
-@pytest.mark.slow
+@pytest.mark.whole  # its short form is test_amounts_of_sigma_2_against_1_with_equal_means_hold_the_level
 def test_very_heavy_tails_are_wrong_no_more_often_than_the_docstring_says() -> None:
     """Baskets of sigma 1 and 2, equal means, at 10 %; without MIN_EFFECTIVE it would be one in four."""
     rng = np.random.default_rng(SEED)

@@ -240,7 +240,7 @@ def test_smoothing_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "experiments", [60, pytest.param(1_000, marks=pytest.mark.slow)], ids=["short", "whole"]
+    "experiments", [60, pytest.param(1_000, marks=pytest.mark.whole)], ids=["short", "whole"]
 )
 def test_20_percent_more_buyers_are_found_beside_an_order_of_a_million_in_either_arm(
     experiments: int,
@@ -262,7 +262,7 @@ def test_20_percent_more_buyers_are_found_beside_an_order_of_a_million_in_either
 
 
 @pytest.mark.parametrize(
-    "experiments", [100, pytest.param(1_000, marks=pytest.mark.slow)], ids=["short", "whole"]
+    "experiments", [100, pytest.param(1_000, marks=pytest.mark.whole)], ids=["short", "whole"]
 )
 @pytest.mark.parametrize("sigmas", [(1.0, 1.0), (2.0, 2.0), (1.0, 2.0)], ids=str)
 def test_smoothing_does_not_make_equal_means_differ(experiments: int, sigmas: tuple[float, float]) -> None:
