@@ -18,6 +18,7 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     )  # setup.py has the pin, and why
     from pyramid.config import Configurator
 
+    from .contract.routes import route_namer
     from .runtime import RuntimeOptions
     from .settings import read
     from .upstream_client import GatewayRequest
@@ -39,6 +40,7 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
             stall_warning_seconds=typed.stall_warning_seconds,
         )
     )
+    config.set_route_namer(route_namer(config.registry))
     config.include(".access_log")
     config.include(".cors")
     config.include(".answers")

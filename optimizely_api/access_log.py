@@ -24,6 +24,7 @@ from pyramid.tweens import EXCVIEW
 from .contract.compiled import known_route
 from .contract.routes import operation_of
 from .request_ids import kept_or_new
+from .runtime.bridge import LOGGED
 from .upstream.client import Scope
 
 log = logging.getLogger(__name__.replace("access_log", "access"))
@@ -51,6 +52,7 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
             return response
         except Exception:
             status = 500
+            request.environ[LOGGED] = status, request.uuid  # the server, which answers, writes no second line
             raise
         finally:
             if "exception" in request.__dict__:

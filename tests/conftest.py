@@ -50,10 +50,11 @@ def running_services() -> Iterator[ServicesDouble]:
 def services(running_services: ServicesDouble) -> Iterator[ServicesDouble]:
     """Doubles of the three services, well behaved until a test says otherwise."""
     running_services.reset()
+    yield running_services
+    # Fixtures of a longer scope may be the next to ask the doubles.
+    running_services.reset()
     for name in running_services.manners:
         running_services.open(name)
-    yield running_services
-    running_services.reset()
 
 
 @pytest.fixture(scope="session")

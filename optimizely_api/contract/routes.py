@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from pyramid.config import Configurator
-from pyramid.exceptions import ConfigurationError
+from pyramid.exceptions import ConfigurationError, URLDecodeError
+from pyramid.interfaces import IRoutesMapper
 from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
@@ -42,6 +43,19 @@ def address_prefix(request: Request) -> str:
     """The path prefix that a proxy has cut off and callers use, as it stands in a URL; mostly ''."""
     prefix: str = request.environ["SCRIPT_NAME"]
     return quote(prefix.encode("latin-1"), safe="/:@!$&'()*+,;=~") if prefix else ""
+
+
+def route_namer(registry: Registry) -> Callable[[str, str], str | None]:
+    """Names the route of a method and a PATH_INFO, for requests that no Pyramid request is made of."""
+
+    def name(method: str, path_info: str) -> str | None:
+        routes = registry.getUtility(IRoutesMapper)
+        try:
+            return operation_of(routes(Request({"REQUEST_METHOD": method, "PATH_INFO": path_info}))["route"])
+        except URLDecodeError:
+            return None
+
+    return name
 
 
 def add_operation_routes(config: Configurator) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 from pyramid.interfaces import PHASE3_CONFIG
 
 from optimizely_api.runtime import aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
-from optimizely_api.runtime.bridge import BODY_OVER_LIMIT, LIFESPAN_KEY, OPTIONS_KEY, AsgiBridge
+from optimizely_api.runtime.bridge import (
+    BODY_OVER_LIMIT,
+    LIFESPAN_KEY,
+    OPTIONS_KEY,
+    ROUTE_NAMER_KEY,
+    AsgiBridge,
+    RouteNamer,
+)
 from optimizely_api.runtime.lifespan import Factory
 from optimizely_api.runtime.mapper import CoroutineViewMapper, await_factories
 from optimizely_api.runtime.options import RuntimeOptions
@@ -26,6 +33,7 @@ __all__ = [
     "RuntimeOptions",
     "add_lifespan",
     "includeme",
+    "set_route_namer",
     "set_runtime_options",
     "spawn_greenlet",
     "synchronize",
@@ -37,6 +45,11 @@ def set_runtime_options(config: Any, options: RuntimeOptions) -> None:
     config.registry[OPTIONS_KEY] = options
 
 
+def set_route_namer(config: Any, namer: RouteNamer) -> None:
+    """Directive: `namer(method, path_info)` names the route of a request that the server refuses by itself."""
+    config.registry[ROUTE_NAMER_KEY] = namer
+
+
 def add_lifespan(config: Any, factory: Factory) -> None:
     """Directive: `factory(registry)` gives an async context manager, entered at start-up inside the event loop.
 
@@ -46,10 +59,11 @@ def add_lifespan(config: Any, factory: Factory) -> None:
 
 
 def includeme(config: Any) -> None:
-    """Include aiopyramid, refuse plain views, and add the two directives."""
+    """Include aiopyramid, refuse plain views, and add the directives."""
     config.include("aiopyramid")
     config.set_view_mapper(CoroutineViewMapper)
     # After all routes and the root factory, which Pyramid registers up to phase 3.
     config.action(None, await_factories, args=(config,), order=PHASE3_CONFIG + 10)
     config.add_directive("set_runtime_options", set_runtime_options)
+    config.add_directive("set_route_namer", set_route_namer)
     config.add_directive("add_lifespan", add_lifespan)

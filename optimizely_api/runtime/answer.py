@@ -173,9 +173,10 @@ async def send_problem(
     *,
     close: bool = True,
     retry_after_seconds: int | None = None,
+    identity: str | None = None,
 ) -> str:
     """Send an error the application could not make itself, in its one shape; returns the `uuid` in it."""
-    identity, body = problem(code, message)
+    identity, body = problem(code, message, identity)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers.append((b"x-request-id", identity.encode()))
     headers.extend((name.lower().encode(), value.encode()) for name, value in CROSS_ORIGIN)

@@ -5,7 +5,7 @@ import io
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -29,7 +29,10 @@ from optimizely_api.runtime.watchdog import Watchdog
 
 OPTIONS_KEY = "optimizely_api.runtime.options"
 LIFESPAN_KEY = "optimizely_api.runtime.lifespan"
+ROUTE_NAMER_KEY = "optimizely_api.runtime.route_namer"
 BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
+# In the environ once the application has written the request's line of the access log: (status, uuid) of it.
+LOGGED = "optimizely_api.logged"
 
 # A server that names this extension cancels the task of a request whose client has gone, as the worker here does.
 # With any other a task of ours has to wait for its `http.disconnect`. The extension's `is_open`, if any, tells whether
@@ -38,6 +41,9 @@ CANCELS_ON_DISCONNECT = "optimizely_api.cancels_on_disconnect"
 
 # The methods that some resource knows.
 ALLOWED_BY_THE_SERVER = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+# From method and PATH_INFO to the name of what answers there, or None: what the access log calls the route.
+RouteNamer = Callable[[str, str], str | None]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +84,7 @@ class AsgiBridge:
         known: dict[str, Any] = {} if self.registry is None else self.registry
         self.options: RuntimeOptions = known.get(OPTIONS_KEY) or RuntimeOptions()
         self._factories: list[Factory] = [*known.get(LIFESPAN_KEY, ()), self._watched]
+        self._route_namer: RouteNamer | None = known.get(ROUTE_NAMER_KEY)
         if self.registry is None:
             log.warning(
                 "%r has no registry: no lifespan hooks are run, and limits are the defaults", application
@@ -99,11 +106,17 @@ class AsgiBridge:
         """The environ of a request, all but `wsgi.input`."""
         return build_environ(scope)
 
+    def route_name(self, method: str | None, path_info: str | None) -> str | None:
+        """What the application calls the route of a request that it does not answer itself; None where it has none."""
+        if self._route_namer is None or method is None or path_info is None:
+            return None
+        return self._route_namer(method, path_info)
+
     async def serve(self, environ: Environ, caller: Caller) -> None:
         """Answer one request. A server that makes environ (all but `wsgi.input`) and caller itself needs no scope."""
         began = time.monotonic()
         if environ["PATH_INFO"] == "*":
-            await _answer_for_the_server(environ, caller, began)
+            await self._answer_for_the_server(environ, caller, began)
             return
         if caller.body is not None:
             environ.pop("HTTP_TRANSFER_ENCODING", None)  # the application reads the decoded content
@@ -128,7 +141,7 @@ class AsgiBridge:
                 if isinstance(exc, TimeoutError) or caller.is_open():
                     message = "The request's body did not arrive in time."
                     identity = await send_problem(caller.send, 408, "request_timeout", message)
-                    _log_access(environ, 408, identity, began)
+                    self._log_access(environ, 408, identity, began)
                 return
             # The body is whole and decoded now, whatever framed it on the wire.
             environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -160,7 +173,7 @@ class AsgiBridge:
             identity = await send_problem(
                 send, error.status, error.code, error.message, retry_after_seconds=error.retry_after_seconds
             )
-            _log_access(environ, error.status, identity, began)
+            self._log_access(environ, error.status, identity, began)
         except Exception:
             if answer.complete:
                 log.exception("%(REQUEST_METHOD)s %(PATH_INFO)s failed after its answer", environ)
@@ -173,6 +186,7 @@ class AsgiBridge:
                     "internal_error",
                     "The server failed to answer this request.",
                     close=False,
+                    identity=environ[LOGGED][1] if LOGGED in environ else None,
                 )
                 log.exception(
                     "%s %s failed, answered with 500, uuid %s",
@@ -180,7 +194,28 @@ class AsgiBridge:
                     environ["PATH_INFO"],
                     identity,
                 )
-                _log_access(environ, 500, identity, began)
+                self._log_access(environ, 500, identity, began)
+
+    async def _answer_for_the_server(self, environ: Environ, caller: Caller, began: float) -> None:
+        """`OPTIONS *` asks about the server and no resource of it (RFC 9110 section 9.3.7)."""
+        identity = str(uuid.uuid4())
+        headers = [(b"allow", ALLOWED_BY_THE_SERVER), (b"x-request-id", identity.encode())]
+        await caller.send({"type": "http.response.start", "status": 204, "headers": headers})
+        await caller.send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._log_access(environ, 204, identity, began)
+
+    def _log_access(self, environ: Environ, status: int, identity: str, began: float) -> None:
+        if LOGGED in environ and environ[LOGGED][0] == status:
+            return
+        log_access(
+            status,
+            identity,
+            method=environ["REQUEST_METHOD"],
+            path=environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),
+            client=environ["REMOTE_ADDR"] or None,
+            route=self.route_name(environ["REQUEST_METHOD"], environ["PATH_INFO"]),
+            duration_ms=round((time.monotonic() - began) * 1000, 2),
+        )
 
     @asynccontextmanager
     async def _watched(self, registry: Any) -> AsyncIterator[None]:
@@ -189,26 +224,6 @@ class AsgiBridge:
             if registry is not None:
                 registry["watchdog"] = watchdog
             yield
-
-
-async def _answer_for_the_server(environ: Environ, caller: Caller, began: float) -> None:
-    """`OPTIONS *` asks about the server and no resource of it (RFC 9110 section 9.3.7)."""
-    identity = str(uuid.uuid4())
-    headers = [(b"allow", ALLOWED_BY_THE_SERVER), (b"x-request-id", identity.encode())]
-    await caller.send({"type": "http.response.start", "status": 204, "headers": headers})
-    await caller.send({"type": "http.response.body", "body": b"", "more_body": False})
-    _log_access(environ, 204, identity, began)
-
-
-def _log_access(environ: Environ, status: int, identity: str, began: float) -> None:
-    log_access(
-        status,
-        identity,
-        method=environ["REQUEST_METHOD"],
-        path=environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),
-        client=environ["REMOTE_ADDR"] or None,
-        duration_ms=round((time.monotonic() - began) * 1000, 2),
-    )
 
 
 async def _until_disconnect(serving: Awaitable[None], answer: Answer, receive: Receive) -> None:

@@ -104,9 +104,9 @@ def request_environ(
 ) -> Environ:
     """The environ of one request of a connection; `path` is the target without its query, as it was sent."""
     environ = connection.copy()
-    path_info, authority = _path_info(path, environ["SCRIPT_NAME"])
+    below, authority = _path_info(path, environ["SCRIPT_NAME"])
     environ["REQUEST_METHOD"] = method
-    environ["PATH_INFO"] = path_info
+    environ["PATH_INFO"] = below
     environ["QUERY_STRING"] = query
     environ["SERVER_PROTOCOL"] = protocol
     _add_headers(environ, headers)
@@ -117,6 +117,11 @@ def request_environ(
         # it does for HTTP/1.0 without Host: PEP 3333 has the application use SERVER_NAME then.
         del environ["HTTP_HOST"]
     return environ
+
+
+def path_info(raw: bytes, root_path: str) -> str:
+    """PATH_INFO of a target without its query, as it was sent, under the server's own path prefix."""
+    return _path_info(raw, root_path.rstrip("/").encode("utf-8").decode("latin-1"))[0]
 
 
 def _path_info(raw: bytes, root: str) -> tuple[str, bytes | None]:

@@ -43,9 +43,9 @@ def refusal(status: int, detail: str) -> tuple[str, str]:
     return code, what + "."
 
 
-def problem(code: str, message: str) -> tuple[str, bytes]:
-    """(uuid, JSON body) of an error in its one shape."""
-    identity = str(uuid.uuid4())
+def problem(code: str, message: str, identity: str | None = None) -> tuple[str, bytes]:
+    """(uuid, JSON body) of an error in its one shape; `identity` is the uuid where the request has one already."""
+    identity = identity or str(uuid.uuid4())
     body: dict[str, object] = {"code": code, "message": message, "uuid": identity}
     if code == "bad_request":
         body["messages"] = {"/request": message}
@@ -59,13 +59,14 @@ def log_access(
     method: str | None,
     path: str | None,
     client: str | None,
+    route: str | None = None,
     duration_ms: float | None = None,
 ) -> None:
     """Write the line of a request that the application did not answer; None stands for what is not known of it."""
     line: dict[str, object] = {
         "time": datetime.now(UTC),
         "method": method,
-        "route": None,
+        "route": route,
         "path": path,
         "status": status,
         "duration_ms": duration_ms,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from optimizely_api.runtime.bridge import AsgiBridge
-from optimizely_api.runtime.environ import Environ, connection_environ, request_environ
+from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
 from optimizely_api.runtime.http1.asgi import serve_asgi
 from optimizely_api.runtime.http1.body import BodyError, RequestBody
 from optimizely_api.runtime.http1.head import Head, HeadReader, Refusal
@@ -371,11 +371,18 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         )
         top = status_line((1, 1), status) + date_line() + lines
         self.write(top if method == "HEAD" else top + body)
-        path = None
-        if target is not None:
-            path = unquote_to_bytes(target.partition(b"?")[0]).decode("utf-8", "replace")
-        log_access(status, identity, method=method, path=path, client=self._peer[0] if self._peer else None)
+        self._log_refusal(status, identity, method, target)
         self._close(linger=True)
+
+    def _log_refusal(self, status: int, identity: str, method: str | None, target: bytes | None) -> None:
+        path = route = None
+        if target is not None:
+            raw = target.partition(b"?")[0]
+            path = unquote_to_bytes(raw).decode("utf-8", "replace")
+            if isinstance(self.worker.asgi, AsgiBridge):
+                route = self.worker.asgi.route_name(method, path_info(raw, self.worker.root_path))
+        client = self._peer[0] if self._peer else None
+        log_access(status, identity, method=method, path=path, client=client, route=route)
 
     def _watch_output(self) -> None:
         """Abort the connection when its client takes nothing of what waits for it for `write_timeout_seconds`."""
