@@ -21,7 +21,7 @@ def outcome(app, account, path, expected):
     return "200" if shown(path, response.json) == expected else f"wrong: {path} {shown(path, response.json)}"
 
 
-@pytest.mark.parametrize("requests", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("requests", [1_000, pytest.param(10_000, marks=pytest.mark.whole)])
 @pytest.mark.parametrize("saves", SAVES)
 @pytest.mark.parametrize("echoes", [True, False], ids=["with echoes", "without"])
 def test_502_for_a_stray_answer_and_never_a_wrong_or_foreign_object(requests, saves, echoes):
