@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, true
+from sqlalchemy import true
 
 from optimizely_api.services.database import Database
 from optimizely_api.services.results.growth import size_class, upper_bound
@@ -18,6 +16,7 @@ from optimizely_api.services.results.history import DAILY_LOOKS, History, _kept_
 from optimizely_api.services.results.inference import compare, p_value, per_visitor
 from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
+from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,
@@ -287,23 +286,7 @@ async def test_what_was_stored_before_is_summed_up_by_day(results: Results, data
     rng = random.Random(SEED)
     people = invent(rng)
     await send_all(results, people, rng)
-    await migrate_to(database_url, "0002")
-    await migrate_to(database_url, "head")
+    await migrate_to(database_url, "results", "0002")
+    await migrate_to(database_url, "results", "head")
     agree(await history_of(database_url), people)
     await send_day(results, 20, 5, 1, 2)  # and storing goes on
-
-
-async def migrate_to(database_url: str, revision: str) -> None:
-    def run(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "optimizely_api.services.results:migrations")
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        (command.downgrade if revision != "head" else command.upgrade)(config, revision)
-
-    database = Database(database_url)
-    try:
-        async with database.transaction() as connection:
-            await connection.run_sync(run)
-    finally:
-        await database.close()
