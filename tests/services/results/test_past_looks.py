@@ -16,6 +16,7 @@ from optimizely_api.services.results.history import DAILY_LOOKS, History, _kept_
 from optimizely_api.services.results.inference import compare, p_value, per_visitor
 from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
+from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
 from tests.services.results.migrating import migrate_to
 from tests.services.results.sending import (
@@ -286,7 +287,7 @@ async def test_what_was_stored_before_is_summed_up_by_day(results: Results, data
     rng = random.Random(SEED)
     people = invent(rng)
     await send_all(results, people, rng)
-    await migrate_to(database_url, "0002")
-    await migrate_to(database_url, "head")
+    await migrate_to(database_url, "results", "0002")
+    await migrate_to(database_url, "results", "head")
     agree(await history_of(database_url), people)
     await send_day(results, 20, 5, 1, 2)  # and storing goes on
