@@ -24,7 +24,7 @@ compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on
 	@optimizely-api compare $(COMPARE_OPTIONS)
 
 test: $(VENV)/.tests-installed  ## install what the tests need, and run them (CI=true: the slow ones too)
-	@pytest
+	@pytest $(TEST_OPTIONS)
 
 lint: $(VENV)/.tests-installed  ## check style (ruff) and types (mypy)
 	@ruff check . && ruff format --check . && mypy

@@ -61,6 +61,7 @@ TEST = [
     "pytest>=9",
     "packaging>=24",  # compares requirements/ with the ranges above
     "pytest-asyncio>=1.2",  # coroutine tests
+    "pytest-xdist>=3.6,<4",  # two files of tests at once, which halves CI
     "hypothesis>=6.130",  # property tests: validators, statistics, aggregation
     "schemathesis>=4.32,<5",  # attacks the running gateway from its own contract
     "playwright>=1.50",  # drives the docs page in Chromium

@@ -17,7 +17,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too, as CI does")
 
 
+# Folders whose tests share what takes long to start.
+ONE_PROCESS_EACH = ("tests/system/",)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:  # with --dist loadgroup a file's tests share its servers
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(next(filter(file.startswith, ONE_PROCESS_EACH), file)))
     left_out = set()
     if not (IN_CI or config.getoption("--slow") or "slow" in config.option.markexpr):
         left_out.add("slow")

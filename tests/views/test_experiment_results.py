@@ -32,10 +32,13 @@ def test_200_composes_experiment_campaign_project_and_results(gateway, services)
 def test_campaign_project_and_results_are_asked_for_in_parallel(gateway, services):
     for manners in services.manners.values():
         manners.delay_seconds = 0.2
-    started = time.monotonic()
-    get(gateway, RESULTS)
+    took = []
+    while len(took) < 5 and min(took, default=1.0) >= 0.95:  # the machine's load can delay one, and not all
+        started = time.monotonic()
+        get(gateway, RESULTS)
+        took.append(time.monotonic() - started)
     # Token, experiment, then three together: three steps where one after the other would be five.
-    assert 0.6 <= time.monotonic() - started < 0.95
+    assert 0.6 <= min(took) < 0.95
 
 
 def test_204_while_there_is_no_data(gateway, services):
