@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Double, and_, case, cast, false, func, literal, or_, select, true
 
 from optimizely_api.services.http import bad_request
-from optimizely_api.services.results.batches import MAX_ID, number_in, typed_text
+from optimizely_api.services.results.numbers import MAX_ID, number_in, typed_text
 from optimizely_api.services.results.tables import ASSIGNMENT, ATTRIBUTE, VISITOR_ATTRIBUTE
 
 MAX_CONDITIONS_LENGTH = 8_192
