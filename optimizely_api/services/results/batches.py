@@ -38,6 +38,7 @@ MAX_TEXT_BYTES = 1000
 MAX_NAME_BYTES = 300
 MAX_UUID_LENGTH = 100  # a longer text is none, however many dashes it has
 IMPRESSION = "campaign_activated"
+CUSTOM = "custom"  # the type of attributes that the account has defined
 
 _Amount = TypeVar("_Amount", int, float)
 
@@ -212,6 +213,10 @@ def _attribute(item: dict[str, Any]) -> Attribute | None:
     key, entity_id = item.get("key"), item.get("entity_id")
     if isinstance(entity_id, int) and not isinstance(entity_id, bool):
         entity_id = str(_numeric_id(entity_id) or "")
+    if not key and item.get("type") != CUSTOM:
+        key = item.get(
+            "type"
+        )  # browsers send what they find out themselves so: browserId, device, source_type
     names = [name if isinstance(name, str) else "" for name in (entity_id, key)]
     if not any(names) or not all(_is_text(name, MAX_NAME_BYTES) for name in names):
         return None
