@@ -2,13 +2,15 @@
 
 import gc
 import time
+from urllib.parse import quote
 
 import pytest
+import yaml
 
 from optimizely_api.upstream_client import GatewayRequest
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
-from tests.serving import KEEPS_NOTHING
+from tests.serving import KEEPS_NOTHING, ROOT
 
 RESULTS = f"/v2/experiments/{samples.EXPERIMENT}/results"
 
@@ -60,6 +62,32 @@ def test_the_interval_and_the_segment_are_passed_on(gateway, services):
     assert body["start_time"] == "2026-01-05T10:00:00Z"
     assert body["end_time"] == "2026-01-06T09:00:00Z"
     assert body["segment"] == {"browser": "firefox", "attribute_id": 7, "attribute_value": "gold"}
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        '["and", {"attribute_id": 7, "attribute_value": "gold;eu&ü"}]',
+        "WyJhbmQiLCB7ImF0dHJpYnV0ZV9pZCI6IDcsICJhdHRyaWJ1dGVfdmFsdWUiOiAiZ29sZCJ9XQ==",
+        "eyJhdHRyaWJ1dGVfaWQiOiA3LCAiYXR0cmlidXRlX3ZhbHVlIjogImdvbGQ_fiJ9",
+    ],
+    ids=["JSON", "Base64 with padding", "Base64"],
+)
+@pytest.mark.parametrize("unquoted", ["", "="], ids=["all escaped", "padding as it is"])
+def test_segment_conditions_are_passed_on_as_they_are(gateway, services, conditions, unquoted):
+    get(gateway, f"{RESULTS}?segment_conditions={quote(conditions, safe=unquoted)}")
+    body = next(seen.body for seen in services.seen if seen.service == "results")
+    assert body["segment"] == {"segment_conditions": conditions}
+
+
+@pytest.mark.parametrize("name", ["browser", "device", "source"])
+def test_the_contract_s_named_segments_are_passed_on(gateway, services, name):
+    parameters = yaml.safe_load((ROOT / "swagger/parameters.yaml").read_text())["parameters"]
+    for value in parameters[name]["enum"]:
+        services.seen.clear()
+        get(gateway, f"{RESULTS}?{name}={value}")
+        body = next(seen.body for seen in services.seen if seen.service == "results")
+        assert body["segment"] == {name: value}
 
 
 def test_another_variation_may_be_the_baseline(gateway, services):

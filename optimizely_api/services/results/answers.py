@@ -27,6 +27,7 @@ from optimizely_api.services.results.inference import (
     judge,
     per_visitor,
 )
+from optimizely_api.services.results.numbers import quotient, without_noise
 from optimizely_api.services.results.past_looks import arms_over_looks
 from optimizely_api.services.results.questions import Metric, Question, Variation, to_time
 from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
@@ -37,7 +38,7 @@ from optimizely_api.services.results.tiers import tier_of
 class _Figures:
     """A metric in a variation: what is shown of it, and what is inferred from."""
 
-    value: float
+    value: int | float
     samples: int
     variance: float | None
     arm: Arm
@@ -45,7 +46,7 @@ class _Figures:
     @property
     def rate(self) -> float | None:
         """Value by samples."""
-        return self.value / self.samples if self.samples else None
+        return quotient(self.value, self.samples) if self.samples else None
 
 
 def compose_answer(
@@ -143,6 +144,7 @@ def _sums(measurement: Measurement, metric: Metric, variation: Variation) -> Sum
 
 def _figures(metric: Metric, visitors: int, sums: Sums) -> _Figures:
     x, xx, xy, squares = _numerator(metric, sums)
+    value = without_noise(x, math.sqrt(squares))
     if metric.scope == "event":
         events = int(sums["events"])
         moments = Moments(visitors, sums["converting"], x, xx, events, sums["events_events"], xy)
@@ -151,11 +153,13 @@ def _figures(metric: Metric, visitors: int, sums: Sums) -> _Figures:
             if metric.aggregator == "unique"
             else _sample_variance(events, x, squares)
         )
-        return _Figures(x, events, variance, _arm(metric, moments, "ratio"))
+        return _Figures(value, events, variance, _arm(metric, moments, "ratio"))
     moments = per_visitor(visitors, sums["converting"], x, xx)
     if metric.aggregator == "unique":
-        return _Figures(x, visitors, _proportion_variance(x, visitors), _arm(metric, moments, "proportion"))
-    return _Figures(x, visitors, _sample_variance(visitors, x, xx), _arm(metric, moments, "mean"))
+        return _Figures(
+            value, visitors, _proportion_variance(x, visitors), _arm(metric, moments, "proportion")
+        )
+    return _Figures(value, visitors, _sample_variance(visitors, x, xx), _arm(metric, moments, "mean"))
 
 
 def _numerator(metric: Metric, sums: Sums) -> tuple[float, float, float, float]:
@@ -214,7 +218,7 @@ def _variation(question: Question, variation: Variation, figures: _Figures) -> d
         "name": variation.name,
         "level": "variation",
         "is_baseline": variation == question.baseline,
-        "value": _whole(figures.value),
+        "value": figures.value,
         "samples": figures.samples,
     }
     if figures.rate is not None:
@@ -267,7 +271,3 @@ def _conclusion(verdicts: dict[Variation, Verdict]) -> dict[str, str]:
         if gains:
             conclusion[name] = str(max(gains, key=lambda variation: gains[variation]).variation_id)
     return conclusion
-
-
-def _whole(value: float) -> int | float:
-    return int(value) if float(value).is_integer() else value

@@ -19,13 +19,16 @@ from typing import Any, TypeVar
 
 import orjson
 
-MAX_ID = 2**63 - 1  # what a database's integer holds
+from optimizely_api.services.results.numbers import (
+    MAX_ID,
+    MAX_NUMBER_DIGITS,
+    read_revenue,
+    read_value,
+    typed_text,
+)
+
 EARLIEST_HAPPENED = 1_262_304_000_000  # 2010-01-01: earlier timestamps are a sender's mistake
 MAX_AHEAD = 24 * 3_600_000  # milliseconds that a sender's clock may be ahead of ours
-# Far beyond any purchase, and their squares still add up exactly enough for a variance.
-MAX_REVENUE = 10**11  # cents
-MAX_VALUE = 1e11
-NOISE = 1e-6  # an amount so near a whole number is that number
 MAX_ATTRIBUTES = 100  # of a visitor entry
 MAX_EVENTS = 1_000  # of a visitor entry, over all its snapshots
 MAX_BATCH_EVENTS = 20_000  # as the SDKs write them, a batch of the largest size has some 10,000
@@ -34,13 +37,12 @@ MAX_DECISIONS = 100  # of a snapshot
 MAX_TEXT_BYTES = 1000
 MAX_NAME_BYTES = 300
 MAX_UUID_LENGTH = 100  # a longer text is none, however many dashes it has
-MAX_NUMBER_DIGITS = 400  # longer ones are beyond a double anyway
 IMPRESSION = "campaign_activated"
+CUSTOM = "custom"  # the type of attributes that the account has defined
+
+_Amount = TypeVar("_Amount", int, float)
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-# No digit can be read by two of its parts: the time stays linear in the length.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class MalformedBatchError(ValueError):
@@ -211,6 +213,10 @@ def _attribute(item: dict[str, Any]) -> Attribute | None:
     key, entity_id = item.get("key"), item.get("entity_id")
     if isinstance(entity_id, int) and not isinstance(entity_id, bool):
         entity_id = str(_numeric_id(entity_id) or "")
+    if not key and item.get("type") != CUSTOM:
+        key = item.get(
+            "type"
+        )  # browsers send what they find out themselves so: browserId, device, source_type
     names = [name if isinstance(name, str) else "" for name in (entity_id, key)]
     if not any(names) or not all(_is_text(name, MAX_NAME_BYTES) for name in names):
         return None
@@ -218,28 +224,6 @@ def _attribute(item: dict[str, Any]) -> Attribute | None:
     if typed is None or not _is_text(typed[1]):
         return None
     return Attribute(names[0], names[1], *typed)
-
-
-def typed_text(value: Any) -> tuple[str, str] | None:
-    """A JSON scalar as (kind, text), alike for alike numbers (1 and 1.0); None for anything else."""
-    match value:
-        case bool():
-            return "boolean", "true" if value else "false"
-        case str():
-            return "string", value
-        case int():
-            # Beyond 64 bits as the faster parser has it: a float.
-            return ("number", str(value)) if abs(value) <= MAX_ID else typed_text(_as_float(value))
-        case float() if math.isfinite(value):
-            return "number", str(int(value)) if value.is_integer() and abs(value) < MAX_ID else repr(value)
-    return None
-
-
-def _as_float(value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def _read_snapshot(
@@ -316,11 +300,22 @@ def _read_event(
         is_impression=IMPRESSION in (key, kind),
         entity_id=entity_id,
         key=key if _is_key(key) else None,
-        revenue=_counted(_revenue, item, "revenue", dropped),
-        value=_counted(_value, item, "value", dropped),
+        revenue=_counted(read_revenue, item, "revenue", dropped),
+        value=_counted(read_value, item, "value", dropped),
         tags=_tags(item.get("tags")),
         attributes=attributes,
     )
+
+
+def _counted(
+    read: Callable[[Any], _Amount | None], item: dict[str, Any], name: str, dropped: Counter[str]
+) -> _Amount | None:
+    """The amount called `name`; one that is there and cannot be read is counted as left out."""
+    given = item.get(name)
+    amount = read(given)
+    if amount is None and given is not None:
+        dropped[f"an unusable {name}"] += 1
+    return amount
 
 
 def _uuid(item: dict[str, Any], entity_id: int | None, sender: tuple[str, str]) -> bytes:
@@ -380,49 +375,6 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-_Amount = TypeVar("_Amount", int, float)
-
-
-def _counted(
-    read: Callable[[Any], _Amount | None], item: dict[str, Any], name: str, dropped: Counter[str]
-) -> _Amount | None:
-    """The amount called `name`; one that is there and cannot be read is counted as left out."""
-    given = item.get(name)
-    amount = read(given)
-    if amount is None and given is not None:
-        dropped[f"an unusable {name}"] += 1
-    return amount
-
-
-def _revenue(value: Any) -> int | None:
-    """Cents: a whole number, or what the JavaScript SDK would make of it (fractions are cut off)."""
-    amount = _amount(value, MAX_REVENUE)
-    return None if amount is None else math.trunc(amount)
-
-
-def _value(value: Any) -> float | None:
-    amount = _amount(value, MAX_VALUE)
-    return None if amount is None else float(amount)
-
-
-def _amount(value: Any, limit: float) -> int | float | None:
-    """A number, also one written as text, without the noise of binary fractions: 1998.9999999999998 is 1999."""
-    if isinstance(value, str):
-        # Not through a float first: whole numbers stay as they are.
-        value = int(value) if _INTEGER.fullmatch(value) else number_in(value)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= limit:
-        return None
-    whole = round(value)
-    # Nothing is rounded to nothing: small amounts are amounts.
-    return whole if whole and abs(value - whole) <= NOISE else value
-
-
-def number_in(text: str) -> float | None:
-    """The number that a text spells in decimal; Python would also read 1_000, nan and other scripts' digits."""
-    text = text.strip()
-    return float(text) if len(text) <= MAX_NUMBER_DIGITS and _NUMBER.fullmatch(text) else None
 
 
 def _tags(tags: Any) -> str | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from optimizely_api.services.http import bad_request, parse_time
-from optimizely_api.services.results.batches import MAX_ID
+from optimizely_api.services.results.numbers import MAX_ID
 from optimizely_api.services.results.segments import Condition, read_segment
 
 ROUNDED_TO_MILLISECONDS = 5 * 60 * 1000

@@ -7,30 +7,41 @@ comparison says nothing, and nothing is not a match, negated or not; only `exist
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Double, and_, case, cast, false, func, literal, or_, select, true
 
 from optimizely_api.services.http import bad_request
-from optimizely_api.services.results.batches import MAX_ID, number_in, typed_text
+from optimizely_api.services.results.numbers import MAX_ID, number_in, typed_text
 from optimizely_api.services.results.tables import ASSIGNMENT, ATTRIBUTE, VISITOR_ATTRIBUTE
 
 MAX_CONDITIONS_LENGTH = 8_192
 MAX_DEPTH = 10
 MAX_LEAVES = 50
-MATCHES = ("exact", "exists", "substring", "gt", "ge", "lt", "le")
+MATCHES = ("exact", "exists", "substring", "prefix", "gt", "ge", "lt", "le")
 
-# The segments that have a parameter of their own, and the attribute keys that senders use for them.
-NAMED_SEGMENTS = {"browser": ("browser",), "device": ("device",), "source": ("source_type", "source")}
+# The segments that have a parameter of their own, and the attribute keys (or types) that senders use for them.
+NAMED_SEGMENTS = {
+    "browser": ("browser", "browserId"),
+    "device": ("device",),
+    "source": ("source_type", "source"),
+}
+BROWSER_IDS = {"chrome": "gc", "firefox": "ff", "internet_explorer": "ie"}  # what browsers send for these
+
+_BASE64 = re.compile(r"[0-9A-Za-z_-]+={0,2}")
 
 
 @dataclass(frozen=True)
 class Leaf:
     """A test of one attribute: by its id, or by any of its `keys`.
 
-    `kind` is the JSON type that the value must have, None for any; `folded` ignores the case of letters.
+    `kind` is the JSON type that the value must have, None for any. With `folded` the value must be one of these,
+    whatever the case of its letters.
     """
 
     attribute_id: str | None
@@ -38,7 +49,7 @@ class Leaf:
     match: str
     kind: str | None = None
     text: str = ""
-    folded: bool = False
+    folded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ def read_segment(segment: Any) -> Condition | None:
         raise bad_request("segment must be an object")
     given = {name: value for name, value in segment.items() if value not in (None, "")}
     conditions = [
-        Leaf(None, keys, "exact", None, _text(given, name).casefold(), folded=True)
+        Leaf(None, keys, "exact", folded=_spellings(_text(given, name)))
         for name, keys in NAMED_SEGMENTS.items()
         if name in given
     ]
@@ -75,6 +86,11 @@ def read_segment(segment: Any) -> Condition | None:
     if not whole:
         return None
     return whole[0] if len(whole) == 1 else Group("and", whole)
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    folded = text.casefold()
+    return (folded, BROWSER_IDS[folded]) if folded in BROWSER_IDS else (folded,)
 
 
 def _text(segment: dict[str, Any], name: str) -> str:
@@ -104,6 +120,10 @@ def _attribute_id(value: Any, name: str) -> str:
 
 
 def _read_conditions(text: str) -> Condition:
+    """The conditions in JSON, or in URL-safe Base64 of JSON with or without its padding (RFC 4648 section 5)."""
+    encoded = len(text) <= MAX_CONDITIONS_LENGTH * 4 // 3 + 4 and _BASE64.fullmatch(text)
+    if encoded:
+        text = _decoded(text.rstrip("="))
     if len(text) > MAX_CONDITIONS_LENGTH:
         raise bad_request(f"segment_conditions is longer than {MAX_CONDITIONS_LENGTH} characters")
     try:
@@ -116,6 +136,13 @@ def _read_conditions(text: str) -> Condition:
     if (leaves := _count_leaves(condition)) > MAX_LEAVES:
         raise bad_request(f"segment_conditions has {leaves} conditions, more than {MAX_LEAVES}")
     return condition
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError) as exc:
+        raise bad_request("segment_conditions is neither JSON nor URL-safe Base64 of JSON") from exc
 
 
 def _count_leaves(condition: Condition) -> int:
@@ -145,18 +172,33 @@ def _read_operator(value: str) -> Literal["and", "or", "not"]:
 
 def _read_leaf(value: dict[str, Any]) -> Leaf:
     match = value.get("match_type", value.get("match")) or "exact"
+    if match == "regex":  # neither database matches patterns in linear time
+        raise bad_request(
+            "segment_conditions: match_type regex is not offered; use exact, substring or prefix"
+        )
     if match not in MATCHES:
         raise bad_request(f"segment_conditions: match_type must be one of {', '.join(MATCHES)}")
     attribute_id, keys = _read_subject(value)
     if match == "exists":
         return Leaf(attribute_id, keys, match)
-    typed = typed_text(value.get("value"))
-    if typed is None or not _is_storable(typed[1]):
-        raise bad_request("segment_conditions: value must be text, a number or a truth value")
-    wanted = {"exact": typed[0], "substring": "string"}.get(match, "number")
-    if typed[0] != wanted:
+    kind, text = _read_value(value)
+    wanted = {"exact": kind, "substring": "string", "prefix": "string"}.get(match, "number")
+    if kind != wanted:
         raise bad_request(f"segment_conditions: {match} compares with a {wanted}")
-    return Leaf(attribute_id, keys, match, *typed)
+    if match == "exact" and kind == "string" and "attribute_value" in value:
+        return Leaf(attribute_id, keys, match, None, text)
+    return Leaf(attribute_id, keys, match, kind, text)
+
+
+def _read_value(leaf: dict[str, Any]) -> tuple[str, str]:
+    """The JSON type and the text of `value`, or of `attribute_value`, whose text equals values of any type."""
+    names = [name for name in ("attribute_value", "value") if name in leaf] or ["value"]
+    if len(names) > 1:
+        raise bad_request("segment_conditions: a condition has a value or an attribute_value, not both")
+    typed = typed_text(leaf.get(names[0]))
+    if typed is None or not _is_storable(typed[1]):
+        raise bad_request(f"segment_conditions: {names[0]} must be text, a number or a truth value")
+    return typed
 
 
 def _read_subject(value: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
@@ -209,10 +251,12 @@ class _Translation:
         c = ATTRIBUTE.c
         if leaf.match == "exact":
             if leaf.folded:
-                return c.folded == leaf.text
+                return c.folded.in_(leaf.folded)
             if leaf.kind is None:
                 return _equals_any_kind(leaf.text)
             return and_(c.kind == leaf.kind, c.value == leaf.text)
+        if leaf.match == "prefix":
+            return and_(c.kind == "string", func.substr(c.value, 1, len(leaf.text)) == leaf.text)
         if leaf.match == "substring":
             # Not LIKE: SQLite's ignores the case of letters.
             position = func.instr if self.is_sqlite else func.strpos

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -475,7 +476,62 @@ SEGMENTS: list[tuple[dict[str, Any], int]] = [
     (either({"name": "$opt_beta", "value": False}), 1),
     ({"segment_conditions": json.dumps([GOLD, {"name": "age", "value": 30}])}, 3),
     ({"segment_conditions": json.dumps(GOLD)}, 2),
+    (either({"attribute_id": PLAN, "attribute_value": "gold"}), 2),
+    (either({"attribute_id": str(PLAN), "attribute_value": "gold", "match_type": "exact"}), 2),
+    (either({"attribute_id": PLAN, "attribute_value": "Gold"}), 0),
+    (either({"attribute_id": 9404, "attribute_value": "30"}), 1),
+    (either({"attribute_id": 9404, "attribute_value": "30.0"}), 1),
+    (either({"attribute_id": 9404, "attribute_value": 30}), 1),
+    (either({"name": "$opt_beta", "attribute_value": "false"}), 1),
+    (either({"attribute_id": PLAN, "match_type": "substring", "attribute_value": "ilv"}), 2),
+    (either({"attribute_id": PLAN, "match_type": "prefix", "attribute_value": "sil"}), 2),
+    (either({"attribute_id": PLAN, "match_type": "prefix", "attribute_value": "ilv"}), 0),
+    (either({"attribute_id": PLAN, "match_type": "prefix", "attribute_value": "Sil"}), 0),
+    (either({"attribute_id": PLAN, "match_type": "prefix", "attribute_value": "_il"}), 0),
+    (all_of(["not", {"attribute_id": PLAN, "match_type": "prefix", "value": "gol"}]), 1),
+    (either({**AGE, "attribute_value": 30}), 1),
 ]
+
+
+def in_base64(segment: dict[str, str], *, padded: bool) -> dict[str, str]:
+    encoded = base64.urlsafe_b64encode(segment["segment_conditions"].encode()).decode()
+    return {"segment_conditions": encoded if padded else encoded.rstrip("=")}
+
+
+@pytest.mark.parametrize("padded", [True, False])
+async def test_segment_conditions_may_be_url_safe_base64_of_json(results: Results, padded: bool) -> None:
+    await results.send(impression("ann", attributes=[attribute("plan", "gold?>~ÿ")]), impression("bob"))
+    for blanks in range(3):  # for each length of padding
+        condition = {"attribute_id": PLAN, "attribute_value": "gold?>~ÿ", " " * blanks: 0}
+        segment = {"segment_conditions": json.dumps(condition, ensure_ascii=False)}
+        answer = await results.ask(segment=in_base64(segment, padded=padded))
+        assert answer["reach"]["total_count"] == 1
+
+
+# As browsers send them: by type, without a key, and an entity_id that is null, "" or a number of no attribute.
+BY_TYPE = [
+    ("browserId", "gc", {"browser": "chrome"}),
+    ("browserId", "ff", {"browser": "firefox"}),
+    ("browserId", "ie", {"browser": "internet_explorer"}),
+    ("browserId", "opera", {"browser": "opera"}),
+    ("browserId", "safari", {"browser": "safari"}),
+    *(("device", kind, {"device": kind}) for kind in ("desktop", "ipad", "iphone", "mobile", "tablet")),
+    *(("source_type", kind, {"source": kind}) for kind in ("campaign", "direct", "referral", "search")),
+]
+
+
+@pytest.mark.parametrize("entity", [{}, {"entity_id": None, "key": ""}, {"entity_id": 100}], ids=repr)
+async def test_browser_device_and_source_match_attributes_sent_by_type(results: Results, entity: Any) -> None:
+    sent = {(kind, value): f"{kind} {value}" for kind, value, _ in BY_TYPE}
+    await results.send(
+        *[
+            impression(visitor, attributes=[{**entity, "type": kind, "value": value}])
+            for (kind, value), visitor in sent.items()
+        ]
+    )
+    for kind, value, segment in BY_TYPE:
+        await results.send(conversion(sent[kind, value]))
+        assert await results.figures(segment=segment) == {C: (1, 1), T: (0, 0)}, segment
 
 
 async def test_segments_are_visitors_whose_events_carried_the_attribute(results: Results) -> None:
@@ -554,6 +610,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"segment": all_of({**GOLD, "value": None})}, "value"),
     ({"segment": all_of({**GOLD, "value": []})}, "value"),
     ({"segment": all_of({**AGE, "value": "30"})}, "number"),
+    ({"segment": all_of({**GOLD, "attribute_value": "gold"})}, "not both"),
+    ({"segment": all_of({"name": "plan", "attribute_value": None})}, "attribute_value"),
+    ({"segment": all_of({"name": "plan", "match_type": "prefix", "attribute_value": 1})}, "string"),
+    ({"segment": all_of({**GOLD, "match_type": "regex"})}, "regex is not offered"),
+    ({"segment": {"segment_conditions": "gold"}}, "neither JSON nor URL-safe Base64"),
+    ({"segment": {"segment_conditions": "W"}}, "neither JSON nor URL-safe Base64"),
+    ({"segment": {"segment_conditions": "Z29sZA=="}}, "not JSON"),
+    ({"segment": {"segment_conditions": "ICAg" * 2_731}}, "longer than"),
+    ({"segment": {"segment_conditions": "W1tb" * 1_666}}, "nested too deeply"),
     ({"segment": all_of({"name": "plan", "match_type": "substring", "value": 1})}, "string"),
     ({"segment": all_of({"name": "a\0", "value": "b"})}, "name"),
     ({"segment": all_of({"name": "a", "value": "\ud83d"})}, "value"),
