@@ -38,7 +38,7 @@ async def test_201_an_experiment_has_the_contracts_defaults_and_internal_keys(ex
     assert made["stats_config"] == {
         "confidence_level": 0.9,
         "difference_type": "relative",
-        "epoch_enabled": False,
+        "epoch_enabled": True,
     }
     assert made["baseline_variation_id"] == str(made["variations"][0]["variation_id"])
     assert made["metric_names"] == []

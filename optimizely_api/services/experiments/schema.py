@@ -178,7 +178,7 @@ STATS_CONFIG: Node = object_of(
         "epoch_enabled": BOOLEAN,
     }
 )
-STATS_CONFIG_DEFAULTS = {"confidence_level": 0.9, "difference_type": "relative", "epoch_enabled": False}
+STATS_CONFIG_DEFAULTS = {"confidence_level": 0.9, "difference_type": "relative", "epoch_enabled": True}
 
 EXPERIMENT_CHANGEABLE = {
     "audience_conditions": TEXT,

@@ -403,7 +403,7 @@ async def _shape_experiments(
     names = await event_names(connection, definitions.event_ids_of(metrics))
     query = select(layers.c.id, layers.c.paused, layers.c.pauses)
     query = query.where(layers.c.id.in_({row.layer_id for row in rows}))
-    of_id = {layer.id: layer for layer in await connection.execute(query)}
+    of_id: dict[int, Any] = {layer.id: layer for layer in await connection.execute(query)}
     return [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
 
 

@@ -534,7 +534,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"start_time": "yesterday"}, "start_time"),
     ({"end_time": 12}, "end_time"),
     ({"end_time": "2026-02-30T00:00:00Z"}, "end_time"),
-    ({"earliest": "2026-01-01"}, "earliest"),
+    ({"earliest": "1 January 2026"}, "earliest"),
     ({"segment": []}, "segment"),
     ({"segment": {"attribute_value": "gold"}}, "attribute_id"),
     ({"segment": {"attribute_id": "gold"}}, "attribute_id"),
