@@ -6,8 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from tests.services.conftest import Caller, Serve, migrate_to
+from optimizely_api.services.experiments.levels import PROJECTS_URL
+from tests.ports import free_port
+from tests.services.conftest import Caller, NewDatabase, Serve, migrate_to
 
 OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": "Original", "key": "control", "weight": 5000}, {"name": "New", "key": "new", "weight": 5000}]
@@ -35,11 +38,7 @@ async def test_201_an_experiment_has_the_contracts_defaults_and_internal_keys(ex
     made = await make(experiments)
     assert (made["status"], made["type"], made["audience_conditions"]) == ("not_started", "a/b", "everyone")
     assert made["campaign_id"] == made["layer_id"] != made["id"]
-    assert made["stats_config"] == {
-        "confidence_level": 0.9,
-        "difference_type": "relative",
-        "epoch_enabled": False,
-    }
+    assert made["stats_config"] == {"difference_type": "relative", "epoch_enabled": True}
     assert made["baseline_variation_id"] == str(made["variations"][0]["variation_id"])
     assert made["metric_names"] == []
     assert not {"earliest", "latest", "key"} & set(made)
@@ -314,6 +313,67 @@ async def test_level_kind_of_difference_and_baseline_freeze_at_the_first_start(e
     assert resumed["results_settings"] == edited["results_settings"] == frozen
     assert resumed["stats_config"] == frozen["stats_config"]
     assert resumed["baseline_variation_id"] == frozen["baseline_variation_id"]
+
+
+@pytest_asyncio.fixture
+async def both(
+    serve: Serve, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Caller, Caller, Any]:
+    """A projects service, an experiments service that knows it, and a project whose threshold is 0.95."""
+    projects = await serve("projects", await new_database())
+    account = await projects.made("/accounts", {"name": "Shop"})
+    given = {"account_id": account["id"], "name": "Web", "confidence_threshold": 0.95}
+    project = await projects.made("/projects", given)
+    monkeypatch.setenv(PROJECTS_URL, projects.url)
+    return projects, await serve("experiments", await new_database()), project
+
+
+def level(experiment: Any) -> float | None:
+    found: float | None = experiment["results_settings"]["stats_config"].get("confidence_level")
+    return found
+
+
+async def test_an_experiment_without_a_level_has_that_of_its_project_at_the_first_start(
+    both: tuple[Caller, Caller, Any],
+) -> None:
+    projects, experiments, project = both
+    of_project = {"account_id": project["account_id"], "project_id": project["id"]}
+    waiting = await make(experiments, **of_project)
+    own = await make(experiments, **of_project, stats_config={"confidence_level": 0.8})
+    started = await make(experiments, "?action=start", **of_project)
+    assert [level(one) for one in (waiting, own, started)] == [None, 0.8, 0.95]
+    assert (await projects.patch(f"/projects/{project['id']}", {"confidence_threshold": 0.99}))[0] == 200
+    after = [await patched(experiments, one, "?action=start") for one in (waiting, own, started)]
+    assert [level(one) for one in after] == [0.99, 0.8, 0.95]
+
+
+async def test_a_campaign_that_starts_its_experiments_gives_them_the_level_of_its_project(
+    both: tuple[Caller, Caller, Any],
+) -> None:
+    _, experiments, project = both
+    of_project = {"account_id": project["account_id"], "project_id": project["id"]}
+    layer = await campaign(experiments, **of_project)
+    made = await make(experiments, **of_project, type="personalization", campaign_id=layer["id"])
+    assert (await experiments.patch(f"/layers/{layer['id']}?action=start", {}))[0] == 200
+    assert level((await experiments.get(f"/experiments/{made['id']}"))[1]) == 0.95
+
+
+async def test_503_for_a_start_while_the_project_cannot_be_asked(
+    serve: Serve, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PROJECTS_URL, f"http://127.0.0.1:{free_port()}")
+    experiments = await serve("experiments", database_url)
+    made = await make(experiments)
+    status, error = await experiments.patch(f"/experiments/{made['id']}?action=start", {})
+    assert (status, error["code"]) == (503, "unavailable")
+    assert (await experiments.get(f"/experiments/{made['id']}"))[1]["status"] == "not_started"
+    await make(experiments, "?action=start", stats_config={"confidence_level": 0.9})
+
+
+async def test_without_the_address_of_the_projects_service_the_level_is_90_percent(
+    experiments: Caller,
+) -> None:
+    assert level(await make(experiments, "?action=start")) == 0.9
 
 
 async def test_results_settings_follow_the_present_variations_and_metrics(experiments: Caller) -> None:

@@ -8,9 +8,13 @@ variations and metrics there are follows the present lists. `runs` says when it 
 from aiohttp import web
 
 from optimizely_api.services.experiments.handlers import ROUTES
+from optimizely_api.services.experiments.levels import with_levels
 from optimizely_api.services.http import make_application
 
 
 def create_application(database_url: str) -> web.Application:
-    """The service's application on a migrated database."""
-    return make_application("experiments", database_url=database_url, routes=ROUTES)
+    """The service's application on a migrated database.
+
+    `OPTIMIZELY_API_PROJECTS_URL` (environment) is the projects service's address.
+    """
+    return make_application("experiments", database_url=database_url, routes=ROUTES, contexts=[with_levels])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from optimizely_api.services.experiments import events, states, store
+from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.schema import (
     EVENT,
     EXPERIMENT,
@@ -41,11 +42,11 @@ async def list_experiments(request: web.Request) -> web.Response:
 async def create_experiment(request: web.Request) -> web.Response:
     """A new experiment, in a new layer unless `campaign_id` names one."""
     action = states.read_action(request.query.get("action"), states.CREATE_ACTIONS)
-    return await answer_created(
-        request,
-        EXPERIMENT.read,
-        lambda connection, given, at: store.create_experiment(connection, given, action, at),
-    )
+    given, at = EXPERIMENT.read(await read_object(request)), read_at(request)
+    level = await level_of_project(request, store.project_that_sets_the_level(given, action))
+    async with request.app[DATABASE].transaction() as connection:
+        made = await store.create_experiment(connection, given, action, at, level)
+    return JSONResponse(made, status=201)
 
 
 async def get_experiment(request: web.Request) -> web.Response:
@@ -60,8 +61,11 @@ async def update_experiment(request: web.Request) -> web.Response:
     experiment_id = path_id(request, "experiment_id")
     action = states.read_action(request.query.get("action"), states.UPDATE_ACTIONS)
     changes, at = EXPERIMENT_UPDATE.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].snapshot() as connection:
+        project_id = await store.project_to_ask(connection, experiment_id, changes, action)
+    level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        experiment = await store.update_experiment(connection, experiment_id, changes, action, at)
+        experiment = await store.update_experiment(connection, experiment_id, changes, action, at, level)
     return JSONResponse(experiment)
 
 
@@ -101,8 +105,11 @@ async def update_layer(request: web.Request) -> web.Response:
     layer_id = path_id(request, "layer_id")
     action = states.read_action(request.query.get("action"), states.UPDATE_ACTIONS)
     changes, at = LAYER_UPDATE.read(await read_object(request)), read_at(request)
+    async with request.app[DATABASE].snapshot() as connection:
+        project_id = await store.project_of_layer_to_ask(connection, layer_id, action)
+    level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        return JSONResponse(await store.update_layer(connection, layer_id, changes, action, at))
+        return JSONResponse(await store.update_layer(connection, layer_id, changes, action, at, level))
 
 
 async def delete_layer(request: web.Request) -> web.Response:

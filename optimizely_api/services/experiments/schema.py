@@ -178,7 +178,9 @@ STATS_CONFIG: Node = object_of(
         "epoch_enabled": BOOLEAN,
     }
 )
-STATS_CONFIG_DEFAULTS = {"confidence_level": 0.9, "difference_type": "relative", "epoch_enabled": False}
+# The level is the project's at the first start.
+STATS_CONFIG_DEFAULTS = {"difference_type": "relative", "epoch_enabled": True}
+DEFAULT_LEVEL = 0.9  # where the project's is not known
 
 EXPERIMENT_CHANGEABLE = {
     "audience_conditions": TEXT,

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
+from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
 from optimizely_api.services.http import Page, bad_request, conflict, format_time, gone, not_found
@@ -23,6 +24,8 @@ from optimizely_api.services.paging import fetch_page
 from optimizely_api.services.schema import field_error
 
 Document = dict[str, Any]
+
+STARTING = ("start", "resume")
 
 
 # Reading
@@ -63,10 +66,33 @@ async def list_layers(
 # Experiments
 
 
+def project_that_sets_the_level(given: Document, action: str | None) -> int | None:
+    """The new experiment's project, if it is to start and names no level."""
+    names_level = "confidence_level" in (given.get("stats_config") or {})
+    return given["project_id"] if action in STARTING and not names_level else None
+
+
+async def project_to_ask(
+    connection: AsyncConnection, experiment_id: int, changes: Document, action: str | None
+) -> int | None:
+    """The experiment's project, if it is to start without a level of its own; 404 when there is no such experiment."""
+    if action not in STARTING or "confidence_level" in changes.get("stats_config", {}):
+        return None
+    row = await _experiment_row(connection, experiment_id)
+    return None if "confidence_level" in row.stats_config else row.project_id
+
+
 async def create_experiment(
-    connection: AsyncConnection, given: Document, action: str | None, at: datetime
+    connection: AsyncConnection,
+    given: Document,
+    action: str | None,
+    at: datetime,
+    level: float | None = None,
 ) -> Document:
-    """Add an experiment (and its layer, when none is named), then do `action` to it."""
+    """Add an experiment (and its layer, when none is named), then do `action` to it.
+
+    `level` is that of its project, for a start without one of its own.
+    """
     document = {**definitions.EXPERIMENT_DEFAULTS, **given}
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
@@ -93,21 +119,28 @@ async def create_experiment(
         )
     )
     if action is not None:
-        await _act_on_created(connection, experiment_id, action, at)
+        await _act_on_created(connection, experiment_id, action, at, level)
     return await get_experiment(connection, experiment_id, at)
 
 
-async def _act_on_created(connection: AsyncConnection, experiment_id: int, action: str, at: datetime) -> None:
+async def _act_on_created(
+    connection: AsyncConnection, experiment_id: int, action: str, at: datetime, level: float | None
+) -> None:
     row = await _experiment_row(connection, experiment_id)
     # Made paused: no visitor has seen it, so there is no earliest time and nothing is frozen.
     if action == "pause":
         await _save_state(connection, row, State("paused"), at)
     else:
-        await _act(connection, row, action, at)
+        await _act(connection, row, action, at, level)
 
 
 async def update_experiment(
-    connection: AsyncConnection, experiment_id: int, changes: Document, action: str | None, at: datetime
+    connection: AsyncConnection,
+    experiment_id: int,
+    changes: Document,
+    action: str | None,
+    at: datetime,
+    level: float | None = None,
 ) -> Document:
     """Apply checked changes, then `action` (`unarchive` comes first: nothing else can be done before it).
 
@@ -126,7 +159,7 @@ async def update_experiment(
     if changes:
         row = await _apply_changes(connection, row, changes, at)
     if action is not None and action != "unarchive":
-        row = await _act(connection, row, action, at)
+        row = await _act(connection, row, action, at, level)
     await _touch(connection, row, at)
     return await get_experiment(connection, experiment_id, at)
 
@@ -181,11 +214,16 @@ async def _complete(connection: AsyncConnection, document: Document, project_id:
     document["changes"] = definitions.with_change_ids(document["changes"])
 
 
-async def _act(connection: AsyncConnection, row: Row[Any], action: str, at: datetime) -> Row[Any]:
+async def _act(
+    connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
+) -> Row[Any]:
     schedule = states.read_schedule(row.document.get("schedule"))
     state = states.act(shapes.state_of(row, at), action, schedule, at)
     if state.status == "running" or state.awaits_start:
         await _check_can_run(connection, row)
+        if "confidence_level" not in row.stats_config:
+            stats_config = {**row.stats_config, "confidence_level": DEFAULT_LEVEL if level is None else level}
+            row = await _save(connection, row, stats_config=stats_config)
     return await _save_state(connection, row, states.settle(state, schedule, at), at)
 
 
@@ -246,8 +284,22 @@ async def create_layer(
     return await get_layer(connection, row.id, at)
 
 
+async def project_of_layer_to_ask(
+    connection: AsyncConnection, layer_id: int, action: str | None
+) -> int | None:
+    """The layer's project, if it is to start experiments without a level; 404 when there is no such layer."""
+    row = await _layer_row(connection, layer_id)
+    members = await _members(connection, [layer_id]) if action == "start" else []
+    return row.project_id if any("confidence_level" not in one.stats_config for one in members) else None
+
+
 async def update_layer(
-    connection: AsyncConnection, layer_id: int, changes: Document, action: str | None, at: datetime
+    connection: AsyncConnection,
+    layer_id: int,
+    changes: Document,
+    action: str | None,
+    at: datetime,
+    level: float | None = None,
 ) -> Document:
     """Apply checked changes to a layer, then `action` to it and its experiments."""
     row = await _layer_row(connection, layer_id, for_update=True)
@@ -263,7 +315,7 @@ async def update_layer(
         .values(document=document, last_modified=max(at, row.last_modified))
     )
     if action is not None and action != "publish":
-        await _act_on_layer(connection, row, action, at)
+        await _act_on_layer(connection, row, action, at, level)
     return await get_layer(connection, layer_id, at)
 
 
@@ -275,7 +327,9 @@ async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime
     await _act_on_layer(connection, row, "archive", at)
 
 
-async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str, at: datetime) -> None:
+async def _act_on_layer(
+    connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
+) -> None:
     """Start: what was not started yet runs. Pause and resume: the experiments keep their own state."""
     by_action: dict[str, dict[str, Any]] = {
         "start": {"paused": None},
@@ -297,7 +351,7 @@ async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str,
     for member in await _members(connection, [row.id], for_update=True):
         settled = await _save_state(connection, member, shapes.state_of(member, at), at)
         if settled.status in concerned.get(action, ("not_started", "running", "paused", "concluded")):
-            await _touch(connection, await _act(connection, settled, action, at), at)
+            await _touch(connection, await _act(connection, settled, action, at, level), at)
 
 
 async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime) -> bool:
@@ -403,7 +457,7 @@ async def _shape_experiments(
     names = await event_names(connection, definitions.event_ids_of(metrics))
     query = select(layers.c.id, layers.c.paused, layers.c.pauses)
     query = query.where(layers.c.id.in_({row.layer_id for row in rows}))
-    of_id = {layer.id: layer for layer in await connection.execute(query)}
+    of_id: dict[int, Any] = {layer.id: layer for layer in await connection.execute(query)}
     return [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
 
 

@@ -28,9 +28,15 @@ from sqlalchemy import (
     select,
 )
 
-from optimizely_api.services.results.history import History, load_history
-from optimizely_api.services.results.questions import Interval, Question
+from optimizely_api.services.results.division import Division, Divisions, divide
+from optimizely_api.services.results.history import History, Scope, load_histories
+from optimizely_api.services.results.history import Visitors as HistoryOfVisitors
+from optimizely_api.services.results.looks import DAY_MILLISECONDS
+from optimizely_api.services.results.questions import Question
+from optimizely_api.services.results.rollup_tables import Assigned, Total, Totals
 from optimizely_api.services.results.segments import matching_visitors
+from optimizely_api.services.results.statements import paced
+from optimizely_api.services.results.stretches import Stretch, Timeline, strata_of
 from optimizely_api.services.results.tables import (
     ANY_EVENT,
     ASSIGNMENT,
@@ -41,30 +47,14 @@ from optimizely_api.services.results.tables import (
     EVENT,
     GROWTH,
     NO_PROJECT,
-    SLOT_MILLISECONDS,
     VISITOR_TOTAL,
 )
 
-# After more separate stretches of hours than this, one pass over all later visitors is cheaper than many.
-MAX_STRETCHES = 50
+# More visitors than this on days that are cut are not read one by one: then there is no history.
+MAX_CUT_VISITORS = 20_000
+MAX_CUT_DAYS = 200
 
 Sums = dict[str, float]
-Stretch = tuple[int, int]  # of slots, both included, or of times, the last one not
-
-
-@dataclass
-class _Division:
-    """The hours of entry, neighbours of one kind joined: slots to read from the rollups, times for the rest."""
-
-    slots: list[Stretch] = field(default_factory=list)
-    # Nobody who entered then did anything after the interval's end: the visitors' totals can be used.
-    settled: list[Stretch] = field(default_factory=list)
-    cut: list[Stretch] = field(default_factory=list)
-
-    @property
-    def slot_times(self) -> list[Stretch]:
-        """The slots as times of entry."""
-        return [(first * SLOT_MILLISECONDS, (last + 1) * SLOT_MILLISECONDS) for first, last in self.slots]
 
 
 @dataclass
@@ -78,8 +68,10 @@ class Measurement:
     first_entered: int | None = None
     # Never below the time of anything, of the variations that were asked for, that counts or will count some day.
     last_activity: int = 0
-    # None where rollups alone do not give it: in a segment, or where the interval cuts the data.
+    # None where it is not known: in a segment, or where too many visitors enter on days that are cut.
     history: History | None = None
+    # The same by stratum, in order.
+    strata: list[Measurement] = field(default_factory=list)
 
     def add_sums(self, rows: Iterable[Any]) -> None:
         """Add rows of variation, event and the sums."""
@@ -87,6 +79,12 @@ class Measurement:
             sums = self.sums[variation_id, entity_id]
             for name, number in zip(CELL_SUMS, numbers, strict=True):
                 sums[name] += number or 0.0
+
+    def add(self, other: Measurement) -> None:
+        """Add what was measured of other visitors."""
+        for variation_id, count in other.visitors.items():
+            self.visitors[variation_id] += count
+        self.add_sums((*key, *sums.values()) for key, sums in other.sums.items())
 
 
 def measure(connection: Connection, question: Question) -> Measurement:
@@ -101,14 +99,25 @@ class _Measuring:
         self.interval = question.interval
         self.variations = [variation.variation_id for variation in question.variations]
         self.entities = sorted({metric.event_id or ANY_EVENT for metric in question.metrics})
-        self.result = Measurement()
+        self.strata = strata_of(question)
+        self.result = Measurement()  # of the stratum that is being measured
 
     def run(self) -> Measurement:
-        if self.interval.is_empty:
-            return self.result
-        division = self._divide()
+        divisions = self._divide()
         is_ambiguous = ANY_EVENT in self.entities and self._is_project_ambiguous()
         by_visitor = [ANY_EVENT] if is_ambiguous else []
+        whole = Measurement(last_activity=divisions.last_activity)
+        for division in divisions.strata:
+            self.result = Measurement()
+            self._measure(division, by_visitor)
+            whole.strata.append(self.result)
+            whole.add(self.result)
+        if self.question.segment is None and not by_visitor:
+            self._add_histories(divisions, whole.strata)
+        whole.first_entered = self._first_entered()
+        return whole
+
+    def _measure(self, division: Division, by_visitor: Collection[int]) -> None:
         by_cell = [entity for entity in self.entities if entity not in by_visitor]
         if division.slots:
             self._add_visitors_of_slots(division.slots)
@@ -116,19 +125,49 @@ class _Measuring:
             self._add_totals(division.slot_times, by_visitor)
         if times := division.settled + division.cut:
             self._add_visitors(times)
-        self._add_totals(division.settled, by_cell)
-        self._add_totals(division.settled, by_visitor)
+        self._add_totals(division.settled, self.entities)
         self._add_events(division.cut)
-        if not times and not by_visitor:
-            self.result.history = load_history(
-                self.connection,
-                self.question.experiment_id,
-                self.variations,
-                self.entities,
-                self._concerns_project(GROWTH.c),
-            )
-        self.result.first_entered = self._first_entered()
-        return self.result
+
+    def _add_histories(self, divisions: Divisions, strata: Sequence[Measurement]) -> None:
+        ranges = divisions.ranges
+        others = [HistoryOfVisitors() for _ in strata]
+        left = MAX_CUT_VISITORS
+        for number, times in enumerate(divisions.cut_times(self.strata)):
+            left -= self._count(times)
+            if left < 0 or len(ranges) + len(times) > MAX_CUT_DAYS:
+                return
+            self._add_cut_visitors(times, others[number])
+        scope = Scope(
+            self.question.experiment_id, self.variations, self.entities, self._concerns_project(GROWTH.c)
+        )
+        is_cut = divisions.last_activity >= self.interval.limit
+        before_day = self.interval.limit // DAY_MILLISECONDS if is_cut else None
+        histories = load_histories(self.connection, scope, ranges, others, before_day)
+        for measured, history in zip(strata, histories, strict=True):
+            measured.history = history
+
+    def _count(self, times: Sequence[Stretch]) -> int:
+        query = select(func.count()).select_from(ASSIGNMENT).where(self._visitors(times))
+        return self.connection.execute(query).scalar_one() if times else 0
+
+    def _add_cut_visitors(self, times: Sequence[Stretch], others: HistoryOfVisitors) -> None:
+        """Read visitors of days whose visitors do not all count, one by one."""
+        if not times:
+            return
+        a, t = ASSIGNMENT.c, VISITOR_TOTAL.c
+        joined = (t.visitor_id == a.visitor_id) & (t.experiment_id == a.experiment_id)
+        joined &= t.entity_id.in_(self.entities) & (t.events > 0) & self._concerns_project(t)
+        columns = (*(t[name] for name in ("entity_id", "project_id", "day", "events", "revenue", "value")),)
+        query: Select[Any] = select(a.visitor_id, a.variation_id, a.entered, *columns)
+        query = query.where(self._visitors(times))
+        query = query.select_from(ASSIGNMENT).outerjoin(VISITOR_TOTAL, joined)
+        found: dict[int, tuple[Assigned, Totals]] = {}
+        for visitor, variation, entered, *row in paced(self.connection.execute(query)):
+            _, totals = found.setdefault(visitor, (Assigned(variation, entered, None), {}))
+            if row[3]:
+                totals[row[0], row[1], row[2]] = Total(*row[3:])
+        for assigned, totals in paced(found.values()):
+            others.add(self.question.experiment_id, assigned, totals)
 
     def _first_entered(self) -> int | None:
         first = select(func.min(ASSIGNMENT.c.entered)).where(
@@ -137,7 +176,7 @@ class _Measuring:
         value: int | None = self.connection.execute(first).scalar()
         return value
 
-    def _divide(self) -> _Division:
+    def _divide(self) -> Divisions:
         c = ENTRY_SLOT.c
         query = (
             select(c.slot, func.min(c.first_entered), func.max(c.last_activity))
@@ -145,29 +184,10 @@ class _Measuring:
             .group_by(c.slot)
             .order_by(c.slot)
         )
-        division = _Division()
-        last: list[Stretch] | None = None
-        is_full = False
-        for slot, first_entered, last_activity in self.connection.execute(query):
-            self.result.last_activity = max(self.result.last_activity, last_activity)
-            times = _intersection(self.interval, slot)
-            if times is None:
-                continue
-            kind = division.cut if is_full else self._kind(division, first_entered, last_activity)
-            if kind is not last and len(kind) >= MAX_STRETCHES:
-                is_full, kind = True, division.cut
-            stretch = (slot, slot) if kind is division.slots else times
-            if kind is last:  # between two slots that follow each other here, nobody entered
-                stretch = (kind.pop()[0], stretch[1])
-            kind.append(stretch)
-            last = kind
-        return division
-
-    def _kind(self, division: _Division, first_entered: int, last_activity: int) -> list[Stretch]:
-        if last_activity >= self.interval.limit:
-            return division.cut
-        is_started = self.interval.start is None or first_entered >= self.interval.start
-        return division.slots if is_started and self.question.segment is None else division.settled
+        slots = ((slot, first, last) for slot, first, last in self.connection.execute(query))
+        is_segment = self.question.segment is not None
+        timeline, limit = Timeline(self.strata), self.interval.limit
+        return divide(slots, timeline, len(self.strata), limit, by_visitor=is_segment)
 
     def _is_project_ambiguous(self) -> bool:
         """Whether visitors may have conversions under the project and others under none."""
@@ -300,9 +320,3 @@ class _Measuring:
 
 def _cell_sum(name: str) -> ColumnElement[float]:
     return CELL.c[name] + CELL.c[f"{name}_rest"] if name in COMPENSATED_SUMS else CELL.c[name]
-
-
-def _intersection(interval: Interval, slot: int) -> Stretch | None:
-    start = max(slot * SLOT_MILLISECONDS, interval.start or 0)
-    end = min((slot + 1) * SLOT_MILLISECONDS, interval.limit)
-    return (start, end) if start < end else None

@@ -28,7 +28,7 @@ from optimizely_api.services.results.inference import (
     per_visitor,
 )
 from optimizely_api.services.results.numbers import quotient, without_noise
-from optimizely_api.services.results.past_looks import arms_over_looks
+from optimizely_api.services.results.past_looks import and_then, arms_over_looks, in_strata
 from optimizely_api.services.results.questions import Metric, Question, Variation, to_time
 from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
 from optimizely_api.services.results.tiers import tier_of
@@ -102,11 +102,11 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
         }
         for metric in computed
     ]
-    if measurement.history is not None:
-        for metric, by_variation in zip(computed, figures, strict=True):
-            tested = arms_over_looks(measurement.history, metric, question.variations)
-            for variation, arm in tested.items():
-                by_variation[variation] = replace(by_variation[variation], arm=arm)
+    for metric, by_variation in zip(computed, figures, strict=True):
+        tested = [_tested(question, metric, stratum) for stratum in measurement.strata]
+        for variation, shown in by_variation.items():
+            arms = [arms[variation] for arms in tested]
+            by_variation[variation] = replace(shown, arm=in_strata(arms))
     pairs = [
         (by_variation[question.baseline].arm, by_variation[treatment].arm)
         for by_variation in figures
@@ -131,6 +131,22 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
         else {**_definition(metric), "results": {}, "conclusion": {}}
         for metric in question.metrics
     ]
+
+
+def _tested(question: Question, metric: Metric, stratum: Measurement) -> dict[Variation, Arm]:
+    """What a metric of a stratum is judged by, in each variation: over the looks where they are known."""
+    present = {
+        variation: _figures(
+            metric, stratum.visitors[variation.variation_id], _sums(stratum, metric, variation)
+        ).arm
+        for variation in question.variations
+    }
+    if stratum.history is None:
+        return present
+    past = arms_over_looks(stratum.history, metric, question.variations)
+    if not stratum.history.ends_early:
+        return past
+    return {variation: and_then(arm, present[variation]) for variation, arm in past.items()}
 
 
 def _definition(metric: Metric) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import numpy as np
 
 from optimizely_api.services.results.history import History
 from optimizely_api.services.results.inference import Arm, Moments, Numbers, per_visitor
@@ -38,3 +41,15 @@ def _arm(metric: Metric, visitors: Numbers, events: Sizes, amounts: Sizes) -> Ar
         return Arm(Moments(visitors, converting, x, xx, y, yy, xy), "ratio", direction)
     moments = per_visitor(visitors, converting, x, xx)
     return Arm(moments, "proportion" if metric.aggregator == "unique" else "mean", direction)
+
+
+def and_then(past: Arm, present: Arm) -> Arm:
+    """The arm over the looks of the past with the present as one look more."""
+    (old,), (new,) = past.by_epoch, present.by_epoch
+    names = [field.name for field in fields(Moments)]
+    return replace(past, moments=Moments(*(np.append(getattr(old, one), getattr(new, one)) for one in names)))
+
+
+def in_strata(arms: Sequence[Arm]) -> Arm:
+    """The arms of one variation in each stratum as one."""
+    return replace(arms[0], moments=tuple(moments for arm in arms for moments in arm.by_epoch))

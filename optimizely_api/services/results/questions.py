@@ -15,7 +15,7 @@ CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now has ev
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
-MAX_EPOCHS = 1_000
+MAX_EPOCHS = 10_000
 MAX_WEIGHT = 10_000
 KNOWN = {
     "aggregator": ("unique", "count", "sum", "bounce", "exit", "ratio"),
@@ -89,7 +89,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A time of unchanged allocation, in milliseconds; `end` None: until now. Weights by variation id."""
+    """A time in which the experiment ran with unchanged weights, by variation id; `end` None: until now.
+
+    Times are milliseconds.
+    """
 
     start: int
     end: int | None
@@ -108,7 +111,7 @@ class Question:
     stats_config: dict[str, Any]
     interval: Interval
     segment: Condition | None
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[Epoch, ...] | None = None  # None: it is not known when the experiment ran
 
     @property
     def treatments(self) -> tuple[Variation, ...]:
@@ -121,6 +124,7 @@ def read_question(experiment_id: int, body: Any) -> Question:
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     variations = _read_variations(body.get("variations"))
+    epochs = _read_epochs(body.get("epochs"))
     return Question(
         experiment_id=experiment_id,
         project_id=_read_id(body.get("project_id"), "project_id"),
@@ -128,9 +132,9 @@ def read_question(experiment_id: int, body: Any) -> Question:
         variations=variations,
         baseline=_read_baseline(body.get("baseline_variation_id"), variations),
         stats_config=_read_stats_config(body.get("stats_config")),
-        interval=_read_interval(body, datetime.now(UTC)),
+        interval=_read_interval(body, datetime.now(UTC), epochs),
         segment=read_segment(body.get("segment")),
-        epochs=_read_epochs(body.get("epochs")),
+        epochs=epochs,
     )
 
 
@@ -229,15 +233,17 @@ def _read_stats_config(value: Any) -> dict[str, Any]:
     kind = value.get("difference_type", "relative")
     if kind not in ("absolute", "relative"):
         raise bad_request("stats_config.difference_type must be absolute or relative")
-    epochs = value.get("epoch_enabled", False)
+    epochs = value.get("epoch_enabled", True)
     if not isinstance(epochs, bool):
         raise bad_request("stats_config.epoch_enabled must be true or false")
     return {"confidence_level": level, "difference_type": kind, "epoch_enabled": epochs}
 
 
-def _read_epochs(value: Any) -> tuple[Epoch, ...]:
+def _read_epochs(value: Any) -> tuple[Epoch, ...] | None:
     """Epochs in order: `{"start_time", "end_time", "weights": {variation id: weight}}`; the last may have no end."""
-    items = _read_list([] if value is None else value, "epochs", MAX_EPOCHS)
+    if value is None:
+        return None
+    items = _read_list(value, "epochs", MAX_EPOCHS)
     return tuple(_read_epoch(item, f"epochs[{index}]") for index, item in enumerate(items))
 
 
@@ -257,10 +263,11 @@ def _is_weight(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_WEIGHT
 
 
-def _read_interval(body: dict[str, Any], now: datetime) -> Interval:
+def _read_interval(body: dict[str, Any], now: datetime, epochs: tuple[Epoch, ...] | None) -> Interval:
     """Times that the caller gave are rounded to five minutes: the start up, the end down.
 
-    A start before `earliest` means `earliest`, which is not rounded; an end in the future means now.
+    A start before `earliest` means `earliest`, which is not rounded; an end in the future means now. Without an end
+    the interval ends when the experiment stopped running, and now if it runs.
     """
     start, end, earliest = (
         None if body.get(name) is None else _to_milliseconds(parse_time(body[name], name))
@@ -274,6 +281,9 @@ def _read_interval(body: dict[str, Any], now: datetime) -> Interval:
     start = max(starts, default=None)
     if end is not None:
         end = end // ROUNDED_TO_MILLISECONDS * ROUNDED_TO_MILLISECONDS
+    elif epochs:
+        ends = [epoch.end for epoch in epochs]
+        end = None if None in ends else max(moment for moment in ends if moment is not None)
     present = _to_milliseconds(now)
     if end is None or end > present:
         return Interval(start, None, present + CLOCK_TOLERANCE_MILLISECONDS)

@@ -23,7 +23,7 @@ EVEN = {str(CONTROL): 5_000, str(TREATMENT): 5_000}
 
 async def header(results: Results, *epochs: dict[str, object]) -> str | None:
     url = f"{results.caller.url}/results/{EXPERIMENT}"
-    async with results.caller.session.post(url, json=question(epochs=list(epochs))) as response:
+    async with results.caller.session.post(url, json=question(epochs=list(epochs) or None)) as response:
         assert response.status == 200, await response.text()
         return response.headers.get("X-Sample-Ratio-Mismatch")
 

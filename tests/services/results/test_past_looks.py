@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import true
+from sqlalchemy import Connection, true
 
 from optimizely_api.services.database import Database
 from optimizely_api.services.results.growth import size_class, upper_bound
-from optimizely_api.services.results.history import DAILY_LOOKS, History, _kept_looks, load_history
+from optimizely_api.services.results.history import (
+    DAILY_LOOKS,
+    History,
+    Scope,
+    Visitors,
+    _kept_looks,
+    load_histories,
+)
 from optimizely_api.services.results.inference import compare, p_value, per_visitor
 from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
@@ -39,13 +46,17 @@ DAY = 24 * HOUR
 C, T = str(CONTROL), str(TREATMENT)
 
 
+def load_whole_history(connection: Connection) -> History:
+    scope = Scope(EXPERIMENT, [CONTROL, TREATMENT], [PURCHASE, SIGNUP], true())
+    (history,) = load_histories(connection, scope, [(0, 10**6, 0)], [Visitors()])
+    return history
+
+
 async def history_of(database_url: str) -> History:
     database = Database(database_url)
     try:
         async with database.snapshot() as connection:
-            return await connection.run_sync(
-                load_history, EXPERIMENT, [CONTROL, TREATMENT], [PURCHASE, SIGNUP], true()
-            )
+            return await connection.run_sync(load_whole_history)
     finally:
         await database.close()
 
