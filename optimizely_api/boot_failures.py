@@ -69,7 +69,10 @@ def run(arbiter: Any) -> None:
 
 
 def reap_workers(arbiter: Any) -> None:
-    """In place of `Arbiter.reap_workers`: the first failed start halts the master, the next change nothing."""
+    """In place of `Arbiter.reap_workers`: the first failed start halts the master, the next change nothing.
+
+    Nor does the failed start of a worker in `arbiter.expendable`, pids without which the others serve on.
+    """
     before = dict(arbiter.WORKERS)
     while True:
         try:
@@ -79,12 +82,16 @@ def reap_workers(arbiter: Any) -> None:
             if getattr(arbiter, "failed_start", None):
                 continue
             ended = [worker for pid, worker in before.items() if pid not in arbiter.WORKERS]
-            why = next(filter(None, map(_left_reason, ended)), exc.reason)
+            failed = next(filter(left_reason, ended), None)
+            if failed is not None and failed.pid in getattr(arbiter, "expendable", ()):
+                continue
+            why = left_reason(failed) if failed is not None else exc.reason
             arbiter.failed_start = why
             raise HaltServer(why, exc.exit_status) from None
 
 
-def _left_reason(worker: Any) -> str:
+def left_reason(worker: Any) -> str:
+    """Why this worker's start failed; "" when it did not."""
     try:
         return os.pread(worker.tmp.fileno(), LONGEST_REASON_BYTES, 0).decode("utf-8", "replace")
     except (OSError, ValueError):  # closed: it did not fail

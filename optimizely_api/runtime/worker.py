@@ -20,7 +20,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 from optimizely_api import boot_failures, open_files
 from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
-from optimizely_api.runtime import reloading
+from optimizely_api.runtime import reloading, replacing
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.http1.body import BodyBudget
@@ -160,6 +160,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         shared_memory()
         boot_failures.install()
         reloading.install()
+        replacing.install()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -278,12 +279,10 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
                 self.connection_ended(protocol)
 
     def request_begins(self) -> None:
-        """Count a request; with the last of `max_requests` the worker begins to stop."""
+        """Count a request; with the last of `max_requests` the worker has itself replaced."""
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
-            self.alive = False
-            self._told_to_stop.set()
+        if self.nr == self.max_requests:
+            replacing.ask(self)
 
     def log_request(self, exchange: Exchange) -> None:
         """Write the line of gunicorn's own access log."""
