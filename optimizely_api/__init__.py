@@ -19,10 +19,12 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     from pyramid.config import Configurator
 
     from .contract.routes import route_namer
+    from .other_workers import refuse_other_workers
     from .runtime import RuntimeOptions
     from .settings import read
     from .upstream_client import GatewayRequest
 
+    refuse_other_workers(global_config)
     typed = read({**global_config, **settings})
     config = Configurator(settings=settings)
     config.registry["settings"] = typed

@@ -7,6 +7,7 @@ import click
 
 from . import running
 from .comparison.command import compare
+from .start_failures import CannotStart
 
 SERVICES = ("projects", "experiments", "results")
 
@@ -64,12 +65,11 @@ def service(name: str, host: str, port: int | None, workers: int, database_url: 
     """Start one of the services behind the gateway; its database is brought up to date first."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from .services.database import DatabaseURLError
     from .services.server import run_service
 
     try:
         run_service(name, host, port, workers, database_url)
-    except DatabaseURLError as exc:
+    except CannotStart as exc:
         raise click.ClickException(str(exc)) from None
     except (SQLAlchemyError, OSError) as exc:  # missing, unwritable, or nobody listens there
         reason = " ".join(str(getattr(exc, "orig", exc)).split())

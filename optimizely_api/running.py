@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ LONGEST_START_SECONDS = 60.0
 STOP_SECONDS = 40.0  # longer than gunicorn's graceful_timeout
 POLL_SECONDS = 0.1
 TAIL_LINES = 20
+_FAILED = re.compile(r"^\S+ (?P<process>[\w-]+)\.\d+ *\| (?:[\w-]+: )?[Ee]rror: (?P<why>.+)$", re.MULTILINE)
 
 
 class CannotRun(Exception):
@@ -78,7 +80,7 @@ async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_p
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while time.monotonic() < last:
             if processes.poll() is not None:
-                raise CannotRun(f"A process ended while starting.{_tail(log_path)}")
+                raise CannotRun(_why_it_ended(log_path))
             try:
                 async with session.get(f"{ports.url('gateway')}/readyz") as response:
                     if response.status == 200:
@@ -131,8 +133,28 @@ def _refuse_taken(name: str, port: int) -> None:
 
 def _log_path() -> Path:
     directory = Path(os.environ.get(DATA_DIRECTORY, "var"))
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory / "run.log"
+    path = directory / "run.log"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as exc:
+        raise CannotRun(
+            f"{path} cannot be written ({exc.strerror}); choose a folder with {DATA_DIRECTORY}=..."
+        ) from None
+    return path
+
+
+def _why_it_ended(log_path: Path | None) -> str:
+    """The last line of the process that failed, as honcho logs it: `12:00:00 gateway.1 | Error: ...`."""
+    if log_path is None:
+        return "a process ended while starting; its last line is above"
+    log = log_path.read_text(encoding="utf-8", errors="replace")
+    failed = _FAILED.search(log)
+    if failed:
+        return f"{failed['process']} could not start: {failed['why']} (log: {log_path})"
+    return (
+        f"a process ended while starting.{_tail(log_path)}\nA process ended while starting (log: {log_path})"
+    )
 
 
 def _tail(log_path: Path | None) -> str:

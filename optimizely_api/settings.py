@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from .start_failures import CannotStart
+
 ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
 OTHER_VARIABLES = frozenset({"OPTIMIZELY_API_DATA_DIR"})  # of the services, not of the gateway
 PASTE_KEYS = frozenset({"here", "__file__", "__script__"})  # what paste adds to every ini file
 
 
-class InvalidSetting(ValueError):
+class InvalidSetting(CannotStart, ValueError):
     """A setting that stops start-up; the message names its key and value."""
 
 

@@ -16,6 +16,7 @@ import yaml
 from swagger_spec_validator import SwaggerValidationError
 from swagger_spec_validator.validator20 import validate_spec
 
+from ..start_failures import CannotStart
 from . import shared_responses
 
 Json = Any
@@ -26,7 +27,7 @@ SECTIONS = ("definitions", "parameters", "responses")
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 
 
-class InvalidContract(ValueError):
+class InvalidContract(CannotStart, ValueError):
     """A contract that stops start-up; the message names the file and the place in it."""
 
     def __init__(self, file: str, place: str, problem: str) -> None:

@@ -18,6 +18,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from ..errors import MethodNotAllowed, NotImplementedYet
+from ..start_failures import CannotStart
 from ..view_kind import BLOCKING, as_view
 from .load import CONTRACT, Contract
 from .not_yet import PublicOperation, not_here_yet
@@ -27,6 +28,10 @@ NOT_YET = "not here yet: "  # route names: this and the operationId
 AFTER_ALL_ELSE = 1000  # the order of a configuration action: Pyramid's own phases end at 0
 # Under the basePath, open to everybody, and no operations.
 OPEN_ROUTES = frozenset({"swagger_json", "swagger_yaml", "api_root", "api_root_slash"})
+
+
+class ContractWithoutViews(CannotStart, ConfigurationError):  # type: ignore[misc]
+    """The contract and the views do not fit each other; the message names what is missing or too much."""
 
 
 def operation_of(route: Any) -> str | None:
@@ -121,14 +126,16 @@ def check_views(registry: Registry) -> None:
     views = _views_by_route(registry)
     missing = sorted(contract.operations.keys() - views.keys())
     if missing:
-        raise ConfigurationError(f"operations of the contract without a view: {', '.join(missing)}")
+        raise ContractWithoutViews(f"operations of the contract without a view: {', '.join(missing)}")
     for name in contract.operations:
         if not registry.get(BLOCKING) and not inspect.iscoroutinefunction(views[name]):
-            raise ConfigurationError(f"the view of {name} is not a coroutine (async def)")
+            raise ContractWithoutViews(f"the view of {name} is not a coroutine (async def)")
     for route in _routes(registry):
         ours = route.name in contract.operations or route.name in OPEN_ROUTES
         if route.pattern.startswith(contract.base_path + "/") and not ours and not is_only_refused(route):
-            raise ConfigurationError(f"route {route.name} at {route.pattern} is no operation of the contract")
+            raise ContractWithoutViews(
+                f"route {route.name} at {route.pattern} is no operation of the contract"
+            )
 
 
 def _views_by_route(registry: Any) -> dict[str, Callable[..., Any]]:

@@ -12,6 +12,7 @@ from pyramid.static import static_view
 
 from optimizely_api.runtime.aiopyramid_mend import MADE_OF, await_in_greenlet  # before aiopyramid
 from optimizely_api.runtime.http1.body import BodyInput
+from optimizely_api.start_failures import CannotStart
 
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
 
@@ -19,6 +20,10 @@ from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip
 METHODS_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH", "QUERY"))
 
 View = Callable[[Any, Any], Any]
+
+
+class NotACoroutine(CannotStart, ConfigurationError):  # type: ignore[misc]
+    """A view that would hold the event loop; the message names it and the way out."""
 
 
 def load_body(request: Any) -> None:
@@ -101,7 +106,7 @@ class CoroutineViewMapper(CoroutineOrExecutorMapper):  # type: ignore[misc]
             in_thread: View = super().run_in_executor_view(view)
             return in_thread
         called = f"{self._original!r}, attr {self.attr!r}," if self.attr else f"{self._original!r}"
-        raise ConfigurationError(
+        raise NotACoroutine(
             f"The view {called} is not a coroutine function. Make it an `async def` function or method; or, when it "
             "never blocks, give it mapper=pyramid.config.views.DefaultViewMapper to run it on the event loop."
         )

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 
+from optimizely_api.start_failures import CannotStart
+
+
+class InvalidOption(CannotStart, ValueError):
+    """An option that stops start-up; the message names it and its value."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
     """Limits of the bridge, the worker and the watchdog; times are in seconds.
 
-    Raises ValueError naming the option and its value when one makes no sense.
+    Raises InvalidOption naming the option and its value when one makes no sense.
     """
 
     max_request_body_bytes: int = 1024 * 1024
@@ -22,19 +28,21 @@ class RuntimeOptions:
 
     def __post_init__(self) -> None:
         if self.max_request_body_bytes < 0:
-            raise ValueError(
+            raise InvalidOption(
                 f"max_request_body_bytes is {self.max_request_body_bytes!r}; 0 or more is needed"
             )
         for name in ("max_request_line_bytes", "max_header_section_bytes", "max_header_fields"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; 1 or more is needed")
+                raise InvalidOption(f"{name} is {getattr(self, name)!r}; 1 or more is needed")
         if self.request_bodies_bytes < self.max_request_body_bytes:
-            raise ValueError(
+            raise InvalidOption(
                 f"request_bodies_bytes is {self.request_bodies_bytes!r}; room for one body of"
                 f" max_request_body_bytes = {self.max_request_body_bytes!r} is needed"
             )
         if self.stall_warning_seconds < 0:
-            raise ValueError(f"stall_warning_seconds is {self.stall_warning_seconds!r}; 0 or more is needed")
+            raise InvalidOption(
+                f"stall_warning_seconds is {self.stall_warning_seconds!r}; 0 or more is needed"
+            )
         for name in ("body_timeout_seconds", "header_timeout_seconds", "write_timeout_seconds"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; more than 0 is needed")
+                raise InvalidOption(f"{name} is {getattr(self, name)!r}; more than 0 is needed")

@@ -23,9 +23,11 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
+from optimizely_api.boot_failures import LONGEST_REASON_BYTES
+from optimizely_api.start_failures import last_line, reason
+
 POLL_SECONDS = 0.05
 LONGEST_TRIAL_SECONDS = 120.0
-LONGEST_REASON_BYTES = 2000
 MODULE_PREFIX = "python:"  # of gunicorn's `config`: a module, which Python would import only once
 
 _gunicorn_reload = Arbiter.reload
@@ -119,9 +121,9 @@ def _try_and_exit(arbiter: Any, writing: int) -> None:
     try:
         _load_anew(arbiter)
     except SystemExit as exc:
-        said = one_line(str(exc.code) if isinstance(exc.code, str) else errors.getvalue())
+        said = last_line(str(exc.code) if isinstance(exc.code, str) else errors.getvalue())
     except BaseException as exc:  # whatever it is, it must not reach the arbiter's code in this child
-        said = one_line(f"{type(exc).__name__}: {exc}")
+        said = reason(exc)
     os.write(writing, said.encode("utf-8", "replace")[:LONGEST_REASON_BYTES])
     os._exit(0)
 
@@ -139,9 +141,3 @@ def _load_anew(arbiter: Any) -> None:
             socket.create_server(address, family=family).close()
     arbiter.app.callable = None
     arbiter.app.wsgi()
-
-
-def one_line(text: str) -> str:
-    """The last line that says something, without gunicorn's word for an error before it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("Error: ") if lines else ""

@@ -13,14 +13,14 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.lifespan import LifespanManager
 from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
-from optimizely_api import open_files
+from optimizely_api import boot_failures, open_files
+from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
-from optimizely_api.runtime import reloading
+from optimizely_api.runtime import reloading, replacing
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.http1.body import BodyBudget
@@ -86,7 +86,7 @@ def _texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
+class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
     """Runs a WSGI application of coroutine views: `gunicorn -k optimizely_api.runtime.worker.GatewayWorker`.
 
     uvloop is used where it is installed (gunicorn's `asgi_loop`). The lifespan always runs, and a failed start-up
@@ -158,7 +158,9 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         """Called by gunicorn in the master, when it has looked the class up, and again on each HUP."""
         end_on_signals_after_fork()
         shared_memory()
+        boot_failures.install()
         reloading.install()
+        replacing.install()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -189,7 +191,7 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
         self._ssl_context = self._get_ssl_context()
         if self.cfg.is_ssl and self._ssl_context is None:
             # The reason is logged. Never serve plain text instead.
-            raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+            self.end_start("TLS cannot be served")
         self._start_accepting()
         for listener in self.sockets:
             self.log.info("Gateway worker listening on %s", listener)
@@ -202,7 +204,7 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
             await lifespan.startup()
         except RuntimeError as exc:
             self.log.error("Worker cannot start: %s", exc)
-            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from exc
+            self.end_start(str(exc))
         self.lifespan = lifespan
 
     async def _until_told_to_stop(self) -> None:
@@ -277,12 +279,10 @@ class GatewayWorker(HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc
                 self.connection_ended(protocol)
 
     def request_begins(self) -> None:
-        """Count a request; with the last of `max_requests` the worker begins to stop."""
+        """Count a request; with the last of `max_requests` the worker has itself replaced."""
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
-            self.alive = False
-            self._told_to_stop.set()
+        if self.nr == self.max_requests:
+            replacing.ask(self)
 
     def log_request(self, exchange: Exchange) -> None:
         """Write the line of gunicorn's own access log."""

@@ -28,6 +28,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from optimizely_api.start_failures import CannotStart
+
 BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for the writer before it
 MIGRATION_LOCK_TIMEOUT_SECONDS = 120.0
 ASYNC_DRIVERS = {
@@ -56,11 +58,11 @@ UNAVAILABLE_SQLITE = {
 _ALEMBIC_IN_USE = threading.Lock()
 
 
-class DatabaseURLError(ValueError):
+class DatabaseURLError(CannotStart, ValueError):
     """A database URL that no service can use; the message says what is wrong with it."""
 
 
-class NewerDatabaseError(RuntimeError):
+class NewerDatabaseError(CannotStart, RuntimeError):
     """The database has been migrated by a newer release; the message names both."""
 
 

@@ -12,6 +12,8 @@ from aiohttp import web
 from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 from gunicorn.app.base import BaseApplication
 
+from optimizely_api import boot_failures
+from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
 from optimizely_api.services.database import database_url as parse_database_url
 from optimizely_api.services.database import default_database_url, migrate
@@ -79,6 +81,7 @@ def run_service(
     importlib.import_module(service.package)
     migrate(text, service.migrations)
     end_on_signals_after_fork()
+    boot_failures.install()
     log.info("the %s service uses %s", name, url.render_as_string(hide_password=True))
     options = {
         "bind": f"{f'[{host}]' if ':' in host else host}:{service.port if port is None else port}",
@@ -103,7 +106,7 @@ def worker_class() -> type[Any]:
         base = GunicornWebWorker
     else:
         base = GunicornUVLoopWebWorker
-    return type("ServiceWorker", (HearsSignalsWhileStarting, base), {})
+    return type("ServiceWorker", (TellsWhyItCannotStart, HearsSignalsWhileStarting, base), {})
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]

@@ -176,17 +176,6 @@ def test_a_wrong_length_never_moves_the_next_answer(server, length, body):
     assert len(rest) == (1 if length < 5 else 0)
 
 
-def test_the_last_of_max_requests_says_so(tmp_path):
-    with gunicorn(tmp_path, "--max-requests", "4") as server, server.connect() as client:
-        # The first request was that which found the server ready.
-        client.sendall(head("/answer?bytes=5") * 4)
-        answers = read_to_end(client)
-        server.wait_for_log("Autorestarting worker after current request.")
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
-    assert answers.count(b"Connection: close") == 1
-    assert answers.index(b"Connection: close") > answers.rindex(b"HTTP/1.1 200 OK")
-
-
 def test_an_answer_while_the_worker_stops_ends_its_connection(tmp_path):
     with gunicorn(tmp_path) as server, server.connect() as client:
         client.sendall(head("/wait?seconds=1") + head("/answer"))

@@ -506,12 +506,6 @@ async def test_int_stops_without_waiting(tmp_path):
         assert time.monotonic() - began < 20  # the graceful timeout would be 30 s
 
 
-def test_max_requests_replaces_the_worker_and_loses_no_request(tmp_path):
-    with gunicorn(tmp_path, "--max-requests", "10") as server:
-        pids = {get(server, "/echo")["pid"] for _ in range(35)}
-    assert len(pids) >= 3
-
-
 # Starting
 
 

@@ -17,15 +17,20 @@ from optimizely_api.services.http import DATABASE, make_application
 from optimizely_api.services.results.group_commit import GroupCommit
 from optimizely_api.services.results.mismatches import MismatchLog
 from optimizely_api.services.results.routes import GROUP_COMMIT, MISMATCHES, ROUTES
+from optimizely_api.start_failures import CannotStart
 
 MAX_BATCH_BYTES = 3_670_016  # 3.5 MiB, the smallest limit published for the original
 MAX_BATCH_BYTES_VARIABLE = "RESULTS_MAX_BATCH_BYTES"
 
 
+class InvalidVariable(CannotStart, ValueError):
+    """A variable of the environment that stops start-up; the message names it and its value."""
+
+
 def create_application(database_url: str) -> web.Application:
     """The service on a migrated database.
 
-    A body longer than `RESULTS_MAX_BATCH_BYTES` (environment) is a 413. Raises ValueError when that
+    A body longer than `RESULTS_MAX_BATCH_BYTES` (environment) is a 413. Raises InvalidVariable when that
     variable is no positive whole number.
     """
     return make_application(
@@ -47,5 +52,5 @@ def _max_batch_bytes(value: str | None) -> int:
     if not value:
         return MAX_BATCH_BYTES
     if not value.isascii() or not value.isdigit() or int(value) == 0:
-        raise ValueError(f"{MAX_BATCH_BYTES_VARIABLE} must be a positive number of bytes, not {value!r}")
+        raise InvalidVariable(f"{MAX_BATCH_BYTES_VARIABLE} must be a positive number of bytes, not {value!r}")
     return int(value)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from optimizely_api.services.results.rollups import neutral_rank
+from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
 from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, NO_UUIDS, ODD_TAGS, REVENUES
-from tests.services.results.migrating import migrate_to
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -211,8 +211,8 @@ async def test_a_database_of_the_release_before_knows_its_events_after_the_migra
 ) -> None:
     entries = [impression("ann"), conversion("ann", revenue=5), conversion("ann", revenue=6)]
     await results.send(*entries)
-    await migrate_to(database_url, "0004")
-    await migrate_to(database_url, "head")
+    await migrate_to(database_url, "results", "0004")
+    await migrate_to(database_url, "results", "head")
     await results.send(*entries)
     assert (await results.figures(REVENUE))[str(CONTROL)] == (11, 1)
     other = conversion("ann", SIGNUP)

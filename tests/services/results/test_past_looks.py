@@ -25,7 +25,6 @@ from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
 from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
-from tests.services.results.migrating import migrate_to
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,

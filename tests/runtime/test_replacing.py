@@ -1,0 +1,74 @@
+"""`max_requests`: a worker goes on until the one in its place listens."""
+
+import json
+import os
+
+import psutil
+import pytest
+
+from .servers import HERE, ROOT, gunicorn, read_to_end, until
+
+KEPT = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
+APPLICATION = """
+import os
+import served_app
+
+def main():
+    if os.path.exists(os.environ["FLAG"]):
+        raise RuntimeError("the flag is up")
+    return served_app.main()
+"""
+
+
+@pytest.fixture
+def flag(tmp_path):
+    return tmp_path / "flag"
+
+
+@pytest.fixture
+def server(tmp_path, flag):
+    """One worker, whose successors cannot start while the flag is up."""
+    (tmp_path / "flagged_app.py").write_text(APPLICATION)
+    environment = {"FLAG": str(flag), "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, tmp_path)))}
+    options = ("--max-requests", "5", "--keep-alive", "60")
+    with gunicorn(tmp_path, *options, application="flagged_app:main()", environment=environment) as server:
+        yield server
+
+
+def ask(client):
+    """The response on a kept connection: its head, and the pid of the worker."""
+    client.sendall(KEPT)
+    head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    return head, json.loads(body)["pid"]
+
+
+def workers(server):
+    return [child.pid for child in psutil.Process(server.process.pid).children()]
+
+
+def test_a_kept_connection_moves_to_the_new_worker_by_a_response_that_says_so(server):
+    answered = set()
+    while len(answered) < 3:
+        with server.connect() as client:
+            head = b""
+            while b"\r\nConnection: close" not in head:
+                head, pid = ask(client)
+                answered.add(pid)
+            assert read_to_end(client) == b""
+    until(lambda: len(workers(server)) == 1)
+
+
+def test_the_old_worker_serves_on_when_the_new_one_cannot_start(server, flag):
+    flag.touch()
+    [before] = workers(server)
+    with server.connect() as client:
+        for _ in range(5):
+            ask(client)
+        server.wait_for_log("which serves on: ")
+        head, pid = ask(client)
+    assert pid == before
+    assert b"Connection: close" not in head
+    assert workers(server) == [before]
+    [line] = [line for line in server.log.splitlines() if "which serves on: " in line]
+    assert line.endswith("RuntimeError: the flag is up")
