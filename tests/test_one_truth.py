@@ -95,13 +95,14 @@ def test_every_operation_has_one_strong_etag_that_all_gateways_confirm(real, ask
 def test_end_time_and_counts_never_go_back_while_events_arrive(real, ask):
     """For each of four clients, who asks the two gateways in turn."""
     batches = 10_000 // EVENTS_OF_A_BATCH if WHOLE else 100
-    done = threading.Event()
+    done, sent = threading.Event(), []
 
     def send_events():
         began = time.monotonic()
         with ThreadPoolExecutor(8) as senders:
             for number in range(batches):
-                senders.submit(real.send_visitors, EVENTS_OF_A_BATCH * 2 // 3, datetime.now(UTC))
+                now = datetime.now(UTC)
+                sent.append(senders.submit(real.send_visitors, EVENTS_OF_A_BATCH * 2 // 3, now))
                 time.sleep(max(0.0, began + (number + 1) / BATCHES_PER_SECOND - time.monotonic()))
         print(f"{batches * EVENTS_OF_A_BATCH / (time.monotonic() - began):.0f} events a second")
         done.set()
@@ -119,6 +120,7 @@ def test_end_time_and_counts_never_go_back_while_events_arrive(real, ask):
     with ThreadPoolExecutor(4) as pool:
         clients = list(pool.map(one_client, range(4)))
     events.join()
+    assert [batch.exception() for batch in sent] == [None] * batches
     print(f"{sum(map(len, clients))} answers to 4 clients")
     for seen in clients:
         assert len(set(seen)) > 2
