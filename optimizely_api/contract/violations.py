@@ -9,6 +9,8 @@ from .formats import EXPECTED, MAX_ID
 
 Phrase = Callable[[Any], str]  # from what the contract says under a keyword
 
+EXPECTED_KEY = "x-expected"  # beside a pattern of the contract: what fits it, in a caller's words
+
 _LONGEST_NUMBER = 18  # digits of a number that is repeated; a longer one is told by their count
 _MOST_DIGITS = 400  # a number is read no further
 
@@ -40,6 +42,10 @@ def phrase(error: ValidationError) -> str:
         return f"must be {EXPECTED['int64']}"
     if keyword in ("minimum", "maximum") and schema.get(f"exclusive{keyword.title()}"):
         return f"must be {'more' if keyword == 'minimum' else 'less'} than {limit}"
+    if keyword == "pattern" and (
+        expected := schema.get(EXPECTED_KEY) or EXPECTED.get(schema.get("format", ""))
+    ):
+        return f"must be {expected}"
     known = _PHRASES.get(keyword)
     return f"breaks the contract's {keyword}" if known is None else known(limit)
 

@@ -1,13 +1,14 @@
 """How a mistake in a request is told: a phrase in `messages`, and one sentence in `message`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from jsonschema import Draft4Validator
 
-from optimizely_api.contract.formats import MAX_ID
-from optimizely_api.contract.violations import phrase, sentence
+from optimizely_api.contract import load
+from optimizely_api.contract.formats import EXPECTED, MAX_ID
+from optimizely_api.contract.violations import _PHRASES, phrase, sentence
 from tests.contract.conftest import assert_error
 
 App = Callable[..., Any]
@@ -39,6 +40,7 @@ ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID}
         ({"maxProperties": 1}, {"a": 1, "b": 2}, "must have at most 1 member"),
         ({"additionalProperties": False}, {"a": 1}, "has a member that the contract does not know"),
         ({"pattern": "^a$"}, "b", "must match ^a$"),
+        ({"pattern": "^a$", "x-expected": "an a"}, "b", "must be an a"),
         ({"enum": ["a", "b"]}, "c", "must be one of a, b"),
         ({"required": ["name"]}, {}, "is required"),
         ({"not": {"type": "string"}}, "a", "breaks the contract's not"),
@@ -89,7 +91,7 @@ def test_the_sentence_names_the_parameter_and_repeats_numbers_only(
         ("/v2/experiments?include_classic=x", "include_classic must be a boolean."),
         ("/v2/experiments/1/results?browser=lynx", "browser must be one of firefox, chrome, "),
         ("/v2/experiments/1/results?start_time=x", "start_time must be a time such as "),
-        ("/v2/projects?filter=x", "filter[0] must match "),
+        ("/v2/projects?filter=x", "filter[0] must be a field and a value, such as status:active, "),
         (f"/v2/projects/{'9' * 20}", f"an id: a whole number from 1 to {MAX_ID}, not a number of 20 digits."),
         (
             f"/v2/projects/{'9' * 500}",
@@ -105,6 +107,43 @@ def test_400_names_the_first_mistake_in_its_message(app_with: App, address: str,
     body = assert_error(app_with().get(address, expect_errors=True), 400, "bad_request")
     assert message in body["message"]
     assert body["messages"]
+
+
+def keywords(schema: Any) -> Iterator[tuple[str, Any]]:
+    """(keyword, the schema it stands in) of all that restricts a parameter."""
+    for key, value in schema.items():
+        if key in (*_PHRASES, "type"):
+            yield key, schema
+        if key == "items":
+            yield from keywords(value)
+
+
+PARAMETERS = [
+    (operation.operation_id, parameter)
+    for operation in load().operations.values()
+    for parameter in operation.spec["parameters"]
+]
+
+
+@pytest.mark.parametrize(("operation_id", "parameter"), PARAMETERS, ids=lambda value: str(value)[:40])
+def test_every_restriction_of_every_parameter_has_a_phrase_in_a_callers_words(
+    operation_id: str, parameter: Any
+) -> None:
+    known = {
+        *_PHRASES,
+        "type",
+        "items",
+        "in",
+        "name",
+        "description",
+        "default",
+        "example",
+        "collectionFormat",
+    }
+    assert {key for key in parameter if not key.startswith("x-")} <= known
+    for keyword, schema in keywords(parameter):
+        # A regular expression is nobody's words: beside it stands what fits it, or a format.
+        assert keyword != "pattern" or "x-expected" in schema or schema.get("format") in EXPECTED
 
 
 def test_a_parameter_that_the_contract_does_not_know_is_no_mistake(app_with: App) -> None:

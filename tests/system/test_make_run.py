@@ -1,6 +1,7 @@
 """What a stranger meets who types `make run`."""
 
 import contextlib
+import json
 import socket
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import psutil
 import pytest
 import requests
 
+from tests.serving import ROOT
 from tests.system.conftest import start, stop
 
 pytestmark = pytest.mark.slow
@@ -18,6 +20,26 @@ pytestmark = pytest.mark.slow
 def test_the_printed_request_answers_with_the_results_of_a_real_experiment(stack):
     done = subprocess.run(["sh", "-c", stack.curl], capture_output=True, text=True, check=True)
     assert f'\n    "experiment_id": {stack.experiment_id},\n' in done.stdout
+
+
+def test_the_sample_answer_of_the_readme_is_what_comes(stack):
+    after = (ROOT / "README.md").read_text().partition("| python3 -m json.tool\n")[2]
+    sample, _ = json.JSONDecoder().raw_decode(after.strip())
+    real = stack.get(f"/v2/experiments/{stack.experiment_id}/results").json()
+    assert_like(sample, real)
+
+
+def assert_like(sample, real):
+    """Every member of the sample is a member of the answer, of the same type; the sample may leave some out."""
+    if isinstance(sample, dict):
+        assert sample.keys() <= real.keys()
+        for key, value in sample.items():
+            assert_like(value, real[key])
+    elif isinstance(sample, list):
+        for one, other in zip(sample, real, strict=False):
+            assert_like(one, other)
+    else:
+        assert type(sample) is type(real)
 
 
 def test_the_experiment_has_a_winner_computed_from_its_events(stack):

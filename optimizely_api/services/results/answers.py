@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from optimizely_api.services.http import format_time
@@ -49,21 +48,21 @@ class _Figures:
         return quotient(self.value, self.samples) if self.samples else None
 
 
-def compose_answer(
-    question: Question, measurement: Measurement, now: datetime | None = None
-) -> dict[str, Any] | None:
-    """The body of the answer, or None when no visitor lies in the interval and the segment."""
+def compose_answer(question: Question, measurement: Measurement, until: int) -> dict[str, Any] | None:
+    """The body of the answer, or None when no visitor lies in the interval and the segment.
+
+    `until` is the moment that it is about, in milliseconds (`versions.answered_until`).
+    """
     total = sum(measurement.visitors[variation.variation_id] for variation in question.variations)
     if not total:
         return None
-    start, end = question.interval.start, question.interval.end
+    start = question.interval.start
     if start is None:
         start = measurement.first_entered or 0
-    end_time = to_time(end) if end is not None else (now or datetime.now(UTC)).replace(microsecond=0)
     return {
         "experiment_id": question.experiment_id,
         "start_time": format_time(to_time(start)),
-        "end_time": format_time(end_time),
+        "end_time": format_time(to_time(until)),
         "is_stale": False,
         "stats_config": question.stats_config,
         "reach": _reach(question, measurement, total),

@@ -82,6 +82,13 @@ class Interval:
         """Whether nothing can lie in it."""
         return self.start is not None and self.start >= self.limit
 
+    @property
+    def slot(self) -> int | None:
+        """Of an interval that ends now, the five minutes of the clock it was asked about in; None of any other."""
+        if self.end is not None:
+            return None
+        return (self.limit - CLOCK_TOLERANCE_MILLISECONDS) // ROUNDED_TO_MILLISECONDS
+
     def will_see(self, moment: int) -> bool:
         """Whether what happened at this moment comes into it by waiting alone: senders' clocks may be ahead."""
         return self.end is None and moment >= self.limit

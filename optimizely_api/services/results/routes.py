@@ -24,7 +24,7 @@ from optimizely_api.services.results.group_commit import GroupCommit, NotStoredE
 from optimizely_api.services.results.mismatches import HEADER, MismatchLog, sample_ratio_p_value
 from optimizely_api.services.results.questions import read_question
 from optimizely_api.services.results.sample_ratio import ALARM
-from optimizely_api.services.results.versions import data_version, results_tag
+from optimizely_api.services.results.versions import answered_until, data_version, results_tag
 
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
 MISMATCHES = web.AppKey("mismatches", MismatchLog)
@@ -94,7 +94,7 @@ async def answer_results(request: web.Request) -> web.Response:
         measurement = await connection.run_sync(measure, question)
         ratio = await connection.run_sync(sample_ratio_p_value, question)
     request.app[MISMATCHES].note(question.experiment_id, ratio)
-    answer = compose_answer(question, measurement)
+    answer = compose_answer(question, measurement, answered_until(question, version))
     if answer is None:
         return web.Response(status=204)
     is_settled = not question.interval.will_see(measurement.last_activity)

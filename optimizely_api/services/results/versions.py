@@ -19,16 +19,12 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, case, select
 
 from optimizely_api.services.conditional import entity_tag
-from optimizely_api.services.results.questions import (
-    CLOCK_TOLERANCE_MILLISECONDS,
-    ROUNDED_TO_MILLISECONDS,
-    Question,
-)
+from optimizely_api.services.results.questions import ROUNDED_TO_MILLISECONDS, Question
 from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.tables import DATA_VERSION
 
 # To be raised when the same question about the same data gets another answer: callers may keep tags for long.
-ANSWERS = 2
+ANSWERS = 3
 
 
 def data_version(connection: Connection, experiment_id: int) -> int:
@@ -57,8 +53,18 @@ def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
 
 def results_tag(question: Question, body: bytes, version: int) -> str:
     """The entity tag of the answer to a question that was read of `body`, over data of this version."""
+    asked = ANSWERS, question.experiment_id, question.interval.slot, version
+    return entity_tag(repr(asked).encode(), body)
+
+
+def answered_until(question: Question, version: int) -> int:
+    """The moment that the answer is about, in milliseconds: the end that was asked for, or when the data last changed.
+
+    Where they have not changed in these five minutes, it is the beginning of these. It follows from what the entity
+    tag follows from, so that the same answer has the same bytes whichever process computes it, and when.
+    """
     interval = question.interval
-    slot = None
-    if interval.end is None:
-        slot = (interval.limit - CLOCK_TOLERANCE_MILLISECONDS) // ROUNDED_TO_MILLISECONDS
-    return entity_tag(repr((ANSWERS, question.experiment_id, slot, version)).encode(), body)
+    if interval.end is not None or interval.slot is None:
+        return interval.limit
+    changed = version // 1_000_000 * 1_000
+    return max(changed, interval.slot * ROUNDED_TO_MILLISECONDS, interval.start or 0)
