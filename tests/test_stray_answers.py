@@ -1,6 +1,5 @@
 """A hop between the gateway and its services that mixes answers up costs errors, and shows nobody a wrong object."""
 
-import os
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from optimizely_api import main
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.desynchronised_hop import ACCOUNTS, DesynchronisedHop, desynchronised_hop, questions, shown
 
-WHOLE = os.environ.get("WHOLE_SIMULATIONS") == "1"  # the 10,000 requests of a long proof
 SAVES = {"kept": {}, "not kept": {"identity_cache_seconds": "0", "definition_cache_seconds": "0"}}
 
 
