@@ -43,6 +43,7 @@ INSTALL = [
     "aiosqlite>=0.21",  # SQLite, the embedded default
     "asyncpg>=0.30",  # PostgreSQL, by URL
     "alembic>=1.16",  # the services' migrations, applied at start
+    "crawler-user-agents>=1.67",  # a list of bots' user agents, MIT, 100 kB; its releases follow the bots
     "tzdata>=2025.2",  # the time zones of schedules; slim systems have none
     "scipy>=1.14",  # false discovery control and distributions for the statistics
     "numpy>=2",  # scipy's arrays, used by name

@@ -8,12 +8,14 @@ names the statistical methods and their sources, `tables` the rollups that keep 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from optimizely_api.services.http import DATABASE, make_application
+from optimizely_api.services.results.bots import is_bot
 from optimizely_api.services.results.group_commit import GroupCommit
 from optimizely_api.services.results.mismatches import MismatchLog
 from optimizely_api.services.results.routes import GROUP_COMMIT, MISMATCHES, ROUTES
@@ -44,6 +46,7 @@ def create_application(database_url: str) -> web.Application:
 
 async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:
     app[MISMATCHES] = MismatchLog()
+    await asyncio.to_thread(is_bot, "")  # the first time compiles the list
     async with GroupCommit(app[DATABASE]).running() as app[GROUP_COMMIT]:
         yield
 

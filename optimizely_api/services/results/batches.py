@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from optimizely_api.services.results.bots import is_bot, visitors_agent
 from optimizely_api.services.results.numbers import (
     MAX_ID,
     MAX_NUMBER_DIGITS,
@@ -38,6 +39,7 @@ MAX_TEXT_BYTES = 1000
 MAX_NAME_BYTES = 300
 MAX_UUID_LENGTH = 100  # a longer text is none, however many dashes it has
 IMPRESSION = "campaign_activated"
+BOT_FILTERING, USER_AGENT = "$opt_bot_filtering", "$opt_user_agent"
 CUSTOM = "custom"  # the type of attributes that the account has defined
 
 _Amount = TypeVar("_Amount", int, float)
@@ -111,11 +113,12 @@ class Batch:
     dropped: Counter[str]
 
 
-def parse_batch(body: bytes, now: int | None = None) -> Batch:
+def parse_batch(body: bytes, now: int | None = None, user_agent: str = "") -> Batch:
     """Read a batch in the shape the SDKs send; raises MalformedBatchError when it is none.
 
     Events before EARLIEST_HAPPENED or more than MAX_AHEAD after `now` (milliseconds; default: the clock) are
-    left out.
+    left out. So are visitor entries with BOT_FILTERING whose user agent is a bot's: that of the entry, or
+    `user_agent`, that of the request.
     """
     document = _load(body)
     if not isinstance(document, dict):
@@ -132,7 +135,7 @@ def parse_batch(body: bytes, now: int | None = None) -> Batch:
     latest = (int(time.time() * 1000) if now is None else now) + MAX_AHEAD
     for visitor in visitors:
         try:
-            _read_visitor(visitor, batch, latest)
+            _read_visitor(visitor, batch, latest, user_agent)
         except _UnusableError as exc:
             batch.dropped[str(exc)] += 1
     return batch
@@ -159,7 +162,7 @@ def _parse_integer(digits: str) -> float:
     return int(digits) if len(digits) <= MAX_NUMBER_DIGITS else math.nan
 
 
-def _read_visitor(visitor: Any, batch: Batch, latest: int) -> None:
+def _read_visitor(visitor: Any, batch: Batch, latest: int, user_agent: str) -> None:
     if not isinstance(visitor, dict):
         raise _UnusableError("a visitor that is no object")
     visitor_key = visitor.get("visitor_id")
@@ -168,6 +171,8 @@ def _read_visitor(visitor: Any, batch: Batch, latest: int) -> None:
     snapshots = visitor.get("snapshots")
     if not isinstance(snapshots, list):
         raise _UnusableError("a visitor without snapshots")
+    if _is_bots(visitor.get("attributes"), user_agent):
+        raise _UnusableError("a visitor entry of a bot")
     attributes = tuple(_attributes(visitor.get("attributes"), batch.dropped))
     room = min(MAX_EVENTS, MAX_BATCH_EVENTS - len(batch.events))
 
@@ -184,6 +189,17 @@ def _read_visitor(visitor: Any, batch: Batch, latest: int) -> None:
         else:
             room -= len(events)
             batch.events.extend(events)
+
+
+def _is_bots(attributes: Any, user_agent: str) -> bool:
+    """Whether a visitor entry of these attributes wants bots to be left out, and is one's."""
+    values = {}
+    for item in attributes[:MAX_ATTRIBUTES] if isinstance(attributes, list) else ():
+        if isinstance(item, dict):
+            for name in (item.get("key"), item.get("entity_id")):
+                if name in (BOT_FILTERING, USER_AGENT):
+                    values[name] = item.get("value")
+    return values.get(BOT_FILTERING) is True and is_bot(visitors_agent(values.get(USER_AGENT), user_agent))
 
 
 def _at_most(items: Any, limit: int, reason: str, dropped: Counter[str]) -> Any:

@@ -43,11 +43,12 @@ async def receive_events(request: web.Request) -> web.Response:
     same, it counts once when sent again). Unusable parts of a batch are left out, counted in the log.
     """
     body = await request.read()
+    agent = request.headers.get("User-Agent", "")
     try:
         if len(body) > PARSED_IN_THREAD_BYTES:
-            batch = await asyncio.to_thread(parse_batch, body)
+            batch = await asyncio.to_thread(parse_batch, body, user_agent=agent)
         else:
-            batch = parse_batch(body)
+            batch = parse_batch(body, user_agent=agent)
     except MalformedBatchError as exc:
         raise bad_request(str(exc)) from exc
     if batch.dropped:

@@ -204,9 +204,9 @@ async def test_a_large_body_is_parsed_in_a_thread(
 ) -> None:
     threads: list[threading.Thread] = []
 
-    def noted(body: bytes) -> Batch:
+    def noted(body: bytes, **more: Any) -> Batch:
         threads.append(threading.current_thread())
-        return parse_batch(body)
+        return parse_batch(body, **more)
 
     monkeypatch.setattr(routes, "parse_batch", noted)
     await results.send(*[impression(f"v{number}") for number in range(entries)])
