@@ -59,10 +59,10 @@ Sums = dict[str, float]
 
 @dataclass
 class Measurement:
-    """Visitors by variation, and the sums of CELL_SUMS by variation and event (or ANY_EVENT)."""
+    """Visitors by variation, and the sums of CELL_SUMS by variation, event (or ANY_EVENT) and window (or 0)."""
 
     visitors: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    sums: dict[tuple[int, int], Sums] = field(
+    sums: dict[tuple[int, int, int], Sums] = field(
         default_factory=lambda: defaultdict(lambda: dict.fromkeys(CELL_SUMS, 0.0))
     )
     first_entered: int | None = None
@@ -73,10 +73,10 @@ class Measurement:
     # The same by stratum, in order.
     strata: list[Measurement] = field(default_factory=list)
 
-    def add_sums(self, rows: Iterable[Any]) -> None:
+    def add_sums(self, rows: Iterable[Any], window: int = 0) -> None:
         """Add rows of variation, event and the sums."""
         for variation_id, entity_id, *numbers in rows:
-            sums = self.sums[variation_id, entity_id]
+            sums = self.sums[variation_id, entity_id, window]
             for name, number in zip(CELL_SUMS, numbers, strict=True):
                 sums[name] += number or 0.0
 
@@ -84,7 +84,8 @@ class Measurement:
         """Add what was measured of other visitors."""
         for variation_id, count in other.visitors.items():
             self.visitors[variation_id] += count
-        self.add_sums((*key, *sums.values()) for key, sums in other.sums.items())
+        for (variation_id, entity_id, window), sums in other.sums.items():
+            self.add_sums([(variation_id, entity_id, *sums.values())], window)
 
 
 def measure(connection: Connection, question: Question) -> Measurement:
@@ -98,7 +99,12 @@ class _Measuring:
         self.question = question
         self.interval = question.interval
         self.variations = [variation.variation_id for variation in question.variations]
-        self.entities = sorted({metric.event_id or ANY_EVENT for metric in question.metrics})
+        computed = [metric for metric in question.metrics if metric.is_computed]
+        self.entities = sorted({metric.event_id or ANY_EVENT for metric in computed if not metric.window})
+        self.windows: dict[int, set[int]] = defaultdict(set)
+        for metric in computed:
+            if metric.window:
+                self.windows[metric.window].add(metric.event_id or ANY_EVENT)
         self.strata = strata_of(question)
         self.result = Measurement()  # of the stratum that is being measured
 
@@ -126,7 +132,9 @@ class _Measuring:
         if times := division.settled + division.cut:
             self._add_visitors(times)
         self._add_totals(division.settled, self.entities)
-        self._add_events(division.cut)
+        self._add_events(division.cut, self.entities)
+        for window, entities in self.windows.items():
+            self._add_events(division.slot_times + times, entities, window)
 
     def _add_histories(self, divisions: Divisions, strata: Sequence[Measurement]) -> None:
         ranges = divisions.ranges
@@ -262,16 +270,18 @@ class _Measuring:
         query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
         self._add_per_visitor(query)
 
-    def _add_events(self, stretches: Sequence[Stretch]) -> None:
-        """Add up the visitors' conversions before the interval's end, one by one."""
+    def _add_events(self, stretches: Sequence[Stretch], entities: Collection[int], window: int = 0) -> None:
+        """Add up the visitors' conversions before the interval's end and within the window, one by one."""
         if not stretches:
             return
         visitors = self._visitors(stretches)
-        single = [entity for entity in self.entities if entity != ANY_EVENT]
+        if window:
+            visitors &= EVENT.c.happened < ASSIGNMENT.c.entered + window
+        single = [entity for entity in entities if entity != ANY_EVENT]
         if single:
-            self._add_per_visitor(self._event_totals(visitors, single))
-        if ANY_EVENT in self.entities:
-            self._add_per_visitor(self._event_totals(visitors, None))
+            self._add_per_visitor(self._event_totals(visitors, single), window)
+        if ANY_EVENT in entities:
+            self._add_per_visitor(self._event_totals(visitors, None), window)
 
     def _event_totals(self, visitors: ColumnElement[bool], entities: Collection[int] | None) -> Select[Any]:
         """One row per visitor (and event) with the conversions in the interval; None asks for any event."""
@@ -298,7 +308,7 @@ class _Measuring:
         project = func.coalesce(e.project_id, a.project_id, wanted)
         return query.where(project == wanted).group_by(a.variation_id, a.visitor_id)
 
-    def _add_per_visitor(self, totals: Select[Any]) -> None:
+    def _add_per_visitor(self, totals: Select[Any], window: int = 0) -> None:
         t = totals.subquery().c
         events, revenue, value = (cast(t[name], Double) for name in ("events", "revenue", "value"))
         sums = (
@@ -315,7 +325,7 @@ class _Measuring:
             func.sum(t.value_squares),
         )
         query = select(t.variation_id, t.entity_id, *sums).group_by(t.variation_id, t.entity_id)
-        self.result.add_sums(self.connection.execute(query))
+        self.result.add_sums(self.connection.execute(query), window)
 
 
 def _cell_sum(name: str) -> ColumnElement[float]:

@@ -133,14 +133,17 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
 
 
 def _tested(question: Question, metric: Metric, stratum: Measurement) -> dict[Variation, Arm]:
-    """What a metric of a stratum is judged by, in each variation: over the looks where they are known."""
+    """What a metric of a stratum is judged by, in each variation: over the looks where they are known.
+
+    The past of a metric with a window is not.
+    """
     present = {
         variation: _figures(
             metric, stratum.visitors[variation.variation_id], _sums(stratum, metric, variation)
         ).arm
         for variation in question.variations
     }
-    if stratum.history is None:
+    if stratum.history is None or metric.window:
         return present
     past = arms_over_looks(stratum.history, metric, question.variations)
     if not stratum.history.ends_early:
@@ -153,7 +156,7 @@ def _definition(metric: Metric) -> dict[str, Any]:
 
 
 def _sums(measurement: Measurement, metric: Metric, variation: Variation) -> Sums:
-    key = (variation.variation_id, metric.event_id or ANY_EVENT)
+    key = (variation.variation_id, metric.event_id or ANY_EVENT, metric.window or 0)
     return measurement.sums.get(key) or dict.fromkeys(CELL_SUMS, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -36,6 +37,8 @@ METRIC_KEYS = (
     "winning_direction",
 )
 DEFAULT_CONFIDENCE_LEVEL = 0.9
+_WINDOW = re.compile("([0-9]{1,6})([dhm]?)")
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "": 3_600_000, "m": 60_000}
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,17 @@ class Metric:
     event_id: int | None
     winning_direction: Literal["increasing", "decreasing"]
     given: dict[str, Any]
+    window: int | None = (
+        0  # milliseconds after the decision in which conversions count; 0: all; None: unreadable
+    )
 
     @property
     def is_computed(self) -> bool:
         """Whether there are figures for it; one of another kind must not cost the experiment its others."""
         properties = self.given.get("event_properties")
         is_filtered = isinstance(properties, dict) and bool(properties.get("filter"))
-        return self.aggregator in COMPUTED_AGGREGATORS and self.scope in COMPUTED_SCOPES and not is_filtered
+        is_known = self.aggregator in COMPUTED_AGGREGATORS and self.scope in COMPUTED_SCOPES
+        return is_known and not is_filtered and self.window is not None
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,16 @@ def _read_metric(item: dict[str, Any], name: str) -> Metric:
             for key in METRIC_KEYS
             if item.get(key) is not None or (key == "event_id" and key in item)
         },
+        _window(item.get("time_window")),
     )
+
+
+def _window(text: Any) -> int | None:
+    """`7d`, `48h`, `30m`, or a number of hours, in milliseconds; 0 for no window, None for what is none of these."""
+    if text is None or text == "":
+        return 0
+    match = _WINDOW.fullmatch(str(text).strip())
+    return int(match[1]) * _UNITS[match[2]] if match and int(match[1]) else None
 
 
 def _one_of(item: dict[str, Any], name: str, key: str, default: str | None) -> Any:
