@@ -35,6 +35,10 @@ class Served:
     process: subprocess.Popen[bytes]
     log: Path
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=SOON_SECONDS)
 
@@ -84,6 +88,12 @@ def serve(
 
 def _wait_until_listening(served: Served, port: int) -> None:
     while served.process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        if is_listening(port):
             return
     raise AssertionError(f"gunicorn ended while starting:\n{served.log.read_text()}")
+
+
+def is_listening(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

@@ -7,16 +7,16 @@ typed parameters, defaults filled in, as `request.swagger_data`.
 
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
+import pyramid_swagger
 from bravado_core.operation import Operation as BravadoOperation
+from bravado_core.spec import Spec
 from bravado_core.swagger20_validator import get_validator_type
 from jsonschema import ValidationError
 from pyramid.config import Configurator
@@ -25,6 +25,7 @@ from pyramid.exceptions import URLDecodeError
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid_swagger.exceptions import RequestValidationError
+from pyramid_swagger.ingest import create_bravado_core_config
 from webob.multidict import MultiDict, NestedMultiDict, NoVars
 
 from ..errors import BadRequest, gateway_error
@@ -241,29 +242,34 @@ def not_utf8(place: str) -> BadRequest:
 
 
 def _hand_over(config: Configurator, contract: Contract) -> None:
-    """Include pyramid_swagger with the flattened document, which it takes only from a file.
+    """Include pyramid_swagger with the flattened document.
+
+    It would read a file, which a read-only system has no room for: its function that reads is stood in for meanwhile.
 
     The document goes without its security: signing in is `security.py`'s, and bravado-core would put the token
     among the parameters, and so into its debug log.
     """
     document = {key: value for key, value in contract.document.items() if not key.startswith("security")}
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "swagger.json").write_bytes(orjson.dumps(document))
-        config.add_settings(
-            {
-                "pyramid_swagger.schema_directory": folder,
-                "pyramid_swagger.schema_file": "swagger.json",
-                "pyramid_swagger.enable_swagger_spec_validation": False,  # `load` has done it
-                "pyramid_swagger.enable_request_validation": True,
-                "pyramid_swagger.enable_response_validation": False,  # `responses.py` does it, and faster
-                "pyramid_swagger.enable_path_validation": False,  # not every address is an operation
-                "pyramid_swagger.enable_api_doc_views": False,
-                "pyramid_swagger.exclude_paths": [],
-                "pyramid_swagger.user_formats": REQUEST_FORMATS,
-                "pyramid_swagger.validation_context_path": f"{__name__}.validation_context",
-            }
-        )
+    config.add_settings(
+        {
+            "pyramid_swagger.enable_swagger_spec_validation": False,  # `load` has done it
+            "pyramid_swagger.enable_request_validation": True,
+            "pyramid_swagger.enable_response_validation": False,  # `responses.py` does it, and faster
+            "pyramid_swagger.enable_path_validation": False,  # not every address is an operation
+            "pyramid_swagger.enable_api_doc_views": False,
+            "pyramid_swagger.exclude_paths": [],
+            "pyramid_swagger.user_formats": REQUEST_FORMATS,
+            "pyramid_swagger.validation_context_path": f"{__name__}.validation_context",
+        }
+    )
+    reads_file = pyramid_swagger.get_swagger_spec
+    pyramid_swagger.get_swagger_spec = lambda settings: Spec.from_dict(
+        orjson.loads(orjson.dumps(document)), config=create_bravado_core_config(settings)
+    )
+    try:
         config.include("pyramid_swagger")
+    finally:
+        pyramid_swagger.get_swagger_spec = reads_file
 
 
 def includeme(config: Configurator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging.config
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ GRACEFUL_TIMEOUT_SECONDS = 30
 # Longer than the gateway's pooled connections live, so that the caller closes first and never
 # sends a request into a connection that is being closed.
 KEEPALIVE_SECONDS = 75
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # gunicorn makes its files there by mkstemp
 
 log = logging.getLogger("optimizely_api.services.server")
 
@@ -93,6 +95,8 @@ def run_service(
         "logconfig_dict": logging_configuration(),
         # The socket of gunicornc has one fixed default path, for which three services would fight.
         "control_socket_disable": True,
+        # In memory where there is some: a disk may be slow or read-only.
+        "worker_tmp_dir": SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None,
     }
     _Gunicorn(options, lambda: service.create_application(text)).run()
 
