@@ -45,7 +45,7 @@ def experiment_results_calls(experiment: Entity, query: Query) -> list[Call]:
 
 
 def results_call(experiment: Entity, query: Query, metrics: Sequence[Entity]) -> Call:
-    """Ask for an experiment's results by the definitions frozen when it was started.
+    """Ask for an experiment's results by its settings for them, counted while it ran.
 
     Raises BadRequest for a query that makes no sense for this experiment.
     """
@@ -60,6 +60,8 @@ def results_call(experiment: Entity, query: Query, metrics: Sequence[Entity]) ->
         body["baseline_variation_id"] = baseline
     if experiment.get("earliest"):
         body["earliest"] = experiment["earliest"]
+    if experiment.get("runs") is not None:
+        body["epochs"] = experiment["runs"]
     for name in ("start_time", "end_time"):
         if query.get(name) is not None:
             body[name] = _iso(query[name])

@@ -266,7 +266,7 @@ def report(gateways: list[Gateway], options: argparse.Namespace) -> None:
 
 async def run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
-    services = await loop.create_server(lambda: Services(options.body_bytes), "127.0.0.1", 0)
+    services = await loop.create_server(lambda: Services(options.body_bytes), "127.0.0.1", free_port())
     port = services.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory() as work, contextlib.ExitStack() as stack:
         served = [(ROOT, options.saving)]

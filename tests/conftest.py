@@ -10,6 +10,7 @@ from tests.services_double import ServicesDouble
 from tests.serving import KEEPS_NOTHING
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
+WHOLE = os.environ.get("WHOLE_SIMULATIONS") == "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,12 +18,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if IN_CI or config.getoption("--slow") or "slow" in config.option.markexpr:
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    left_out = set()
+    if not (IN_CI or config.getoption("--slow") or "slow" in config.option.markexpr):
+        left_out.add("slow")
+    if not WHOLE:
+        left_out.add("whole")
+    deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from tests import samples
+from tests.ports import free_port
 
 ACCOUNTS = {samples.ACCOUNT: samples.TOKEN, samples.OTHER_ACCOUNT: samples.OTHER_TOKEN}
 ENTITIES = 5  # of each kind in each account; entity n of an account has the number 10,000 * account + n
@@ -124,7 +125,7 @@ def desynchronised_hop(seed: int, *, echoes: bool) -> Iterator[dict[str, str]]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    opening = loop.create_server(hop, "127.0.0.1", 0, backlog=1024)
+    opening = loop.create_server(hop, "127.0.0.1", free_port(), backlog=1024)
     server = asyncio.run_coroutine_threadsafe(opening, loop).result(10)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

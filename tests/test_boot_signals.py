@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.serving import ROOT, free_port
+from tests.ports import free_port
+from tests.serving import ROOT
 
 GRACEFUL_SECONDS = 30  # what gunicorn waits for a worker that does not hear
 

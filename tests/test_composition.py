@@ -25,7 +25,7 @@ def test_the_second_step_asks_for_campaign_project_and_results():
     ]
 
 
-def test_the_results_call_carries_the_frozen_definitions():
+def test_the_results_call_carries_the_results_settings():
     body = results_body({})
     assert body["metrics"] == [{**samples.metric(), "name": "Purchase"}]
     assert body["variations"] == [
@@ -37,9 +37,16 @@ def test_the_results_call_carries_the_frozen_definitions():
     assert "segment" not in body
 
 
-def test_what_was_edited_after_the_start_does_not_change_the_results_call():
+def test_the_results_call_follows_the_settings_for_results_alone():
     edited = {**samples.experiment(), "metrics": [], "variations": []}
     assert results_body({}, edited) == results_body({})
+
+
+def test_the_results_call_says_when_the_experiment_ran():
+    run = {"start_time": samples.CREATED, "end_time": None, "weights": {str(samples.BASELINE): 10_000}}
+    assert results_body({}, {**samples.experiment(), "runs": [run]})["epochs"] == [run]
+    assert results_body({}, {**samples.experiment(), "runs": []})["epochs"] == []
+    assert "epochs" not in results_body({})
 
 
 def test_the_interval_begins_when_the_experiment_started():

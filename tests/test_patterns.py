@@ -73,13 +73,7 @@ def is_slow(pattern, length):
                     yield character
 
 
-# Known to be quadratic: delete the mark with its repair.
-QUADRATIC = {"optimizely_api.services.results.batches._NUMBER": pytest.mark.xfail(reason="quadratic")}
-
-
-@pytest.mark.parametrize(
-    "pattern", [pytest.param(PATTERNS[name], id=name, marks=QUADRATIC.get(name, ())) for name in PATTERNS]
-)
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
 def test_a_pattern_reads_one_repeated_character_in_linear_time(pattern):
     assert list(is_slow(pattern, LONG)) == []
 

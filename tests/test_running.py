@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from optimizely_api.cli import main
+from tests.ports import free_port
 from tests.serving import ROOT
 
 
@@ -27,7 +28,7 @@ def test_run_without_a_procfile_says_where_to_run_it(tmp_path):
 
 def test_run_names_the_port_that_is_taken(monkeypatch):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         monkeypatch.setenv("GATEWAY_PORT", str(taken.getsockname()[1]))
         result = invoke("run", "--procfile", str(ROOT / "Procfile"))

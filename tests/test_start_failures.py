@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from tests.serving import ROOT, free_port
+from tests.ports import free_port
+from tests.serving import ROOT
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ The contract is that of `load()`, unless `registry[CONTRACT]` holds another one 
 
 from pyramid.config import Configurator
 
+from . import without_iri  # noqa: F401  # isort: skip - before what imports jsonschema
 from .compiled import match_routes_once
 from .load import CONTRACT, Contract, InvalidContract, Operation, load, subset
 from .validators import ResponseValidators

@@ -11,6 +11,8 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 
+from tests.ports import free_port
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ANSWERS = {
     b"/cut": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
@@ -104,7 +106,7 @@ class _Connection(asyncio.Protocol):
 async def known_server(delay_seconds: float = 0.005) -> AsyncIterator[KnownServer]:
     known = KnownServer(delay_seconds)
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(known), "127.0.0.1", 0, backlog=1024
+        lambda: _Connection(known), "127.0.0.1", free_port(), backlog=1024
     )
     known.port = server.sockets[0].getsockname()[1]
     try:

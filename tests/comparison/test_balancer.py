@@ -20,8 +20,8 @@ from optimizely_api.comparison.arithmetic import (
 )
 from optimizely_api.comparison.balancer import LogLine, parse_counters, parse_log_line
 from optimizely_api.comparison.options import CannotCompare
-from optimizely_api.comparison.processes import free_ports
 from tests.comparison.known_server import known_server
+from tests.ports import free_port
 
 STAT = """\
 # pxname,svname,req_tot,hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_5xx,hrsp_other,econ,eresp,wretr,wredis,
@@ -80,7 +80,7 @@ def test_without_a_balancer_the_error_says_how_to_get_one(monkeypatch):
 
 @contextlib.asynccontextmanager
 async def running(tmp_path, gateway_port):
-    (port,) = free_ports(1)
+    port = free_port()
     started = balancer.start(
         balancer.find(), tmp_path, port=port, gateway_port=gateway_port, timeout_seconds=0.3
     )
@@ -122,7 +122,7 @@ async def test_the_real_one_logs_what_a_caller_saw(path, status, seen, tmp_path)
 
 @needs_haproxy
 async def test_a_gateway_that_is_not_there_is_a_503(tmp_path):
-    (nobody,) = free_ports(1)
+    nobody = free_port()
     async with running(tmp_path, nobody) as front:
         await ask(front.port, "/fine")
         (logged,) = front.new_lines()
@@ -145,7 +145,7 @@ def answer_once_and_then_fill_up(listener, filling):
 @needs_haproxy
 async def test_a_kept_connection_is_closed_without_an_answer_when_the_gateway_takes_no_more(tmp_path):
     filling = []
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+    with socket.create_server(("127.0.0.1", free_port()), backlog=0) as listener:
         async with running(tmp_path, listener.getsockname()[1]) as front:
             caller = http.client.HTTPConnection("127.0.0.1", front.port, timeout=20)
 

@@ -102,15 +102,21 @@ def assert_both_counted_the_same(measured):
     assert measured["good"] + seen + sum(measured["other"].values()) == measured["offered"]
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "modes",
+    [
+        pytest.param(("asyncio", "asyncio-blocked"), id="asyncio", marks=pytest.mark.slow),
+        pytest.param(tuple(MODES), id="all", marks=pytest.mark.whole),
+    ],
+)
 @needs_haproxy
-def test_a_short_run_reports_every_mode(tmp_path):
-    process = started(tmp_path / "out", *SHORT)
+def test_a_short_run_reports_every_mode(modes, tmp_path):
+    process = started(tmp_path / "out", *SHORT, *(word for name in modes for word in ("--mode", name)))
     said, _ = process.communicate(timeout=LONGEST_RUN_SECONDS)
     # 3: the generator could not keep a rate on a machine that is busy; that is said, and left out.
     assert process.returncode in (0, 3), said
     report = read(tmp_path / "out")
-    assert list(report["modes"]) == list(MODES)
+    assert list(report["modes"]) == list(modes)
     for name, outcome in report["modes"].items():
         assert set(scenarios_of(MODES[name].blocks_the_loop, Options().shortened().scenarios)) <= set(outcome)
         assert outcome["ramp"]["counted_by"] == "load balancer"

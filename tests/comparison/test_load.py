@@ -28,7 +28,7 @@ from optimizely_api.comparison.load import (
 from optimizely_api.comparison.load_result import BAD, LATE, NO_CONNECTION, REFUSED, RESET, TIMEOUT, Tally
 from tests.comparison.known_server import KnownServer, known_server
 from tests.comparison.undisturbed import undisturbed
-from tests.serving import free_port
+from tests.ports import free_port
 
 SOON_SECONDS = 20
 
@@ -179,7 +179,7 @@ async def test_a_closed_port_refuses() -> None:
 
 async def test_a_connection_that_never_comes_about_is_a_timeout_and_is_given_up() -> None:
     with socket.socket() as deaf, contextlib.ExitStack() as fillers:
-        deaf.bind(("127.0.0.1", 0))
+        deaf.bind(("127.0.0.1", free_port()))
         deaf.listen(0)
         port = deaf.getsockname()[1]
         for _ in range(3):  # nobody accepts: once the queue is full, the system drops what comes

@@ -7,6 +7,7 @@ import time
 import psutil
 
 from optimizely_api.comparison.processes import Process, free_ports, is_listening, session_members
+from tests.ports import free_port
 
 # Starts a child that ignores TERM, says its id, and ends: the child becomes an orphan.
 LEAVES_AN_ORPHAN = """
@@ -40,7 +41,7 @@ def test_an_orphan_that_does_not_listen_to_term_is_ended(tmp_path):
 
 
 def test_a_stopped_process_listens_no_more(tmp_path):
-    (port,) = free_ports(1)
+    port = free_port()
     process = Process("listener", [sys.executable, "-c", LISTENS, str(port)], tmp_path)
     try:
         assert first_line(process) == "listening"
@@ -89,7 +90,7 @@ def test_free_ports_are_all_different():
 
 
 def test_a_signal_reaches_the_whole_session(tmp_path):
-    process = Process("group", [sys.executable, "-c", LISTENS, str(free_ports(1)[0])], tmp_path)
+    process = Process("group", [sys.executable, "-c", LISTENS, str(free_port())], tmp_path)
     try:
         first_line(process)
         process.tell_all(signal.SIGSTOP)

@@ -19,6 +19,7 @@ from optimizely_api.comparison.load import LoadPlan
 from optimizely_api.comparison.stub_entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.comparison.undisturbed import undisturbed
+from tests.ports import free_port
 from tests.serving import KEEPS_NOTHING
 
 SOON_SECONDS = 20
@@ -254,7 +255,7 @@ def test_it_ends_at_once_with_answers_on_the_way(number: int) -> None:
 
 def test_a_taken_port_is_named() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "optimizely_api.comparison.upstreams", "--ports", f"{port},0,0"]

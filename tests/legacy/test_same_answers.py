@@ -5,6 +5,7 @@ their speed fair.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -130,7 +131,10 @@ class Composites:
     @pytest.mark.parametrize("manner", ["hang", "trickle"])
     def test_a_late_answer(self, manner):
         setattr(self.services.manners["results"], manner, True)
-        ours, theirs = (application.get(EXPERIMENT, **HEADERS) for application in (self.served, self.gateway))
+        with ThreadPoolExecutor() as pool:
+            ours, theirs = pool.map(
+                lambda served: served.get(EXPERIMENT, **HEADERS), (self.served, self.gateway)
+            )
         assert ours.status_code == theirs.status_code == 504
         assert ours.json()["code"] == theirs.json()["code"] == "upstream_timeout"
         assert "results service" in ours.json()["message"]

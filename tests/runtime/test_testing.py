@@ -9,6 +9,7 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from optimizely_api.runtime.testing import GatewayTestApp
+from tests.ports import free_port
 
 from .test_lifespan import hook
 
@@ -90,7 +91,7 @@ def test_upstreams_may_live_on_its_loop_and_hooks_on_its_registry():
         upstream.router.add_get("/", answer)
         runner = web.AppRunner(upstream)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", free_port())
         await site.start()
         return runner, runner.addresses[0][1]
 

@@ -13,11 +13,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from sqlalchemy import make_url, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from optimizely_api.services.database import Database, migrate_async
 from optimizely_api.services.database import database_url as read_url
-from optimizely_api.services.database import migrate_async
 from optimizely_api.services.server import SERVICES
 from tests.ports import free_port
 
@@ -90,6 +92,24 @@ async def own_postgresql_database() -> AsyncIterator[str]:
         async with admin.connect() as connection:
             await connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
         await admin.dispose()
+
+
+async def migrate_to(database_url: str, service: str, revision: str) -> None:
+    """Bring the service's database to the revision: forth to `head`, back to any other."""
+
+    def run(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", SERVICES[service].migrations)
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        (command.downgrade if revision != "head" else command.upgrade)(config, revision)
+
+    database = Database(database_url)
+    try:
+        async with database.transaction() as connection:
+            await connection.run_sync(run)
+    finally:
+        await database.close()
 
 
 NewDatabase = Callable[[], Awaitable[str]]

@@ -23,6 +23,7 @@ from optimizely_api.demo.loader import TOKEN_SHA256, Loader
 from optimizely_api.demo.visitors import Batch, Target, batches
 from optimizely_api.services.database import migrate_async
 from optimizely_api.services.server import SERVICES
+from tests.ports import free_port
 from tests.services.conftest import Caller, NewDatabase, Serve, running
 
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)
@@ -321,13 +322,13 @@ async def test_a_load_beside_the_events_of_an_older_one_is_refused(
     assert await services.token_status() == 404
 
 
-async def test_an_unreachable_service_is_named(unused_tcp_port: int) -> None:
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+async def test_an_unreachable_service_is_named() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(DemoError, match=url):
         await load_demo(url, url, url, Console(file=io.StringIO()))
 
 
-@pytest.mark.slow
+@pytest.mark.whole  # tests/system looks at what `make run` loads
 async def test_the_whole_demo_loads_and_its_headline_is_significant(
     services: Services,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.conftest import Caller, Serve
+from tests.services.conftest import Caller, Serve, migrate_to
 
 OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": "Original", "key": "control", "weight": 5000}, {"name": "New", "key": "new", "weight": 5000}]
@@ -297,26 +297,18 @@ async def test_environments_follow_the_status(experiments: Caller) -> None:
 # What results are computed by
 
 
-async def test_results_settings_freeze_at_the_first_start(experiments: Caller) -> None:
-    buy, look = await event(experiments), await event(experiments, "look")
-    made = await make(experiments, metrics=[{"event_id": buy["id"]}], stats_config={"confidence_level": 0.95})
+async def test_level_kind_of_difference_and_baseline_freeze_at_the_first_start(experiments: Caller) -> None:
+    made = await make(experiments, stats_config={"confidence_level": 0.95})
     await patched(experiments, made, stats_config={"confidence_level": 0.8})
     frozen = (await patched(experiments, made, "?action=start"))["results_settings"]
-    assert frozen["metric_names"] == ["buy it"]
     assert frozen["stats_config"]["confidence_level"] == 0.8
-    assert [variation["name"] for variation in frozen["variations"]] == ["Original", "New"]
 
-    third = [{**made["variations"][0], "weight": 4000, "name": "X"}, made["variations"][1], {"weight": 1000}]
     edited = await patched(
         experiments,
         made,
-        metrics=[{"event_id": look["id"], "aggregator": "count"}],
-        stats_config={"confidence_level": 0.99},
-        variations=third,
+        stats_config={"confidence_level": 0.99, "difference_type": "absolute"},
         baseline_variation_id=str(made["variations"][1]["variation_id"]),
     )
-    assert edited["metric_names"] == ["look it"]
-    assert edited["variations"][0]["name"] == "X"
     await patched(experiments, made, "?action=pause")
     resumed = await patched(experiments, made, "?action=start")
     assert resumed["results_settings"] == edited["results_settings"] == frozen
@@ -324,24 +316,127 @@ async def test_results_settings_freeze_at_the_first_start(experiments: Caller) -
     assert resumed["baseline_variation_id"] == frozen["baseline_variation_id"]
 
 
-async def test_an_edit_after_a_scheduled_start_changes_no_frozen_settings(
-    experiments: Caller,
-) -> None:
+async def test_results_settings_follow_the_present_variations_and_metrics(experiments: Caller) -> None:
     buy, look = await event(experiments), await event(experiments, "look")
+    made = await make(experiments, "?action=start", metrics=[{"event_id": buy["id"]}])
+    third = [{**made["variations"][0], "weight": 4000, "name": "X"}, made["variations"][1], {"weight": 1000}]
+    added = [{"event_id": look["id"], "aggregator": "count"}, {"event_id": buy["id"]}]
+    settings = (await patched(experiments, made, metrics=added, variations=third))["results_settings"]
+    assert settings["metric_names"] == ["look it", "buy it"]
+    assert [metric["event_id"] for metric in settings["metrics"]] == [look["id"], buy["id"]]
+    assert [variation["name"] for variation in settings["variations"]] == ["X", "New", "Variation 3"]
+
+
+async def test_a_metric_means_in_results_what_it_meant_at_the_first_start(experiments: Caller) -> None:
+    buy = await event(experiments)
+    made = await make(experiments, "?action=start", metrics=[{"event_id": buy["id"]}])
+    turned = [{"event_id": buy["id"], "winning_direction": "decreasing"}]
+    edited = await patched(experiments, made, metrics=turned)
+    assert edited["metrics"][0]["winning_direction"] == "decreasing"
+    assert edited["results_settings"]["metrics"] == made["metrics"]
+
+
+async def test_an_edit_after_a_scheduled_start_does_not_change_the_level(experiments: Caller) -> None:
     made = await make(
-        experiments,
-        "?action=start&at=2026-01-01T00:00:00Z",
-        metrics=[{"event_id": buy["id"]}],
-        schedule={"start_time": "2026-01-03T00:00:00Z"},
+        experiments, "?action=start&at=2026-01-01T00:00:00Z", schedule={"start_time": "2026-01-03T00:00:00Z"}
     )
     assert made["status"] == "not_started"
     now = (await experiments.get(f"/experiments/{made['id']}"))[1]
     assert (now["status"], now["earliest"]) == ("running", "2026-01-03T00:00:00Z")
-    before = await patched(experiments, made, "?at=2026-01-02T00:00:00Z", metrics=[{"event_id": look["id"]}])
-    assert before["results_settings"]["metric_names"] == ["look it"]
-    after = await patched(experiments, made, metrics=[{"event_id": buy["id"]}])
-    assert after["metric_names"] == ["buy it"]
-    assert after["results_settings"]["metric_names"] == ["look it"]
+    level = {"confidence_level": 0.95}
+    before = await patched(experiments, made, "?at=2026-01-02T00:00:00Z", stats_config=level)
+    assert before["results_settings"]["stats_config"]["confidence_level"] == 0.95
+    after = await patched(experiments, made, stats_config={"confidence_level": 0.8})
+    assert after["results_settings"]["stats_config"]["confidence_level"] == 0.95
+
+
+# When it ran
+
+
+def times(experiment: Any) -> list[tuple[str, str | None]]:
+    """Start and end of each run, in hours of the first of January."""
+    found = [(run["start_time"], run["end_time"]) for run in experiment["runs"]]
+    return [(start[11:13], end and end[11:13]) for start, end in found]
+
+
+def at(hour: int, action: str = "") -> str:
+    return f"?at=2026-01-01T{hour:02}:00:00Z" + (f"&action={action}" if action else "")
+
+
+async def test_runs_begin_with_each_start_and_end_with_each_pause(experiments: Caller) -> None:
+    made = await make(experiments, at(1))
+    assert made["runs"] == []
+    assert times(await patched(experiments, made, at(2, "start"))) == [("02", None)]
+    assert times(await patched(experiments, made, at(3, "pause"))) == [("02", "03")]
+    assert times(await patched(experiments, made, at(5, "resume"))) == [("02", "03"), ("05", None)]
+    assert times(await patched(experiments, made, at(6, "start"))) == [("02", "03"), ("05", None)]
+    assert (await experiments.delete(f"/experiments/{made['id']}{at(7)}"))[0] == 204
+    archived = (await experiments.get(f"/experiments/{made['id']}"))[1]
+    assert times(archived) == [("02", "03"), ("05", "07")]
+
+
+async def test_a_change_of_weights_begins_a_run_while_it_runs_only(experiments: Caller) -> None:
+    made = await make(experiments, at(1, "start"))
+    control, new = (variation["variation_id"] for variation in made["variations"])
+    more = [{"variation_id": control, "weight": 9000}, {"variation_id": new, "weight": 1000}]
+    changed = await patched(experiments, made, at(2), variations=more)
+    assert times(changed) == [("01", "02"), ("02", None)]
+    assert [run["weights"] for run in changed["runs"]] == [
+        {str(control): 5000, str(new): 5000},
+        {str(control): 9000, str(new): 1000},
+    ]
+    assert times(await patched(experiments, made, at(3), name="Another", variations=more)) == times(changed)
+    await patched(experiments, made, at(4, "pause"))
+    paused = await patched(experiments, made, at(5), variations=made["variations"])
+    assert times(paused) == [("01", "02"), ("02", "04")]
+    resumed = await patched(experiments, made, at(6, "start"))
+    assert resumed["runs"][-1]["weights"] == {str(control): 5000, str(new): 5000}
+
+
+async def test_a_variation_that_is_not_active_has_no_weight_in_a_run(experiments: Caller) -> None:
+    made = await make(experiments, at(1, "start"))
+    control, new = made["variations"]
+    changed = await patched(experiments, made, at(2), variations=[control, {**new, "status": "paused"}])
+    assert changed["runs"][-1]["weights"][str(new["variation_id"])] == 0
+
+
+async def test_runs_follow_the_schedule(experiments: Caller) -> None:
+    schedule = {"start_time": "2026-01-01T02:00:00Z", "stop_time": "2026-01-01T04:00:00Z"}
+    made = await make(experiments, at(1, "start"), schedule=schedule)
+    assert made["runs"] == []
+    assert times((await experiments.get(f"/experiments/{made['id']}"))[1]) == [("02", "04")]
+    assert times(await patched(experiments, made, name="Saved")) == [("02", "04")]
+
+
+async def test_an_experiment_does_not_run_while_its_campaign_is_paused(experiments: Caller) -> None:
+    layer = await experiments.made("/layers" + at(0), {**OWNER, "name": "Visitors from search"})
+    made = await make(experiments, at(1, "start"), type="personalization", campaign_id=layer["id"])
+    path = f"/layers/{layer['id']}"
+
+    async def after(hour: int, action: str) -> list[tuple[str, str | None]]:
+        assert (await experiments.patch(path + at(hour, action), {}))[0] == 200
+        return times((await experiments.get(f"/experiments/{made['id']}"))[1])
+
+    assert await after(2, "pause") == [("01", "02")]
+    assert await after(3, "resume") == [("01", "02"), ("03", None)]
+    assert await after(4, "pause") == [("01", "02"), ("03", "04")]
+    assert (await experiments.delete(path + at(5)))[0] == 204
+    archived = (await experiments.get(f"/experiments/{made['id']}"))[1]
+    assert times(archived) == [("01", "02"), ("03", "04")]
+
+
+async def test_experiments_of_an_earlier_release_ran_from_their_first_start_to_their_last_end(
+    experiments: Caller, database_url: str
+) -> None:
+    running = await make(experiments, at(1, "start"))
+    paused = await make(experiments, at(1, "start"))
+    await patched(experiments, paused, at(2, "pause"))
+    new = await make(experiments)
+    await migrate_to(database_url, "experiments", "0001")
+    await migrate_to(database_url, "experiments", "head")
+    found = [(await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, paused, new)]
+    assert [times(one) for one in found] == [[("01", None)], [("01", "02")], []]
+    assert found[0]["runs"] == running["runs"]
 
 
 # Layers

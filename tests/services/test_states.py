@@ -71,8 +71,8 @@ def test_a_schedule_starts_and_concludes_an_experiment_at_its_own_times() -> Non
     assert (waiting.status, waiting.awaits_start) == ("not_started", True)
     assert settle(waiting, schedule, NOON + HOUR / 2) == waiting
     running = settle(waiting, schedule, NOON + 2 * HOUR)
-    assert running == State("running", earliest=NOON + HOUR)
-    ended = State("concluded", NOON + HOUR, NOON + 3 * HOUR)
+    assert running == State("running", earliest=NOON + HOUR, since=NOON + HOUR)
+    ended = State("concluded", NOON + HOUR, NOON + 3 * HOUR, since=NOON + HOUR)
     assert settle(running, schedule, NOON + 3 * HOUR) == ended
     assert settle(waiting, schedule, NOON + 9 * HOUR) == ended
 

@@ -27,6 +27,7 @@ from optimizely_api.upstream.answers import read_answer
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Scope, Upstream, open_client
 from tests import samples
+from tests.ports import free_port
 
 SHAPES = {name: lambda _value: None for name in ("Project", "Experiment", "Layer", "Results")}
 LIMITS = Limits(
@@ -117,7 +118,7 @@ RESULTS = _answer([samples.results()] * 6)
 
 async def serve_stub(delay_seconds: float) -> None:
     Stub.delay_seconds = delay_seconds
-    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0, backlog=10_000)
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", free_port(), backlog=10_000)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve_forever()

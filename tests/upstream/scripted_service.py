@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.client import Client, Limits, Upstream, open_client
 from optimizely_api.upstream.saving import Saving, open_saving_client
+from tests.ports import free_port
 
 CLOSE = b""  # as a part of an answer: close the connection
 CALL = calls.check_health("results")
@@ -60,7 +61,7 @@ async def scripted(
     host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[ScriptedService]:
     service = ScriptedService()
-    server = await asyncio.start_server(service.serve, host, 0, ssl=tls)
+    server = await asyncio.start_server(service.serve, host, free_port(), ssl=tls)
     name = f"[{host}]" if ":" in host else host
     service.url = f"{'https' if tls else 'http'}://{name}:{server.sockets[0].getsockname()[1]}"
     try:

@@ -144,7 +144,7 @@ class Experiments(BaseHTTPRequestHandler):
 @pytest.fixture
 def service():
     Experiments.value = b'{"id": 1, "name": "old"}'
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Experiments)
+    server = ThreadingHTTPServer(("127.0.0.1", free_port()), Experiments)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

@@ -11,6 +11,7 @@ from aiohttp import web
 from optimizely_api.upstream.client import Limits, Upstream
 from optimizely_api.upstream.saving import Saving, SavingClient, open_saving_client
 from optimizely_api.upstream.shelf import Clock
+from tests.ports import free_port
 
 NAMES = ("projects", "experiments", "results")
 KINDS = (
@@ -117,7 +118,7 @@ async def versioned() -> AsyncIterator[VersionedService]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        await web.TCPSite(runner, "127.0.0.1", free_port(), backlog=1024).start()
         service.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield service
     finally:

@@ -1,7 +1,8 @@
 """The experiments service: layers (the API calls them campaigns), experiments, and events.
 
-What results are computed by is put away when an experiment starts for the first time:
-`results_settings` of an experiment does not change afterwards, whatever is edited.
+What results are computed by is put away when an experiment starts for the first time: level, kind of difference,
+baseline and the meaning of its metrics do not change afterwards in its `results_settings`, whatever is edited. Which
+variations and metrics there are follows the present lists. `runs` says when it ran, with which weights.
 """
 
 from aiohttp import web

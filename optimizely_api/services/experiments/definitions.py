@@ -6,7 +6,7 @@ Pure functions on checked input; the database is the store's business.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optimizely_api.services.experiments.schema import STATS_CONFIG_DEFAULTS
@@ -14,6 +14,8 @@ from optimizely_api.services.schema import field_error
 
 ALL_TRAFFIC = 10_000  # basis points
 METRIC_DEFAULTS = {"aggregator": "unique", "scope": "visitor", "winning_direction": "increasing"}
+# What makes a metric another one; the rest of its definition says how it is judged.
+METRIC_IDENTITY = ("event_id", "aggregator", "field", "scope", "metrics")
 EXPERIMENT_DEFAULTS: dict[str, Any] = {
     "audience_conditions": "everyone",
     "changes": [],
@@ -140,7 +142,7 @@ def results_settings(
     baseline_variation_id: int | None,
     event_names: Mapping[int, str],
 ) -> dict[str, Any]:
-    """All that results are computed by: at the first start this very object is put away."""
+    """All that results are computed by, as it is now; at the first start this very object is put away."""
     variations = [
         {"variation_id": variation["variation_id"], "name": _variation_name(variation, number)}
         for number, variation in enumerate(document["variations"], 1)
@@ -154,6 +156,30 @@ def results_settings(
         "stats_config": stats_config,
         **({} if baseline is None else {"baseline_variation_id": str(baseline)}),
     }
+
+
+def as_frozen(present: dict[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with what the first start fixed: level, kind of difference, baseline, the metrics' meaning.
+
+    Which variations and metrics there are follows the present lists.
+    """
+    kept = {name: frozen[name] for name in ("stats_config", "baseline_variation_id") if name in frozen}
+    return {**present, **kept, "metrics": metrics_as_frozen(present["metrics"], frozen["metrics"])}
+
+
+def metrics_as_frozen(
+    present: Sequence[dict[str, Any]], frozen: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The present metrics; one that was edited since the start (its direction, say) means what it meant then."""
+    replaced = [metric for metric in frozen if metric not in present]
+    return [
+        metric if metric in frozen else next((old for old in replaced if _same(old, metric)), metric)
+        for metric in present
+    ]
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in METRIC_IDENTITY)
 
 
 def _variation_name(variation: Mapping[str, Any], number: int) -> str:

@@ -8,30 +8,39 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from optimizely_api.services.experiments import definitions, states
+from optimizely_api.services.experiments import definitions, runs, states
+from optimizely_api.services.experiments.runs import Run
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.http import format_time
 
 
 def state_of(row: Row[Any], now: datetime) -> State:
     """The experiment's own state at `now`, its schedule taken into account."""
-    stored = State(row.status, row.earliest, row.latest, row.awaits_start)
+    since = datetime.fromisoformat(row.runs[-1]["start_time"]) if row.runs else None
+    stored = State(row.status, row.earliest, row.latest, row.awaits_start, since)
     return states.settle(stored, states.read_schedule(row.document.get("schedule")), now)
 
 
+def runs_of(row: Row[Any], state: State) -> tuple[Run, ...]:
+    """The experiment's runs once it is in this state, pauses of its campaign not taken into account."""
+    return runs.follow(runs.load(row.runs), state, runs.weights_of(row.document["variations"]))
+
+
 def settings_of(row: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
-    """What the experiment's results are computed by: frozen once it has started."""
-    frozen: dict[str, Any] | None = row.frozen
-    return frozen or definitions.results_settings(
+    """What the experiment's results are computed by; once it has started, partly as it was then."""
+    present = definitions.results_settings(
         row.document, row.stats_config, row.baseline_variation_id, event_names
     )
+    return present if row.frozen is None else definitions.as_frozen(present, row.frozen)
 
 
 def experiment(
-    row: Row[Any], layer_paused: datetime | None, event_names: Mapping[int, str], now: datetime
+    row: Row[Any], its_layer: Row[Any], event_names: Mapping[int, str], now: datetime
 ) -> dict[str, Any]:
-    """One experiment; `results_settings` and what follows from it are frozen once it has started."""
-    state = states.shown(state_of(row, now), layer_paused)
+    """One experiment; `stats_config` and the baseline are frozen once it has started."""
+    own_state = state_of(row, now)
+    state = states.shown(own_state, its_layer.paused)
+    pauses = runs.load_pauses(its_layer.pauses, its_layer.paused)
     settings = settings_of(row, event_names)
     return {
         **row.document,
@@ -48,6 +57,7 @@ def experiment(
         "stats_config": settings["stats_config"],
         **{name: settings[name] for name in ("baseline_variation_id",) if name in settings},
         "results_settings": settings,
+        "runs": runs.dump(runs.without_pauses(runs_of(row, own_state), pauses)),
     }
 
 
@@ -81,8 +91,10 @@ def layer_metrics(row: Row[Any], members: Iterable[Row[Any]]) -> list[dict[str, 
     first = next(iter(members), None)
     if own or first is None:
         return own
-    metrics: list[dict[str, Any]] = (first.frozen or first.document)["metrics"]
-    return metrics
+    metrics: list[dict[str, Any]] = first.document["metrics"]
+    return (
+        metrics if first.frozen is None else definitions.metrics_as_frozen(metrics, first.frozen["metrics"])
+    )
 
 
 def _times(row: Row[Any], state: State) -> dict[str, str]:

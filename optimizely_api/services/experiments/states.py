@@ -55,14 +55,15 @@ class Schedule:
 class State:
     """Where an experiment is in its life.
 
-    `earliest` is its first start, `latest` the end of its last run (None while it runs); `awaits_start`
-    says that it was started but waits for its schedule.
+    `earliest` is its first start, `since` its last one, `latest` the end of its last run (None while it runs);
+    `awaits_start` says that it was started but waits for its schedule.
     """
 
     status: str = "not_started"
     earliest: datetime | None = None
     latest: datetime | None = None
     awaits_start: bool = False
+    since: datetime | None = None
 
 
 def read_schedule(given: dict[str, Any] | None) -> Schedule:
@@ -129,7 +130,7 @@ def _start(state: State, schedule: Schedule, at: datetime) -> State:
 
 
 def _running(state: State, at: datetime) -> State:
-    return State("running", earliest=state.earliest or at)
+    return State("running", earliest=state.earliest or at, since=at)
 
 
 def shown(state: State, layer_paused: datetime | None) -> State:

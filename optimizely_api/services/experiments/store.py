@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.experiments import definitions, shapes, states
+from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http import Page, bad_request, conflict, gone, not_found
+from optimizely_api.services.http import Page, bad_request, conflict, format_time, gone, not_found
 from optimizely_api.services.ids import allocate_ids
 from optimizely_api.services.paging import fetch_page
 from optimizely_api.services.schema import field_error
@@ -124,7 +124,7 @@ async def update_experiment(
     if row.status == "archived":
         raise conflict("the experiment is archived; unarchive it first")
     if changes:
-        row = await _apply_changes(connection, row, changes)
+        row = await _apply_changes(connection, row, changes, at)
     if action is not None and action != "unarchive":
         row = await _act(connection, row, action, at)
     await _touch(connection, row, at)
@@ -141,13 +141,17 @@ async def archive_experiment(connection: AsyncConnection, experiment_id: int, at
     await _touch(connection, row, at)
 
 
-async def _apply_changes(connection: AsyncConnection, row: Row[Any], changes: Document) -> Row[Any]:
+async def _apply_changes(
+    connection: AsyncConnection, row: Row[Any], changes: Document, at: datetime
+) -> Row[Any]:
     document, columns = {**row.document, **changes}, dict[str, Any]()
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
         document["variations"] = definitions.changed_variations(
             row.document["variations"], changes["variations"], iter(new), started=row.frozen is not None
         )
+        weights = runs.weights_of(document["variations"])
+        columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
     if "environments" in changes:
         document["environments"] = {**row.document.get("environments", {}), **changes["environments"]}
     if "stats_config" in changes:
@@ -201,6 +205,7 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
     }
     if all(getattr(row, name) == value for name, value in values.items()):
         return row
+    values["runs"] = runs.dump(shapes.runs_of(row, state))
     if row.frozen is None and state.earliest is not None:
         names = await event_names(connection, definitions.event_ids_of(row.document["metrics"]))
         values["frozen"] = shapes.settings_of(row, names)
@@ -280,6 +285,8 @@ async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str,
         "unarchive": {"archived": None},
     }
     values = by_action[action]
+    if row.paused is not None and values.get("paused", row.paused) is None:
+        values["pauses"] = [*row.pauses, [format_time(row.paused), format_time(max(at, row.paused))]]
     modified = max(at, row.last_modified)
     await connection.execute(
         update(layers).where(layers.c.id == row.id).values(**values, last_modified=modified)
@@ -394,9 +401,10 @@ async def _shape_experiments(
 ) -> list[Document]:
     metrics = [metric for row in rows for metric in row.document["metrics"]]
     names = await event_names(connection, definitions.event_ids_of(metrics))
-    query = select(layers.c.id, layers.c.paused).where(layers.c.id.in_({row.layer_id for row in rows}))
-    paused = {layer.id: layer.paused for layer in await connection.execute(query)}
-    return [shapes.experiment(row, paused[row.layer_id], names, now) for row in rows]
+    query = select(layers.c.id, layers.c.paused, layers.c.pauses)
+    query = query.where(layers.c.id.in_({row.layer_id for row in rows}))
+    of_id = {layer.id: layer for layer in await connection.execute(query)}
+    return [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
 
 
 async def _shape_layers(

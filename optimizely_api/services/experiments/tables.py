@@ -33,6 +33,7 @@ layers = Table(
     Column("type", String(16), nullable=False),
     Column("document", JSON, nullable=False),
     Column("paused", UtcTime),  # since when the campaign as a whole is paused
+    Column("pauses", JSON, nullable=False, default=list),  # those that are over: pairs of times
     Column("archived", UtcTime),
     Column("created", UtcTime, nullable=False),
     Column("last_modified", UtcTime, nullable=False),
@@ -57,6 +58,7 @@ experiments = Table(
     Column("awaits_start", Boolean, nullable=False),
     Column("earliest", UtcTime),
     Column("latest", UtcTime),
+    Column("runs", JSON, nullable=False, default=list),  # see runs.py
     Column("created", UtcTime, nullable=False),
     Column("last_modified", UtcTime, nullable=False),
     UniqueConstraint("project_id", "key", name="uq_experiments_project_id_key"),

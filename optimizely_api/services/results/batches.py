@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -25,6 +25,7 @@ MAX_AHEAD = 24 * 3_600_000  # milliseconds that a sender's clock may be ahead of
 # Far beyond any purchase, and their squares still add up exactly enough for a variance.
 MAX_REVENUE = 10**11  # cents
 MAX_VALUE = 1e11
+NOISE = 1e-6  # an amount so near a whole number is that number
 MAX_ATTRIBUTES = 100  # of a visitor entry
 MAX_EVENTS = 1_000  # of a visitor entry, over all its snapshots
 MAX_BATCH_EVENTS = 20_000  # as the SDKs write them, a batch of the largest size has some 10,000
@@ -32,12 +33,14 @@ MAX_DECISIONS = 100  # of a snapshot
 # PostgreSQL's indexes refuse entries of more than about 2,700 bytes, all columns together.
 MAX_TEXT_BYTES = 1000
 MAX_NAME_BYTES = 300
+MAX_UUID_LENGTH = 100  # a longer text is none, however many dashes it has
 MAX_NUMBER_DIGITS = 400  # longer ones are beyond a double anyway
 IMPRESSION = "campaign_activated"
 
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+# No digit can be read by two of its parts: the time stays linear in the length.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class MalformedBatchError(ValueError):
@@ -78,7 +81,10 @@ class Decision:
 
 @dataclass(slots=True)
 class Event:
-    """One event of a visitor, with the decisions that it reports."""
+    """One event of a visitor, with the decisions that it reports.
+
+    Two events are the same if `uuid`, `entity_id` and `happened` are (see `_uuid`).
+    """
 
     uuid: bytes
     visitor_key: str
@@ -163,8 +169,10 @@ def _read_visitor(visitor: Any, batch: Batch, latest: int) -> None:
     attributes = tuple(_attributes(visitor.get("attributes"), batch.dropped))
     room = min(MAX_EVENTS, MAX_BATCH_EVENTS - len(batch.events))
 
+    sender = (batch.account_id, visitor_key)
+
     def read_event(item: Any) -> Event:
-        return _read_event(item, visitor_key, attributes, latest)
+        return _read_event(item, sender, attributes, latest, batch.dropped)
 
     for snapshot in snapshots:
         try:
@@ -284,35 +292,54 @@ def _decision(item: dict[str, Any]) -> Decision | None:
     return Decision(experiment_id, variation_id)
 
 
-def _read_event(item: Any, visitor_key: str, attributes: tuple[Attribute, ...], latest: int) -> Event:
+def _read_event(
+    item: Any,
+    sender: tuple[str, str],
+    attributes: tuple[Attribute, ...],
+    latest: int,
+    dropped: Counter[str],
+) -> Event:
+    """`sender` is the account and the visitor; a revenue or value that cannot be read does not cost the event."""
     if not isinstance(item, dict):
         raise _UnusableError("an event that is no object")
-    identity = item.get("uuid")
-    if not isinstance(identity, str) or not identity:
-        raise _UnusableError("an event without uuid")
     happened = _whole(item.get("timestamp"))
     if happened is None:
         raise _UnusableError("an event without a usable timestamp")
     if not EARLIEST_HAPPENED <= happened <= latest:
         raise _UnusableError("an event of the far past or the future")
     key, kind = item.get("key"), item.get("type")
+    entity_id = _numeric_id(item.get("entity_id"))
     return Event(
-        uuid=_uuid_bytes(identity),
-        visitor_key=visitor_key,
+        uuid=_uuid(item, entity_id, sender),
+        visitor_key=sender[1],
         happened=happened,
         is_impression=IMPRESSION in (key, kind),
-        entity_id=_numeric_id(item.get("entity_id")),
+        entity_id=entity_id,
         key=key if _is_key(key) else None,
-        revenue=_revenue(item.get("revenue")),
-        value=_value(item.get("value")),
+        revenue=_counted(_revenue, item, "revenue", dropped),
+        value=_counted(_value, item, "value", dropped),
         tags=_tags(item.get("tags")),
         attributes=attributes,
     )
 
 
+def _uuid(item: dict[str, Any], entity_id: int | None, sender: tuple[str, str]) -> bytes:
+    """What distinguishes the event from others of its entity and time: the uuid, or else the visitor.
+
+    An entity of no numeric id takes part by name; where there is neither a uuid nor an entity, the key does.
+    """
+    identity, entity, key = item.get("uuid"), item.get("entity_id"), item.get("key")
+    name = entity if entity_id is None and isinstance(entity, str) else ""
+    if isinstance(identity, str) and identity:
+        return _digest(identity, name) if name else _uuid_bytes(identity)
+    if entity_id is None and not name and isinstance(key, str):
+        name = key
+    return _digest(*sender, name)
+
+
 def _uuid_bytes(identity: str) -> bytes:
     """The sixteen bytes of a UUID however it is spelled; a digest of any other text."""
-    digits = identity.replace("-", "")
+    digits = identity.replace("-", "") if len(identity) <= MAX_UUID_LENGTH else ""
     if len(digits) == 32:
         try:
             packed = bytes.fromhex(digits)
@@ -320,7 +347,11 @@ def _uuid_bytes(identity: str) -> bytes:
             packed = b""
         if len(packed) == 16:  # fromhex skips blanks
             return packed
-    return blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return _digest(identity)
+
+
+def _digest(*texts: str) -> bytes:
+    return blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _is_text(value: Any, limit: int = MAX_TEXT_BYTES) -> bool:
@@ -351,29 +382,47 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+_Amount = TypeVar("_Amount", int, float)
+
+
+def _counted(
+    read: Callable[[Any], _Amount | None], item: dict[str, Any], name: str, dropped: Counter[str]
+) -> _Amount | None:
+    """The amount called `name`; one that is there and cannot be read is counted as left out."""
+    given = item.get(name)
+    amount = read(given)
+    if amount is None and given is not None:
+        dropped[f"an unusable {name}"] += 1
+    return amount
+
+
 def _revenue(value: Any) -> int | None:
-    """Cents: an integer, or what the JavaScript SDK would make of it (integer text; fractions cut off)."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    if isinstance(value, float) and math.isfinite(value):
-        value = math.trunc(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_REVENUE:
-        return value
-    return None
+    """Cents: a whole number, or what the JavaScript SDK would make of it (fractions are cut off)."""
+    amount = _amount(value, MAX_REVENUE)
+    return None if amount is None else math.trunc(amount)
+
+
+def _value(value: Any) -> float | None:
+    amount = _amount(value, MAX_VALUE)
+    return None if amount is None else float(amount)
+
+
+def _amount(value: Any, limit: float) -> int | float | None:
+    """A number, also one written as text, without the noise of binary fractions: 1998.9999999999998 is 1999."""
+    if isinstance(value, str):
+        # Not through a float first: whole numbers stay as they are.
+        value = int(value) if _INTEGER.fullmatch(value) else number_in(value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= limit:
+        return None
+    whole = round(value)
+    # Nothing is rounded to nothing: small amounts are amounts.
+    return whole if whole and abs(value - whole) <= NOISE else value
 
 
 def number_in(text: str) -> float | None:
     """The number that a text spells in decimal; Python would also read 1_000, nan and other scripts' digits."""
     text = text.strip()
-    return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _value(value: Any) -> float | None:
-    if isinstance(value, str):
-        value = number_in(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_VALUE:
-        return float(value)
-    return None
+    return float(text) if len(text) <= MAX_NUMBER_DIGITS and _NUMBER.fullmatch(text) else None
 
 
 def _tags(tags: Any) -> str | None:

@@ -4,8 +4,8 @@ A commit costs a write to the disk whatever it holds, and only one transaction c
 arrived while the last one was under way goes into the next.
 
 A batch that is not stored in time is given up: its sender is told so and may send it again. One whose
-transaction was under way may have been stored all the same; then the events' uuids keep the second sending
-from counting. No batch is ever stored in part.
+transaction was under way may have been stored all the same; then the events' identities keep the second
+sending from counting. No batch is ever stored in part.
 """
 
 from __future__ import annotations

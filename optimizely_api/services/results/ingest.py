@@ -29,6 +29,8 @@ from optimizely_api.services.results.versions import raise_versions
 # Any fixed number will do; it only has to differ from other users' of the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
 
+_Identity = tuple[bytes, int | None, int]  # of an event: uuid, entity, time
+
 
 @dataclass
 class Stored:
@@ -43,7 +45,7 @@ class Stored:
 
 
 def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
-    """Store what is new in the batches, each uuid once; of too much work for one transaction, a part.
+    """Store what is new in the batches, each event once; of too much work for one transaction, a part.
 
     At least one batch is stored, and none in part. Nothing is committed here: the batches are stored when the
     caller's transaction is. Runs inside `run_sync` only: the event loop gets its turn between slices of work.
@@ -81,14 +83,16 @@ def _concerned(received: Collection[Received], assigned: Iterable[tuple[int, int
 
 
 def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:
-    """The events whose uuid is new, and which of the batches they came in."""
-    fresh: dict[bytes, tuple[Event, int]] = {}
+    """The events that are not stored yet, and which of the batches they came in."""
+    fresh: dict[_Identity, tuple[Event, int]] = {}
     for number, batch in enumerate(batches):
         for event in paced(batch.events):
-            fresh.setdefault(event.uuid, (event, number))
-    for chunk in chunks(list(fresh)):
-        for (known,) in connection.execute(select(EVENT.c.uuid).where(EVENT.c.uuid.in_(chunk))):
-            del fresh[bytes(known)]
+            fresh.setdefault((event.uuid, event.entity_id, event.happened), (event, number))
+    c = EVENT.c
+    for chunk in chunks({uuid: None for uuid, _, _ in fresh}):
+        query = select(c.uuid, c.entity_id, c.happened).where(c.uuid.in_(chunk))
+        for uuid, entity_id, happened in connection.execute(query):
+            fresh.pop((bytes(uuid), entity_id, happened), None)
     return list(fresh.values())
 
 

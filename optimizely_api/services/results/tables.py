@@ -1,8 +1,8 @@
 """The tables of the results service.
 
-Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (every event once, by `uuid`),
-`assignment` (the first decision of a visitor for an experiment), which event ids a visitor converted on and
-what attributes a visitor's events carried.
+Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (every event once, by `uuid`,
+entity and time), `assignment` (the first decision of a visitor for an experiment), which event ids a visitor
+converted on and what attributes a visitor's events carried.
 
 Rollups, kept exact in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a
 visitor's attributed conversions of each day, `cell` sums visitor totals (and their squares) over the visitors of one
@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
 )
 
 METADATA = MetaData()
@@ -54,7 +55,7 @@ EVENT = Table(
     "event",
     METADATA,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    Column("uuid", LargeBinary(16), nullable=False, unique=True),
+    Column("uuid", LargeBinary(16), nullable=False),  # the sender's; without one, a digest of the visitor
     Column("visitor_id", BigInteger, ForeignKey("visitor.id"), nullable=False),
     Column("happened", BigInteger, nullable=False),
     Column("is_impression", Boolean, nullable=False),
@@ -66,6 +67,7 @@ EVENT = Table(
     Column("tags", Text),  # JSON, without revenue and value
     Index("event_of_visitor", "visitor_id", "entity_id", "happened"),
 )
+Index("event_once", EVENT.c.uuid, func.coalesce(EVENT.c.entity_id, 0), EVENT.c.happened, unique=True)
 
 VISITOR_EVENT_ID = Table(
     "visitor_event_id",

@@ -55,9 +55,6 @@ def changed(**more: Any) -> dict[str, Any]:
 
 # Entries whose only event is unusable.
 BAD_EVENTS: dict[str, Any] = {
-    "uuid missing": changed(uuid=None),
-    "uuid a number": changed(uuid=12),
-    "uuid empty": changed(uuid=""),
     "timestamp missing": changed(timestamp=None),
     "timestamp text": changed(timestamp="now"),
     "timestamp true": changed(timestamp=True),
@@ -72,6 +69,10 @@ BAD_EVENTS: dict[str, Any] = {
 }
 
 
+# Senders without uuids.
+NO_UUIDS: list[Any] = [None, 12, ""]
+
+
 # Revenue as sent, and as counted (None: the event counts, without revenue).
 REVENUES: list[tuple[Any, int | None]] = [
     (500, 500),
@@ -79,6 +80,15 @@ REVENUES: list[tuple[Any, int | None]] = [
     ("500", 500),
     ("-5", -5),
     (499.99, 499),
+    ("499.99", 499),
+    (-499.99, -499),
+    (1998.9999999999998, 1999),
+    ("1998.9999999999998", 1999),
+    (-1998.9999999999998, -1999),
+    (1999.0000009, 1999),
+    (1998.999998, 1998),
+    (0.9999999, 1),
+    (0.0000001, 0),
     (2**31, 2**31),
     ("ten", None),
     ("٣", None),
@@ -100,6 +110,9 @@ VALUES: list[tuple[Any, float | None]] = [
     (0.25, 0.25),
     ("0.25", 0.25),
     (" 2.5e1 ", 25.0),
+    (2.9999999999999996, 3.0),
+    (1e-7, 1e-7),
+    (1.00001, 1.00001),
     (".5", 0.5),
     ("1_000", None),
     ("٣", None),

@@ -63,6 +63,16 @@ def test_value_is_a_number_or_nothing(value: Any, number: float | None) -> None:
     assert [event.value for event in parse(conversion("ann", value=value)).events] == [number]
 
 
+@pytest.mark.parametrize(
+    ("name", "table"), [("revenue", REVENUES), ("value", VALUES)], ids=["revenue", "value"]
+)
+def test_an_amount_that_cannot_be_read_is_counted_and_the_event_still_counts(name: str, table: Any) -> None:
+    unread = [given for given, read in table if read is None and given is not None]
+    parsed = parse(*[conversion("ann", **{name: given}) for given, _ in table])
+    assert len(parsed.events) == len(table)
+    assert parsed.dropped == {f"an unusable {name}": len(unread)}
+
+
 def test_an_integer_of_5000_digits_costs_its_event_at_most() -> None:
     text = json.dumps(batch(conversion("ann", revenue=1), conversion("ann", revenue=4)))
     parsed = parse_batch(text.replace('"revenue": 1', f'"revenue": {"9" * 5000}').encode())

@@ -14,7 +14,8 @@ import pytest
 
 from optimizely_api.services.results.rollups import neutral_rank
 from tests.services.results.conftest import Results
-from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, ODD_TAGS, REVENUES
+from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, NO_UUIDS, ODD_TAGS, REVENUES
+from tests.services.results.migrating import migrate_to
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -22,6 +23,7 @@ from tests.services.results.sending import (
     NOON,
     PURCHASE,
     SECOND,
+    SIGNUP,
     TREATMENT,
     batch,
     conversion,
@@ -152,6 +154,71 @@ async def test_a_uuid_that_was_used_before_decides_nothing(results: Results) -> 
     await results.send(first)
     await results.send(second)
     assert (await results.ask())["reach"]["total_count"] == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    "other",
+    [
+        conversion("ann", SIGNUP),
+        conversion("ann", at=NOON + SECOND + 1),
+        conversion("ann", entity_id="refund"),
+        conversion("ann", entity_id=None),
+    ],
+    ids=["another entity", "another time", "a named entity", "no entity"],
+)
+async def test_one_uuid_is_two_events_when_entity_or_time_differ(
+    results: Results, other: Any, together: bool
+) -> None:
+    first, other = conversion("ann"), copy.deepcopy(other)
+    the_event(other)["uuid"] = the_event(first)["uuid"]
+    batches = [[first, other]] if together else [[first], [other]]
+    await results.send(impression("ann"))
+    for entries in batches * 2:
+        await results.send(*entries)
+    assert (await results.figures(metric("count", None)))[str(CONTROL)] == (2, 1)
+
+
+@pytest.mark.parametrize("none", NO_UUIDS)
+async def test_events_without_uuid_count_once_by_visitor_entity_and_time(results: Results, none: Any) -> None:
+    entries = [
+        conversion("ann", uuid=none, revenue=1),
+        conversion("ann", uuid=none, revenue=10),  # the same event
+        conversion("bob", uuid=none, revenue=100),
+        conversion("ann", SIGNUP, uuid=none, revenue=1_000),
+        conversion("ann", at=NOON + 2 * SECOND, uuid=none, revenue=10_000),
+        conversion("ann", entity_id="refund", uuid=none, revenue=100_000),
+        conversion("ann", entity_id=None, key="signed up", uuid=none, revenue=1_000_000),
+        conversion("ann", entity_id=None, key="signed off", uuid=none, revenue=10_000_000),
+    ]
+    await results.send(impression("ann"), impression("bob"))
+    for _ in range(2):
+        await results.send(*entries)
+    figures = await results.figures(metric("sum", None, field="revenue"))
+    assert figures[str(CONTROL)] == (11_111_101, 2)
+
+
+async def test_visitors_of_two_accounts_without_uuids_do_not_share_an_event(results: Results) -> None:
+    entries = [impression("ann"), conversion("ann", uuid=None)]
+    await results.send(*entries)
+    the_event(entries[0])["uuid"] = None
+    await results.send(*entries, account_id="78")
+    assert (await results.figures(COUNT))[str(CONTROL)] == (2, 2)
+
+
+async def test_a_database_of_the_release_before_knows_its_events_after_the_migration(
+    database_url: str, results: Results
+) -> None:
+    entries = [impression("ann"), conversion("ann", revenue=5), conversion("ann", revenue=6)]
+    await results.send(*entries)
+    await migrate_to(database_url, "0004")
+    await migrate_to(database_url, "head")
+    await results.send(*entries)
+    assert (await results.figures(REVENUE))[str(CONTROL)] == (11, 1)
+    other = conversion("ann", SIGNUP)
+    the_event(other)["uuid"] = the_event(entries[1])["uuid"]
+    await results.send(other)
+    assert (await results.figures(metric("count", None)))[str(CONTROL)] == (3, 1)
 
 
 async def test_uuids_that_are_none_still_count_once(results: Results) -> None:

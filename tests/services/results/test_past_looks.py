@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, true
+from sqlalchemy import true
 
 from optimizely_api.services.database import Database
 from optimizely_api.services.results.growth import size_class, upper_bound
@@ -19,6 +17,7 @@ from optimizely_api.services.results.inference import compare, p_value, per_visi
 from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
 from tests.services.results.conftest import Results
+from tests.services.results.migrating import migrate_to
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -240,7 +239,7 @@ def test_smoothing_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "experiments", [60, pytest.param(1_000, marks=pytest.mark.slow)], ids=["short", "whole"]
+    "experiments", [60, pytest.param(1_000, marks=pytest.mark.whole)], ids=["short", "whole"]
 )
 def test_20_percent_more_buyers_are_found_beside_an_order_of_a_million_in_either_arm(
     experiments: int,
@@ -262,7 +261,7 @@ def test_20_percent_more_buyers_are_found_beside_an_order_of_a_million_in_either
 
 
 @pytest.mark.parametrize(
-    "experiments", [100, pytest.param(1_000, marks=pytest.mark.slow)], ids=["short", "whole"]
+    "experiments", [100, pytest.param(1_000, marks=pytest.mark.whole)], ids=["short", "whole"]
 )
 @pytest.mark.parametrize("sigmas", [(1.0, 1.0), (2.0, 2.0), (1.0, 2.0)], ids=str)
 def test_smoothing_does_not_make_equal_means_differ(experiments: int, sigmas: tuple[float, float]) -> None:
@@ -287,23 +286,7 @@ async def test_what_was_stored_before_is_summed_up_by_day(results: Results, data
     rng = random.Random(SEED)
     people = invent(rng)
     await send_all(results, people, rng)
-    await migrate_to(database_url, "0002")
-    await migrate_to(database_url, "head")
+    await migrate_to(database_url, "results", "0002")
+    await migrate_to(database_url, "results", "head")
     agree(await history_of(database_url), people)
     await send_day(results, 20, 5, 1, 2)  # and storing goes on
-
-
-async def migrate_to(database_url: str, revision: str) -> None:
-    def run(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", "optimizely_api.services.results:migrations")
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        (command.downgrade if revision != "head" else command.upgrade)(config, revision)
-
-    database = Database(database_url)
-    try:
-        async with database.transaction() as connection:
-            await connection.run_sync(run)
-    finally:
-        await database.close()

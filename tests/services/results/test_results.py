@@ -534,7 +534,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"start_time": "yesterday"}, "start_time"),
     ({"end_time": 12}, "end_time"),
     ({"end_time": "2026-02-30T00:00:00Z"}, "end_time"),
-    ({"earliest": "2026-01-01"}, "earliest"),
+    ({"earliest": "2026-01"}, "earliest"),
     ({"segment": []}, "segment"),
     ({"segment": {"attribute_value": "gold"}}, "attribute_id"),
     ({"segment": {"attribute_id": "gold"}}, "attribute_id"),
@@ -567,7 +567,8 @@ async def test_400_names_what_cannot_be_used(results: Results) -> None:
     await results.send(impression("ann"))
     for body, says in REFUSED:
         status, error = await results.caller.post(f"/results/{EXPERIMENT}", question(**body))
-        assert (status, error and error["code"]) == (400, "bad_request"), body
+        assert status == 400, body
+        assert error["code"] == "bad_request"
         assert says in error["message"], (body, error["message"])
 
 

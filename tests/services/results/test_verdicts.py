@@ -21,7 +21,7 @@ from optimizely_api.services.results.sample_ratio import ALARM, mismatch_p_value
 from optimizely_api.services.results.tiers import discoveries, tier_of
 
 SEED = 20260131
-EXPERIMENTS = [pytest.param(400, id="short"), pytest.param(4_000, id="whole", marks=pytest.mark.slow)]
+EXPERIMENTS = [pytest.param(400, id="short"), pytest.param(4_000, id="whole", marks=pytest.mark.whole)]
 ALPHA = 0.1
 
 
@@ -146,7 +146,7 @@ def test_intervals_that_have_nothing_in_common_give_way_to_the_present_one() -> 
 
 @pytest.mark.parametrize(
     ("experiments", "visitors"),
-    [(200, 20_000), pytest.param(1_000, 100_000, marks=pytest.mark.slow)],
+    [(200, 20_000), pytest.param(1_000, 100_000, marks=pytest.mark.whole)],
     ids=["short", "whole"],
 )
 def test_amounts_of_sigma_2_against_1_with_equal_means_hold_the_level(
