@@ -1,11 +1,9 @@
 """The same question about the same data has the same bytes and the same ETag, whichever worker or gateway answers.
 
-Two gateways of two workers each stand before real services. WHOLE_SIMULATIONS=1 asks 1,000 times, and sends 10,000
-events at 500 a second.
+Two gateways of two workers each stand before real services.
 """
 
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,6 @@ from tests.real_services import RealServices, real_services
 from tests.serving import serve
 from tests.test_declared_errors import CONTRACT, path
 
-WHOLE = os.environ.get("WHOLE_SIMULATIONS") == "1"
 READING = {name: one for name, one in CONTRACT.operations.items() if one.method == "GET"}
 EVENTS_OF_A_BATCH, BATCHES_PER_SECOND = 15, 34
 # Each request has a connection of its own, which any worker of the gateway may take.
@@ -74,9 +71,10 @@ def truths_of(ask, address, number, **headers):
     return {(answer.content, answer.headers["ETag"], answer.headers.get("Link")) for answer in answers}
 
 
-def test_one_body_and_one_etag_while_nothing_changes_whenever_one_asks(real, ask):
+@pytest.mark.parametrize("requests", [60, pytest.param(1_000, marks=pytest.mark.whole)])
+def test_one_body_and_one_etag_while_nothing_changes_whenever_one_asks(real, ask, requests):
     def ask_all():
-        first = truths_of(ask, results_of(real), 1_000 if WHOLE else 60)
+        first = truths_of(ask, results_of(real), requests)
         time.sleep(1.1)  # the clock that answers could be dated by has another second now
         return first | truths_of(ask, results_of(real), 40)
 
@@ -94,9 +92,10 @@ def test_every_operation_has_one_strong_etag_that_all_gateways_confirm(real, ask
     assert [ask(n, address, **taken, **{"If-None-Match": etag}).status_code for n in range(4)] == [304] * 4
 
 
-def test_end_time_and_counts_never_go_back_while_events_arrive(real, ask):
+@pytest.mark.parametrize("events", [1_500, pytest.param(10_000, marks=pytest.mark.whole)])
+def test_end_time_and_counts_never_go_back_while_500_events_a_second_arrive(real, ask, events):
     """For each of four clients, who asks the two gateways in turn."""
-    batches = 10_000 // EVENTS_OF_A_BATCH if WHOLE else 100
+    batches = events // EVENTS_OF_A_BATCH
     done, sent = threading.Event(), []
 
     def send_events():
@@ -117,11 +116,11 @@ def test_end_time_and_counts_never_go_back_while_events_arrive(real, ask):
                 return seen
         raise AssertionError("it counts for ever")
 
-    events = threading.Thread(target=send_events)
-    events.start()
+    sender = threading.Thread(target=send_events)
+    sender.start()
     with ThreadPoolExecutor(4) as pool:
         clients = list(pool.map(one_client, range(4)))
-    events.join()
+    sender.join()
     assert [batch.exception() for batch in sent] == [None] * batches
     print(f"{sum(map(len, clients))} answers to 4 clients")
     for seen in clients:
