@@ -23,6 +23,7 @@ from optimizely_api.services.results.history import (
 from optimizely_api.services.results.inference import compare, p_value, per_visitor
 from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
+from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,
