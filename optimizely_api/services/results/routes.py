@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from optimizely_api.services.results.answers import compose_answer
 from optimizely_api.services.results.batches import Batch, MalformedBatchError, parse_batch
 from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError
 from optimizely_api.services.results.mismatches import HEADER, MismatchLog, sample_ratio_p_value
+from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.questions import read_question
 from optimizely_api.services.results.sample_ratio import ALARM
 from optimizely_api.services.results.versions import answered_until, data_version, results_tag
@@ -73,6 +75,8 @@ def _log_dropped(request: web.Request, batch: Batch) -> None:
                 "dropped": batch.dropped.total(),
                 "reasons": reasons,
                 "kept_events": len(batch.events),
+                "kept_revenue": sum(event.revenue or 0 for event in batch.events),
+                "kept_value": without_noise(math.fsum(event.value or 0 for event in batch.events)),
             }
         },
     )

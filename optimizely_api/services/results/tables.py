@@ -30,7 +30,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    func,
 )
 
 METADATA = MetaData()
@@ -66,8 +65,9 @@ EVENT = Table(
     Column("value", Double),
     Column("tags", Text),  # JSON, without revenue and value
     Index("event_of_visitor", "visitor_id", "entity_id", "happened"),
+    # Nulls differ here: events without an entity are kept single by the look-up before storing alone.
+    Index("event_once", "uuid", "entity_id", "happened", unique=True),
 )
-Index("event_once", EVENT.c.uuid, func.coalesce(EVENT.c.entity_id, 0), EVENT.c.happened, unique=True)
 
 VISITOR_EVENT_ID = Table(
     "visitor_event_id",

@@ -94,6 +94,25 @@ async def test_bad_parts_do_not_cost_the_rest_of_the_batch(
     assert fields["dropped"] == len(BAD_VISITORS) + len(BAD_EVENTS)
 
 
+async def test_the_log_says_what_was_left_out_and_the_sums_of_what_was_not(
+    results: Results, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "optimizely_api.services.results"):
+        await results.send(
+            impression("ann"),
+            conversion("ann", revenue="ten", value=0.1),
+            conversion("ann", revenue=1998.9999999999998, value="much"),
+            conversion("ann", revenue=10**12, value=0.2),
+            conversion("ann", revenue=None),
+        )
+    (fields,) = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert fields["reasons"] == {"an unusable revenue": 2, "an unusable value": 1}
+    assert (fields["dropped"], fields["kept_events"]) == (3, 5)
+    assert (fields["kept_revenue"], fields["kept_value"]) == (1999, 0.3)
+    assert await results.figures(REVENUE) == {str(CONTROL): (1999, 1), str(TREATMENT): (0, 0)}
+    assert await results.figures(COUNT) == {str(CONTROL): (4, 1), str(TREATMENT): (0, 0)}
+
+
 async def test_odd_numbers_are_stored_as_far_as_they_mean_something(results: Results) -> None:
     await results.send(impression("ann"))
     for revenue, _ in REVENUES:

@@ -39,9 +39,7 @@ def upgrade() -> None:
             pass
     else:
         op.drop_constraint("event_uuid_key", "event")
-    op.create_index(
-        "event_once", "event", ["uuid", sa.text("coalesce(entity_id, 0)"), "happened"], unique=True
-    )
+    op.create_index("event_once", "event", ["uuid", "entity_id", "happened"], unique=True)
 
 
 def downgrade() -> None:
