@@ -31,11 +31,13 @@ from sqlalchemy import (
 from optimizely_api.services.results.division import Division, Divisions, divide
 from optimizely_api.services.results.history import History, Scope, load_histories
 from optimizely_api.services.results.history import Visitors as HistoryOfVisitors
+from optimizely_api.services.results.later_decisions import first_that_count
 from optimizely_api.services.results.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.questions import Question
 from optimizely_api.services.results.rollup_tables import Assigned, Total, Totals
+from optimizely_api.services.results.rollups import contribution
 from optimizely_api.services.results.segments import matching_visitors
-from optimizely_api.services.results.statements import paced
+from optimizely_api.services.results.statements import chunks, paced
 from optimizely_api.services.results.stretches import Stretch, Timeline, strata_of
 from optimizely_api.services.results.tables import (
     ANY_EVENT,
@@ -117,9 +119,12 @@ class _Measuring:
             self.result = Measurement()
             self._measure(division, by_visitor)
             whole.strata.append(self.result)
-            whole.add(self.result)
+        others = [HistoryOfVisitors() for _ in self.strata]
+        whole.last_activity = max(whole.last_activity, self._add_later(whole.strata, others))
+        for stratum in whole.strata:
+            whole.add(stratum)
         if self.question.segment is None and not by_visitor:
-            self._add_histories(divisions, whole.strata)
+            self._add_histories(divisions, whole.strata, others)
         whole.first_entered = self._first_entered()
         return whole
 
@@ -136,9 +141,64 @@ class _Measuring:
         for window, entities in self.windows.items():
             self._add_events(division.slot_times + times, entities, window)
 
-    def _add_histories(self, divisions: Divisions, strata: Sequence[Measurement]) -> None:
+    def _add_later(self, strata: Sequence[Measurement], others: Sequence[HistoryOfVisitors]) -> int:
+        """Add visitors whose first decision does not count; returns the time of the last thing they did."""
+        timeline, last = Timeline(self.strata), 0
+        found = []
+        for visitor, assigned in first_that_count(self.connection, self.question):
+            for number, *_ in timeline.within(assigned.entered, assigned.entered + 1):
+                found.append((visitor, assigned, number))
+        for chunk in chunks(found):
+            events = self._events_of(visitor for visitor, *_ in chunk)
+            for visitor, assigned, number in paced(chunk):
+                happened = [event.happened for event in events[visitor]]
+                last = max(last, assigned.entered, *happened)
+                strata[number].visitors[assigned.variation_id] += 1
+                counted = [
+                    event
+                    for event in events[visitor]
+                    if assigned.entered <= event.happened < self.interval.limit
+                ]
+                self._add_events_of(strata[number], assigned, counted, others[number])
+        return last
+
+    def _events_of(self, visitors: Iterable[int]) -> dict[int, list[Any]]:
+        c = EVENT.c
+        query = select(c.visitor_id, c.happened, c.entity_id, c.project_id, c.revenue, c.value)
+        query = query.where(c.visitor_id.in_(list(visitors)), c.is_impression.is_(False))
+        events: dict[int, list[Any]] = defaultdict(list)
+        for event in paced(self.connection.execute(query)):
+            events[event.visitor_id].append(event)
+        return events
+
+    def _add_events_of(
+        self, stratum: Measurement, assigned: Assigned, events: Sequence[Any], others: HistoryOfVisitors
+    ) -> None:
+        totals: Totals = {}
+        for event in events:
+            day = event.happened // DAY_MILLISECONDS
+            for entity in self._entities_of(event, assigned):
+                totals.setdefault((entity, self.question.project_id, day), Total()).add(_total(event))
+        others.add(self.question.experiment_id, assigned, totals)
+        for window, entities in ((0, set(self.entities)), *self.windows.items()):
+            sums: dict[int, Total] = defaultdict(Total)
+            for event in events:
+                if not window or event.happened < assigned.entered + window:
+                    for entity in self._entities_of(event, assigned) & entities:
+                        sums[entity].add(_total(event))
+            rows = ((assigned.variation_id, entity, *contribution(total)) for entity, total in sums.items())
+            stratum.add_sums(rows, window)
+
+    def _entities_of(self, event: Any, assigned: Assigned) -> set[int]:
+        wanted = self.question.project_id
+        is_of_project = (event.project_id or assigned.project_id or wanted) == wanted
+        entities = {ANY_EVENT} if is_of_project else set()
+        return entities if event.entity_id is None else entities | {event.entity_id}
+
+    def _add_histories(
+        self, divisions: Divisions, strata: Sequence[Measurement], others: Sequence[HistoryOfVisitors]
+    ) -> None:
         ranges = divisions.ranges
-        others = [HistoryOfVisitors() for _ in strata]
         left = MAX_CUT_VISITORS
         for number, times in enumerate(divisions.cut_times(self.strata)):
             left -= self._count(times)
@@ -326,6 +386,11 @@ class _Measuring:
         )
         query = select(t.variation_id, t.entity_id, *sums).group_by(t.variation_id, t.entity_id)
         self.result.add_sums(self.connection.execute(query), window)
+
+
+def _total(event: Any) -> Total:
+    revenue, value = float(event.revenue or 0), event.value or 0.0
+    return Total(1, revenue, value, revenue * revenue, value * value)
 
 
 def _cell_sum(name: str) -> ColumnElement[float]:

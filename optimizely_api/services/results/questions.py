@@ -139,6 +139,8 @@ def read_question(experiment_id: int, body: Any) -> Question:
         raise bad_request("the body must be a JSON object")
     variations = _read_variations(body.get("variations"))
     epochs = _read_epochs(body.get("epochs"))
+    if epochs is None and body.get("earliest") is not None:
+        epochs = (Epoch(_to_milliseconds(parse_time(body["earliest"], "earliest")), None, {}),)
     return Question(
         experiment_id=experiment_id,
         project_id=_read_id(body.get("project_id"), "project_id"),

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.admission import Received
 from optimizely_api.services.results.growth import GrowthChanges, paths, whole
+from optimizely_api.services.results.later_decisions import keep
 from optimizely_api.services.results.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.rollup_tables import (
     Assigned,
@@ -71,6 +73,7 @@ class Rollup:
         self.before = before
         self.keys: dict[int, str] = {}  # visitor ids as the senders know them
         self.decided: dict[Pair, Assigned] = {}
+        self.decisions: dict[Pair, set[Assigned]] = defaultdict(set)
         self.conversions: dict[int, list[_Conversion]] = defaultdict(list)
         for item in paced(received):
             self._sort_in(item)
@@ -84,6 +87,7 @@ class Rollup:
         for decision in item.decisions:
             pair = (item.visitor, decision.experiment_id)
             candidate = Assigned(decision.variation_id, event.happened, item.project_id)
+            self.decisions[pair].add(candidate)
             known = self.decided.get(pair)
             if known is None or self._is_earlier(item.visitor, candidate, known):
                 self.decided[pair] = candidate
@@ -110,6 +114,7 @@ class Rollup:
         }
         write_assignments(self.connection, changed)
         after = {**self.before, **changed}
+        self._keep_later(changed, after)
         affected = {pair for pair in after if pair in changed or pair[0] in self.conversions}
         old = load_totals(self.connection, {visitor for visitor, _ in self.before.keys() & affected})
         fresh, last_happened = self._sum_up_again(changed)
@@ -127,6 +132,19 @@ class Rollup:
         self.cells.write(self.connection)
         self.growth.write(self.connection)
         write_slots(self.connection, self.slots)
+
+    def _keep_later(self, changed: dict[Pair, Assigned], after: dict[Pair, Assigned]) -> None:
+        later = {}
+        for pair, decisions in paced(self.decisions.items()):
+            if pair in changed and pair in self.before:
+                decisions.add(self.before[pair])
+            first = (after[pair].variation_id, after[pair].entered)
+            others = {one for one in decisions if (one.variation_id, one.entered) != first}
+            if others:
+                later[pair] = others
+        if later:
+            ranks = {visitor: partial(neutral_rank, self.keys[visitor]) for visitor, _ in later}
+            keep(self.connection, later, ranks)
 
     def _sum_up_again(self, changed: dict[Pair, Assigned]) -> tuple[dict[Pair, Totals], dict[Pair, int]]:
         """The totals of the changed pairs from the raw events, and when the last of these happened."""

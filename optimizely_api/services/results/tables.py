@@ -1,8 +1,8 @@
 """The tables of the results service.
 
 Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (every event once, by `uuid`,
-entity and time), `assignment` (the first decision of a visitor for an experiment), which event ids a visitor
-converted on and what attributes a visitor's events carried.
+entity and time), `assignment` (the first decision of a visitor for an experiment), `later_decision` (some after it),
+which event ids a visitor converted on and what attributes a visitor's events carried.
 
 Rollups, kept exact in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a
 visitor's attributed conversions of each day, `cell` sums visitor totals (and their squares) over the visitors of one
@@ -86,6 +86,18 @@ ASSIGNMENT = Table(
     Column("entered", BigInteger, nullable=False),
     Column("project_id", BigInteger),
     Index("assignment_of_experiment", "experiment_id", "entered", "variation_id", "visitor_id"),
+    sqlite_with_rowid=False,
+)
+
+LATER_DECISION = Table(
+    "later_decision",
+    METADATA,
+    Column("visitor_id", BigInteger, ForeignKey("visitor.id"), primary_key=True),
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("entered", BigInteger, primary_key=True),
+    Column("rank", BigInteger, primary_key=True),  # of the variation: orders decisions of one millisecond
+    Column("variation_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger),
     sqlite_with_rowid=False,
 )
 

@@ -126,10 +126,13 @@ def recompute(
     """(value, samples, variance) by variation, from the events alone."""
     per_visitor: dict[int, list[list[float]]] = {CONTROL: [], TREATMENT: []}
     for name, person in people.items():
-        if not person.decisions or (plan is not None and plan not in person.plans):
+        if plan is not None and plan not in person.plans:
             continue
-        entered, variation = min(person.decisions, key=lambda one: (one[0], neutral_rank(name, one[1])))
-        if variation not in per_visitor or not (start or 0) <= entered < (end or 10**15):
+        counting = [(at, variation) for at, variation in person.decisions if variation in per_visitor]
+        if not counting:
+            continue
+        entered, variation = min(counting, key=lambda one: (one[0], neutral_rank(name, one[1])))
+        if not (start or 0) <= entered < (end or 10**15):
             continue
         amounts = [
             amount_of(definition, item)

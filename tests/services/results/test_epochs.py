@@ -96,10 +96,13 @@ async def test_figures_of_several_runs_equal_a_plain_recomputation(results: Resu
     epochs = [epoch(*run, weights=split) for run, split in zip(runs, weights, strict=True)]
     rows: dict[int, list[Any]] = {CONTROL: [], TREATMENT: []}
     for name, person in people.items():
-        if not person.decisions:
-            continue
-        entered, variation = min(person.decisions, key=lambda one: (one[0], neutral_rank(name, one[1])))
-        if variation in rows and any(start <= entered < end for start, end in runs):
+        counting = [
+            (at, variation)
+            for at, variation in person.decisions
+            if variation in rows and any(start <= at < end for start, end in runs)
+        ]
+        if counting:
+            entered, variation = min(counting, key=lambda one: (one[0], neutral_rank(name, one[1])))
             amounts = [1.0 for item in person.conversions if entered <= item.at < edges[-1]]
             rows[variation].append((person, entered, amounts))
     reached = sum(map(len, rows.values()))
