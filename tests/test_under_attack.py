@@ -25,7 +25,7 @@ pytestmark = pytest.mark.whole
 
 MIB = 1024 * 1024
 SECONDS = 10
-UNKNOWN_TOKENS_PER_SECOND, CONNECTIONS = 1_000, 20
+UNKNOWN_TOKENS_PER_SECOND, CONNECTIONS = 1_000, 100
 BUDGET_BYTES = 64 * MIB  # production.ini's request_bodies_bytes
 
 
