@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import random
+import socket
 import uuid
+from contextlib import suppress
 from datetime import datetime
 
 import pytest
 
-from .servers import gunicorn, until
+from .servers import gunicorn, read_to_end, until
 
 CHUNKED = "POST /echo?q=1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 FORWARDED = "GET /echo HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {}\r\nX-Forwarded-Proto: {}\r\n\r\n"
@@ -229,3 +232,39 @@ def test_a_proper_authority_reaches_the_application(server, target, host, expect
 def test_without_a_host_the_address_of_the_connection_stands_in(server, head):
     body = parts_of(server.exchange(f"{head}\r\nConnection: close\r\n\r\n".encode()))[2]
     assert json.loads(body)["host"] == f"127.0.0.1:{server.port}"
+
+
+# What a parser stumbles over
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GET /stumble HTTP/1.1\r\nHost: a\r\n\r\n", CHUNKED.encode() + b"7\r\nstumble\r\n0\r\n\r\n"],
+    ids=["head", "chunk"],
+)
+def test_400_without_a_traceback_for_any_exception_of_a_parser(tmp_path, request_bytes):
+    with gunicorn(tmp_path, application="stumbling_app:main()") as server:
+        assert_refused(server, server.exchange(request_bytes), 400, "bad_request")
+        assert "OverflowError" in server.log
+        assert "Traceback" not in server.log
+
+
+def test_no_bytes_make_the_server_write_a_traceback_or_fail(server):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance, before = random.Random(seed), server.log.count("Traceback")
+    for _ in range(300):
+        request = bytearray(
+            chance.choice(
+                [CHUNKED.encode() + b"3\r\nabc\r\n0\r\n\r\n", FORWARDED.format("https", "https").encode()]
+            )
+        )
+        for _ in range(chance.randrange(1, 6)):
+            place = chance.randrange(len(request))
+            request[place : place + chance.randrange(3)] = chance.randbytes(chance.randrange(4))
+        with server.connect() as client:
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                assert not read_to_end(client).startswith(b"HTTP/1.1 500")
+    assert server.log.count("Traceback") == before

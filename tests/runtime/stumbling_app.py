@@ -1,0 +1,23 @@
+"""`served_app` with parsers that stumble, as one with a defect would, over heads and chunks that hold `stumble`."""
+
+from served_app import main as served
+
+from optimizely_api.runtime.http1.chunked import ChunkedReader
+from optimizely_api.runtime.http1.head import HeadReader
+
+__all__ = ["main"]
+
+
+def main():
+    for reader in (HeadReader, ChunkedReader):
+        reader.feed = _stumbling(reader.feed)
+    return served()
+
+
+def _stumbling(feed):
+    def stumble(self, data):
+        if b"stumble" in data:
+            raise OverflowError("Python int too large to convert to C long")
+        return feed(self, data)
+
+    return stumble
