@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from optimizely_api.services.database import database_url as read_url
 from optimizely_api.services.database import migrate_async
 from optimizely_api.services.server import SERVICES
+from optimizely_api.services_key import authorization
+from tests import samples
 from tests.ports import free_port
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
@@ -61,6 +63,11 @@ class Caller:
         return body
 
 
+def session_with_key(key: str = samples.SERVICES_KEY) -> aiohttp.ClientSession:
+    """A client that sends the services' key with each request."""
+    return aiohttp.ClientSession(headers=authorization(key))
+
+
 @asynccontextmanager
 async def running(application: web.Application, database_url: str = "") -> AsyncIterator[Caller]:
     """The application on a free port of this machine, and a caller of it."""
@@ -69,7 +76,7 @@ async def running(application: web.Application, database_url: str = "") -> Async
     try:
         await web.TCPSite(runner, "127.0.0.1", free_port()).start()
         host, port = runner.addresses[0][:2]
-        async with aiohttp.ClientSession() as session:
+        async with session_with_key() as session:
             yield Caller(session, f"http://{host}:{port}", database_url)
     finally:
         await runner.cleanup()
