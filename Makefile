@@ -18,7 +18,7 @@ run: $(VENV)/.installed  ## start the gateway, the services and the demo data; p
 	@optimizely-api run
 
 serve: $(VENV)/.installed  ## start the gateway alone, restarting when a source file changes
-	@gunicorn --paste development.ini
+	@SERVICES_KEY_FILE="$${SERVICES_KEY_FILE:-$$(optimizely-api services-key)}" gunicorn --paste development.ini
 
 compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on this machine (about ten minutes)
 	@optimizely-api compare $(COMPARE_OPTIONS)

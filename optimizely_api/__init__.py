@@ -23,6 +23,7 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     from .runtime import RuntimeOptions
     from .settings import read
     from .upstream_client import GatewayRequest
+    from .views.event_batches import EVENTS_PATH
 
     refuse_other_workers(global_config)
     typed = read({**global_config, **settings})
@@ -32,6 +33,7 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     config.set_runtime_options(
         RuntimeOptions(
             max_request_body_bytes=typed.max_request_body_bytes,
+            larger_bodies={EVENTS_PATH: typed.max_event_batch_bytes},
             request_bodies_bytes=typed.request_bodies_bytes,
             max_request_line_bytes=typed.max_request_line_bytes,
             max_header_section_bytes=typed.max_header_section_bytes,

@@ -13,7 +13,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
 
-from .contract.routes import is_only_refused
+from .contract.routes import EVENTS_ROUTE, is_only_refused
 from .errors import RequestTooLarge
 from .runtime import BODY_OVER_LIMIT
 
@@ -22,14 +22,21 @@ Handler = Callable[[Request], Response]
 
 def body_limit_tween_factory(handler: Handler, registry: Registry) -> Handler:
     """Answer in the one error shape for what the server found while it read the body, or for what was declared."""
-    limit_bytes = registry["settings"].max_request_body_bytes
+    largest_body = registry["settings"].max_request_body_bytes
+    largest = {EVENTS_ROUTE: registry["settings"].max_event_batch_bytes}
+    smallest = min(largest_body, *largest.values())
     routes = registry.getUtility(IRoutesMapper)
 
     def body_limit_tween(request: Request) -> Response:
-        is_too_large = BODY_OVER_LIMIT in request.environ or (request.content_length or 0) > limit_bytes
-        # A wrong address or method comes first: no body would be right there.
-        if is_too_large and not is_only_refused(routes(request)["route"]):
-            raise RequestTooLarge(limit_bytes)
+        # Nearly all requests have no body, and their route need not be looked up.
+        length = request.content_length or 0
+        if BODY_OVER_LIMIT in request.environ or length > smallest:
+            route = routes(request)["route"]
+            # A wrong address or method comes first: no body would be right there.
+            if not is_only_refused(route):
+                limit_bytes = largest.get(route.name, largest_body)
+                if BODY_OVER_LIMIT in request.environ or length > limit_bytes:
+                    raise RequestTooLarge(limit_bytes)
         return handler(request)
 
     return body_limit_tween

@@ -9,7 +9,7 @@ from . import running
 from .comparison.command import compare
 from .start_failures import CannotStart
 
-SERVICES = ("projects", "experiments", "results")
+SERVICES = ("projects", "experiments", "results", "events")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +36,8 @@ main.add_command(compare)
 def run(procfile: Path, demo: bool, verbose: bool) -> None:
     """Start the gateway and the three services, load demo data, and print a request that works.
 
-    Ports: GATEWAY_PORT (6543), PROJECTS_PORT (6551), EXPERIMENTS_PORT (6552), RESULTS_PORT (6553) in the environment.
+    Ports: GATEWAY_PORT (6543), PROJECTS_PORT (6551), EXPERIMENTS_PORT (6552), RESULTS_PORT (6553), EVENTS_PORT (6554),
+    in the environment. The services' key: SERVICES_KEY or SERVICES_KEY_FILE; without them one is made beside the log.
     Databases: PROJECTS_DATABASE_URL, EXPERIMENTS_DATABASE_URL, RESULTS_DATABASE_URL; by default SQLite files in
     OPTIMIZELY_API_DATA_DIR (./var). Ctrl-C stops everything.
     """
@@ -50,11 +51,25 @@ def run(procfile: Path, demo: bool, verbose: bool) -> None:
         raise click.ClickException(str(exc)) from None
 
 
+@main.command("services-key")
+def services_key() -> None:
+    """Print the file with the services' key in OPTIMIZELY_API_DATA_DIR (./var); make it unless it is there.
+
+    For SERVICES_KEY_FILE, which the gateway and its services read.
+    """
+    try:
+        click.echo(running.key_file().absolute())
+    except OSError as exc:
+        raise click.ClickException(f"the key cannot be kept: {exc}") from None
+
+
 @main.command()
 @click.argument("name", type=click.Choice(SERVICES))
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="[default: 6551 projects, 6552 experiments, 6553 results]"
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="[default: 6551 projects, 6552 experiments, 6553 results, 6554 events]",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option(
@@ -62,7 +77,11 @@ def run(procfile: Path, demo: bool, verbose: bool) -> None:
     help="sqlite:///path or postgresql://...  [default: <NAME>_DATABASE_URL, or a SQLite file]",
 )
 def service(name: str, host: str, port: int | None, workers: int, database_url: str | None) -> None:
-    """Start one of the services behind the gateway; its database is brought up to date first."""
+    """Start one of the services behind the gateway; its database is brought up to date first.
+
+    They take calls with the services' key alone: SERVICES_KEY, or SERVICES_KEY_FILE, in the environment. `events` is
+    the part of the results service that may be public: POST /v1/events and nothing else, without a key.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from .services.server import run_service

@@ -16,9 +16,16 @@ from pathlib import Path
 import aiohttp
 from rich.console import Console
 
+from . import services_key
 from .demo import DemoSummary, load_demo
 
-DEFAULT_PORTS = {"GATEWAY_PORT": 6543, "PROJECTS_PORT": 6551, "EXPERIMENTS_PORT": 6552, "RESULTS_PORT": 6553}
+DEFAULT_PORTS = {
+    "GATEWAY_PORT": 6543,
+    "PROJECTS_PORT": 6551,
+    "EXPERIMENTS_PORT": 6552,
+    "RESULTS_PORT": 6553,
+    "EVENTS_PORT": 6554,
+}
 DATA_DIRECTORY = "OPTIMIZELY_API_DATA_DIR"
 LONGEST_START_SECONDS = 60.0
 STOP_SECONDS = 40.0  # longer than gunicorn's graceful_timeout
@@ -39,6 +46,7 @@ class Ports:
     projects: int
     experiments: int
     results: int
+    events: int
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{getattr(self, name)}"
@@ -52,9 +60,10 @@ def run(procfile: Path, *, demo: bool, verbose: bool) -> int:
     console = Console()
     ports = _ports()
     log_path = None if verbose else _log_path()
+    key = _key()
     with _processes(procfile, ports, log_path) as processes, _terminated_as_interrupted():
         try:
-            asyncio.run(_start(processes, ports, log_path, console, demo))
+            asyncio.run(_start(processes, ports, log_path, console, key if demo else None))
             return processes.wait()
         except KeyboardInterrupt:
             console.print("\nStopping: requests in flight are finished first.")
@@ -62,15 +71,19 @@ def run(procfile: Path, *, demo: bool, verbose: bool) -> int:
 
 
 async def _start(
-    processes: "subprocess.Popen[bytes]", ports: Ports, log_path: Path | None, console: Console, demo: bool
+    processes: "subprocess.Popen[bytes]",
+    ports: Ports,
+    log_path: Path | None,
+    console: Console,
+    demo_key: str | None,
 ) -> None:
     console.print("Starting the gateway and the three services.")
     await _until_ready(processes, ports, log_path)
+    await _until_listening(processes, ports.events, log_path)
     summary = None
-    if demo:
-        summary = await load_demo(
-            ports.url("projects"), ports.url("experiments"), ports.url("results"), console
-        )
+    if demo_key is not None:
+        urls = ports.url("projects"), ports.url("experiments"), ports.url("results")
+        summary = await load_demo(*urls, console, key=demo_key)
     _say_what_to_do(console, ports, summary, log_path)
 
 
@@ -92,6 +105,16 @@ async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_p
     raise CannotRun(f"Not ready after {LONGEST_START_SECONDS:.0f} seconds: {problem}{_tail(log_path)}")
 
 
+async def _until_listening(processes: "subprocess.Popen[bytes]", port: int, log_path: Path | None) -> None:
+    last = time.monotonic() + LONGEST_START_SECONDS
+    while time.monotonic() < last and processes.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        await asyncio.sleep(POLL_SECONDS)
+    raise CannotRun(f"Nobody takes events at port {port}.{_tail(log_path)}")
+
+
 def _say_what_to_do(
     console: Console, ports: Ports, summary: DemoSummary | None, log_path: Path | None
 ) -> None:
@@ -101,6 +124,7 @@ def _say_what_to_do(
         say += [f"Token     {summary.token}", "Request   the results of a running experiment:", ""]
         request = f"{gateway}/v2/experiments/{summary.experiment_id}/results"
         say += [f"  curl -s -H 'Authorization: Bearer {summary.token}' {request} | python3 -m json.tool", ""]
+    say.append(f"Events    {ports.url('events')}/v1/events")
     if log_path:
         say.append(f"Log       {log_path}")
     say.append("Stop      Ctrl-C")
@@ -131,8 +155,28 @@ def _refuse_taken(name: str, port: int) -> None:
             ) from None
 
 
+def data_folder() -> Path:
+    """Where databases, log and key are."""
+    return Path(os.environ.get(DATA_DIRECTORY) or "var")
+
+
+def key_file() -> Path:
+    """The file of the data folder that holds the services' key; made unless it is there."""
+    return services_key.key_file(data_folder())
+
+
+def _key() -> str:
+    """The services' key for this run, which the environment names from here on."""
+    if not (os.environ.get(services_key.VARIABLE) or os.environ.get(services_key.FILE_VARIABLE)):
+        os.environ[services_key.FILE_VARIABLE] = str(key_file().absolute())
+    try:
+        return services_key.read_keys(os.environ)[0]
+    except services_key.InvalidServicesKey as exc:
+        raise CannotRun(str(exc)) from None
+
+
 def _log_path() -> Path:
-    directory = Path(os.environ.get(DATA_DIRECTORY, "var"))
+    directory = data_folder()
     path = directory / "run.log"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -175,6 +219,7 @@ def _processes(procfile: Path, ports: Ports, log_path: Path | None) -> Iterator[
         environment[f"{name.upper()}_PORT"] = str(getattr(ports, name))
         environment[f"OPTIMIZELY_API_{name.upper()}_URL"] = ports.url(name)
     environment["GATEWAY_PORT"] = str(ports.gateway)
+    environment["EVENTS_PORT"] = str(ports.events)
     command = [sys.executable, "-m", "honcho", "start", "--procfile", str(procfile), "--no-colour"]
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log_path.open("wb")) if log_path else None

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from .services_key import InvalidServicesKey, keys_of
 from .start_failures import CannotStart
 
 ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
 OTHER_VARIABLES = frozenset({"OPTIMIZELY_API_DATA_DIR"})  # of the services, not of the gateway
+KEY_SETTINGS = ("services_key", "services_key_file")
 PASTE_KEYS = frozenset({"here", "__file__", "__script__"})  # what paste adds to every ini file
 
 
@@ -23,8 +25,8 @@ class InvalidSetting(CannotStart, ValueError):
     """A setting that stops start-up; the message names its key and value."""
 
 
-def _setting(default: object, meaning: str, *, at_least: float | None = None) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "at_least": at_least})
+def _setting(default: object, meaning: str, *, at_least: float | None = None, shown: bool = True) -> Any:
+    return field(default=default, repr=shown, metadata={"meaning": meaning, "at_least": at_least})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,16 @@ class Settings:
     projects_url: str = _setting("http://127.0.0.1:6551", "Address of the projects service.")
     experiments_url: str = _setting("http://127.0.0.1:6552", "Address of the experiments service.")
     results_url: str = _setting("http://127.0.0.1:6553", "Address of the results service.")
+    services_key: str = _setting(
+        "",
+        "The key that the services take calls with; SERVICES_KEY in the environment wins. Of several, with spaces"
+        " between them, the first is sent. Without a key the gateway does not start.",
+        shown=False,
+    )
+    services_key_file: str = _setting(
+        "",
+        "A file that holds the key, where services_key is empty; SERVICES_KEY_FILE in the environment wins.",
+    )
     request_deadline_seconds: float = _setting(
         10.0, "A request is answered within this time, with an error if need be.", at_least=0.01
     )
@@ -115,6 +127,12 @@ class Settings:
     max_request_body_bytes: int = _setting(
         1024 * 1024, "The largest request body; a larger one is a 413.", at_least=0
     )
+    max_event_batch_bytes: int = _setting(
+        3_670_016,
+        "The largest body of POST /v1/events, in place of max_request_body_bytes; as large as the results service's"
+        " RESULTS_MAX_BATCH_BYTES.",
+        at_least=0,
+    )
     request_bodies_bytes: int = _setting(
         64 * 1024 * 1024,
         "Memory that the request bodies under way in one worker take together; others wait for it, unread, for five"
@@ -161,7 +179,10 @@ def read(ini: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Se
     fields = {item.name: item for item in dataclasses.fields(Settings)}
     for key in ini:
         if key not in fields and "." not in key and key not in PASTE_KEYS:
-            raise InvalidSetting(f"{key} = {ini[key]}: there is no such setting{_similar(key, list(fields))}")
+            shown = (
+                "..." if "key" in key.lower() else ini[key]
+            )  # perhaps the services' key under a wrong name
+            raise InvalidSetting(f"{key} = {shown}: there is no such setting{_similar(key, list(fields))}")
     texts = {key: value for key, value in ini.items() if key in fields}
     for key in environ:
         name = key.removeprefix(ENVIRONMENT_PREFIX).lower()
@@ -173,7 +194,21 @@ def read(ini: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Se
         if (value := environ.get(ENVIRONMENT_PREFIX + name.upper())) is not None:
             texts[name] = value
     values: dict[str, Any] = {name: _typed(fields[name], text) for name, text in texts.items()}
+    values["services_key"] = _services_key(ini, environ)
     return Settings(**values)
+
+
+def _services_key(ini: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """The key by the first of the gateway's own variables, the services' variables and the file that names one."""
+    places = (
+        [environ.get(f"{prefix}{name.upper()}", "") for name in KEY_SETTINGS]
+        for prefix in (ENVIRONMENT_PREFIX, "")
+    )
+    given = next((place for place in places if any(place)), [ini.get(name, "") for name in KEY_SETTINGS])
+    try:
+        return keys_of(*given)[0]
+    except InvalidServicesKey as exc:
+        raise InvalidSetting(str(exc)) from None
 
 
 def _similar(key: str, names: list[str]) -> str:
@@ -182,6 +217,8 @@ def _similar(key: str, names: list[str]) -> str:
 
 
 def _typed(item: "dataclasses.Field[object]", text: object) -> str | int | float:
+    if item.name in KEY_SETTINGS:
+        return str(text)
     if item.type is str:
         return _address(item.name, str(text))
     if item.type is bool:

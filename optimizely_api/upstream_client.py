@@ -3,8 +3,10 @@
 A coroutine view writes `await request.fetch(call)` and `await request.fetch_all(calls)`.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from pyramid.config import Configurator
@@ -18,6 +20,7 @@ from .settings import Settings
 from .upstream import shapes
 from .upstream.calls import Call
 from .upstream.client import Limits, Upstream
+from .upstream.connection import Answer
 from .upstream.saving import Saving, open_saving_client
 
 CLIENT = "optimizely_api.upstream_client"  # where the registry keeps the worker's client
@@ -25,11 +28,12 @@ CLIENT = "optimizely_api.upstream_client"  # where the registry keeps the worker
 
 def upstreams(settings: Settings) -> dict[str, Upstream]:
     return {
-        "projects": Upstream(url=settings.projects_url, timeout_seconds=settings.projects_timeout_seconds),
-        "experiments": Upstream(
-            url=settings.experiments_url, timeout_seconds=settings.experiments_timeout_seconds
-        ),
-        "results": Upstream(url=settings.results_url, timeout_seconds=settings.results_timeout_seconds),
+        name: Upstream(url=url, timeout_seconds=seconds, key=settings.services_key)
+        for name, url, seconds in (
+            ("projects", settings.projects_url, settings.projects_timeout_seconds),
+            ("experiments", settings.experiments_url, settings.experiments_timeout_seconds),
+            ("results", settings.results_url, settings.results_timeout_seconds),
+        )
     }
 
 
@@ -87,6 +91,15 @@ class GatewayRequest(ContractRequest):
     def fetch(self, call: Call) -> Awaitable[Any]:
         """Send one call inside the request's deadline; brings the answer's value or raises an UpstreamError."""
         answer: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.scope)
+        return answer
+
+    def forward(self, call: Call, deadline_seconds: float) -> Awaitable[Answer]:
+        """Send one call and bring its answer, whatever its status; raises an UpstreamError when there is none.
+
+        The deadline counts from now, and no longer from the beginning of the request, whose body may have been slow.
+        """
+        scope = replace(self.scope, deadline=time.monotonic() + deadline_seconds)
+        answer: Awaitable[Answer] = self.registry[CLIENT].ask(call, scope, may_repeat=True)
         return answer
 
     def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> Awaitable[list[Any]]:

@@ -198,6 +198,7 @@ def serve(
         **os.environ,
         **{f"OPTIMIZELY_API_{service}_URL": address for service in ("PROJECTS", "EXPERIMENTS", "RESULTS")},
         "OPTIMIZELY_API_IDENTITY_CACHE_SECONDS": "600",
+        "SERVICES_KEY": samples.SERVICES_KEY,
         **{f"OPTIMIZELY_API_{setting}": value for setting, value in SAVING[saving].items()},
         "STAGES_FILE": str(stages_file),
         "STAGES_SAMPLED": "" if options.total_only else "yes",

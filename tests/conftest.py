@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
+from optimizely_api.services_key import FILE_VARIABLE, VARIABLE
+from tests import samples
 from tests.services_double import ServicesDouble
 from tests.serving import KEEPS_NOTHING
+
+# For all gateways and services that the tests start, in this process and in others.
+os.environ[VARIABLE] = samples.SERVICES_KEY
+os.environ.pop(FILE_VARIABLE, None)
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 WHOLE = os.environ.get("WHOLE_SIMULATIONS") == "1"

@@ -23,6 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NAMES = ("projects", "experiments", "results")
 SOON_SECONDS = 10.0
 SLOT_SECONDS = 300
+LARGEST_BODY = 4 * 1024 * 1024
 
 
 @dataclass
@@ -64,6 +65,7 @@ class ServicesDouble:
     def reset(self) -> None:
         """Forget all that a test changed."""
         self.seen: list[Seen] = []
+        self.key = samples.SERVICES_KEY
         self._inside: Counter[str] = Counter()
         self._most: Counter[str] = Counter()
         self.manners = {name: Manners() for name in NAMES}
@@ -84,13 +86,15 @@ class ServicesDouble:
         self.events = _by_id(samples.event(), samples.event(samples.OTHER_EVENT, **other))
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
+        self.events_answer: tuple[int, dict[str, str]] = (204, {})
         self.conversions: tuple[int, float] | None = (
             None  # their count and the time of the last, as data of a version
         )
 
     def settings(self) -> dict[str, str]:
         """The gateway's settings that lead here."""
-        return {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
+        urls = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
+        return {**urls, "services_key": samples.SERVICES_KEY}
 
     def start(self) -> None:
         self.thread.start()
@@ -155,7 +159,7 @@ class ServicesDouble:
         return asyncio.run_coroutine_threadsafe(waited(), self.loop).result(SOON_SECONDS + 5)
 
     async def _open(self, name: str) -> None:
-        application = web.Application(middlewares=[self._mannered(name)])
+        application = web.Application(middlewares=[self._mannered(name)], client_max_size=LARGEST_BODY)
         application.add_routes(self._routes(name))
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
@@ -168,6 +172,9 @@ class ServicesDouble:
     def _mannered(self, name: str) -> Any:
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.headers.get("Authorization") != f"Bearer {self.key}":
+                refusal = {"code": "unauthorized", "message": "The key is wrong."}
+                return web.json_response(refusal, status=401, headers=_echo(request))
             seen = await self._note(name, request)
             self._inside[name] += 1
             self._most[name] = max(self._most[name], self._inside[name])
@@ -186,7 +193,11 @@ class ServicesDouble:
         return middleware
 
     async def _note(self, name: str, request: web.Request) -> Seen:
-        body = await request.json() if request.can_read_body else None
+        body: Any = None
+        if request.path == "/v1/events":
+            body = await request.read()
+        elif request.can_read_body:
+            body = await request.json()
         seen = Seen(name, request.method, request.path, dict(request.query), request.headers.copy(), body)
         self.seen.append(seen)
         return seen
@@ -230,7 +241,10 @@ class ServicesDouble:
                 web.get("/events", self._list("events")),
                 web.get(r"/events/{id:\d+}", self._one("events")),
             ],
-            "results": [web.post(r"/results/{id:\d+}", self._results)],
+            "results": [
+                web.post(r"/results/{id:\d+}", self._results),
+                web.post("/v1/events", self._events),
+            ],
         }
         return [web.get("/healthz", health), *routes[name]]
 
@@ -263,6 +277,13 @@ class ServicesDouble:
             return web.json_response({"total": len(found), "items": found[(page - 1) * size : page * size]})
 
         return listed
+
+    async def _events(self, _request: web.Request) -> web.Response:
+        status, headers = self.events_answer
+        if status < 400:
+            return web.Response(status=status)
+        refusal = {"code": "of_the_service", "message": "The service says why."}
+        return web.json_response(refusal, status=status, headers=headers)
 
     async def _results(self, request: web.Request) -> web.Response:
         if self.results_status != 200:

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
 
+from optimizely_api.services_key import VARIABLE
 from tests.ports import free_port
+from tests.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[1]
 SOON_SECONDS = 60
@@ -42,6 +45,9 @@ class Served:
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=SOON_SECONDS)
 
+    def post(self, path: str, body: Any, **headers: str) -> requests.Response:
+        return requests.post(self.url + path, data=body, headers=headers, timeout=SOON_SECONDS)
+
     def family(self) -> list[psutil.Process]:
         master = psutil.Process(self.process.pid)
         return [master, *master.children(recursive=True)]
@@ -59,6 +65,7 @@ def serve(
     """Run `gunicorn --paste INI#section` on a free port until the block ends; `open_files` is its hard limit."""
     port = free_port()
     environment = {
+        VARIABLE: SERVICES_KEY,
         **os.environ,
         **{f"OPTIMIZELY_API_{key.upper()}": value for key, value in settings.items()},
     }

@@ -1,18 +1,26 @@
 """Settings: typed once, and wrong ones named at start-up."""
 
 import dataclasses
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
-from optimizely_api.settings import InvalidSetting, Settings, read
+from optimizely_api import settings as module
+from optimizely_api.settings import InvalidSetting, Settings
+from tests.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[1]
 
 
+def read(ini, environ):
+    """With the services' key in the environment: there is no other setting without a default."""
+    return module.read(ini, {"SERVICES_KEY": SERVICES_KEY, **environ})
+
+
 def test_every_setting_has_a_default_and_a_meaning():
-    assert read({}, {}) == Settings()
+    assert read({}, {}) == Settings(services_key=SERVICES_KEY)
     assert all(item.metadata["meaning"] for item in dataclasses.fields(Settings))
 
 
@@ -72,11 +80,7 @@ def test_keys_of_libraries_are_left_alone():
 
 
 def test_production_ini_lists_every_setting_with_its_default():
-    listed = dict(
-        line.removeprefix("# ").split(" = ", 1)
-        for line in (ROOT / "production.ini").read_text().splitlines()
-        if line.startswith("# ") and " = " in line
-    )
+    listed = dict(re.findall(r"^# (\w+) =(?: (.+))?$", (ROOT / "production.ini").read_text(), re.MULTILINE))
     defaults = {item.name: str(item.default) for item in dataclasses.fields(Settings)}
     assert listed == defaults
 

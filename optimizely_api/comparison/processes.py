@@ -19,7 +19,7 @@ KILL_SECONDS = 5.0
 LARGEST_LIMIT = 65536
 
 # What the person's shell says to a gateway or a gunicorn of theirs must not reach those that are measured.
-FOREIGN_SETTINGS = ("OPTIMIZELY_API_", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
+FOREIGN_SETTINGS = ("OPTIMIZELY_API_", "SERVICES_KEY", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
 @dataclass(frozen=True, slots=True)

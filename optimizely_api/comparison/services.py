@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import secrets
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..services_key import VARIABLE
 from . import stub_entities
 from .gateway import Target
 from .options import CannotCompare, Options
@@ -38,7 +40,9 @@ class Stub:
             "--seed": options.seed,
         }
         arguments = [str(part) for pair in manners.items() for part in pair]
-        self._process = Process("upstreams", [sys.executable, "-m", module, *arguments], folder)
+        key = secrets.token_urlsafe()
+        command = [sys.executable, "-m", module, *arguments]
+        self._process = Process("upstreams", command, folder, {VARIABLE: key})
         try:
             ports = self._wait_for_ports()
         except BaseException:
@@ -46,6 +50,7 @@ class Stub:
             raise
         self._control = ports.pop("control")
         self.settings = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        self.settings["services_key"] = key
         self.target = Target(_path(options), {"Authorization": "Bearer 2:comparison"})
 
     @contextlib.contextmanager
@@ -87,7 +92,8 @@ class RealServices:
             raise CannotCompare("--fan-out needs the stub: the demo data has campaigns of its own sizes.")
         self._folder = folder
         self._processes: dict[str, Process] = {}
-        self.settings: dict[str, str] = {}
+        self._key = secrets.token_urlsafe()
+        self.settings = {"services_key": self._key}
         self.target = Target("", {})
 
     async def start(self) -> None:
@@ -101,7 +107,9 @@ class RealServices:
         for name, port in ports.items():
             command = [sys.executable, "-m", "optimizely_api.cli", "service", name, "--port", str(port)]
             url = f"sqlite:///{data / name}.sqlite3"
-            self._processes[name] = Process(name, [*command, "--database-url", url], self._folder)
+            self._processes[name] = Process(
+                name, [*command, "--database-url", url], self._folder, {VARIABLE: self._key}
+            )
             self.settings[f"{name}_url"] = f"http://127.0.0.1:{port}"
         await self._until_listening(ports)
         summary = await load_demo(
@@ -109,6 +117,7 @@ class RealServices:
             self.settings["experiments_url"],
             self.settings["results_url"],
             Console(quiet=True),
+            key=self._key,
         )
         self.target = Target(
             f"/v2/experiments/{summary.experiment_id}/results", {"Authorization": f"Bearer {summary.token}"}

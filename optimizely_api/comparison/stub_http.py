@@ -11,6 +11,7 @@ _REQUEST_ID: Final = b"\r\nX-Request-Id: "  # as the gateways write it
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
     502: "Bad Gateway",
@@ -28,6 +29,7 @@ class HttpProtocol(asyncio.Protocol):
         self._request_id = b""  # of the request that is being answered: the services echo it
         self._transport: asyncio.Transport | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._authorization = b""  # the line that a head must have, if any
 
     def respond(self, method: bytes, target: bytes) -> tuple[bytes, float]:
         """The bytes to send, empty to close instead, and the seconds until then."""
@@ -71,7 +73,10 @@ class HttpProtocol(asyncio.Protocol):
         self._buffer = self._buffer[whole:]
         self._request_id = head.partition(_REQUEST_ID)[2].partition(b"\r\n")[0]
         method, _, rest = head.partition(b" ")
-        answer, delay = self.respond(method, rest.partition(b" ")[0])
+        if self._authorization in head:
+            answer, delay = self.respond(method, rest.partition(b" ")[0])
+        else:
+            answer, delay = http_error(401, "unauthorized"), 0.0
         if delay > 0:
             self._later = asyncio.get_running_loop().call_later(delay, self._answer_late, answer)
         else:

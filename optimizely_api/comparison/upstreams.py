@@ -13,6 +13,7 @@ The timers of the event loop tick in milliseconds: an answer comes up to 1 ms ea
 """
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -26,6 +27,7 @@ import orjson
 import uvloop
 
 from ..open_files import allow_many_files
+from ..services_key import VARIABLE
 from .stub_answers import Answers
 from .stub_http import HttpProtocol, http_answer, http_error
 from .stub_manners import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners
@@ -38,8 +40,10 @@ HEALTH: Final = b"/healthz"
 class Service:
     """One service: what it knows, how it behaves, what happened."""
 
-    def __init__(self, name: str, manners: Manners, answers: Answers, seed: int) -> None:
+    def __init__(self, name: str, manners: Manners, answers: Answers, seed: int, key: str = "") -> None:
         self.name = name
+        # As the gateways write it.
+        self.authorization = f"\r\nAuthorization: Bearer {key}\r\n".encode() if key else b""
         self.manners = manners
         self.counts = Counts()
         self._answers = answers
@@ -67,6 +71,7 @@ class ServiceProtocol(HttpProtocol):
     def __init__(self, service: Service, open_connections: set[HttpProtocol]) -> None:
         super().__init__(open_connections)
         self._service = service
+        self._authorization = service.authorization
 
     def respond(self, method: bytes, target: bytes) -> tuple[bytes, float]:
         return self._service.answer(method, target)
@@ -92,12 +97,13 @@ class ServiceProtocol(HttpProtocol):
 class Stub:
     """The three services and the control of them."""
 
-    def __init__(self, manners: Manners, *, fan_out: int = 1, seed: int = 1) -> None:
+    def __init__(self, manners: Manners, *, fan_out: int = 1, seed: int = 1, key: str = "") -> None:
+        """With a `key` calls without it are refused, as the services refuse them."""
         if fan_out < 1:
             raise InvalidManners(f"fan_out is at least 1, not {fan_out}")
         self._manners = manners
         answers = Answers(fan_out)
-        self.services = {name: Service(name, manners, answers, seed) for name in SERVICES}
+        self.services = {name: Service(name, manners, answers, seed, key) for name in SERVICES}
         self.ports: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
         self._open: set[HttpProtocol] = set()
@@ -221,7 +227,8 @@ def main(ports: tuple[int, ...], control_port: int | None, fan_out: int, seed: i
     """Answer as the three services would. The first line on standard output says where, as JSON, once all listen."""
     allow_many_files()
     try:
-        stub = Stub(Manners(**manners), fan_out=fan_out, seed=seed)
+        key = os.environ.get(VARIABLE, "")
+        stub = Stub(Manners(**manners), fan_out=fan_out, seed=seed, key=key)
         uvloop.run(_serve(stub, ports, control_port))
     except InvalidManners as exc:
         raise click.UsageError(str(exc)) from None

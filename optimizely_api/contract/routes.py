@@ -23,6 +23,7 @@ from ..view_kind import BLOCKING, as_view
 from .load import CONTRACT, Contract
 from .not_yet import PublicOperation, not_here_yet
 
+EVENTS_ROUTE = "receive_events"  # outside the contract: batches of events, larger than other bodies
 OTHER_METHODS = "other methods of "  # route names: this and the path
 NOT_YET = "not here yet: "  # route names: this and the operationId
 AFTER_ALL_ELSE = 1000  # the order of a configuration action: Pyramid's own phases end at 0
@@ -92,8 +93,13 @@ def _add_not_yet(config: Configurator, path: str, public: PublicOperation) -> No
 
 def add_get_route(config: Configurator, name: str, path: str) -> None:
     """A route outside the contract that answers GET and HEAD, and 405 to every other method."""
-    config.add_route(name, path, request_method="GET")  # which is HEAD too
-    _add_other_methods(config, path, _allowed(["GET"]))
+    add_open_route(config, name, path, "GET")  # which is HEAD too
+
+
+def add_open_route(config: Configurator, name: str, path: str, method: str) -> None:
+    """A route outside the contract that answers one method, and 405 to every other."""
+    config.add_route(name, path, request_method=method)
+    _add_other_methods(config, path, _allowed([method]))
 
 
 def _add_other_methods(config: Configurator, path: str, allowed: list[str]) -> None:

@@ -22,6 +22,7 @@ from optimizely_api.demo import story
 from optimizely_api.demo.client import TIMEOUT_SECONDS, DemoError, ServiceClient
 from optimizely_api.demo.progress import Progress
 from optimizely_api.demo.visitors import Batch, Target, batches, variation_key
+from optimizely_api.services_key import authorization
 
 SENDERS = 4  # batches under way at once
 TOKEN_SHA256 = hashlib.sha256(story.TOKEN.encode()).hexdigest()
@@ -42,15 +43,17 @@ class DemoSummary:
 
 
 async def load_demo(
-    projects_url: str, experiments_url: str, results_url: str, console: Console
+    projects_url: str, experiments_url: str, results_url: str, console: Console, *, key: str
 ) -> DemoSummary:
     """Load the demo into the three services, unless it is there; progress goes to `console`.
+
+    `key` is the services' key.
 
     Raises DemoError when a service does not take its part. Another call then completes the load.
     """
     started = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=authorization(key)) as session:
         urls = (projects_url, experiments_url, results_url)
         loader = Loader(*(ServiceClient(session, url) for url in urls))
         headline, counts = await loader.find(), loader.counts()

@@ -5,11 +5,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from ..services_key import authorization
 from ..upstream.answers import read_answer
 from ..upstream.calls import Call
 from ..upstream.client import Limits, Scope, Upstream, call_numbers
@@ -70,14 +70,17 @@ class BlockingClient:
     def _send(self, call: Call, scope: Scope, limit: float) -> tuple[int, bytes]:
         last = time.monotonic() + limit
         number = f"{scope.request_id}.{next(self._numbers)}"
+        upstream = self._upstreams[call.upstream]
         headers = {ECHO: number, "Accept-Encoding": "identity"}
+        if upstream.key:
+            headers |= authorization(upstream.key)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         with self._session().request(
             call.method,
-            self._upstreams[call.upstream].url + call.path,
+            upstream.url + call.path,
             params=list(call.query),
-            data=None if call.body is None else orjson.dumps(call.body),
+            data=None if call.body is None else call.content,
             headers=headers,
             timeout=(min(self._limits.connect_timeout_seconds, limit / 2), limit),
             allow_redirects=False,

@@ -120,6 +120,7 @@ class AsgiBridge:
             return
         if caller.body is not None:
             environ.pop("HTTP_TRANSFER_ENCODING", None)  # the application reads the decoded content
+            caller.body.limit_to(self.options.body_limit(environ["PATH_INFO"]))
             environ["wsgi.input"] = BodyInput(caller.body, environ)
             answer = Answer(caller, is_head=environ["REQUEST_METHOD"] == "HEAD", close=False)
             await self._run(environ, answer, caller.send, began)
@@ -131,12 +132,12 @@ class AsgiBridge:
                 async with asyncio.timeout(self.options.body_timeout_seconds):
                     body = await read_body(
                         caller.receive,
-                        limit_bytes=self.options.max_request_body_bytes,
+                        limit_bytes=self.options.body_limit(environ["PATH_INFO"]),
                         declared=declared_length(environ),
                     )
             except BodyTooLarge as exc:
                 over_limit, more = True, exc.more
-                environ[BODY_OVER_LIMIT] = self.options.max_request_body_bytes
+                environ[BODY_OVER_LIMIT] = self.options.body_limit(environ["PATH_INFO"])
             except (BodyIncomplete, TimeoutError) as exc:
                 if isinstance(exc, TimeoutError) or caller.is_open():
                     message = "The request's body did not arrive in time."

@@ -1,6 +1,7 @@
 """What the runtime may be told: limits and times, with their defaults."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from optimizely_api.start_failures import CannotStart
 
@@ -17,6 +18,7 @@ class RuntimeOptions:
     """
 
     max_request_body_bytes: int = 1024 * 1024
+    larger_bodies: Mapping[str, int] = field(default_factory=dict)  # path -> its own limit, in bytes
     request_bodies_bytes: int = 64 * 1024 * 1024  # of all requests under way in one worker
     max_request_line_bytes: int = 16 * 1024
     max_header_section_bytes: int = 64 * 1024
@@ -25,6 +27,10 @@ class RuntimeOptions:
     header_timeout_seconds: float = 10.0
     write_timeout_seconds: float = 60.0  # with output waiting and a client that takes none of it
     stall_warning_seconds: float = 0.1  # 0 turns the watchdog off
+
+    def body_limit(self, path: str) -> int:
+        """The largest body, in bytes, of a request to this path."""
+        return self.larger_bodies.get(path, self.max_request_body_bytes)
 
     def __post_init__(self) -> None:
         if self.max_request_body_bytes < 0:

@@ -18,6 +18,7 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.callers import HEALTH, require_key
 from optimizely_api.services.conditional import unless_known
 from optimizely_api.services.database import Database, is_unavailable
 from optimizely_api.times import read_time
@@ -264,14 +265,20 @@ def make_application(
     contexts: Sequence[Callable[[web.Application], AsyncIterator[None]]] = (),
     max_body_bytes: int = MAX_BODY_BYTES,
     engine_options: dict[str, Any] | None = None,
+    is_public: bool = False,
 ) -> web.Application:
     """An application with the given routes, `/healthz`, JSON errors, request ids and the access log.
+
+    It takes calls with the services' key only (see `callers`), unless it is public: then it has no `/healthz` either.
 
     The database is opened when the application starts (inside the worker's loop) and closed when it stops:
     `request.app[DATABASE]`. It must have been migrated before. `contexts` are further aiohttp clean-up
     contexts, entered after the database is open and left before it is closed.
     """
-    application = web.Application(middlewares=[_log_access, _answer_errors], client_max_size=max_body_bytes)
+    callers = [] if is_public else [require_key()]
+    application = web.Application(
+        middlewares=[_log_access, _answer_errors, *callers], client_max_size=max_body_bytes
+    )
     application[SERVICE_NAME] = name
 
     async def with_database(app: web.Application) -> AsyncIterator[None]:
@@ -281,7 +288,8 @@ def make_application(
 
     application.cleanup_ctx.append(with_database)
     application.cleanup_ctx.extend(contexts)
-    application.router.add_get("/healthz", _healthz)
+    if not is_public:
+        application.router.add_get(HEALTH, _healthz)
     application.router.add_routes(routes)
     return application
 

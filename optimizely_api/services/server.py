@@ -19,6 +19,7 @@ from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signal
 from optimizely_api.services.database import database_url as parse_database_url
 from optimizely_api.services.database import default_database_url, migrate
 from optimizely_api.services.http import logging_configuration
+from optimizely_api.services_key import read_keys
 
 DEFAULT_HOST = "127.0.0.1"
 GRACEFUL_TIMEOUT_SECONDS = 30
@@ -35,16 +36,24 @@ class Service:
     """What `run_service` must know: the package `optimizely_api.services.<name>` does the rest.
 
     The package has `create_application(database_url) -> aiohttp.web.Application` and a folder
-    `migrations` for alembic.
+    `migrations` for alembic. A `part_of` another service has that one's package and database, and an application of
+    its own, which `factory` names.
     """
 
     name: str
     port: int
+    part_of: str = ""
+    factory: str = "create_application"
+
+    @property
+    def owner(self) -> str:
+        """The service whose package and database these are."""
+        return self.part_of or self.name
 
     @property
     def package(self) -> str:
         """The package that holds the service."""
-        return f"optimizely_api.services.{self.name}"
+        return f"optimizely_api.services.{self.owner}"
 
     @property
     def migrations(self) -> str:
@@ -53,7 +62,8 @@ class Service:
 
     def create_application(self, url: str) -> web.Application:
         """The service's application on the database at `url`."""
-        application: web.Application = importlib.import_module(self.package).create_application(url)
+        create = getattr(importlib.import_module(self.package), self.factory)
+        application: web.Application = create(url)
         return application
 
 
@@ -61,6 +71,8 @@ SERVICES = {
     service.name: service
     for service in (Service("projects", 6551), Service("experiments", 6552), Service("results", 6553))
 }
+# The one port that may be public: events are taken there, by processes that hold no key.
+EVENTS = Service("events", 6554, part_of="results", factory="create_public_application")
 
 
 def run_service(
@@ -70,14 +82,16 @@ def run_service(
     workers: int = 1,
     database_url: str | None = None,
 ) -> None:
-    """Serve the service `name` until TERM or INT; requests in flight are finished first.
+    """Serve the service `name`, or `events`, until TERM or INT; requests in flight are finished first.
 
     Its database (`database_url`, or what `default_database_url` says) is migrated before the first worker
     starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and
-    DatabaseURLError for an unusable URL.
+    DatabaseURLError for an unusable URL, InvalidServicesKey for a missing or an unusable key.
     """
-    service = SERVICES[name]
-    url = parse_database_url(database_url or default_database_url(name))
+    service = EVENTS if name == EVENTS.name else SERVICES[name]
+    url = parse_database_url(database_url or default_database_url(service.owner))
+    if service is not EVENTS:
+        read_keys(os.environ)  # here, where it ends the start; each worker reads it anew
     text = url.render_as_string(hide_password=False)
     logging.config.dictConfig(logging_configuration())
     importlib.import_module(service.package)

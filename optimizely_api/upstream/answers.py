@@ -6,7 +6,14 @@ from typing import Any, Final
 import orjson
 
 from .calls import Call
-from .errors import AnswerAboutAnother, BadUpstreamAnswer, CallRefused, EntityNotFound, UpstreamUnavailable
+from .errors import (
+    AnswerAboutAnother,
+    BadUpstreamAnswer,
+    CallRefused,
+    EntityNotFound,
+    KeyRefused,
+    UpstreamUnavailable,
+)
 from .shapes import Check
 
 
@@ -34,6 +41,8 @@ def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check
             return COMPUTING
         if status == 400:
             raise CallRefused(call.upstream, _message(body))
+    if status == 401:
+        raise KeyRefused(call.upstream)
     if status == 404 and call.entity:
         raise EntityNotFound(call.upstream, call.entity)
     if status == 503:

@@ -18,7 +18,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 @dataclass  # not frozen, which would take five times as long to make: a request makes four
 class Call:
-    """One request to a service.
+    """One request to a service; a `body` of bytes is sent as it is, and `coding` names its content coding.
 
     `expects` names the shape that a 200 must have (`shapes.py`); `entity` names what a 404 means, and is empty
     where a 404 would break the agreement. `changes_nothing` is said of a call that only asks although its method
@@ -33,10 +33,11 @@ class Call:
     entity: str = ""
     method: str = "GET"
     query: Query = ()
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | bytes | None = None
     changes_nothing: bool = False
     kept_as: Literal["", "definition", "results"] = ""
     about: Pairs = ()
+    coding: str = ""
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -56,7 +57,10 @@ class Call:
     def content(self) -> bytes:
         """The body as it is sent; empty without one."""
         if self._content is None:
-            self._content = b"" if self.body is None else orjson.dumps(self.body)
+            if isinstance(self.body, bytes):
+                self._content = self.body
+            else:
+                self._content = b"" if self.body is None else orjson.dumps(self.body)
         return self._content
 
     @property
@@ -120,6 +124,11 @@ def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
         kept_as="results",
         about=(("experiment_id", experiment_id),),
     )
+
+
+def store_events(batch: bytes, coding: str) -> Call:
+    """A batch of events as a caller sent it. It may be sent twice, for each event counts once, by its `uuid`."""
+    return Call("results", "/v1/events", "", method="POST", body=batch, coding=coding)
 
 
 def check_health(upstream: str) -> Call:

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from ..services_key import authorization
 from .answers import read_answer
 from .calls import Call
 from .connection import Answer, AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
@@ -30,10 +31,11 @@ _VISIBLE = re.compile("[!-~]+")  # what may stand in a request line or a header 
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """A service: its address and the longest wait for one answer."""
+    """A service: its address, the longest wait for one answer, and the key that it takes calls with."""
 
     url: str
     timeout_seconds: float
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,8 @@ class Address:
         self.destination = Destination("GET", url, headers=headers)
         self.timeout_seconds = upstream.timeout_seconds
         self._prefix = url.raw_path.rstrip("/")
-        self._headers = "".join(f"{name}: {value}\r\n" for name, value in self.destination.headers.items())
+        fields = {**self.destination.headers, **(authorization(upstream.key) if upstream.key else {})}
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._numbers = call_numbers()
 
     def request(self, call: Call, request_id: str, entity_tag: str = "") -> Question:
@@ -99,6 +102,8 @@ class Address:
             head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:
             return f"{head}\r\n".encode("ascii"), number
+        if call.coding:
+            head = f"{head}Content-Encoding: {call.coding}\r\n"
         content = f"Content-Type: application/json\r\nContent-Length: {len(call.content)}\r\n\r\n"
         return f"{head}{content}".encode("ascii") + call.content, number
 
@@ -123,17 +128,20 @@ class Client:
 
         Raises an UpstreamError within the smaller of the service's limit and what is left until the deadline.
         """
+        return self.read(call, await self.ask(call, scope, may_repeat=call.is_safe))
+
+    async def ask(self, call: Call, scope: Scope, *, may_repeat: bool) -> Answer:
+        """Return the call's answer as it is, in the limits of `fetch`; raises an UpstreamError when there is none."""
         address = self._addresses[call.upstream]
         started = time.monotonic()
         limit = self.limit(call, scope, started)
         try:
             question = address.request(call, scope.request_id)
-            answer = await self.connector.ask(address.destination, question, limit, may_repeat=call.is_safe)
+            return await self.connector.ask(address.destination, question, limit, may_repeat=may_repeat)
         except NO_ANSWER as exc:
             raise self.failure(call, exc, limit) from exc
         finally:
             scope.note(call.upstream, time.monotonic() - started)
-        return self.read(call, answer)
 
     async def fetch_all(
         self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None

@@ -56,6 +56,13 @@ class AnswerAboutAnother(BadUpstreamAnswer):
         super().__init__(upstream, "it is not about what was asked")
 
 
+class KeyRefused(BadUpstreamAnswer):
+    """502: the service answers 401, which says nothing of the caller: its key is not the gateway's."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream, "its key (SERVICES_KEY) is not the gateway's")
+
+
 class UpstreamUnavailable(UpstreamError):
     """503: the service cannot be reached, or says that it cannot serve now (RFC 9110 section 15.6.4)."""
 

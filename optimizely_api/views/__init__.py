@@ -2,10 +2,12 @@
 
 from pyramid.config import Configurator
 
-from ..contract.routes import add_get_route
+from ..contract.routes import EVENTS_ROUTE, add_get_route, add_open_route
+from .event_batches import EVENTS_PATH
 
 
 def includeme(config: Configurator) -> None:
     add_get_route(config, "healthz", "/healthz")
     add_get_route(config, "readyz", "/readyz")
+    add_open_route(config, EVENTS_ROUTE, EVENTS_PATH, "POST")
     config.scan(__name__)

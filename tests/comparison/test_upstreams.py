@@ -18,8 +18,10 @@ from optimizely_api import main
 from optimizely_api.comparison.load import LoadPlan
 from optimizely_api.comparison.stub_entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
 from optimizely_api.runtime.testing import GatewayTestApp
+from optimizely_api.services_key import authorization
 from tests.comparison.undisturbed import undisturbed
 from tests.ports import free_port
+from tests.samples import SERVICES_KEY
 from tests.serving import KEEPS_NOTHING
 
 SOON_SECONDS = 20
@@ -43,7 +45,8 @@ class Running:
 
     def call(self, name: str) -> requests.Response:
         method, path = CALLS[name].split()
-        return requests.request(method, self.url(name) + path, json={}, timeout=SOON_SECONDS)
+        url, headers = self.url(name) + path, authorization(SERVICES_KEY)
+        return requests.request(method, url, json={}, headers=headers, timeout=SOON_SECONDS)
 
     def control(self, target: str) -> requests.Response:
         return requests.get(self.url("control") + target, timeout=SOON_SECONDS)
@@ -86,6 +89,12 @@ def gateway_before_stub(running_stub: Running) -> Iterator[GatewayTestApp]:
     urls = {f"{name}_url": running_stub.url(name) for name in CALLS}
     with GatewayTestApp(main({}, **urls, **KEEPS_NOTHING)) as app:
         yield app
+
+
+def test_401_without_the_services_key(stub: Running) -> None:
+    url = f"{stub.url('projects')}/projects/1"
+    for headers in ({}, authorization("another-services-key")):
+        assert requests.get(url, headers=headers, timeout=SOON_SECONDS).status_code == 401
 
 
 def authorized(gateway: GatewayTestApp, path: str, status: int = 200) -> Any:

@@ -21,6 +21,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from optimizely_api.services.database import Database, migrate_async
 from optimizely_api.services.database import database_url as read_url
 from optimizely_api.services.server import SERVICES
+from optimizely_api.services_key import authorization
+from tests import samples
 from tests.ports import free_port
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
@@ -63,6 +65,11 @@ class Caller:
         return body
 
 
+def session_with_key(key: str = samples.SERVICES_KEY) -> aiohttp.ClientSession:
+    """A client that sends the services' key with each request."""
+    return aiohttp.ClientSession(headers=authorization(key))
+
+
 @asynccontextmanager
 async def running(application: web.Application, database_url: str = "") -> AsyncIterator[Caller]:
     """The application on a free port of this machine, and a caller of it."""
@@ -71,7 +78,7 @@ async def running(application: web.Application, database_url: str = "") -> Async
     try:
         await web.TCPSite(runner, "127.0.0.1", free_port()).start()
         host, port = runner.addresses[0][:2]
-        async with aiohttp.ClientSession() as session:
+        async with session_with_key() as session:
             yield Caller(session, f"http://{host}:{port}", database_url)
     finally:
         await runner.cleanup()

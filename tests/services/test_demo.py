@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -23,9 +22,11 @@ from optimizely_api.demo.loader import TOKEN_SHA256, Loader
 from optimizely_api.demo.visitors import Batch, Target, batches
 from optimizely_api.services.database import migrate_async
 from optimizely_api.services.server import SERVICES
+from tests import samples
 from tests.ports import free_port
-from tests.services.conftest import Caller, NewDatabase, Serve, running
+from tests.services.conftest import Caller, NewDatabase, Serve, running, session_with_key
 
+KEY = samples.SERVICES_KEY
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)
 EXPERIMENTS = [(project, one) for project in story.PROJECTS for one in project.experiments]
 
@@ -176,11 +177,11 @@ class Services:
 
     async def load(self, output: io.StringIO | None = None) -> DemoSummary:
         console = Console(file=output or io.StringIO(), width=100)
-        return await load_demo(self.projects.url, self.experiments.url, self.results.url, console)
+        return await load_demo(self.projects.url, self.experiments.url, self.results.url, console, key=KEY)
 
     async def load_again(self) -> None:
         """Send everything once more, though it is there."""
-        async with aiohttp.ClientSession() as session:
+        async with session_with_key() as session:
             urls = (self.projects.url, self.experiments.url, self.results.url)
             loader = Loader(*(ServiceClient(session, url) for url in urls))
             await loader.load(Console(file=io.StringIO()))
@@ -325,7 +326,7 @@ async def test_a_load_beside_the_events_of_an_older_one_is_refused(
 async def test_an_unreachable_service_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(DemoError, match=url):
-        await load_demo(url, url, url, Console(file=io.StringIO()))
+        await load_demo(url, url, url, Console(file=io.StringIO()), key=KEY)
 
 
 @pytest.mark.whole  # tests/system looks at what `make run` loads
@@ -345,7 +346,7 @@ async def test_the_whole_demo_loads_and_its_headline_is_significant(
         "stats_config": settings["stats_config"],
         "earliest": headline["earliest"],
     }
-    async with aiohttp.ClientSession() as session:
+    async with session_with_key() as session:
         url = f"{services.results.url}/results/{headline['id']}"
         async with session.post(url, json=body) as response:
             results = await response.json()

@@ -17,9 +17,9 @@ from aiohttp.worker import GunicornWebWorker
 from sqlalchemy import text
 
 from optimizely_api.services.database import Database
-from optimizely_api.services.server import SERVICES, run_service, worker_class
+from optimizely_api.services.server import EVENTS, SERVICES, run_service, worker_class
 from tests.ports import free_port
-from tests.services.conftest import Caller
+from tests.services.conftest import Caller, session_with_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ async def service_process(
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with aiohttp.ClientSession() as session:
+        async with session_with_key() as session:
             caller = Caller(session, f"http://127.0.0.1:{port}", database_url)
             await _until_healthy(caller, process)
             yield caller, process
@@ -122,10 +122,11 @@ async def _until_refused(host: str, port: int) -> None:
 
 
 def test_every_service_has_its_own_port() -> None:
-    assert {name: service.port for name, service in SERVICES.items()} == {
+    assert {service.name: service.port for service in (*SERVICES.values(), EVENTS)} == {
         "projects": 6551,
         "experiments": 6552,
         "results": 6553,
+        "events": 6554,
     }
 
 

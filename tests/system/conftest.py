@@ -17,7 +17,7 @@ from tests.ports import free_port
 from tests.serving import ROOT
 
 LONGEST_START_SECONDS = 180
-PORTS = ("GATEWAY_PORT", "PROJECTS_PORT", "EXPERIMENTS_PORT", "RESULTS_PORT")
+PORTS = ("GATEWAY_PORT", "PROJECTS_PORT", "EXPERIMENTS_PORT", "RESULTS_PORT", "EVENTS_PORT")
 
 
 @dataclass

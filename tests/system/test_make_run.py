@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+import uuid
 
 import psutil
 import pytest
@@ -93,19 +94,15 @@ def test_fresh_events_count_at_once(stack):
     event = {
         "entity_id": str(experiment["campaign_id"]),
         "key": "campaign_activated",
-        "uuid": "c7d1b5a0-6f0b-4d52-9d0e-3c1f6f8a9b11",
         "timestamp": now,
     }
-    batch = {
-        "account_id": "1",
-        "project_id": str(experiment["project_id"]),
-        "visitors": [
-            {"visitor_id": "a-new-visitor", "snapshots": [{"decisions": [decision], "events": [event]}]}
-        ],
-    }
-    sent = requests.post(f"http://127.0.0.1:{stack.ports['RESULTS_PORT']}/v1/events", json=batch, timeout=10)
-    assert sent.status_code == 204
-    assert _reach(stack) == before + 1
+    visitor = {"snapshots": [{"decisions": [decision], "events": [event]}]}
+    batch = {"account_id": "1", "project_id": str(experiment["project_id"]), "visitors": [visitor]}
+    for url in (stack.url, f"http://127.0.0.1:{stack.ports['EVENTS_PORT']}"):
+        event["uuid"], visitor["visitor_id"] = str(uuid.uuid4()), f"a-new-visitor-of-{url}"
+        sent = requests.post(f"{url}/v1/events", json=batch, timeout=10)
+        assert sent.status_code == 204
+    assert _reach(stack) == before + 2
 
 
 def _reach(stack):

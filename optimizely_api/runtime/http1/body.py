@@ -143,6 +143,12 @@ class RequestBody:
         self.complete = False
         self.content: io.BytesIO | None = None  # None throws away what comes
 
+    def limit_to(self, limit_bytes: int) -> None:
+        """Take a body of so many bytes at most; before any of it is read."""
+        self._limit = limit_bytes
+        if self._chunks is not None:
+            self._expected = limit_bytes
+
     async def read(self) -> io.BytesIO:
         """The whole content. Raises a BodyError."""
         if self.complete and self.content is not None:

@@ -16,9 +16,16 @@ from aiohttp import web
 
 from optimizely_api.services.http import DATABASE, make_application
 from optimizely_api.services.results.bots import is_bot
+from optimizely_api.services.results.cross_origin import allow_every_origin, answer_options
 from optimizely_api.services.results.group_commit import GroupCommit
 from optimizely_api.services.results.mismatches import MismatchLog
-from optimizely_api.services.results.routes import GROUP_COMMIT, MISMATCHES, ROUTES
+from optimizely_api.services.results.routes import (
+    EVENTS_PATH,
+    GROUP_COMMIT,
+    MISMATCHES,
+    ROUTES,
+    receive_events,
+)
 from optimizely_api.start_failures import CannotStart
 
 MAX_BATCH_BYTES = 3_670_016  # 3.5 MiB, the smallest limit published for the original
@@ -42,6 +49,20 @@ def create_application(database_url: str) -> web.Application:
         contexts=[_with_group_commit],
         max_body_bytes=_max_batch_bytes(os.environ.get(MAX_BATCH_BYTES_VARIABLE)),
     )
+
+
+def create_public_application(database_url: str) -> web.Application:
+    """`POST /v1/events` and nothing else, without a key and for pages of every origin: for SDKs."""
+    application = make_application(
+        "events",
+        database_url=database_url,
+        routes=[web.post(EVENTS_PATH, receive_events), web.options(EVENTS_PATH, answer_options)],
+        contexts=[_with_group_commit],
+        max_body_bytes=_max_batch_bytes(os.environ.get(MAX_BATCH_BYTES_VARIABLE)),
+        is_public=True,
+    )
+    application.on_response_prepare.append(allow_every_origin)
+    return application
 
 
 async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:

@@ -28,6 +28,7 @@ from optimizely_api.services.results.questions import read_question
 from optimizely_api.services.results.sample_ratio import ALARM
 from optimizely_api.services.results.versions import answered_until, data_version, results_tag
 
+EVENTS_PATH = "/v1/events"
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
 MISMATCHES = web.AppKey("mismatches", MismatchLog)
 PARSED_IN_THREAD_BYTES = 64 * 1024  # parsing more than this would hold the event loop for milliseconds
@@ -37,7 +38,7 @@ ROUTES = web.RouteTableDef()
 log = logging.getLogger("optimizely_api.services.results")
 
 
-@ROUTES.post("/v1/events")
+@ROUTES.post(EVENTS_PATH)
 async def receive_events(request: web.Request) -> web.Response:
     """Take a batch of the SDKs, whatever its Content-Type; 204 when it is durable.
 

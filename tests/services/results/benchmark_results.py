@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import tempfile
 import time
@@ -30,7 +31,10 @@ from optimizely_api.services.http import DATABASE
 from optimizely_api.services.results import create_application
 from optimizely_api.services.results.batches import parse_batch
 from optimizely_api.services.results.ingest import store
+from optimizely_api.services_key import VARIABLE
 from tests.ports import free_port
+from tests.samples import SERVICES_KEY
+from tests.services.conftest import session_with_key
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -151,12 +155,13 @@ async def served(file: Path) -> Any:
     """The service on a SQLite file: the application, its URL and a session."""
     url = f"sqlite:///{file}"
     await migrate_async(url, "optimizely_api.services.results:migrations")
+    os.environ[VARIABLE] = SERVICES_KEY
     application = create_application(url)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", free_port()).start()
-        async with aiohttp.ClientSession() as session:
+        async with session_with_key() as session:
             yield application, f"http://127.0.0.1:{runner.addresses[0][1]}", session
     finally:
         await runner.cleanup()

@@ -26,6 +26,7 @@ from optimizely_api.services.results.batches import Batch, parse_batch
 from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError, TooMuchWaitingError
 from optimizely_api.services.results.tables import EVENT, METADATA
 from tests.ports import free_port
+from tests.services.conftest import session_with_key
 from tests.services.results.conftest import Results
 from tests.services.results.sending import EXPERIMENT, batch, conversion, impression, metric, question
 
@@ -276,7 +277,7 @@ class Process:
 
 
 async def test_what_was_answered_204_survives_kill_9(database_url: str) -> None:
-    async with aiohttp.ClientSession() as session:
+    async with session_with_key() as session:
         first = Process(database_url)
         try:
             await first.ready(session)
