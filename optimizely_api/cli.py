@@ -65,11 +65,12 @@ def service(name: str, host: str, port: int | None, workers: int, database_url: 
     from sqlalchemy.exc import SQLAlchemyError
 
     from .services.database import DatabaseURLError
+    from .services.limits import LimitError
     from .services.server import run_service
 
     try:
         run_service(name, host, port, workers, database_url)
-    except DatabaseURLError as exc:
+    except (DatabaseURLError, LimitError) as exc:
         raise click.ClickException(str(exc)) from None
     except (SQLAlchemyError, OSError) as exc:  # missing, unwritable, or nobody listens there
         reason = " ".join(str(getattr(exc, "orig", exc)).split())
