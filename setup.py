@@ -32,7 +32,8 @@ INSTALL = [
     "httptools>=0.7,<1",  # llhttp, the HTTP/1 parser of Node.js: runtime/http1/ reads heads and chunks with it
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
     # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on
-    # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change.
+    # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change, and
+    # services/connections.py on those of its server.
     "aiohttp>=3.14,<3.15",
     "multidict>=6.1",  # the headers of an answer, as aiohttp's parser gives them
     "yarl>=1.12",  # the addresses that aiohttp's connector and requests take

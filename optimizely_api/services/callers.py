@@ -9,7 +9,7 @@ from aiohttp import web
 
 from optimizely_api.services_key import is_authorized, read_keys
 
-HEALTH = "/healthz"
+HEALTH_PATH = "/healthz"
 REFUSAL = "send the services' key as `Authorization: Bearer <key>`"
 
 
@@ -26,7 +26,7 @@ def require_key() -> Any:
     @web.middleware
     async def key_required(request: web.Request, handler: Any) -> web.StreamResponse:
         header = request.headers.get("Authorization")
-        is_open = header is None and request.rel_url.raw_path == HEALTH
+        is_open = header is None and request.rel_url.raw_path == HEALTH_PATH
         if not is_open and not is_authorized(header, keys):
             return error_response(401, "unauthorized", REFUSAL, {"WWW-Authenticate": "Bearer"})
         response: web.StreamResponse = await handler(request)

@@ -18,12 +18,14 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.callers import HEALTH, require_key
+from optimizely_api.services.callers import HEALTH_PATH, require_key
 from optimizely_api.services.conditional import unless_known
 from optimizely_api.services.database import Database, is_unavailable
+from optimizely_api.services.health import Health
 from optimizely_api.times import read_time
 
 DATABASE = web.AppKey("database", Database)
+HEALTH = web.AppKey("health", Health)
 SERVICE_NAME = web.AppKey("service_name", str)
 REQUEST_ID = web.RequestKey("request_id", str)
 
@@ -44,11 +46,11 @@ _NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class ServiceError(Exception):
-    """An answer other than success: `status`, a stable `code` and a sentence for the reader."""
+    """An answer other than success: `status`, a stable `code`, a sentence for the reader, and headers."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.headers = status, code, message, headers
 
 
 def bad_request(message: str) -> ServiceError:
@@ -283,24 +285,21 @@ def make_application(
 
     async def with_database(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = Database(database_url, **(engine_options or {}))
+        app[HEALTH] = Health(app[DATABASE])
         yield
         await app[DATABASE].close()
 
     application.cleanup_ctx.append(with_database)
     application.cleanup_ctx.extend(contexts)
     if not is_public:
-        application.router.add_get(HEALTH, _healthz)
+        application.router.add_get(HEALTH_PATH, _healthz)
     application.router.add_routes(routes)
     return application
 
 
 async def _healthz(request: web.Request) -> web.Response:
-    try:
-        await request.app[DATABASE].ping()
-    except Exception as exc:
-        # Whatever the driver raises means the same here: the service cannot do its work now.
-        log.warning("the database does not answer: %s", exc)
-        raise ServiceError(503, "unavailable", "the database does not answer") from exc
+    if trouble := await request.app[HEALTH].trouble():
+        raise ServiceError(503, "unavailable", trouble, {"Retry-After": "1"})
     return JSONResponse({"status": "ok"})
 
 
@@ -342,7 +341,7 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         response: web.StreamResponse = await handler(request)
         return response
     except ServiceError as exc:
-        return error_response(exc.status, exc.code, exc.message)
+        return error_response(exc.status, exc.code, exc.message, exc.headers)
     except web.RequestPayloadError:  # a broken Content-Encoding, or the sender is gone
         return _refuse_undecodable(request)
     except web.HTTPException as exc:

@@ -10,22 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 from gunicorn.app.base import BaseApplication
 
 from optimizely_api import boot_failures
-from optimizely_api.boot_failures import TellsWhyItCannotStart
-from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.boot_signals import end_on_signals_after_fork
 from optimizely_api.services.database import database_url as parse_database_url
 from optimizely_api.services.database import default_database_url, migrate
 from optimizely_api.services.http import logging_configuration
+from optimizely_api.services.limits import limits_from_environment
+from optimizely_api.services.worker import worker_class
 from optimizely_api.services_key import read_keys
 
 DEFAULT_HOST = "127.0.0.1"
 GRACEFUL_TIMEOUT_SECONDS = 30
-# Longer than the gateway's pooled connections live, so that the caller closes first and never
-# sends a request into a connection that is being closed.
-KEEPALIVE_SECONDS = 75
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  # gunicorn makes its files there by mkstemp
 
 log = logging.getLogger("optimizely_api.services.server")
@@ -85,10 +82,11 @@ def run_service(
     """Serve the service `name`, or `events`, until TERM or INT; requests in flight are finished first.
 
     Its database (`database_url`, or what `default_database_url` says) is migrated before the first worker
-    starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and
-    DatabaseURLError for an unusable URL, InvalidServicesKey for a missing or an unusable key.
+    starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and CannotStart for
+    an unusable URL, a missing or unusable key and an unusable limit of the environment.
     """
     service = EVENTS if name == EVENTS.name else SERVICES[name]
+    limits = limits_from_environment(name)
     url = parse_database_url(database_url or default_database_url(service.owner))
     if service is not EVENTS:
         read_keys(os.environ)  # here, where it ends the start; each worker reads it anew
@@ -102,8 +100,8 @@ def run_service(
     options = {
         "bind": f"{f'[{host}]' if ':' in host else host}:{service.port if port is None else port}",
         "workers": workers,
-        "worker_class": worker_class(),
-        "keepalive": KEEPALIVE_SECONDS,
+        "worker_class": worker_class(limits),
+        "backlog": limits.backlog,
         "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
         "proc_name": f"optimizely-api-{name}",
         "logconfig_dict": logging_configuration(),
@@ -113,18 +111,6 @@ def run_service(
         "worker_tmp_dir": SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None,
     }
     _Gunicorn(options, lambda: service.create_application(text)).run()
-
-
-def worker_class() -> type[Any]:
-    """aiohttp's own gunicorn worker, on uvloop where that is installed."""
-    base: Any
-    try:
-        import uvloop  # noqa: F401  # in the master already: workers then start at once, and share it
-    except ImportError:
-        base = GunicornWebWorker
-    else:
-        base = GunicornUVLoopWebWorker
-    return type("ServiceWorker", (TellsWhyItCannotStart, HearsSignalsWhileStarting, base), {})
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]

@@ -190,6 +190,7 @@ async def service(database_url: str) -> Any:
 
 
 async def test_healthz_asks_the_database(service: Caller) -> None:
+    assert (await service.get("/write"))[0] == 200
     assert await service.get("/healthz") == (200, {"status": "ok"})
 
 

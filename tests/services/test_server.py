@@ -17,7 +17,9 @@ from aiohttp.worker import GunicornWebWorker
 from sqlalchemy import text
 
 from optimizely_api.services.database import Database
-from optimizely_api.services.server import EVENTS, SERVICES, run_service, worker_class
+from optimizely_api.services.limits import Limits
+from optimizely_api.services.server import EVENTS, SERVICES, run_service
+from optimizely_api.services.worker import worker_class
 from tests.ports import free_port
 from tests.services.conftest import Caller, session_with_key
 
@@ -99,8 +101,11 @@ async def _until_stuck(database: Database, caller: Caller) -> None:
     if database.is_sqlite:
         # Requests on later connections are read later: after their answers, the earlier one is in work.
         for _ in range(5):
-            async with aiohttp.ClientSession() as session, session.get(f"{caller.url}/healthz") as response:
-                assert response.status == 200
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"{caller.url}/accounts/1") as response,
+            ):
+                assert response.status == 404
         return
     async with asyncio.timeout(10):
         waiting = 0
@@ -131,7 +136,7 @@ def test_every_service_has_its_own_port() -> None:
 
 
 def test_aiohttps_own_worker_serves() -> None:
-    assert issubclass(worker_class(), GunicornWebWorker)
+    assert issubclass(worker_class(Limits()), GunicornWebWorker)
 
 
 def test_an_unknown_service_and_an_unusable_database_stop_the_start() -> None:

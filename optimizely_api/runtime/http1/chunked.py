@@ -5,15 +5,11 @@ from typing import Any
 
 import httptools
 
+from optimizely_api.framing import is_mostly_framing
 from optimizely_api.runtime.http1.head import Refusal
 
 # To llhttp a body comes after a head: this one.
 _HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-# What sizes, extensions and trailers may take: so much, and half as much as the content. Content in chunks of fewer
-# than ten bytes on average takes more, and more time than it is worth.
-FRAMING_BYTES = 16 * 1024
-FRAMING_SHARE = 0.5
 
 
 class ChunkedReader:
@@ -58,8 +54,7 @@ class ChunkedReader:
         except httptools.HttpParserError as exc:
             raise Refusal(400, str(exc)) from None
         self._received += len(part)
-        framing = self._received - self._content
-        if framing > FRAMING_BYTES + self._content * FRAMING_SHARE:
+        if is_mostly_framing(self._received, self._content):
             raise Refusal(400, "The chunks of the body are too small for their number")
 
     def _counted(self, on_body: Callable[[bytes], None]) -> Callable[[bytes], None]:

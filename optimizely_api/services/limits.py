@@ -1,0 +1,70 @@
+"""What a service takes of its clients: connections, times and memory, from the environment."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from optimizely_api.start_failures import CannotStart
+
+
+class LimitError(CannotStart, ValueError):
+    """A variable of the environment that makes no sense; the message names it and its value."""
+
+
+def _limit(default: float, variable: str) -> Any:
+    return field(default=default, metadata={"variable": variable})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one worker of a service; the environment has each as `<SERVICE>_<variable>`."""
+
+    connections: int = _limit(10_000, "MAX_CONNECTIONS")  # more wait in the backlog
+    backlog: int = _limit(2048, "BACKLOG_CONNECTIONS")  # the system's net.core.somaxconn is above it
+    head_timeout_seconds: float = _limit(10.0, "HEAD_TIMEOUT_SECONDS")
+    # A body has `body_timeout_seconds` to begin with, and a second more for each `body_rate_bytes_per_second` that
+    # have come, up to `body_longest_seconds`.
+    body_timeout_seconds: float = _limit(10.0, "BODY_TIMEOUT_SECONDS")
+    body_rate_bytes_per_second: int = _limit(4096, "BODY_RATE_BYTES_PER_SECOND")
+    body_longest_seconds: float = _limit(60.0, "BODY_LONGEST_SECONDS")
+    bodies_bytes: int = _limit(64 * 1024 * 1024, "BODIES_BYTES")  # of all requests under way
+    write_timeout_seconds: float = _limit(60.0, "WRITE_TIMEOUT_SECONDS")  # while the client takes nothing
+    # Longer than the gateway's pooled connections live, so that the caller closes first and never sends a request
+    # into a connection that is being closed.
+    keepalive_seconds: float = _limit(75.0, "KEEPALIVE_SECONDS")
+
+    def body_seconds(self, received_bytes: int) -> float:
+        """How long after its begin a body may take, of which so much has come."""
+        earned = self.body_timeout_seconds + received_bytes / self.body_rate_bytes_per_second
+        return min(earned, max(self.body_longest_seconds, self.body_timeout_seconds))
+
+    @property
+    def shortest_seconds(self) -> float:
+        """The shortest of the times that the worker itself looks after."""
+        return min(self.head_timeout_seconds, self.write_timeout_seconds)
+
+
+def limits_from_environment(service: str, environ: Mapping[str, str] | None = None) -> Limits:
+    """The limits of the service of this name. Raises LimitError for a value that is no positive number."""
+    environ = os.environ if environ is None else environ
+    given: dict[str, Any] = {}
+    for item in fields(Limits):
+        variable = f"{service.upper()}_{item.metadata['variable']}"
+        if text := environ.get(variable, "").strip():
+            given[item.name] = _positive(variable, text, is_whole=item.type == "int")
+    return Limits(**given)
+
+
+def _positive(variable: str, text: str, *, is_whole: bool) -> float:
+    try:
+        value = int(text) if is_whole else float(text)
+    except ValueError:
+        value = 0
+    if value <= 0 or not math.isfinite(value):
+        kind = "whole number" if is_whole else "number"
+        raise LimitError(f"{variable} must be a positive {kind}, not {text!r}")
+    return value
