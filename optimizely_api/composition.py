@@ -208,6 +208,12 @@ def _baseline(experiment: Entity, query: Query) -> str | None:
 
 def _segment(query: Query) -> Entity:
     segment = {name: query[name] for name in SEGMENT_PARAMETERS if query.get(name) is not None}
+    for name, value in segment.items():
+        if "\0" in str(value):
+            raise BadRequest(
+                f"{name} holds the character U+0000, which no attribute can have.",
+                {f"/query/{name}": "holds the character U+0000"},
+            )
     if "attribute_value" in segment and "attribute_id" not in segment:
         raise BadRequest(
             "attribute_value needs attribute_id, the attribute whose value it is.",

@@ -1,7 +1,9 @@
 """Processes that are started for a comparison, each in a session of its own, so that all of it can be ended."""
 
 import contextlib
+import itertools
 import os
+import random
 import resource
 import signal
 import socket
@@ -13,10 +15,14 @@ from pathlib import Path
 
 import psutil
 
+from .options import CannotCompare
+
 POLL_SECONDS = 0.02
 TAIL_LINES = 60
 KILL_SECONDS = 5.0
 LARGEST_LIMIT = 65536
+LOWEST_PORT = 10_000
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 # What the person's shell says to a gateway or a gunicorn of theirs must not reach those that are measured.
 FOREIGN_SETTINGS = ("OPTIMIZELY_API_", "SERVICES_KEY", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
@@ -134,12 +140,35 @@ def machine_busy_seconds() -> float:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Ports of 127.0.0.1 that nobody listens on, all different, for servers that bind them later.
+
+    They are outside the range from which the system takes the ports of outgoing connections, of which a load test has
+    thousands: none of them is on such a port when its server starts, or starts again.
+    """
+    outside = range(LOWEST_PORT, _first_outgoing_port())
+    candidates = list(outside or range(LOWEST_PORT, 65_536))
+    random.shuffle(candidates)
+    ports = list(itertools.islice(filter(_can_be_bound, candidates), number))
+    if len(ports) < number:
+        raise CannotCompare(f"Of the ports from {LOWEST_PORT} on, fewer than {number} are free.")
+    return ports
+
+
+def _first_outgoing_port() -> int:
+    """The lowest port that a connection may get; a higher one, by IANA 49152, where the system is not Linux."""
+    with contextlib.suppress(OSError):
+        return int(OUTGOING_PORTS.read_text(encoding="ascii").split()[0])
+    return 49_152
+
+
+def _can_be_bound(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def is_listening(port: int) -> bool:

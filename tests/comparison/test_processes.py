@@ -7,7 +7,7 @@ import time
 import psutil
 
 from optimizely_api.comparison.processes import Process, free_ports, is_listening, session_members
-from tests.ports import free_port
+from tests.ports import EPHEMERAL, free_port, listening_socket
 
 # Starts a child that ignores TERM, says its id, and ends: the child becomes an orphan.
 LEAVES_AN_ORPHAN = """
@@ -87,6 +87,18 @@ def test_free_ports_are_all_different():
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert not any(is_listening(port) for port in ports)
+
+
+def test_no_outgoing_connection_of_a_load_test_can_take_a_free_port():
+    lowest = int(EPHEMERAL.read_text().split()[0])
+    assert all(port < lowest for port in free_ports(100))
+
+
+def test_a_port_on_which_somebody_listens_is_not_free(monkeypatch):
+    with listening_socket() as server:
+        taken = server.getsockname()[1]
+        monkeypatch.setattr("random.shuffle", lambda ports: ports.insert(0, taken))
+        assert taken not in free_ports(3)
 
 
 def test_a_signal_reaches_the_whole_session(tmp_path):

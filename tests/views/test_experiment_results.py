@@ -105,6 +105,8 @@ def test_another_variation_may_be_the_baseline(gateway, services):
         ("browser=lynx", "/query/browser"),
         ("attribute_id=x", "/query/attribute_id"),
         ("attribute_value=gold", "/query/attribute_id"),
+        ("attribute_id=7&attribute_value=gold%00", "/query/attribute_value"),
+        ("segment_conditions=%00", "/query/segment_conditions"),
     ],
 )
 def test_400_says_where_the_query_is_wrong(gateway, query, pointer):
