@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from . import running
+from .administration import account, token
 from .comparison.command import compare
 
 SERVICES = ("projects", "experiments", "results", "events")
@@ -18,6 +19,8 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(account)
+main.add_command(token)
 
 
 @main.command()
