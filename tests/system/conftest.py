@@ -27,6 +27,7 @@ class Stack:
     process: subprocess.Popen[str]
     printed: list[str]
     ports: dict[str, int]
+    folder: Path
 
     @property
     def curl(self) -> str:
@@ -62,6 +63,7 @@ def start(folder: Path) -> Stack:
         **{name: str(port) for name, port in ports.items()},
         "OPTIMIZELY_API_DATA_DIR": str(folder),
     }
+    del environment["SERVICES_KEY"]  # it makes one
     process = subprocess.Popen(
         [sys.executable, "-m", "optimizely_api.cli", "run"],
         cwd=ROOT,
@@ -82,7 +84,7 @@ def start(folder: Path) -> Stack:
     if process.poll() is not None:
         log = folder / "run.log"
         raise AssertionError("\n".join([*printed, log.read_text()[-4000:] if log.exists() else ""]))
-    return Stack(process, printed, ports)
+    return Stack(process, printed, ports, folder)
 
 
 def stop(stack: Stack) -> int:
