@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from . import running
+from .administration import account, token
 from .comparison.command import compare
 from .start_failures import CannotStart
 
@@ -19,6 +20,8 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(account)
+main.add_command(token)
 
 
 @main.command()

@@ -124,6 +124,7 @@ def _say_what_to_do(
         say += [f"Token     {summary.token}", "Request   the results of a running experiment:", ""]
         request = f"{gateway}/v2/experiments/{summary.experiment_id}/results"
         say += [f"  curl -s -H 'Authorization: Bearer {summary.token}' {request} | python3 -m json.tool", ""]
+    say.append("Tokens    optimizely-api token --help")
     say.append(f"Events    {ports.url('events')}/v1/events")
     if log_path:
         say.append(f"Log       {log_path}")

@@ -87,6 +87,21 @@ async def test_404_for_an_unknown_or_revoked_token(projects: Caller, account_id:
     assert (await projects.get("/tokens/short"))[0] == 404
 
 
+async def test_the_list_of_tokens_says_which_are_revoked_and_shows_no_secret(
+    projects: Caller, account_id: int
+) -> None:
+    first, second = [
+        await projects.made(f"/accounts/{account_id}/tokens", {"name": name}) for name in ("one", "two")
+    ]
+    await projects.delete(f"/accounts/{account_id}/tokens/{first['token_id']}")
+    status, listed = await projects.get(f"/accounts/{account_id}/tokens")
+    assert (status, listed["total"]) == (200, 2)
+    assert [item["token_id"] for item in listed["items"]] == [first["token_id"], second["token_id"]]
+    assert ["revoked" in item for item in listed["items"]] == [True, False]
+    assert set(listed["items"][1]) == {"token_id", "account_id", "name", "created"}
+    assert (await projects.get("/accounts/9/tokens"))[0] == 404
+
+
 async def test_no_token_is_ever_stored(projects: Caller, account_id: int) -> None:
     made = await projects.made(f"/accounts/{account_id}/tokens", {"name": "secret"})
     secret = made["token"].removeprefix("2:").encode()

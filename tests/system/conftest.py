@@ -63,6 +63,7 @@ def start(folder: Path) -> Stack:
         **{name: str(port) for name, port in ports.items()},
         "OPTIMIZELY_API_DATA_DIR": str(folder),
     }
+    del environment["SERVICES_KEY"]  # it makes one
     process = subprocess.Popen(
         [sys.executable, "-m", "optimizely_api.cli", "run"],
         cwd=ROOT,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import sqlite3
+import stat
 import subprocess
 import time
 import uuid
@@ -80,6 +81,22 @@ def test_every_operation_answers_about_everything_there_is(stack):
     answers = {path: stack.get(path).status_code for path in paths}
     assert len(answers) > 40
     assert {path: status for path, status in answers.items() if status not in (200, 204)} == {}
+
+
+def test_nobody_calls_a_service_without_the_key_that_it_has_made(stack):
+    file = stack.folder / "services.key"
+    key = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for name, path, status in (
+        ("PROJECTS_PORT", "/accounts", 200),
+        ("EXPERIMENTS_PORT", "/experiments", 200),
+        ("RESULTS_PORT", "/results/x", 405),
+    ):
+        url = f"http://127.0.0.1:{stack.ports[name]}{path}"
+        assert requests.get(url, timeout=10).status_code == 401
+        headers = {"Authorization": f"Bearer {key}"}
+        assert requests.get(url, headers=headers, timeout=10).status_code == status
+    assert key not in (stack.folder / "run.log").read_text()
 
 
 def test_fresh_events_count_at_once(stack):

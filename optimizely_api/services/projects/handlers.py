@@ -66,6 +66,14 @@ async def create_token(request: web.Request) -> web.Response:
     return JSONResponse({**token, **shown}, status=201)
 
 
+async def list_tokens(request: web.Request) -> web.Response:
+    """An account's tokens, revoked ones too, without anything that a token could be made of."""
+    account_id = path_id(request, "account_id")
+    return await answer_page(
+        request, lambda connection, page: store.list_tokens(connection, account_id, page)
+    )
+
+
 async def revoke_token(request: web.Request) -> web.Response:
     """The end of a token."""
     account_id, token_id = path_id(request, "account_id"), path_id(request, "token_id")
@@ -117,6 +125,7 @@ ROUTES = [
     web.get("/accounts", list_accounts),
     web.post("/accounts", create_account),
     web.get("/accounts/{account_id}", get_account),
+    web.get("/accounts/{account_id}/tokens", list_tokens),
     web.post("/accounts/{account_id}/tokens", create_token),
     web.delete("/accounts/{account_id}/tokens/{token_id}", revoke_token),
     web.get("/projects", list_projects),

@@ -62,6 +62,16 @@ async def create_token(
     return {"token_id": token_id, "account_id": account_id, "name": name, "created": format_time(at)}
 
 
+async def list_tokens(
+    connection: AsyncConnection, account_id: int, page: Page
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many tokens an account has, and a page of them; those that are revoked say when. 404 without the account."""
+    await get_account(connection, account_id)
+    query = select(tokens).where(tokens.c.account_id == account_id)
+    total, rows = await fetch_page(connection, query, tokens.c.id, page)
+    return total, [_listed_token(row) for row in rows]
+
+
 async def get_token(connection: AsyncConnection, token_sha256: str) -> dict[str, Any]:
     """The token with this hash; 404 when unknown or revoked."""
     row = await _find_token(connection, token_sha256)
@@ -166,6 +176,10 @@ def _token(row: Row[Any]) -> dict[str, Any]:
         "name": row.name,
         "created": format_time(row.created),
     }
+
+
+def _listed_token(row: Row[Any]) -> dict[str, Any]:
+    return _token(row) if row.revoked is None else {**_token(row), "revoked": format_time(row.revoked)}
 
 
 def _project(row: Row[Any]) -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""`optimizely-api account` and `optimizely-api token`: what operators do with accounts and their tokens.
+
+They ask the projects service, with the services' key. What cannot be done is one line on standard error and status 1, a
+wrong command line status 2.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+import requests
+
+from . import running, services_key
+
+URL_VARIABLE = "OPTIMIZELY_API_PROJECTS_URL"
+TIMEOUT_SECONDS = 10.0
+PER_PAGE = 1000
+
+WHERE = """\b
+The projects service: --url or OPTIMIZELY_API_PROJECTS_URL (http://127.0.0.1:6551).
+Its key: SERVICES_KEY or SERVICES_KEY_FILE, or the one that `optimizely-api run` has made (./var/services.key).
+"""
+
+url_option = click.option(
+    "--url", envvar=URL_VARIABLE, default="http://127.0.0.1:6551", show_default=True, metavar="URL"
+)
+account_option = click.option(
+    "--account", "account_id", type=click.IntRange(1), required=True, help="The account's id."
+)
+
+
+@click.group(epilog=WHERE)
+def account() -> None:
+    """Create and list accounts."""
+
+
+@account.command("create", epilog=WHERE)
+@click.argument("name")
+@url_option
+def create_account(name: str, url: str) -> None:
+    """Create an account called NAME and print its id."""
+    click.echo(_call("POST", url, "/accounts", {"name": name})["id"])
+
+
+@account.command("list", epilog=WHERE)
+@url_option
+def list_accounts(url: str) -> None:
+    """List all accounts: id, time of creation, name."""
+    _print([(item["id"], item["created"], item["name"]) for item in _all(url, "/accounts")])
+
+
+@click.group(epilog=WHERE)
+def token() -> None:
+    """Create, list and revoke the tokens that callers of the API send."""
+
+
+@token.command("create", epilog=WHERE)
+@account_option
+@click.option("--name", default="token", show_default=True, help="What the list shows it as.")
+@url_option
+def create_token(account_id: int, name: str, url: str) -> None:
+    """Create a token of an account and print it, alone, on standard output.
+
+    It is shown this once: the service keeps its hash only.
+    """
+    made = _call("POST", url, f"/accounts/{account_id}/tokens", {"name": name})
+    click.echo(made["token"])
+    click.echo(f"Token {made['token_id']} of account {account_id}; it is not shown again.", err=True)
+
+
+@token.command("list", epilog=WHERE)
+@account_option
+@url_option
+def list_tokens(account_id: int, url: str) -> None:
+    """List an account's tokens: id, time of creation, time of revocation or -, name."""
+    items = _all(url, f"/accounts/{account_id}/tokens")
+    _print([(item["token_id"], item["created"], item.get("revoked", "-"), item["name"]) for item in items])
+
+
+@token.command("revoke", epilog=WHERE)
+@account_option
+@click.argument("token_id", type=click.IntRange(1))
+@url_option
+def revoke_token(account_id: int, token_id: int, url: str) -> None:
+    """Revoke the token TOKEN_ID of an account.
+
+    Gateways accept it for up to identity_cache_seconds more.
+    """
+    _call("DELETE", url, f"/accounts/{account_id}/tokens/{token_id}")
+    click.echo(f"Token {token_id} of account {account_id} is revoked.", err=True)
+
+
+def _all(url: str, path: str) -> Iterator[dict[str, Any]]:
+    """Every item of a list, page by page."""
+    page = 1
+    while items := _call("GET", url, f"{path}?page={page}&per_page={PER_PAGE}")["items"]:
+        yield from items
+        if len(items) < PER_PAGE:
+            return
+        page += 1
+
+
+def _call(method: str, url: str, path: str, body: Any = None) -> Any:
+    """The JSON of a good answer, None without one; raises ClickException for every other."""
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, and no .netrc in place of the key
+        session.headers.update(services_key.authorization(_key()))
+        try:
+            response = session.request(
+                method, url.rstrip("/") + path, json=body, timeout=TIMEOUT_SECONDS, allow_redirects=False
+            )
+            if response.ok and not response.is_redirect:
+                return response.json() if response.content else None
+        except requests.JSONDecodeError:
+            raise click.ClickException(f"{url} is not the projects service: its answer is no JSON") from None
+        except requests.Timeout:
+            raise click.ClickException(f"{url} did not answer within {TIMEOUT_SECONDS:g} seconds") from None
+        except requests.ConnectionError:
+            raise click.ClickException(f"{url} cannot be reached") from None
+        except requests.RequestException as exc:
+            raise click.ClickException(_one_line(f"{url}: {exc}")) from None
+    raise click.ClickException(_reason(response, url))
+
+
+def _key() -> str:
+    """The key of the environment, or that of `optimizely-api run`."""
+    environ = dict(os.environ)
+    made = running.data_folder() / services_key.FILE_NAME
+    if made.exists():
+        environ.setdefault(services_key.FILE_VARIABLE, str(made))
+    try:
+        return services_key.read_keys(environ)[0]
+    except services_key.InvalidServicesKey as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def _reason(response: requests.Response, url: str) -> str:
+    if response.status_code == 401:
+        return f"{url} does not take this key: SERVICES_KEY is not the service's"
+    try:
+        message = str(response.json()["message"])
+    except (requests.JSONDecodeError, KeyError, TypeError):
+        message = "without a reason"
+    return _one_line(f"{url} answered {response.status_code}: {message}")
+
+
+def _print(rows: Sequence[tuple[Any, ...]]) -> None:
+    texts = [[_one_line(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _one_line(text: str) -> str:
+    """Without what would move a terminal's cursor: names are anybody's text."""
+    return "".join(character if character.isprintable() else "?" for character in text)

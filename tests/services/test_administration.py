@@ -1,0 +1,138 @@
+"""`optimizely-api account` and `optimizely-api token`, run as a person runs them, before a real projects service."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from optimizely_api.security import token_sha256
+from optimizely_api.services_key import authorization, key_file
+from tests.ports import free_port
+from tests.samples import SERVICES_KEY
+from tests.services.conftest import Caller, Serve
+
+Done = tuple[int, str, str]  # exit status, standard output, standard error
+Run = Callable[..., Awaitable[Done]]
+
+
+async def command(folder: Path, environment: Mapping[str, str], *arguments: str) -> Done:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "optimizely_api.cli", *arguments),
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'projects.sqlite3'}"
+
+
+@pytest.fixture
+async def service(serve: Serve, sqlite_url: str) -> Caller:
+    return await serve("projects", sqlite_url)
+
+
+@pytest.fixture
+def run(service: Caller, tmp_path: Path) -> Run:
+    async def run(*arguments: str, **environment: str) -> Done:
+        return await command(
+            tmp_path, {"OPTIMIZELY_API_PROJECTS_URL": service.url, **environment}, *arguments
+        )
+
+    return run
+
+
+async def test_a_token_is_printed_once_works_and_ends_when_it_is_revoked(run: Run, service: Caller) -> None:
+    status, printed, _ = await run("account", "create", "Shop\n\x1b[31m")
+    account = printed.strip()
+    assert (status, account.isdigit()) == (0, True)
+    status, listed, _ = await run("account", "list")
+    assert (status, listed.split()[0], listed.count("\n")) == (0, account, 1)
+    assert "Shop??[31m" in listed
+
+    status, printed, said = await run("token", "create", "--account", account, "--name", "ci")
+    token = printed.removesuffix("\n")
+    assert (status, token[:2], token.count("\n")) == (0, "2:", 0)
+    token_id = said.split()[1]
+    path = f"/tokens/{token_sha256(token)}"
+    assert (await service.get(path))[1]["account_id"] == int(account)
+
+    status, listed, _ = await run("token", "list", "--account", account)
+    assert (status, listed.split()[0], listed.split()[2:]) == (0, token_id, ["-", "ci"])
+    assert token not in listed
+    assert token_sha256(token) not in listed
+
+    assert (await run("token", "revoke", "--account", account, token_id))[0] == 0
+    assert (await service.get(path))[0] == 404
+    _, listed, _ = await run("token", "list", "--account", account)
+    assert listed.split()[2].endswith("Z")
+    status, _, said = await run("token", "revoke", "--account", account, token_id)
+    assert (status, said.count("\n")) == (1, 1)
+    assert f"token {token_id} does not exist" in said
+
+
+async def test_what_goes_wrong_is_one_line_and_status_1(run: Run, tmp_path: Path) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    cases = [
+        (("token", "list", "--account", "99"), {}, "answered 404: account 99 does not exist"),
+        (("account", "create", " "), {}, "answered 400: "),
+        (("account", "list"), {"SERVICES_KEY": "another-key-of-theirs"}, "does not take this key"),
+        (("account", "list"), {"SERVICES_KEY": "short"}, "is too short"),
+        (("account", "list"), {"SERVICES_KEY": ""}, "there is no services' key"),
+        (("account", "list", "--url", away), {}, f"{away} cannot be reached"),
+        (("account", "list", "--url", "somewhere"), {}, "somewhere"),
+    ]
+    done = await asyncio.gather(*(run(*arguments, **environment) for arguments, environment, _ in cases))
+    for (status, printed, said), (arguments, _, expected) in zip(done, cases, strict=True):
+        assert (status, printed, said.count("\n")) == (1, "", 1), (arguments, said)
+        assert said.startswith("Error: ")
+        assert expected in said
+        assert SERVICES_KEY not in said
+
+
+async def test_the_key_of_make_run_is_found(
+    serve: Serve, sqlite_url: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("SERVICES_KEY", key_file(tmp_path / "var").read_text())
+    service = await serve("projects", sqlite_url)
+    environment = {"SERVICES_KEY": "", "OPTIMIZELY_API_PROJECTS_URL": service.url}
+    assert await command(tmp_path, environment, "account", "list") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["account"], ["create", "list", "SERVICES_KEY"]),
+        (["token"], ["create", "list", "revoke", "SERVICES_KEY"]),
+        (["token", "create"], ["--account", "--name", "shown this once"]),
+        (["token", "revoke"], ["--account", "TOKEN_ID", "identity_cache_seconds"]),
+    ],
+    ids=" ".join,
+)
+async def test_help_says_what_is_needed(arguments: list[str], said: list[str], tmp_path: Path) -> None:
+    status, printed, _ = await command(tmp_path, {}, *arguments, "--help")
+    assert status == 0
+    assert [word for word in said if word not in printed] == []
+
+
+async def test_a_wrong_command_line_is_status_2(tmp_path: Path) -> None:
+    assert (await command(tmp_path, {}, "token", "create"))[0] == 2
+
+
+async def test_a_list_has_all_pages(service: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    from optimizely_api import administration
+
+    monkeypatch.setattr(administration, "PER_PAGE", 2)
+    made = [(await service.made("/accounts", {"name": f"Account {number}"}))["id"] for number in range(5)]
+    listed = await asyncio.to_thread(lambda: list(administration._all(service.url, "/accounts")))
+    assert [item["id"] for item in listed] == made
+    assert service.session.headers["Authorization"] == authorization(SERVICES_KEY)["Authorization"]
