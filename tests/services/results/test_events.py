@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gzip
+import itertools
 import json
 import logging
 from io import BytesIO
@@ -175,40 +176,39 @@ async def test_a_uuid_that_was_used_before_decides_nothing(results: Results) -> 
     assert (await results.ask())["reach"]["total_count"] == 1
 
 
-@pytest.mark.parametrize("together", [True, False])
-@pytest.mark.parametrize(
-    "other",
-    [
-        conversion("ann", SIGNUP),
-        conversion("ann", at=NOON + SECOND + 1),
-        conversion("ann", entity_id="refund"),
-        conversion("ann", entity_id=None),
-    ],
-    ids=["another entity", "another time", "a named entity", "no entity"],
-)
-async def test_one_uuid_is_two_events_when_entity_or_time_differ(
-    results: Results, other: Any, together: bool
-) -> None:
-    first, other = conversion("ann"), copy.deepcopy(other)
-    the_event(other)["uuid"] = the_event(first)["uuid"]
-    batches = [[first, other]] if together else [[first], [other]]
-    await results.send(impression("ann"))
-    for entries in batches * 2:
-        await results.send(*entries)
-    assert (await results.figures(metric("count", None)))[str(CONTROL)] == (2, 1)
+# What an event of the same visitor, with the same uuid, has otherwise.
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "another entity": {"entity_id": str(SIGNUP)},
+    "another time": {"timestamp": NOON + SECOND + 1},
+    "a named entity": {"entity_id": "refund"},
+    "no entity": {"entity_id": None},
+}
 
 
-@pytest.mark.parametrize("none", NO_UUIDS)
-async def test_events_without_uuid_count_once_by_visitor_entity_and_time(results: Results, none: Any) -> None:
+async def test_one_uuid_is_two_events_when_entity_or_time_differ(results: Results) -> None:
+    expected = 0
+    for (name, difference), together in itertools.product(DIFFERENT.items(), (True, False)):
+        visitor = f"{name}, {together}"
+        first = conversion(visitor)
+        other = conversion(visitor, uuid=the_event(first)["uuid"])
+        the_event(other).update(difference)
+        await results.send(impression(visitor))
+        for entries in ([[first, other]] if together else [[first], [other]]) * 2:
+            await results.send(*entries)
+        expected += 2
+        assert (await results.figures(metric("count", None)))[str(CONTROL)][0] == expected, visitor
+
+
+async def test_events_without_uuid_count_once_by_visitor_entity_and_time(results: Results) -> None:
     entries = [
-        conversion("ann", uuid=none, revenue=1),
-        conversion("ann", uuid=none, revenue=10),  # the same event
-        conversion("bob", uuid=none, revenue=100),
-        conversion("ann", SIGNUP, uuid=none, revenue=1_000),
-        conversion("ann", at=NOON + 2 * SECOND, uuid=none, revenue=10_000),
-        conversion("ann", entity_id="refund", uuid=none, revenue=100_000),
-        conversion("ann", entity_id=None, key="signed up", uuid=none, revenue=1_000_000),
-        conversion("ann", entity_id=None, key="signed off", uuid=none, revenue=10_000_000),
+        conversion("ann", uuid=None, revenue=1),
+        *(conversion("ann", uuid=other, revenue=10) for other in NO_UUIDS),  # the same event
+        conversion("bob", uuid=None, revenue=100),
+        conversion("ann", SIGNUP, uuid=None, revenue=1_000),
+        conversion("ann", at=NOON + 2 * SECOND, uuid=None, revenue=10_000),
+        conversion("ann", entity_id="refund", uuid=None, revenue=100_000),
+        conversion("ann", entity_id=None, key="signed up", uuid=None, revenue=1_000_000),
+        conversion("ann", entity_id=None, key="signed off", uuid=None, revenue=10_000_000),
     ]
     await results.send(impression("ann"), impression("bob"))
     for _ in range(2):
