@@ -30,6 +30,9 @@ METRIC_IDENTITY = (
     "time_window",
 )
 LARGEST_PAGE = 100
+SAMPLE_RATIO = (
+    "sample_ratio_p_value"  # the results service has it where the sample ratio does not fit the weights
+)
 
 
 def experiment_results_calls(experiment: Entity, query: Query) -> list[Call]:
@@ -82,10 +85,17 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
     if results is None or results is COMPUTING:
         return results
     return {
-        **results,
+        **_without(results, SAMPLE_RATIO),
         "experiment_id": experiment["id"],
         "confidence_threshold": project["confidence_threshold"],
     }
+
+
+def sample_ratio_headers(results: Any) -> dict[str, str]:
+    """Announce a sample ratio mismatch by its p-value; nothing where visitors come as the weights say."""
+    if not isinstance(results, dict) or SAMPLE_RATIO not in results:
+        return {}
+    return {"X-Sample-Ratio-Mismatch": f"{results[SAMPLE_RATIO]:.3g}"}
 
 
 def campaign_calls(layer: Entity) -> list[Call]:

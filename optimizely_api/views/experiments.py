@@ -43,6 +43,7 @@ async def get_experiment_results(request: Request) -> Any:
     request.response.status_int, body = composition.results_answer(
         composition.experiment_results(experiment, layer, project, results)
     )
+    request.response.headers.update(composition.sample_ratio_headers(results))
     return body
 
 

@@ -1,9 +1,9 @@
 """The results service: takes the SDKs' events, answers experiment results with always-valid statistics.
 
-A visitor belongs to an experiment, and to the variation, of the first decision that names it. A conversion
-counts for an experiment if it happened at or after that decision (same millisecond included). `inference`
-names the statistical methods and their sources, `tables` the rollups that keep answers fast, `batches` and
-`admission` the limits on what is taken.
+A visitor belongs to an experiment, and to the variation, of the first decision that counts: one for a variation that
+the experiment has, made while it ran. A conversion counts if it happened at or after that decision (same millisecond
+included). `inference` names the statistical methods and their sources, `tables` the rollups that keep answers fast,
+`batches` and `admission` the limits on what is taken.
 """
 
 from __future__ import annotations

@@ -107,4 +107,6 @@ async def answer_results(request: web.Request) -> web.Response:
     headers = {"ETag": tag} if is_settled else {}
     if ratio <= ALARM:
         headers[HEADER] = f"{ratio:.3g}"
+        # Also in the body, which is what the gateway keeps; there it becomes the header again.
+        answer["sample_ratio_p_value"] = ratio
     return JSONResponse(answer, headers=headers)
