@@ -17,6 +17,8 @@ from tests import samples
 from tests.ports import free_port
 
 NAMES = ("projects", "experiments", "results")
+KEY = "real-services-of-a-test-have-a-key"
+AS_GATEWAY = {"Authorization": f"Bearer {KEY}"}
 LONGEST_START_SECONDS = 60
 
 
@@ -26,6 +28,7 @@ class RealServices:
     def __init__(self, urls: dict[str, str]) -> None:
         self.urls = urls
         self._session = requests.Session()
+        self._session.headers.update(AS_GATEWAY)
         self.account_id = self._made("projects", "/accounts", name="Account")["id"]
         sha256 = samples.token()["token_sha256"]
         self._made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
@@ -50,7 +53,7 @@ class RealServices:
 
     def settings(self) -> dict[str, str]:
         """The gateway's settings that lead here."""
-        return {f"{name}_url": url for name, url in self.urls.items()}
+        return {"services_key": KEY, **{f"{name}_url": url for name, url in self.urls.items()}}
 
     def send_visitors(self, count: int, at: datetime) -> None:
         """One batch of visitors who decide, and every second of whom converts, at this moment: 1.5 events each."""
@@ -65,7 +68,7 @@ class RealServices:
             "enrich_decisions": True,
             "visitors": visitors,
         }
-        answer = requests.post(self.urls["results"] + "/v1/events", json=body, timeout=30)
+        answer = requests.post(self.urls["results"] + "/v1/events", json=body, headers=AS_GATEWAY, timeout=30)
         assert answer.status_code == 204, answer.text
 
     def _visitor(self, number: int, moment: int) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def real_services(folder: Path, *, results_workers: int = 2) -> Iterator[RealSer
 def _service(name: str, port: int, workers: int, folder: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "optimizely_api.cli", "service", name]
     command += ["--port", str(port), "--workers", str(workers)]
-    environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder)}
+    environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder), "SERVICES_KEY": KEY}
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
