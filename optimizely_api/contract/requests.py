@@ -263,7 +263,7 @@ def _hand_over(config: Configurator, contract: Contract) -> None:
         }
     )
     reads_file = pyramid_swagger.get_swagger_spec
-    pyramid_swagger.get_swagger_spec = lambda settings: Spec.from_dict(
+    pyramid_swagger.get_swagger_spec = lambda settings: Spec.from_dict(  # type: ignore[no-untyped-call]
         orjson.loads(orjson.dumps(document)), config=create_bravado_core_config(settings)
     )
     try:
