@@ -22,6 +22,7 @@ from gunicorn.config import KNOWN_SETTINGS as GUNICORN_SETTINGS
 PASTE_KEYS = frozenset({"use"})
 KNOWN_SETTINGS = frozenset(setting.name for setting in GUNICORN_SETTINGS)
 AUTO = "auto"  # as `workers`
+LISTS = frozenset({"raw_env", "reload_extra_files"})  # one item a line
 CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own; elsewhere the root, which has no limit
 
 
@@ -30,7 +31,7 @@ def gunicorn_arguments() -> list[str]:
     return [*shlex.split(os.environ.get("GUNICORN_CMD_ARGS", "")), *sys.argv[1:]]
 
 
-def obeyed() -> dict[str, str]:
+def obeyed() -> dict[str, str | list[str]]:
     """The settings for this gunicorn; a mistake in them ends it with one line."""
     try:
         return server_settings(gunicorn_arguments())
@@ -38,7 +39,7 @@ def obeyed() -> dict[str, str]:
         raise SystemExit("Error: " + " ".join(str(exc).split())) from None
 
 
-def server_settings(arguments: Sequence[str]) -> dict[str, str]:
+def server_settings(arguments: Sequence[str]) -> dict[str, str | list[str]]:
     """Return the `[server:NAME]` section for `--paste FILE.ini#NAME` among gunicorn's arguments; {} without one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--paste", "--paster")
@@ -61,7 +62,7 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str]:
     _refuse_unknown(settings, section)
     if settings.get("workers", "").strip().lower() == AUTO:
         settings["workers"] = str(automatic_workers())
-    return settings
+    return {key: value.split("\n") if key in LISTS else value for key, value in settings.items()}
 
 
 def _refuse_unknown(settings: dict[str, str], section: str) -> None:

@@ -61,6 +61,7 @@ def serve(
     *options: str,
     ini: Path = ROOT / "production.ini",
     open_files: int | None = None,
+    folder: Path = ROOT,
 ) -> Iterator[Served]:
     """Run `gunicorn --paste INI#section` on a free port until the block ends; `open_files` is its hard limit."""
     port = free_port()
@@ -75,7 +76,7 @@ def serve(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--bind", f"127.0.0.1:{port}", *options],
-            cwd=ROOT,
+            cwd=folder,
             env=environment,
             stdout=output,
             stderr=output,

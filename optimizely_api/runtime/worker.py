@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from optimizely_api.runtime.http1.head import HeadLimits
 from optimizely_api.runtime.http1.response import Exchange
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.protocol import GatewayProtocol
+from optimizely_api.start_failures import reason
 from optimizely_api.upstream.stamps import shared_memory
 
 # Connections taken at one go; between two goes the other workers on the same socket have their turn.
@@ -163,13 +165,29 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         replacing.install()
 
     def load_wsgi(self) -> None:
-        super().load_wsgi()
-        application = self.asgi
-        # With --reload a module that does not compile is replaced by an ASGI application that says so.
-        if not inspect.iscoroutinefunction(application):
+        try:
+            application = self.app.wsgi()
+        except Exception as exc:
+            if not self.cfg.reload:
+                raise
+            self._show_instead(exc)
+            return
+        self.asgi = application
+        if not inspect.iscoroutinefunction(application):  # which is an ASGI application by itself
             bridge = AsgiBridge(application)
             self.asgi = bridge
             self._use(bridge.options)
+
+    def _show_instead(self, exc: Exception) -> None:
+        """Answer every request with what is wrong, until one of the files that it went through is edited."""
+        self.log.error("The application cannot be loaded; waiting for an edit", exc_info=exc)
+        self.asgi = self._make_error_app(reason(exc))
+        files = [frame.filename for frame in traceback.extract_tb(exc.__traceback__)]
+        if isinstance(exc, SyntaxError) and exc.filename:
+            files.append(exc.filename)
+        for file in files:
+            if os.path.exists(file):
+                self.reloader.add_extra_file(file)
 
     def handle_exit_signal(self) -> None:
         super().handle_exit_signal()
