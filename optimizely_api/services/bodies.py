@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from optimizely_api.services.connections import ServiceConnection
 
 RETRY_AFTER_SECONDS = 1
+# Content of unknown length takes twice its size: a buffer that grows is copied, and leaves holes behind.
+GROWING = 2
 
 
 def body_late() -> ServiceError:
@@ -116,7 +118,7 @@ class BoundedRequest(web.Request):
                     size = body.tell() + len(piece)
                     self._judge(size)
                     if not declared:
-                        self._take(len(piece))
+                        self._take(GROWING * len(piece))
                     body.write(piece)
                     deadline.reschedule(began + limits.body_seconds(size))
         except TimeoutError:
@@ -131,7 +133,7 @@ class BoundedRequest(web.Request):
             try:
                 for piece in codings.decode(coding, body):
                     self._judge(content.tell() + len(piece))
-                    self._take(len(piece))
+                    self._take(GROWING * len(piece))
                     content.write(piece)
                     await asyncio.sleep(0)
             except codings.UndecodableError as exc:
