@@ -24,12 +24,14 @@ from click.testing import CliRunner
 
 from optimizely_api.cli import main
 from tests.ports import free_port
+from tests.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[2]
 SOON_SECONDS = 20
 TIMEOUT_SECONDS = 0.5
 GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
-EVENTS = b"POST /v1/events HTTP/1.1\r\nHost: a\r\n"
+KEY = f"Authorization: Bearer {SERVICES_KEY}\r\n".encode()
+EVENTS = b"POST /v1/events HTTP/1.1\r\nHost: a\r\n" + KEY
 BATCH = b'{"account_id": "1", "visitors": []}'
 SHORT_LIMITS = {
     "HEAD_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
@@ -295,7 +297,7 @@ def test_415_names_the_codings_that_are_known(service: Service, coding: bytes) -
 
 
 def test_a_client_that_takes_nothing_of_its_responses_is_cut_off(service: Service) -> None:
-    request = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 7_000)
+    request = b"GET /%s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (b"x" * 7_000, KEY)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(SOON_SECONDS)

@@ -102,7 +102,7 @@ async def _until_stuck(database: Database, caller: Caller) -> None:
         # Requests on later connections are read later: after their answers, the earlier one is in work.
         for _ in range(5):
             async with (
-                aiohttp.ClientSession() as session,
+                session_with_key() as session,
                 session.get(f"{caller.url}/accounts/1") as response,
             ):
                 assert response.status == 404

@@ -12,6 +12,7 @@ from optimizely_api.upstream.client import Limits, Upstream
 from optimizely_api.upstream.saving import Saving, SavingClient, open_saving_client
 from optimizely_api.upstream.shelf import Clock
 from tests.ports import free_port
+from tests.samples import SERVICES_KEY
 
 NAMES = ("projects", "experiments", "results")
 KINDS = (
@@ -134,7 +135,7 @@ async def saving_client(
     seconds: float = 5.0,
     echo_required: bool = True,
 ) -> AsyncIterator[SavingClient]:
-    upstreams = {name: Upstream(url=url, timeout_seconds=seconds) for name in NAMES}
+    upstreams = {name: Upstream(url=url, timeout_seconds=seconds, key=SERVICES_KEY) for name in NAMES}
     limits = Limits(
         connections=connections,
         connect_timeout_seconds=5.0,

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.http import REQUEST_ID, ServiceError
+from optimizely_api.services_key import authorization, read_keys
 
 PROJECTS_URL = "OPTIMIZELY_API_PROJECTS_URL"  # as the gateway knows it
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
@@ -53,7 +54,8 @@ async def with_levels(app: web.Application) -> AsyncIterator[None]:
     url = os.environ.get(PROJECTS_URL, "")
     if not url:
         log.warning("%s is not set: experiments without a level start with %s", PROJECTS_URL, DEFAULT_LEVEL)
-    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+    headers = authorization(read_keys(os.environ)[0])
+    async with aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session:
         app[LEVELS] = Levels(session, url)
         yield
 
