@@ -73,7 +73,7 @@ class HttpProtocol(asyncio.Protocol):
         self._buffer = self._buffer[whole:]
         self._request_id = head.partition(_REQUEST_ID)[2].partition(b"\r\n")[0]
         method, _, rest = head.partition(b" ")
-        if self._authorization in head:
+        if not self._authorization or self._authorization in head + b"\r\n":  # it may be the last line
             answer, delay = self.respond(method, rest.partition(b" ")[0])
         else:
             answer, delay = http_error(401, "unauthorized"), 0.0
