@@ -34,7 +34,7 @@ def shape_checks():
 @pytest.fixture(params=[None, SAVES_NOTHING], ids=["plain", "saving"])
 async def client(services, shape_checks, request):
     upstreams = {
-        name: Upstream(url=f"http://127.0.0.1:{port}", timeout_seconds=0.4)
+        name: Upstream(url=f"http://127.0.0.1:{port}", timeout_seconds=0.4, key=samples.SERVICES_KEY)
         for name, port in services.ports.items()
     }
     limits = Limits(connections=20, connect_timeout_seconds=0.3, answer_bytes=100_000)
