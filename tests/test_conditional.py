@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import os
 import time
 
 import jsonschema
@@ -315,7 +316,7 @@ def test_the_response_check_judges_what_the_caller_has_already():
     ("method", "has_one"), [("GET", True), ("HEAD", True), ("POST", False), ("PUT", False)]
 )
 def test_only_what_was_read_has_an_etag(method, has_one):
-    registry = {"settings": read({}, {}), BLOCKING: True}
+    registry = {"settings": read({}, os.environ), BLOCKING: True}
     answer = answers_tween_factory(lambda request: Response(b"{}", content_type="application/json"), registry)
     response = answer(Request.blank("/v2/anything", method=method))
     assert ("ETag" in response.headers) is has_one

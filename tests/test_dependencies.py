@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from tests.serving import ROOT
 
 FILES = {"INSTALL": "install.txt", "COMPARE": "compare.txt", "TEST": "test.txt"}
-OURS = {"optimizely_api", "tests"}
+OURS = {"optimizely_api", "tests", "served_app"}  # the last by its folder, as gunicorn imports it
 # Modules that a Python of another release has, in its library or beside it.
 OTHER_PYTHONS = {"compression"}
 

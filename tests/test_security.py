@@ -1,6 +1,7 @@
 """Bearer tokens: who may call, and how long an accepted token is trusted."""
 
 import hashlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -144,14 +145,14 @@ def test_one_accounts_token_never_opens_anothers_entities_through_the_cache(serv
 
 
 def test_the_cache_remembers_no_more_tokens_than_it_may():
-    cache = IdentityCache(read({"identity_cache_entries": "3"}, {}))
+    cache = IdentityCache(read({"identity_cache_entries": "3"}, os.environ))
     for number in range(10):
         cache.keep(str(number), Identity(number))
     assert [number for number in range(10) if cache.get(str(number))] == [7, 8, 9]
 
 
 def test_no_more_refused_tokens_are_remembered_than_they_may_be():
-    cache = IdentityCache(read({"identity_cache_entries": "3", "unknown_token_seconds": "60"}, {}))
+    cache = IdentityCache(read({"identity_cache_entries": "3", "unknown_token_seconds": "60"}, os.environ))
     for number in range(10):
         cache.refuse(str(number))
     for number in range(7):
@@ -190,7 +191,9 @@ def test_503_for_an_unknown_token_while_enough_others_are_asked_about(one_at_a_t
 
 
 def test_the_cache_serves_threads():
-    cache = IdentityCache(read({"identity_cache_seconds": "0.001", "identity_cache_entries": "50"}, {}))
+    cache = IdentityCache(
+        read({"identity_cache_seconds": "0.001", "identity_cache_entries": "50"}, os.environ)
+    )
 
     def use(seed):
         for number in range(5_000):
