@@ -36,7 +36,6 @@ def parsed(*entries: Any) -> Batch:
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    await migrate_async(database_url, "optimizely_api.services.results:migrations")
     database = Database(database_url)
     yield database
     await database.close()
