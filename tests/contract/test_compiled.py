@@ -110,7 +110,7 @@ def exactly(values: Any) -> Any:
     return [(name, type(value), value) for name, value in values.items()]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(asked=requests())
 def test_a_reader_is_unsure_or_agrees_with_pyramid_swagger(
     router: Router, asked: tuple[str, str, list[tuple[str, str]]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
@@ -15,19 +14,19 @@ import pytest_asyncio
 from aiohttp import web
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection
 
-from optimizely_api.services.database import Database, migrate_async
-from optimizely_api.services.database import database_url as read_url
+from optimizely_api.services.database import Database
 from optimizely_api.services.server import SERVICES
 from optimizely_api.services_key import authorization
 from tests import samples
 from tests.ports import free_port
-
-IN_CI = os.environ.get("CI", "").lower() == "true"
-CI_POSTGRESQL_URL = "postgresql+asyncpg://postgres@127.0.0.1:5432/test"
-POSTGRESQL_URL = os.environ.get("TEST_POSTGRESQL_URL") or (CI_POSTGRESQL_URL if IN_CI else "")
+from tests.services.databases import (
+    PostgreSQLDatabases,
+    SQLiteDatabases,
+    create_postgresql,
+    drop_postgresql,
+)
 
 
 class Caller:
@@ -86,19 +85,12 @@ async def running(application: web.Application, database_url: str = "") -> Async
 
 @asynccontextmanager
 async def own_postgresql_database() -> AsyncIterator[str]:
-    """The URL of a new, empty PostgreSQL database, dropped afterwards."""
-    if not POSTGRESQL_URL:
-        pytest.skip("TEST_POSTGRESQL_URL is not set")
-    name = f"services_{uuid.uuid4().hex}"
-    admin = create_async_engine(read_url(POSTGRESQL_URL), isolation_level="AUTOCOMMIT")
+    """The URL of a new, empty PostgreSQL database that no other test gets, dropped afterwards."""
+    url = await create_postgresql()
     try:
-        async with admin.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
-        yield make_url(POSTGRESQL_URL).set(database=name).render_as_string(hide_password=False)
+        yield url
     finally:
-        async with admin.connect() as connection:
-            await connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        await admin.dispose()
+        await drop_postgresql(url)
 
 
 async def migrate_to(database_url: str, service: str, revision: str) -> None:
@@ -119,21 +111,52 @@ async def migrate_to(database_url: str, service: str, revision: str) -> None:
         await database.close()
 
 
-NewDatabase = Callable[[], Awaitable[str]]
-Serve = Callable[[str, str], Awaitable[Caller]]
+class NewDatabase(Protocol):
+    """The URL of another database of the kind under test: as the service's migrations leave it, or empty."""
+
+    def __call__(self, service: str = "") -> Awaitable[str]: ...
+
+
+class Serve(Protocol):
+    """Start a service by name, on the migrated database at the URL or on one without any data."""
+
+    def __call__(self, name: str, url: str | None = None) -> Awaitable[Caller]: ...
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SQLiteDatabases:
+    """Files of one run of the tests."""
+    return SQLiteDatabases(tmp_path_factory.mktemp("migrated"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases() -> Iterator[PostgreSQLDatabases]:
+    """Databases of one run of the tests, dropped at its end."""
+    databases = PostgreSQLDatabases()
+    yield databases
+    asyncio.run(databases.drop())
 
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewDatabase]:
-    """A function that makes another empty database of the kind under test."""
-    async with AsyncExitStack() as stack:
+async def new_database(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    sqlite_databases: SQLiteDatabases,
+    postgresql_databases: PostgreSQLDatabases,
+) -> AsyncIterator[NewDatabase]:
+    """A function that makes a database of the kind under test, for this test alone."""
+    borrowed: list[tuple[str, str]] = []
 
-        async def make() -> str:
-            if request.param == "sqlite":
-                return f"sqlite:///{tmp_path / uuid.uuid4().hex}.sqlite3"
-            return await stack.enter_async_context(own_postgresql_database())
+    async def make(service: str = "") -> str:
+        if request.param == "sqlite":
+            return await sqlite_databases.create(service, tmp_path)
+        url = await postgresql_databases.borrow(service)
+        borrowed.append((service, url))
+        return url
 
-        yield make
+    yield make
+    for service, url in borrowed:
+        postgresql_databases.give_back(service, url)
 
 
 @pytest_asyncio.fixture
@@ -143,25 +166,24 @@ async def database_url(new_database: NewDatabase) -> str:
 
 
 @pytest_asyncio.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """A function that starts a service by name on a database, migrating it first."""
+async def serve(new_database: NewDatabase) -> AsyncIterator[Serve]:
+    """A function that starts a service, which ends before the next test gets its database."""
     async with AsyncExitStack() as stack:
 
-        async def start(name: str, url: str) -> Caller:
-            service = SERVICES[name]
-            await migrate_async(url, service.migrations)
-            return await stack.enter_async_context(running(service.create_application(url), url))
+        async def start(name: str, url: str | None = None) -> Caller:
+            url = url or await new_database(name)
+            return await stack.enter_async_context(running(SERVICES[name].create_application(url), url))
 
         yield start
 
 
 @pytest_asyncio.fixture
-async def projects(serve: Serve, database_url: str) -> Caller:
+async def projects(serve: Serve) -> Caller:
     """A caller of a projects service without any data."""
-    return await serve("projects", database_url)
+    return await serve("projects")
 
 
 @pytest_asyncio.fixture
-async def experiments(serve: Serve, database_url: str) -> Caller:
+async def experiments(serve: Serve) -> Caller:
     """A caller of an experiments service without any data."""
-    return await serve("experiments", database_url)
+    return await serve("experiments")

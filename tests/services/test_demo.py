@@ -20,7 +20,6 @@ from optimizely_api.demo import DemoError, DemoSummary, load_demo, story
 from optimizely_api.demo.client import ServiceClient
 from optimizely_api.demo.loader import TOKEN_SHA256, Loader
 from optimizely_api.demo.visitors import Batch, Target, batches
-from optimizely_api.services.database import migrate_async
 from optimizely_api.services.server import SERVICES
 from tests import samples
 from tests.ports import free_port
@@ -216,8 +215,7 @@ class Services:
 
 @pytest_asyncio.fixture
 async def services(new_database: NewDatabase, serve: Serve) -> Any:
-    url = await new_database()
-    await migrate_async(url, SERVICES["results"].migrations)
+    url = await new_database("results")
     application = SERVICES["results"].create_application(url)
     three: Services
 
@@ -231,8 +229,8 @@ async def services(new_database: NewDatabase, serve: Serve) -> Any:
 
     application.middlewares.append(count_or_refuse)
     async with running(application, url) as results:
-        projects = await serve("projects", await new_database())
-        experiments = await serve("experiments", await new_database())
+        projects = await serve("projects")
+        experiments = await serve("experiments")
         three = Services(projects, experiments, results)
         yield three
 
@@ -296,11 +294,11 @@ async def test_an_interrupted_load_is_completed_and_counts_nothing_twice(service
 @pytest.mark.usefixtures("small_story")
 @pytest.mark.parametrize("removed", ["projects", "experiments", "results"])
 async def test_a_load_after_one_database_was_removed_gives_the_same_figures(
-    services: Services, new_database: NewDatabase, serve: Serve, removed: str
+    services: Services, serve: Serve, removed: str
 ) -> None:
     first = await services.load()
     before = await services.reach()
-    setattr(services, removed, await serve(removed, await new_database()))
+    setattr(services, removed, await serve(removed))
     again = await services.load()
     assert again.loaded
     assert again.experiment_id == first.experiment_id
@@ -309,15 +307,13 @@ async def test_a_load_after_one_database_was_removed_gives_the_same_figures(
 
 
 @pytest.mark.usefixtures("small_story")
-async def test_a_load_beside_the_events_of_an_older_one_is_refused(
-    services: Services, new_database: NewDatabase, serve: Serve
-) -> None:
+async def test_a_load_beside_the_events_of_an_older_one_is_refused(services: Services, serve: Serve) -> None:
     """Ids start anew with the databases: the results service cannot tell the two loads apart."""
     two_weeks_ago = (datetime.now(UTC) - timedelta(days=14)).isoformat().replace("+00:00", "Z")
     await services.projects.made("/accounts", {"name": story.ACCOUNT}, params={"at": two_weeks_ago})
     await services.load()
-    services.projects = await serve("projects", await new_database())
-    services.experiments = await serve("experiments", await new_database())
+    services.projects = await serve("projects")
+    services.experiments = await serve("experiments")
     with pytest.raises(DemoError, match=r"counted \d+ of \d+ visitors; remove the databases of all three"):
         await services.load()
     assert await services.token_status() == 404

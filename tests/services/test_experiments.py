@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from optimizely_api.services.experiments.levels import PROJECTS_URL
 from tests.ports import free_port
-from tests.services.conftest import Caller, NewDatabase, Serve, migrate_to
+from tests.services.conftest import Caller, Serve, migrate_to
 
 OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": "Original", "key": "control", "weight": 5000}, {"name": "New", "key": "new", "weight": 5000}]
@@ -316,16 +316,14 @@ async def test_level_kind_of_difference_and_baseline_freeze_at_the_first_start(e
 
 
 @pytest_asyncio.fixture
-async def both(
-    serve: Serve, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Caller, Caller, Any]:
+async def both(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[Caller, Caller, Any]:
     """A projects service, an experiments service that knows it, and a project whose threshold is 0.95."""
-    projects = await serve("projects", await new_database())
+    projects = await serve("projects")
     account = await projects.made("/accounts", {"name": "Shop"})
     given = {"account_id": account["id"], "name": "Web", "confidence_threshold": 0.95}
     project = await projects.made("/projects", given)
     monkeypatch.setenv(PROJECTS_URL, projects.url)
-    return projects, await serve("experiments", await new_database()), project
+    return projects, await serve("experiments"), project
 
 
 def level(experiment: Any) -> float | None:
@@ -359,10 +357,10 @@ async def test_a_campaign_that_starts_its_experiments_gives_them_the_level_of_it
 
 
 async def test_503_for_a_start_while_the_project_cannot_be_asked(
-    serve: Serve, database_url: str, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PROJECTS_URL, f"http://127.0.0.1:{free_port()}")
-    experiments = await serve("experiments", database_url)
+    experiments = await serve("experiments")
     made = await make(experiments)
     status, error = await experiments.patch(f"/experiments/{made['id']}?action=start", {})
     assert (status, error["code"]) == (503, "unavailable")
@@ -486,14 +484,14 @@ async def test_an_experiment_does_not_run_while_its_campaign_is_paused(experimen
 
 
 async def test_experiments_of_an_earlier_release_ran_from_their_first_start_to_their_last_end(
-    experiments: Caller, database_url: str
+    experiments: Caller,
 ) -> None:
     running = await make(experiments, at(1, "start"))
     paused = await make(experiments, at(1, "start"))
     await patched(experiments, paused, at(2, "pause"))
     new = await make(experiments)
-    await migrate_to(database_url, "experiments", "0001")
-    await migrate_to(database_url, "experiments", "head")
+    await migrate_to(experiments.database_url, "experiments", "0001")
+    await migrate_to(experiments.database_url, "experiments", "head")
     found = [(await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, paused, new)]
     assert [times(one) for one in found] == [[("01", None)], [("01", "02")], []]
     assert found[0]["runs"] == running["runs"]

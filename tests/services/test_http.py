@@ -32,7 +32,8 @@ from optimizely_api.services.http import (
     read_json,
     read_page,
 )
-from tests.services.conftest import POSTGRESQL_URL, Caller, own_postgresql_database, running
+from tests.services.conftest import Caller, own_postgresql_database, running
+from tests.services.databases import POSTGRESQL_URL
 
 BROKEN = [
     pytest.param(b"", "not JSON", id="empty"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from tests.services.conftest import Caller, Serve
+from tests.services.conftest import Caller, NewDatabase, Serve
 from tests.services.results.sending import EXPERIMENT, batch, question
 
 
@@ -37,6 +37,12 @@ class Results:
             variation: (result["value"], result["samples"])
             for variation, result in body["metrics"][0]["results"].items()
         }
+
+
+@pytest_asyncio.fixture
+async def database_url(new_database: NewDatabase) -> str:
+    """The URL of a migrated database of the results service without any data."""
+    return await new_database("results")
 
 
 @pytest_asyncio.fixture

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import event, func, select
 
-from optimizely_api.services.database import Database, migrate_async
+from optimizely_api.services.database import Database
 from optimizely_api.services.results import admission, routes
 from optimizely_api.services.results.batches import Attribute, Batch, parse_batch
 from optimizely_api.services.results.group_commit import GroupCommit
@@ -39,7 +39,6 @@ def parsed(*entries: Any) -> Batch:
 
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    await migrate_async(database_url, "optimizely_api.services.results:migrations")
     database = Database(database_url)
     yield database
     await database.close()
