@@ -9,13 +9,17 @@ A tenth of the visitors, all of them where WHOLE_SIMULATIONS=1.
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.services.conftest import Serve
+from optimizely_api.services.server import SERVICES
+from tests.services.conftest import running
+from tests.services.databases import SQLiteDatabases
 from tests.services.results.conftest import Results
 from tests.services.results.sending import HOUR, NOON, conversion, impression, metric
 
@@ -46,9 +50,11 @@ COOKIE_CATS = (Arm("gate_30", 44_700, 20_034, 8_502), Arm("gate_40", 45_489, 20_
 
 
 @pytest_asyncio.fixture
-async def on_sqlite(serve: Serve, tmp_path: Any) -> Results:
+async def on_sqlite(sqlite_databases: SQLiteDatabases, tmp_path: Path) -> AsyncIterator[Results]:
     """A results service on one database: the figures do not depend on its kind."""
-    return Results(await serve("results", f"sqlite:///{tmp_path / 'results.sqlite3'}"))
+    url = await sqlite_databases.create("results", tmp_path)
+    async with running(SERVICES["results"].create_application(url), url) as caller:
+        yield Results(caller)
 
 
 async def send(results: Results, arms: tuple[Arm, ...]) -> None:
