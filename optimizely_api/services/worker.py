@@ -38,7 +38,7 @@ class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWe
     bodies: Bodies
 
     async def _run(self) -> None:
-        self.application = await self.wsgi()
+        self.application = self.wsgi
         self.bodies = Bodies(self.limits.bodies_bytes)
         self.connections: set[ServiceConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
