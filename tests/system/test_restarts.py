@@ -39,8 +39,18 @@ def reached(ways, tmp_path, gateways):
         ]
 
 
+@contextlib.contextmanager
 def gateway(tmp_path, name, *options):
-    return serve("main", {}, tmp_path / name, "--workers", "2", *options)
+    """A gateway of two workers; what fails while it runs shows how it is and what it logged."""
+    with serve("main", {}, tmp_path / name, "--workers", "2", *options) as served:
+        try:
+            yield served
+        except BaseException as exc:
+            lines = [line for line in served.log.read_text().splitlines() if '"method"' not in line]
+            status = served.process.poll()
+            how = "runs" if status is None else f"has ended with status {status}"
+            exc.add_note("\n".join([f"The gateway {name!r} {how}. It logged, its access log aside:", *lines]))
+            raise
 
 
 def count(served, text):
@@ -75,10 +85,10 @@ async def test_hup_is_not_noticed(ways, tmp_path):
             await until(lambda: count(served, "Worker shutting down") == 2)
             took = time.monotonic() - began
             await asyncio.sleep(AFTER_SECONDS)
-    report("HUP", ways, load)
-    assert load.failures == {}
-    # Of a busy machine everything is slow: there a gap would be as long as most of the restart.
-    assert load.longest_seconds < max(LONGEST_WAIT_SECONDS, took / 4)
+        report("HUP", ways, load)
+        assert load.failures == {}
+        # Of a busy machine everything is slow: there a gap would be as long as most of the restart.
+        assert load.longest_seconds < max(LONGEST_WAIT_SECONDS, took / 4)
 
 
 @rounds
@@ -89,8 +99,8 @@ async def test_max_requests_is_not_noticed(ways, tmp_path):
         async with Load(ports) as load:
             await until(lambda: count(served, "Worker shutting down") >= 1)
             await asyncio.sleep(AFTER_SECONDS)
-    report("max_requests", ways, load)
-    assert load.failures == {}
+        report("max_requests", ways, load)
+        assert load.failures == {}
 
 
 @rounds
@@ -104,6 +114,6 @@ async def test_term_of_one_of_two_gateways_is_not_noticed(ways, tmp_path):
                 ends.process.send_signal(signal.SIGTERM)
                 await until(lambda: ends.process.poll() is not None)
                 await asyncio.sleep(AFTER_SECONDS)
-    report("TERM", ways, load)
-    assert load.failures == {}
-    assert ends.process.returncode == 0
+        report("TERM", ways, load)
+        assert load.failures == {}
+        assert ends.process.returncode == 0
