@@ -1,6 +1,7 @@
 """The modes are what production.ini serves, under as many workers each."""
 
 import configparser
+import os
 
 import pytest
 
@@ -57,6 +58,6 @@ def test_the_gateways_settings_reach_the_application():
 
 @pytest.mark.parametrize("name", MODES)
 def test_no_mode_saves_calls(name):
-    settings = read(dict(written(name)["app:main"]), {})
+    settings = read(dict(written(name)["app:main"]), os.environ)
     saving = upstream_client.saving(settings)
     assert "legacy.fan_out" in MODES[name].application or not (saving.coalesce or saving.shelves())

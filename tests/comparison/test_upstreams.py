@@ -18,13 +18,14 @@ from optimizely_api import main
 from optimizely_api.comparison.load import LoadPlan
 from optimizely_api.comparison.stub_entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
 from optimizely_api.runtime.testing import GatewayTestApp
-from optimizely_api.services_key import authorization
+from optimizely_api.services_key import VARIABLE, authorization
 from tests.comparison.undisturbed import undisturbed
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY
 from tests.serving import KEEPS_NOTHING
 
 SOON_SECONDS = 20
+KEY = authorization(SERVICES_KEY)
 CALLS = {
     "projects": "GET /projects/1",
     "experiments": "GET /experiments/1",
@@ -45,8 +46,7 @@ class Running:
 
     def call(self, name: str) -> requests.Response:
         method, path = CALLS[name].split()
-        url, headers = self.url(name) + path, authorization(SERVICES_KEY)
-        return requests.request(method, url, json={}, headers=headers, timeout=SOON_SECONDS)
+        return requests.request(method, self.url(name) + path, json={}, headers=KEY, timeout=SOON_SECONDS)
 
     def control(self, target: str) -> requests.Response:
         return requests.get(self.url("control") + target, timeout=SOON_SECONDS)
@@ -211,13 +211,14 @@ def test_400_names_a_wrong_setting_and_nothing_is_changed(query: str, words: str
 def test_other_calls_are_refused(request_line: str, status: int, stub: Running) -> None:
     method, target = request_line.split()
     service = "experiments" if target.startswith("/experiments") else "projects"
-    answer = requests.request(method, stub.url(service) + target, timeout=SOON_SECONDS)
+    answer = requests.request(method, stub.url(service) + target, headers=KEY, timeout=SOON_SECONDS)
     assert answer.status_code == status
 
 
 def test_a_request_in_pieces_is_answered_once(stub: Running) -> None:
     with socket.create_connection(("127.0.0.1", stub.ports["results"]), timeout=SOON_SECONDS) as client:
-        for piece in (b"POST /results/1 HT", b"TP/1.1\r\nContent-Length: 4\r\n", b"\r\n{", b"}  "):
+        key = f"Authorization: {KEY['Authorization']}\r\n".encode()
+        for piece in (b"POST /results/1 HT", b"TP/1.1\r\nContent-Length: 4\r\n" + key, b"\r\n{", b"}  "):
             client.sendall(piece)
             time.sleep(0.02)  # so that each is a read of its own
         assert client.recv(15) == b"HTTP/1.1 200 OK"
@@ -227,7 +228,7 @@ def test_a_request_in_pieces_is_answered_once(stub: Running) -> None:
 def test_a_caller_who_leaves_is_counted(stub: Running) -> None:
     stub.control("/_set?projects.delay_ms=5000")
     with pytest.raises(requests.ReadTimeout):
-        requests.get(f"{stub.url('projects')}/projects/1", timeout=0.1)
+        requests.get(f"{stub.url('projects')}/projects/1", headers=KEY, timeout=0.1)
     deadline = time.monotonic() + SOON_SECONDS
     while not stub.stats()["projects"]["abandoned"]:
         assert time.monotonic() < deadline
@@ -235,7 +236,10 @@ def test_a_caller_who_leaves_is_counted(stub: Running) -> None:
 
 
 @pytest.mark.slow
-async def test_it_answers_5000_calls_a_second_on_thousands_of_connections(tmp_path: Path) -> None:
+async def test_it_answers_5000_calls_a_second_on_thousands_of_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE)  # the load generator sends no key
     with running("--delay-ms", "400") as stub:
         plan = LoadPlan(
             stub.url("experiments"), [(5000, 3.0)], ["/experiments/1", "/layers/2"], warm_up_seconds=1
@@ -252,7 +256,7 @@ async def test_it_answers_5000_calls_a_second_on_thousands_of_connections(tmp_pa
 def test_it_ends_at_once_with_answers_on_the_way(number: int) -> None:
     with running("--delay-ms", "60000") as stub:
         client = socket.create_connection(("127.0.0.1", stub.ports["projects"]))
-        client.sendall(b"GET /projects/1 HTTP/1.1\r\n\r\n")
+        client.sendall(f"GET /projects/1 HTTP/1.1\r\nAuthorization: {KEY['Authorization']}\r\n\r\n".encode())
         while not stub.stats()["projects"]["requests"]:
             pass
         begun = time.monotonic()
