@@ -19,7 +19,7 @@ from optimizely_api.accepting import Acceptor
 from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting
 from optimizely_api.services.bodies import Bodies, BoundedRequest
-from optimizely_api.services.connections import ServiceConnection
+from optimizely_api.services.connections import ConnectionReader, ServiceConnection
 from optimizely_api.services.limits import Limits
 
 # What aiohttp buffers of a body until somebody reads it: twice as much.
@@ -102,7 +102,7 @@ class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWe
         connection = self._new_connection()
         self.connections.add(connection)
         try:
-            await self.loop.connect_accepted_socket(lambda: connection, client)
+            await self.loop.connect_accepted_socket(lambda: ConnectionReader(connection), client)
         except OSError as exc:
             self.log.debug("A connection failed before its first byte: %s", exc)
         finally:
