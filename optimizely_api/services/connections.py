@@ -39,10 +39,15 @@ class ConnectionReader(asyncio.BufferedProtocol):
 
     def __init__(self, connection: ServiceConnection) -> None:
         self._connection = connection
+        self.was_made = False
         self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
         self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
-        self.connection_made = connection.connection_made  # type: ignore[method-assign]
         self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called first."""
+        self.was_made = True
+        self._connection.connection_made(transport)
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         """Called before each read."""
@@ -57,12 +62,11 @@ class ServiceConnection(RequestHandler):
     """One connection of a worker; `check` is called every now and then."""
 
     __slots__ = ("_body", "_head_began", "_is_chunked", "_is_deaf", "_is_silent", "_message", "_received",
-                 "_unsent", "_unsent_since", "_wire", "was_made", "worker")  # fmt: skip
+                 "_unsent", "_unsent_since", "_wire", "worker")  # fmt: skip
 
     def __init__(self, worker: ServiceWorker, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.worker = worker
-        self.was_made = False
         self._wire: Any = None  # aiohttp forgets its transport while the last output is still under way
         self._head_began: float | None = None  # while a head is expected, or has come in part
         self._is_silent = True  # until the first byte
@@ -76,7 +80,7 @@ class ServiceConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The time for the first head begins."""
-        self.was_made = True
+        self.worker.connections.add(self)
         self._wire = transport
         self._head_began = self._loop.time()
         super().connection_made(transport)
