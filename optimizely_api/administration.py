@@ -127,8 +127,8 @@ def _key() -> str:
     """The key of the environment, or that of `optimizely-api run`."""
     environ = dict(os.environ)
     made = running.data_folder() / services_key.FILE_NAME
-    if made.exists():
-        environ.setdefault(services_key.FILE_VARIABLE, str(made))
+    if not environ.get(services_key.FILE_VARIABLE) and made.exists():
+        environ[services_key.FILE_VARIABLE] = str(made)
     try:
         return services_key.read_keys(environ)[0]
     except services_key.InvalidServicesKey as exc:

@@ -6,6 +6,7 @@ from typing import Final
 import orjson
 
 LARGEST_HEAD = 64 * 1024  # bytes
+HEALTH: Final = b"/healthz"
 _HEAD_END: Final = b"\r\n\r\n"
 _REQUEST_ID: Final = b"\r\nX-Request-Id: "  # as the gateways write it
 _REASONS: Final = {
@@ -73,8 +74,10 @@ class HttpProtocol(asyncio.Protocol):
         self._buffer = self._buffer[whole:]
         self._request_id = head.partition(_REQUEST_ID)[2].partition(b"\r\n")[0]
         method, _, rest = head.partition(b" ")
-        if not self._authorization or self._authorization in head + b"\r\n":  # it may be the last line
-            answer, delay = self.respond(method, rest.partition(b" ")[0])
+        target = rest.partition(b" ")[0]
+        # The health of the services is open to all. The key may be in the last line.
+        if not self._authorization or target == HEALTH or self._authorization in head + b"\r\n":
+            answer, delay = self.respond(method, target)
         else:
             answer, delay = http_error(401, "unauthorized"), 0.0
         if delay > 0:

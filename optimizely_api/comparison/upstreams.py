@@ -29,12 +29,11 @@ import uvloop
 from ..open_files import allow_many_files
 from ..services_key import VARIABLE
 from .stub_answers import Answers
-from .stub_http import HttpProtocol, http_answer, http_error
+from .stub_http import HEALTH, HttpProtocol, http_answer, http_error
 from .stub_manners import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners
 
 SERVICES: Final = ("projects", "experiments", "results")
 BACKLOG = 4096
-HEALTH: Final = b"/healthz"
 
 
 class Service:

@@ -6,7 +6,7 @@ worker more, waits until that one listens, and then tells the old one to finish.
 that cannot start is logged in one line, and the old one serves on; the next try is `RETRY_SECONDS` later.
 
 Relied upon of gunicorn 27's privates: `Arbiter.manage_workers`, which the main loop calls at least every second,
-`Arbiter.WORKERS`, `spawn_worker` and `kill_worker`; and `Worker.tmp`, as in `reloading.py`.
+`Arbiter.WORKERS`, `spawn_worker` and `kill_worker`; and `Worker.tmp`, as in `optimizely_api.reloading`.
 """
 
 import os
@@ -88,7 +88,7 @@ def _look_at_new_worker(arbiter: Any, state: Replacing) -> None:
         why = left_reason(state.new_worker) or "it ended while starting"
         arbiter.log.error("No new worker in place of worker (pid:%s), which serves on: %s", state.old, why)
         state.new, state.not_before = 0, time.monotonic() + RETRY_SECONDS
-    elif state.new_worker.tmp.last_update() != state.born:
+    elif state.new_worker.tmp.last_update() != state.born and not left_reason(state.new_worker):
         arbiter.kill_worker(state.old, signal.SIGTERM)
         state.finishing.add(state.old)
         state.new = 0

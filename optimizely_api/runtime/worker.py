@@ -16,12 +16,12 @@ from gunicorn.asgi.lifespan import LifespanManager
 from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
-from optimizely_api import boot_failures, open_files
+from optimizely_api import boot_failures, open_files, reloading
 from optimizely_api.accepting import Acceptor
 from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
 from optimizely_api.heartbeat import beat
-from optimizely_api.runtime import reloading, replacing
+from optimizely_api.runtime import replacing
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.http1.body import BodyBudget

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import logging.config
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
-from optimizely_api import boot_failures
+from optimizely_api import boot_failures, reloading
 from optimizely_api.boot_signals import end_on_signals_after_fork
 from optimizely_api.services.database import database_url as parse_database_url
 from optimizely_api.services.database import default_database_url, migrate
@@ -89,13 +89,14 @@ def run_service(
     limits = limits_from_environment(name)
     url = parse_database_url(database_url or default_database_url(service.owner))
     if service is not EVENTS:
-        read_keys(os.environ)  # here, where it ends the start; each worker reads it anew
+        read_keys(os.environ)  # before the database is touched; each worker reads it anew
     importlib.import_module(service.package).check_environment()
     text = url.render_as_string(hide_password=False)
     logging.config.dictConfig(logging_configuration())
     migrate(text, service.migrations)
     end_on_signals_after_fork()
     boot_failures.install()
+    reloading.install()
     log.info("the %s service uses %s", name, url.render_as_string(hide_password=True))
     options = {
         "bind": f"{f'[{host}]' if ':' in host else host}:{service.port if port is None else port}",
@@ -125,9 +126,6 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         for key, value in self.options.items():
             self.cfg.set(key, value)
 
-    def load(self) -> Callable[[], Awaitable[web.Application]]:
-        # Called in the worker: an application belongs to the event loop of its process.
-        async def application() -> web.Application:
-            return self.create()
-
-        return application
+    def load(self) -> web.Application:
+        # In each worker, and in the trial before a reload, which meets here what would stop the workers.
+        return self.create()

@@ -36,7 +36,7 @@ class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWe
     bodies: Bodies
 
     async def _run(self) -> None:
-        self.application = await self.wsgi()
+        self.application = self.wsgi
         self.bodies = Bodies(self.limits.bodies_bytes)
         self.connections: set[ServiceConnection] = set()
         options: dict[str, Any] = {

@@ -11,6 +11,9 @@ Query = tuple[tuple[str, str], ...]
 Key = tuple[Any, ...]
 Pairs = tuple[tuple[str, Any], ...]
 
+LONGEST_USER_AGENT = 512  # characters; those of browsers and bots are shorter
+
+_NOT_PRINTABLE = re.compile("[^ -~]")  # what may not stand in a header
 _SECRET = re.compile("(?<=/tokens/)[^/]+")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
@@ -24,7 +27,8 @@ class Call:
     where a 404 would break the agreement. `changes_nothing` is said of a call that only asks although its method
     is not safe: of any other it is taken for granted that it changes what lies at its path. `kept_as` says how
     long a 200 may be used again (`saving.py`); empty means not at all. `about` are the properties that show that an
-    answer is to this question: a 200, or each item of a list, must have them.
+    answer is to this question: a 200, or each item of a list, must have them. `user_agent` is the caller's, for
+    a service that needs it; empty means ours.
     """
 
     upstream: str
@@ -38,6 +42,7 @@ class Call:
     kept_as: Literal["", "definition", "results"] = ""
     about: Pairs = ()
     coding: str = ""
+    user_agent: str = ""
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -126,9 +131,13 @@ def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
     )
 
 
-def store_events(batch: bytes, coding: str) -> Call:
-    """A batch of events as a caller sent it. It may be sent twice, for each event counts once, by its `uuid`."""
-    return Call("results", "/v1/events", "", method="POST", body=batch, coding=coding)
+def store_events(batch: bytes, coding: str, user_agent: str = "") -> Call:
+    """A batch of events as a caller sent it. It may be sent twice, for each event counts once, by its `uuid`.
+
+    The results service recognises bots by the sender's user agent.
+    """
+    agent = _NOT_PRINTABLE.sub("?", user_agent[:LONGEST_USER_AGENT]).strip()
+    return Call("results", "/v1/events", "", method="POST", body=batch, coding=coding, user_agent=agent)
 
 
 def check_health(upstream: str) -> Call:

@@ -83,6 +83,7 @@ class Address:
         self.timeout_seconds = upstream.timeout_seconds
         self._prefix = url.raw_path.rstrip("/")
         fields = {**self.destination.headers, **(authorization(upstream.key) if upstream.key else {})}
+        self._user_agent = fields.pop("User-Agent")
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._numbers = call_numbers()
 
@@ -97,7 +98,10 @@ class Address:
         number = f"{request_id}.{next(self._numbers)}"
         if call.query:
             target = f"{target}?{urlencode(call.query)}"
-        head = f"{call.method} {target} HTTP/1.1\r\n{self._headers}X-Request-Id: {number}\r\n"
+        head = (
+            f"{call.method} {target} HTTP/1.1\r\n{self._headers}"
+            f"User-Agent: {call.user_agent or self._user_agent}\r\nX-Request-Id: {number}\r\n"
+        )
         if entity_tag:
             head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:

@@ -17,7 +17,8 @@ from ..upstream.connection import Answer
 from ..upstream.errors import BadUpstreamAnswer, KeyRefused
 
 EVENTS_PATH = "/v1/events"
-CODINGS = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+ACCEPTED_CODINGS = ("gzip", "deflate", "br", "zstd")  # as the results service decodes them
+CODINGS = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in ACCEPTED_CODINGS}}
 # What the results service says to the sender of a batch, by status.
 PASSED_ON = {
     400: "bad_request",
@@ -33,9 +34,14 @@ async def receive_events(request: Request) -> Response:
     """204 when the batch is durable; the statuses of `PASSED_ON` are the results service's own."""
     coding = CODINGS.get(request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower())
     if coding is None:
-        raise GatewayError("unsupported_media_type", "Content-Encoding must be gzip, deflate or identity.")
+        accepted = ", ".join(ACCEPTED_CODINGS)
+        raise GatewayError(
+            "unsupported_media_type",
+            f"Content-Encoding must be one of {accepted}.",
+            headers={"Accept-Encoding": accepted},  # RFC 9110 section 15.5.16
+        )
     batch: bytes = request.environ["wsgi.input"].getvalue()  # shares the memory of what was read
-    call = calls.store_events(batch, coding)
+    call = calls.store_events(batch, coding, request.environ.get("HTTP_USER_AGENT", ""))
     status, body, headers = await request.forward(call, request.registry["settings"].request_deadline_seconds)
     if status != 204:
         raise _refusal((status, body, headers))

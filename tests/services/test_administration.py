@@ -3,16 +3,20 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from optimizely_api.security import token_sha256
+from optimizely_api.services.server import SERVICES
 from optimizely_api.services_key import authorization, key_file
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY
-from tests.services.conftest import Caller, Serve
+from tests.services.conftest import Caller, running
+from tests.services.databases import SQLiteDatabases
 
 Done = tuple[int, str, str]  # exit status, standard output, standard error
 Run = Callable[..., Awaitable[Done]]
@@ -31,14 +35,19 @@ async def command(folder: Path, environment: Mapping[str, str], *arguments: str)
     return process.returncode, output.decode(), errors.decode()
 
 
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'projects.sqlite3'}"
+@pytest_asyncio.fixture
+async def database_url(sqlite_databases: SQLiteDatabases, tmp_path: Path) -> str:
+    return await sqlite_databases.create("projects", tmp_path)
 
 
-@pytest.fixture
-async def service(serve: Serve, sqlite_url: str) -> Caller:
-    return await serve("projects", sqlite_url)
+@pytest_asyncio.fixture
+async def service(database_url: str) -> AsyncIterator[Caller]:
+    async with serving(database_url) as caller:
+        yield caller
+
+
+def serving(database_url: str) -> AbstractAsyncContextManager[Caller]:
+    return running(SERVICES["projects"].create_application(database_url), database_url)
 
 
 @pytest.fixture
@@ -100,12 +109,13 @@ async def test_what_goes_wrong_is_one_line_and_status_1(run: Run, tmp_path: Path
 
 
 async def test_the_key_of_make_run_is_found(
-    serve: Serve, sqlite_url: str, tmp_path: Path, monkeypatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICES_KEY", key_file(tmp_path / "var").read_text())
-    service = await serve("projects", sqlite_url)
-    environment = {"SERVICES_KEY": "", "OPTIMIZELY_API_PROJECTS_URL": service.url}
-    assert await command(tmp_path, environment, "account", "list") == (0, "", "")
+    async with serving(database_url) as service:
+        environment = {"SERVICES_KEY": "", "OPTIMIZELY_API_PROJECTS_URL": service.url}
+        for unset in ({}, {"SERVICES_KEY_FILE": ""}):
+            assert await command(tmp_path, {**environment, **unset}, "account", "list") == (0, "", "")
 
 
 @pytest.mark.parametrize(

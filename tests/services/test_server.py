@@ -20,7 +20,9 @@ from optimizely_api.services.database import Database
 from optimizely_api.services.limits import Limits
 from optimizely_api.services.server import EVENTS, SERVICES, run_service
 from optimizely_api.services.worker import worker_class
+from optimizely_api.services_key import authorization
 from tests.ports import free_port
+from tests.samples import SERVICES_KEY
 from tests.services.conftest import Caller, session_with_key
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,17 @@ async def service_process(
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def reload(process: asyncio.subprocess.Process) -> str:
+    """Send HUP, and read the log until the reload is over, done or not."""
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while line := (await process.stdout.readline()).decode():
+            if "Not reloaded" in line or "Worker exiting" in line:
+                return line
+    raise AssertionError("the service has ended")
 
 
 async def _until_healthy(caller: Caller, process: asyncio.subprocess.Process) -> None:
@@ -144,3 +157,35 @@ def test_an_unknown_service_and_an_unusable_database_stop_the_start() -> None:
         run_service("weather")
     with pytest.raises(ValueError, match="mysql"):
         run_service("projects", database_url="mysql://h/n")
+
+
+async def test_the_key_is_changed_while_the_service_is_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, wrong = SERVICES_KEY, "the-new-key-of-all", "too-short"
+    file = tmp_path / "key"
+    file.write_text(old)
+    monkeypatch.delenv("SERVICES_KEY")
+    monkeypatch.setenv("SERVICES_KEY_FILE", str(file))
+    async with service_process("projects", f"sqlite:///{tmp_path / 'p.sqlite3'}", tmp_path) as (
+        caller,
+        process,
+    ):
+
+        async def taken() -> list[str]:
+            return [
+                key
+                for key in (old, new)
+                if (await caller.get("/accounts", headers=authorization(key)))[0] == 200
+            ]
+
+        assert await taken() == [old]
+        for keys, expected in ((f"{old}\n{new}\n", [old, new]), (f"{new}\n", [new])):
+            file.write_text(keys)
+            assert "Not reloaded" not in await reload(process)
+            assert await taken() == expected
+        file.write_text(wrong)
+        refused = await reload(process)
+        assert "Not reloaded, the workers go on as they are: the services' key in" in refused
+        assert wrong not in refused
+        assert await taken() == [new]

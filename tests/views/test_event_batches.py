@@ -1,14 +1,25 @@
 """POST /v1/events at the gateway: a bounded way through to the results service."""
 
 import gzip
+import sys
 
+import brotli
 import pytest
+from aiohttp.http import SERVER_SOFTWARE
 
 from optimizely_api import main
 from optimizely_api.runtime.testing import GatewayTestApp
+from optimizely_api.services import codings
+from optimizely_api.upstream.calls import LONGEST_USER_AGENT
+from optimizely_api.views.event_batches import ACCEPTED_CODINGS
 from tests.asserting import assert_error
 from tests.samples import SERVICES_KEY
 from tests.serving import serve
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 LARGEST = 3_670_016
 BATCH = b'{"account_id": "1", "visitors": [] }'
@@ -22,7 +33,7 @@ def test_204_without_a_token_and_the_batch_arrives_byte_for_byte(gateway, servic
     assert (seen.method, seen.path, seen.body) == ("POST", "/v1/events", BATCH)
 
 
-def test_nothing_of_the_callers_headers_is_passed_on_but_the_request_id(gateway, services):
+def test_nothing_of_the_callers_headers_is_passed_on_but_request_id_and_user_agent(gateway, services):
     headers = {
         "Authorization": "Bearer 2:a-callers-token",
         "Cookie": "a=b",
@@ -35,7 +46,7 @@ def test_nothing_of_the_callers_headers_is_passed_on_but_the_request_id(gateway,
     sent = {name.lower(): value for name, value in services.seen[0].headers.items()}
     assert sent.pop("x-request-id").startswith("mine.")
     assert sent.pop("authorization") == f"Bearer {SERVICES_KEY}"
-    assert sent.pop("user-agent", "") != "an SDK"
+    assert sent.pop("user-agent") == "an SDK"
     assert set(sent) == {"host", "accept", "accept-encoding", "content-type", "content-length"}
     assert services.seen[0].query == {}
 
@@ -47,9 +58,33 @@ def test_a_compressed_batch_is_passed_on_as_it_is(gateway, services, coding):
     assert services.seen[0].body == BATCH  # decoded by the service
 
 
-def test_415_for_another_coding(gateway, services):
-    response = gateway.post("/v1/events", BATCH, headers={"Content-Encoding": "br"}, status=415)
+def test_codings_of_the_results_service_are_accepted(gateway, services):
+    assert ACCEPTED_CODINGS == codings.CODINGS
+    for coding, compressed in {"br": brotli.compress(BATCH), "zstd": zstd.compress(BATCH)}.items():
+        gateway.post("/v1/events", compressed, headers={"Content-Encoding": coding}, status=204)
+    assert [seen.headers["Content-Encoding"] for seen in services.seen] == ["br", "zstd"]
+    assert [seen.body for seen in services.seen] == [BATCH] * 2
+
+
+@pytest.mark.parametrize(
+    ("agent", "passed_on"),
+    [
+        ("Mozilla/5.0 \xff\t(X)", "Mozilla/5.0 ??(X)"),
+        ("a" * 2000, "a" * LONGEST_USER_AGENT),
+        (" ", SERVER_SOFTWARE),
+    ],
+    ids=["no ASCII", "2,000 characters", "empty"],
+)
+def test_any_user_agent_arrives_as_a_header_can_have_it(gateway, services, agent, passed_on):
+    gateway.post("/v1/events", BATCH, headers={"User-Agent": agent}, status=204)
+    assert services.seen[0].headers.get("User-Agent") == passed_on
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, gzip", "gzip\tx"])
+def test_415_for_another_coding(gateway, services, coding):
+    response = gateway.post("/v1/events", BATCH, headers={"Content-Encoding": coding}, status=415)
     assert_error(response, 415, "unsupported_media_type")
+    assert response.headers["Accept-Encoding"] == "gzip, deflate, br, zstd"
     assert services.seen == []
 
 

@@ -15,6 +15,7 @@ from optimizely_api.services.experiments.states import State
 from optimizely_api.services.http import format_time
 
 Weights = Mapping[str, int]
+MAX_RUNS = 500  # what the results service takes
 Pause = tuple[datetime, datetime | None]
 
 
@@ -74,14 +75,17 @@ def _without(run: Run, start: datetime, end: datetime | None) -> list[Run]:
 
 
 def dump(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """The runs as they are stored and answered."""
+    """The runs as they are stored and answered: the latest, as many as can be asked about, and all before as one."""
+    found = tuple(runs)
+    if (surplus := len(found) - MAX_RUNS) > 0:
+        found = (replace(found[surplus], start=found[0].start), *found[surplus + 1 :])
     return [
         {
             "start_time": format_time(run.start),
             "end_time": None if run.end is None else format_time(run.end),
             "weights": dict(run.weights),
         }
-        for run in runs
+        for run in found
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,15 @@ def sample_ratio_p_value(connection: Connection, question: Question) -> float:
         return 1.0
     c = ENTRY_SLOT.c
     query = select(c.slot, c.variation_id, c.visitors).where(c.experiment_id == question.experiment_id)
-    rows = connection.execute(query.order_by(c.slot)).all()
+    rows = [tuple(row) for row in connection.execute(query.order_by(c.slot))]
     return mismatch_p_value([(epoch.weights, _visitors(epoch, rows)) for epoch in question.epochs])
 
 
-def _visitors(epoch: Epoch, rows: Iterable[Any]) -> dict[int, Any]:
+def _visitors(epoch: Epoch, rows: Sequence[Any]) -> dict[int, Any]:
     """Visitors by variation up to each hour that lies wholly in the epoch."""
     first = -(-epoch.start // SLOT_MILLISECONDS) + SETTLING_SLOTS if epoch.start else 0
-    last = epoch.end // SLOT_MILLISECONDS - 1 if epoch.end is not None else None
-    own = [row for row in rows if first <= row[0] and (last is None or row[0] <= last)]
+    end = None if epoch.end is None else bisect_left(rows, (epoch.end // SLOT_MILLISECONDS,))
+    own = rows[bisect_left(rows, (first,)) : end]
     place = {slot: index for index, slot in enumerate(sorted({row[0] for row in own}))}
     visitors = {variation: np.zeros(max(len(place), 1)) for variation in epoch.weights}
     for slot, variation, count in own:

@@ -16,7 +16,7 @@ CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now has ev
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
-MAX_EPOCHS = 10_000
+MAX_EPOCHS = 500  # SQLite takes no longer chain of conditions than 1,000
 MAX_WEIGHT = 10_000
 KNOWN = {
     "aggregator": ("unique", "count", "sum", "bounce", "exit", "ratio"),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from optimizely_api.services.experiments.runs import MAX_RUNS
+from optimizely_api.services.results.questions import MAX_EPOCHS
 from optimizely_api.services.results.rollups import neutral_rank
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
@@ -72,6 +74,14 @@ async def test_conversions_during_a_pause_that_is_over_count(results: Results) -
 async def test_204_for_an_experiment_that_never_ran(results: Results) -> None:
     await results.send(impression("ann"))
     assert await results.figures(epochs=[]) == {}
+
+
+async def test_an_experiment_may_have_run_as_often_as_runs_are_kept(results: Results) -> None:
+    ran = [epoch(NOON + start, NOON + start + MINUTE) for start in range(0, MAX_EPOCHS * HOUR, HOUR)]
+    assert MAX_EPOCHS == MAX_RUNS
+    last = NOON + (MAX_EPOCHS - 1) * HOUR
+    await results.send(*[impression(f"{at}", at=at) for at in (NOON, NOON + MINUTE, last, last + MINUTE)])
+    assert await results.figures(epochs=ran) == {C: (0, 2), T: (0, 0)}
 
 
 async def test_another_run_is_another_answer_with_another_etag(results: Results) -> None:

@@ -323,11 +323,6 @@ async def send_until_killed(session: aiohttp.ClientSession, service: Process) ->
     return answered
 
 
-# An index of an expression is compared on PostgreSQL only.
-@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index event_once")
-@pytest.mark.filterwarnings(
-    "ignore:autogenerate skipping metadata-specified expression-based index 'event_once'"
-)
 async def test_the_migrations_make_the_tables_that_the_code_uses(database: Database) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext

@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from optimizely_api import main
 from optimizely_api.runtime.testing import GatewayTestApp
-from tests.services.conftest import Caller, NewDatabase, Serve
+from tests.services.conftest import Caller, Serve
 from tests.services.results.sending import HOUR, NOON, batch, conversion, impression, iso
+from tests.services.results.test_bots import CHROME, GOOGLEBOT, filtering
 from tests.serving import KEEPS_NOTHING
 
 TOKEN = "2:through-the-gateway"  # of a database that the test makes
@@ -45,18 +46,25 @@ class Shop:
         """Ask a gateway that keeps nothing."""
         return await asyncio.to_thread(self._results, query, status)
 
-    def _results(self, query: str, status: int) -> Any:
+    def _gateway(self) -> GatewayTestApp:
         settings = {f"{name}_url": service.url for name, service in self.services.items()}
-        with GatewayTestApp(main({}, **settings, **KEEPS_NOTHING)) as gateway:
+        return GatewayTestApp(main({}, **settings, **KEEPS_NOTHING))
+
+    def send_by_the_gateway(self, body: dict[str, Any], agent: str) -> int:
+        """Post a batch to the gateway; the status."""
+        with self._gateway() as gateway:
+            status: int = gateway.post_json("/v1/events", body, headers={"User-Agent": agent}).status_int
+            return status
+
+    def _results(self, query: str, status: int) -> Any:
+        with self._gateway() as gateway:
             path = f"/v2/experiments/{self.experiment['id']}/results{query}"
             return gateway.get(path, headers=HEADERS, status=status)
 
 
 @pytest_asyncio.fixture
-async def shop(serve: Serve, new_database: NewDatabase) -> Shop:
-    services = {
-        name: await serve(name, await new_database()) for name in ("projects", "experiments", "results")
-    }
+async def shop(serve: Serve) -> Shop:
+    services = {name: await serve(name) for name in ("projects", "experiments", "results")}
     account = await services["projects"].made("/accounts", {"name": "Shop"})
     given = {"name": "Test", "token_sha256": hashlib.sha256(TOKEN.encode()).hexdigest()}
     await services["projects"].made(f"/accounts/{account['id']}/tokens", given)
@@ -83,6 +91,15 @@ async def test_there_is_no_such_header_while_visitors_come_as_the_weights_say(sh
     ]
     await shop.send(*entries)
     assert "X-Sample-Ratio-Mismatch" not in (await shop.results()).headers
+
+
+@pytest.mark.parametrize(("agent", "counted"), [(GOOGLEBOT, 0), (CHROME, 1)], ids=["bot", "browser"])
+async def test_bots_that_send_by_the_gateway_are_recognised(shop: Shop, agent: str, counted: int) -> None:
+    entry = {**shop.entered("ann", shop.control), "attributes": filtering()}
+    body = batch(entry, project_id=str(shop.experiment["project_id"]))
+    assert await asyncio.to_thread(shop.send_by_the_gateway, body, agent) == 204
+    await shop.send(shop.entered("bob", shop.control))
+    assert (await shop.results()).json["reach"]["total_count"] == 1 + counted
 
 
 async def test_results_of_a_paused_experiment_stand_still_and_go_on_when_it_runs_again(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""What a verdict promises, by simulation: tiers, running looks, epochs, sample ratios. Whole with --slow."""
+"""What a verdict promises, by simulation: tiers, running looks, epochs, sample ratios."""
 
 from __future__ import annotations
 

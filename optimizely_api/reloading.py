@@ -23,7 +23,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from optimizely_api.boot_failures import LONGEST_REASON_BYTES
+from optimizely_api.boot_failures import LONGEST_REASON_BYTES, left_reason
 from optimizely_api.start_failures import last_line, reason
 
 POLL_SECONDS = 0.05
@@ -65,7 +65,7 @@ def _end_old_workers(arbiter: Any, before: set[int]) -> None:
     new = {pid: worker for pid, worker in arbiter.WORKERS.items() if pid not in before}
     born = {pid: worker.tmp.last_update() for pid, worker in new.items()}
     try:
-        while any(pid in arbiter.WORKERS and new[pid].tmp.last_update() == born[pid] for pid in new):
+        while any(pid in arbiter.WORKERS and not _listens(new[pid], born[pid]) for pid in new):
             if _is_told_to_stop(arbiter):
                 break
             time.sleep(POLL_SECONDS)
@@ -75,6 +75,11 @@ def _end_old_workers(arbiter: Any, before: set[int]) -> None:
             arbiter.kill_worker(pid, signal.SIGKILL)
         raise NewWorkersFailed(str(exc.reason)) from exc
     Arbiter.manage_workers(arbiter)
+
+
+def _listens(worker: Any, born: float) -> bool:
+    # One that cannot start has changed its file too, with the reason.
+    return worker.tmp.last_update() != born and not left_reason(worker)
 
 
 def _is_told_to_stop(arbiter: Any) -> bool:
