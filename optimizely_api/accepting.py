@@ -8,7 +8,9 @@ import asyncio
 import errno
 import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 # Connections taken at one go; between two goes the other workers on the same sockets have their turn.
 ACCEPT_AT_ONCE = 8
@@ -18,35 +20,55 @@ log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Hands each connection to `connect`; `connection_ended` makes room for another."""
+    """Gives each connection a protocol of `new_protocol`; `connection_ended` makes room for another.
+
+    A protocol has `was_made`, true from its `connection_made` on: who is told of a connection that is made tells of its
+    end. `options` are those of `loop.connect_accepted_socket`.
+    """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], connect: Callable[[socket.socket], None], at_most: int
+        self, sockets: Sequence[socket.socket], new_protocol: Callable[[], Any], at_most: int, **options: Any
     ) -> None:
         self.at_most = at_most
         self.open = 0
         self._sockets = sockets
-        self._connect = connect
+        self._new_protocol = new_protocol
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._is_accepting = False
-        self._is_stopped = False
+        self._is_ending = False
 
     @property
     def is_full(self) -> bool:
         """All connections that there may be are open, and others wait."""
-        return not self._is_accepting and not self._is_stopped
+        return not self._is_accepting and not self._is_ending
 
     def start(self) -> None:
         """Accept, until there are as many connections as there may be."""
-        if self._is_accepting or self._is_stopped:
+        if self._is_accepting or self._is_ending:
             return
         self._is_accepting = True
         for listener in self._sockets:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener, self._accept, listener, ACCEPT_AT_ONCE)
+
+    def end(self) -> None:
+        """Accept what waits now, and what comes until `stop`, as far as there is room; none is made any more."""
+        self._is_ending = True
+        for listener in self._sockets:
+            self._accept(listener, self.at_most)
+
+    def take_all(self) -> None:
+        """Accept what waits, also over the limit: before `stop` then nobody can come between."""
+        self._pause()
+        self._is_ending, self.at_most = True, sys.maxsize
+        for listener in self._sockets:
+            self._accept(listener, sys.maxsize)
 
     def stop(self) -> None:
-        """Accept nothing any more, and close the listening sockets."""
+        """Accept nothing any more, and close the listening sockets; may be called again."""
         self._pause()
-        self._is_stopped = True
+        self._is_ending = True
         for listener in self._sockets:
             listener.close()
 
@@ -59,10 +81,10 @@ class Acceptor:
         if self._is_accepting:
             self._is_accepting = False
             for listener in self._sockets:
-                asyncio.get_running_loop().remove_reader(listener)
+                self._loop.remove_reader(listener)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
+    def _accept(self, listener: socket.socket, at_most: int) -> None:
+        for _ in range(at_most):
             if self.open >= self.at_most:
                 self._pause()
                 return
@@ -71,12 +93,28 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                if exc.errno not in _NO_FILES:
-                    raise
-                log.error("Cannot accept connections, trying again in a second: %s", exc)
-                self._pause()
-                asyncio.get_running_loop().call_later(1.0, self.start)
+                self._accept_failed(exc)
                 return
             client.setblocking(False)
             self.open += 1
-            self._connect(client)
+            task = self._loop.create_task(self._connect(client))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _accept_failed(self, exc: OSError) -> None:
+        if exc.errno not in _NO_FILES:
+            raise exc
+        log.error("Cannot accept connections, trying again in a second: %s", exc)
+        self._pause()
+        self._loop.call_later(1.0, self.start)
+
+    async def _connect(self, client: socket.socket) -> None:
+        protocol = self._new_protocol()
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, client, **self._options)
+        except OSError as exc:
+            log.debug("A connection failed before its first byte: %s", exc)
+        finally:
+            if not protocol.was_made:
+                client.close()
+                self.connection_ended()

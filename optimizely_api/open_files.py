@@ -9,6 +9,7 @@ connector.
 import contextlib
 import math
 import resource
+from typing import Any
 
 # Kept free: for logs, listening sockets and the like, and a share for connections that are closed but not gone yet.
 RESERVED = 64
@@ -38,9 +39,9 @@ def _for_connections() -> int:
     return allowed - RESERVED - allowed // RESERVED_SHARE
 
 
-def for_callers() -> int:
+def for_callers(share: float = SHARE_OF_CALLERS) -> int:
     """Connections that callers may have, at least one."""
-    return max(1, int(_for_connections() * SHARE_OF_CALLERS))
+    return max(1, int(_for_connections() * share))
 
 
 def for_services() -> int:
@@ -48,6 +49,28 @@ def for_services() -> int:
     return max(3, _for_connections() - for_callers())
 
 
-def needed(callers: int) -> int:
+def possible_connections(wanted: int, name: str, log: Any, share: float = 1.0) -> int:
+    """The connections that callers of this process may have, of so many wanted by the setting `name`.
+
+    The limit is raised first, and fewer are logged. `share` is what callers get of all connections.
+    """
+    before, allowed = limit(), allow_many_files()
+    if allowed != before:
+        log.info("Raised the limit of open files from %d to %d", before, allowed)
+    possible = for_callers(share)
+    if wanted > possible:
+        log.warning(
+            "Only %d files may be open: of %s = %d, %d are possible at a time, and others wait. "
+            "For all of them raise the limit (ulimit -n, LimitNOFILE=) to %d",
+            allowed,
+            name,
+            wanted,
+            possible,
+            needed(wanted, share),
+        )
+    return min(wanted, possible)
+
+
+def needed(callers: int, share: float = SHARE_OF_CALLERS) -> int:
     """The limit with which so many callers may be connected."""
-    return math.ceil((callers / SHARE_OF_CALLERS + RESERVED) * RESERVED_SHARE / (RESERVED_SHARE - 1)) + 2
+    return math.ceil((callers / share + RESERVED) * RESERVED_SHARE / (RESERVED_SHARE - 1)) + 2

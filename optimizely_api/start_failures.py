@@ -7,6 +7,10 @@ class CannotStart(Exception):
     """Something wrong in settings or surroundings, no defect: the message alone says what."""
 
 
+class InvalidVariable(CannotStart, ValueError):
+    """A variable of the environment that makes no sense; the message names it and its value."""
+
+
 def reason(exc: BaseException) -> str:
     """Why a start failed, in one line; a class is named where its message alone would not be understood."""
     text = " ".join(str(exc).split())

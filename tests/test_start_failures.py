@@ -61,11 +61,27 @@ def test_a_service_without_its_database_says_so_in_one_line(url, named):
     assert named in line
 
 
-def test_a_wrong_variable_of_a_service_is_named_in_the_last_line(tmp_path):
-    command = service("results", url=f"sqlite:///{tmp_path}/results.sqlite3")
-    assert start(command, RESULTS_MAX_BATCH_BYTES="many")[-1] == (
-        "Error: RESULTS_MAX_BATCH_BYTES must be a positive number of bytes, not 'many'"
-    )
+@pytest.mark.parametrize(
+    ("name", "variable", "value", "complaint"),
+    [
+        ("results", "RESULTS_MAX_BATCH_BYTES", "many", "must be a positive number of bytes, not 'many'"),
+        ("events", "RESULTS_MAX_BATCH_BYTES", "0", "must be a positive number of bytes, not '0'"),
+        ("events", "EVENTS_BODIES_BYTES", "-1", "must be a positive whole number, not '-1'"),
+        ("results", "RESULTS_SMOOTHING", "yes", "must be on or off, not 'yes'"),
+        (
+            "experiments",
+            "OPTIMIZELY_API_PROJECTS_URL",
+            "localhost:6551",
+            "must be an address such as http://127.0.0.1:6551, not 'localhost:6551'",
+        ),
+    ],
+)
+def test_a_wrong_variable_of_a_service_ends_its_start_in_one_line_before_its_database_is_touched(
+    tmp_path, name, variable, value, complaint
+):
+    command = service(name, url=f"sqlite:///{tmp_path}/new.sqlite3")
+    assert start(command, **{variable: value}) == [f"Error: {variable} {complaint}"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_setting_of_the_gateway_is_named_in_the_last_line(tmp_path):

@@ -1,15 +1,13 @@
 """The gunicorn worker: gunicorn's asyncio worker, with the bridge, limits on connections and a graceful stop."""
 
 import asyncio
-import errno
 import gc
 import inspect
 import logging
 import os
-import socket
-import sys
 import time
 import traceback
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +17,10 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
 from optimizely_api import boot_failures, open_files, reloading
+from optimizely_api.accepting import Acceptor
 from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.heartbeat import beat
 from optimizely_api.runtime import replacing
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.forwarded import TrustedProxies
@@ -31,9 +31,6 @@ from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.protocol import GatewayProtocol
 from optimizely_api.start_failures import reason
 from optimizely_api.upstream.stamps import shared_memory
-
-# Connections taken at one go; between two goes the other workers on the same socket have their turn.
-ACCEPT_AT_ONCE = 8
 
 # How long at least a connection may wait for its first request after the listening sockets have been closed: enough for
 # one that is just arriving.
@@ -125,11 +122,10 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         self.logs_requests = False
         self._use(RuntimeOptions())
         self.connections: set[GatewayProtocol] = set()
-        self._open = 0
-        self._accepting = False
-        self._connecting: set[asyncio.Task[None]] = set()
         self._told_to_stop = asyncio.Event()
-        self._limit_to_open_files()
+        self.worker_connections = open_files.possible_connections(
+            self.worker_connections, "worker_connections", self.log, open_files.SHARE_OF_CALLERS
+        )
         super().init_process()
 
     def _use(self, options: RuntimeOptions) -> None:
@@ -138,22 +134,6 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         self.head_limits = HeadLimits(
             options.max_request_line_bytes, options.max_header_section_bytes, options.max_header_fields
         )
-
-    def _limit_to_open_files(self) -> None:
-        before, allowed = open_files.limit(), open_files.allow_many_files()
-        if allowed != before:
-            self.log.info("Raised the limit of open files from %d to %d", before, allowed)
-        wanted, possible = self.worker_connections, open_files.for_callers()
-        if wanted > possible:
-            self.worker_connections = possible
-            self.log.warning(
-                "Only %d files may be open: of worker_connections = %d, %d are possible at a time, and others wait. "
-                "For all of them raise the limit (ulimit -n, LimitNOFILE=) to %d",
-                allowed,
-                wanted,
-                possible,
-                open_files.needed(wanted),
-            )
 
     @classmethod
     def setup(cls) -> None:
@@ -210,10 +190,17 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         if self.cfg.is_ssl and self._ssl_context is None:
             # The reason is logged. Never serve plain text instead.
             self.end_start("TLS cannot be served")
-        self._start_accepting()
+        self.acceptor = Acceptor(
+            [listener.sock for listener in self.sockets],
+            lambda: GatewayProtocol(self),
+            self.worker_connections,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=None if self._ssl_context is None else self.options.header_timeout_seconds,
+        )
+        self.acceptor.start()
         for listener in self.sockets:
             self.log.info("Gateway worker listening on %s", listener)
-        await self._until_told_to_stop()
+        await beat(self, self._second_or_told_to_stop)
         await self._shutdown()
 
     async def _start_lifespan(self) -> None:
@@ -225,76 +212,15 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
             self.end_start(str(exc))
         self.lifespan = lifespan
 
-    async def _until_told_to_stop(self) -> None:
-        while self.alive:
-            self.notify()
-            if self.ppid != os.getppid():
-                self.log.info("Parent changed, shutting down: %s", self)
-                return
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._told_to_stop.wait()
-            except TimeoutError:
-                continue
-
-    # Accepting. asyncio's own servers cannot be told to pause, so the listening sockets are read here.
-
-    def _start_accepting(self) -> None:
-        if self._accepting or self._told_to_stop.is_set():
-            return
-        self._accepting = True
-        for listener in self.sockets:
-            self.loop.add_reader(listener.sock, self._accept, listener.sock, ACCEPT_AT_ONCE)
+    async def _second_or_told_to_stop(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._told_to_stop.wait()
 
     @property
     def is_full(self) -> bool:
         """All connections that there may be are open, and others wait."""
-        return self.alive and not self._accepting
-
-    def _stop_accepting(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            for listener in self.sockets:
-                self.loop.remove_reader(listener.sock)
-
-    def _accept(self, listener: socket.socket, at_most: int) -> None:
-        for _ in range(at_most):
-            if self._open >= self.worker_connections:
-                self._stop_accepting()
-                return
-            try:
-                client, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as exc:
-                self._accept_failed(exc)
-                return
-            client.setblocking(False)
-            self._open += 1
-            task = self.loop.create_task(self._connect(client))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-
-    def _accept_failed(self, exc: OSError) -> None:
-        if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            raise exc
-        self.log.error("Cannot accept connections, trying again in a second: %s", exc)
-        self._stop_accepting()
-        self.loop.call_later(1.0, self._start_accepting)
-
-    async def _connect(self, client: socket.socket) -> None:
-        protocol = GatewayProtocol(self)
-        timeout = self.options.header_timeout_seconds if self._ssl_context is not None else None
-        try:
-            await self.loop.connect_accepted_socket(
-                lambda: protocol, client, ssl=self._ssl_context, ssl_handshake_timeout=timeout
-            )
-        except OSError as exc:
-            self.log.debug("A connection failed before its first byte: %s", exc)
-        finally:
-            if not protocol.was_made:
-                client.close()
-                self.connection_ended(protocol)
+        return self.acceptor.is_full
 
     def request_begins(self) -> None:
         """Count a request; with the last of `max_requests` the worker has itself replaced."""
@@ -316,9 +242,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
     def connection_ended(self, protocol: GatewayProtocol) -> None:
         """A connection has ended: there is room for another."""
         self.connections.discard(protocol)
-        self._open -= 1
-        if self.alive:
-            self._start_accepting()
+        self.acceptor.connection_ended()
 
     # Stopping
 
@@ -328,7 +252,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         self.log.info("Worker shutting down")
         if not self._quick_shutdown:
             await self._finish_connections()
-        self._stop_accepting()
+        self.acceptor.stop()
         if not self._quick_shutdown and self.lifespan is not None:
             await self.lifespan.shutdown()
 
@@ -341,15 +265,18 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         deadline = began + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
         idle_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
         # What waits in the backlog has been told by the kernel that its connection is made.
-        self._accept_all()
+        self.acceptor.end()
         listens = True
         while not self._quick_shutdown:
             now = self.loop.time()
             if listens and (now >= idle_ends or not any(protocol.is_idle for protocol in self.connections)):
-                self._stop_listening()
+                # The sockets are shared with the other workers, which go on accepting, unless all are being stopped.
+                # When the last worker closes, the kernel resets those that wait.
+                self.acceptor.take_all()
+                self.acceptor.stop()
                 listens = False
                 idle_ends = max(idle_ends, now + ARRIVAL_SECONDS)
-            if not listens and self._open == 0:
+            if not listens and self.acceptor.open == 0:
                 return
             if now >= deadline:
                 await self._cancel_connections()
@@ -360,24 +287,10 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
             self.notify()
             await asyncio.sleep(0.02)
 
-    def _accept_all(self) -> None:
-        for listener in self.sockets:
-            self._accept(listener.sock, self.worker_connections)
-
-    def _stop_listening(self) -> None:
-        """Accept what waits, and close the listening sockets at once: nobody can come between.
-
-        They are shared with the other workers, which go on accepting, unless all are being stopped. Connections that
-        are over the limit are taken too: when the last worker closes, the kernel resets those that wait.
-        """
-        self._stop_accepting()
-        self.worker_connections = sys.maxsize
-        for listener in self.sockets:
-            self._accept(listener.sock, sys.maxsize)
-            listener.sock.close()
-
     async def _cancel_connections(self) -> None:
-        self.log.warning("Cancelling %d connections still open at the end of graceful_timeout", self._open)
+        self.log.warning(
+            "Cancelling %d connections still open at the end of graceful_timeout", self.acceptor.open
+        )
         tasks = [task for protocol in list(self.connections) if (task := protocol.cancel()) is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=UNWIND_SECONDS / 2)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from multidict import CIMultiDictProxy
 
 from optimizely_api.services import codings
 from optimizely_api.services.http import ServiceError, bad_request
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from optimizely_api.services.connections import ServiceConnection
 
 RETRY_AFTER_SECONDS = 1
-# Content of unknown length takes twice its size: a buffer that grows is copied, and leaves holes behind.
-GROWING = 2
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SMALL_PIECE_BYTES = 8 * 1024  # a piece that is added to the one before it while both together are no larger
 
 
 def body_late() -> ServiceError:
@@ -60,18 +60,51 @@ class Bodies:
         self.free_bytes += size
 
 
+class Content:
+    """Content that grows: in pieces, as a buffer that grows leaves holes of all sizes behind in the heap.
+
+    Joined at once in the end, so that of all bodies under way only one takes its size twice.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Append it."""
+        self.size += len(piece)
+        if self._pieces and len(self._pieces[-1]) + len(piece) <= SMALL_PIECE_BYTES:
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(piece)
+
+    def joined(self) -> bytes:
+        """The whole; the pieces are gone then."""
+        whole = b"".join(self._pieces)
+        self._pieces.clear()
+        return whole
+
+
 class BoundedRequest(web.Request):
     """A request whose `read()` keeps to the limits of its worker.
 
-    Room for the declared length is taken before anything is read; for chunked and for decoded content, as it grows.
+    Room for the declared length is taken before anything is read; for chunked and for decoded content, as it grows. A
+    client that waits for a 100 (Continue) gets it then, and none with a refusal (RFC 9110 section 10.1.1).
     After an error the rest of the body is not read, and the response closes the connection.
     """
 
-    ATTRS = web.Request.ATTRS | frozenset({"_room", "_is_broken"})
+    ATTRS = web.Request.ATTRS | frozenset({"_expects_continue", "_is_broken", "_room"})
     _protocol: ServiceConnection
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, message: Any, *args: Any, **options: Any) -> None:
+        expectation = message.headers.get("Expect", "").lower()
+        if expectation:
+            # aiohttp would answer it before anything is known of the request but its route.
+            headers = message.headers.copy()
+            del headers["Expect"]
+            message = message._replace(headers=CIMultiDictProxy(headers))
+        super().__init__(message, *args, **options)
+        self._expects_continue = expectation == "100-continue" and message.version >= HttpVersion11
         self._room = 0
         self._is_broken = False
 
@@ -96,6 +129,9 @@ class BoundedRequest(web.Request):
         """The request is over: its memory is free for others."""
         self._protocol.worker.bodies.give_back(self._room)
         self._room = 0
+        if (error := self._payload.exception()) is not None:
+            # Its frames lead back to the body: the memory would be held until the garbage collector comes.
+            error.__traceback__ = None
 
     async def _read_bounded(self) -> bytes:
         try:
@@ -105,40 +141,42 @@ class BoundedRequest(web.Request):
         declared = self.content_length or 0
         self._judge(declared)
         self._take(declared)
+        if self._expects_continue:
+            await self._payload_writer.write(CONTINUE)
+            self._payload_writer.output_size = 0  # which would tell of a response that has begun
         body = await self._receive(declared)
         return body if coding is None else await self._decode(coding, body)
 
     async def _receive(self, declared: int) -> bytes:
         loop = asyncio.get_running_loop()
         limits, began = self._protocol.worker.limits, loop.time()
-        body = io.BytesIO()
+        content = Content()
         try:
             async with asyncio.timeout_at(began + limits.body_seconds(0)) as deadline:
                 while piece := await self._payload.readany():
-                    size = body.tell() + len(piece)
-                    self._judge(size)
+                    self._judge(content.size + len(piece))
                     if not declared:
-                        self._take(GROWING * len(piece))
-                    body.write(piece)
-                    deadline.reschedule(began + limits.body_seconds(size))
+                        self._take(len(piece))
+                    content.add(piece)
+                    deadline.reschedule(began + limits.body_seconds(content.size))
         except TimeoutError:
             raise body_late() from None
         except (ConnectionError, RuntimeError):  # aiohttp's words for a client that has gone
             raise ServiceError(499, "client_closed_request", "the client has gone") from None
-        return body.getvalue()
+        return content.joined()
 
     async def _decode(self, coding: str, body: bytes) -> bytes:
-        content = io.BytesIO()
+        content = Content()
         async with self._protocol.worker.bodies.decoding:
             try:
                 for piece in codings.decode(coding, body):
-                    self._judge(content.tell() + len(piece))
-                    self._take(GROWING * len(piece))
-                    content.write(piece)
+                    self._judge(content.size + len(piece))
+                    self._take(len(piece))
+                    content.add(piece)
                     await asyncio.sleep(0)
             except codings.UndecodableError as exc:
                 raise bad_request(f"the body is not valid {coding}: {exc}") from exc
-        return content.getvalue()
+        return content.joined()
 
     def _judge(self, size: int) -> None:
         if size > self._client_max_size:

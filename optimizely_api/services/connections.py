@@ -22,21 +22,51 @@ from optimizely_api.services.http import SERVICE_NAME, ServiceError, access_log,
 if TYPE_CHECKING:
     from optimizely_api.services.worker import ServiceWorker
 
-# aiohttp's parser is given so much at a time, so that little is parsed before chunks are found to be tiny.
-PART_BYTES = 8 * 1024
+# All connections of a worker read into the same memory: aiohttp's parser copies what it keeps. Only content of a known
+# length is read in larger parts, so that little is parsed before chunks are found to be tiny, and little is held of a
+# request that nobody reads.
+_MEMORY = memoryview(bytearray(64 * 1024))
+_SMALL_READ = _MEMORY[: 8 * 1024]
 CODES = {400: "bad_request", 408: "request_timeout"}
+
+
+class ConnectionReader(asyncio.BufferedProtocol):
+    """The transport's side of a connection: reads in parts as large as the connection wants.
+
+    A transport reads 256 KB at a time for a plain protocol, which aiohttp's are; each connection that waits would hold
+    as much.
+    """
+
+    def __init__(self, connection: ServiceConnection) -> None:
+        self._connection = connection
+        self.was_made = False
+        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
+        self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called first."""
+        self.was_made = True
+        self._connection.connection_made(transport)
+
+    def get_buffer(self, _size_hint: int) -> memoryview:
+        """Called before each read."""
+        return self._connection.read_buffer()
+
+    def buffer_updated(self, size: int) -> None:
+        """Called after it."""
+        self._connection.data_received(bytes(_MEMORY[:size]))
 
 
 class ServiceConnection(RequestHandler):
     """One connection of a worker; `check` is called every now and then."""
 
-    __slots__ = ("_body", "_head_began", "_held", "_is_chunked", "_is_deaf", "_is_silent", "_message", "_received",
-                 "_unsent", "_unsent_since", "_wire", "was_made", "worker")  # fmt: skip
+    __slots__ = ("_body", "_head_began", "_is_chunked", "_is_deaf", "_is_silent", "_message", "_received",
+                 "_unsent", "_unsent_since", "_wire", "worker")  # fmt: skip
 
     def __init__(self, worker: ServiceWorker, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.worker = worker
-        self.was_made = False
         self._wire: Any = None  # aiohttp forgets its transport while the last output is still under way
         self._head_began: float | None = None  # while a head is expected, or has come in part
         self._is_silent = True  # until the first byte
@@ -45,13 +75,12 @@ class ServiceConnection(RequestHandler):
         self._body: StreamReader | None = None  # and its body, until that is whole
         self._is_chunked = False
         self._received = 0  # bytes that brought the body
-        self._held = b""  # until the parser may go on
         self._unsent = 0
         self._unsent_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The time for the first head begins."""
-        self.was_made = True
+        self.worker.connections.add(self)
         self._wire = transport
         self._head_began = self._loop.time()
         super().connection_made(transport)
@@ -62,26 +91,15 @@ class ServiceConnection(RequestHandler):
         self._body = self._message = None
         self.worker.connection_ended(self)
 
+    def read_buffer(self) -> memoryview:
+        """Where the next part of what the client sends is to be put."""
+        return _MEMORY if self._body is not None and not self._is_chunked else _SMALL_READ
+
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, in small parts unless it is content of a known length.
-
-        Also called, without data, when a reader has made room and the parser may go on.
-        """
-        self._is_silent = False
-        if self._held:
-            data, self._held = self._held + data, b""
-        if len(data) <= PART_BYTES or (self._body is not None and not self._is_chunked):
-            self._take(data)
-            return
-        for begin in range(0, len(data), PART_BYTES):
-            if self._reading_paused:
-                self._held = data[begin:]
-                return
-            self._take(data[begin : begin + PART_BYTES])
-
-    def _take(self, data: bytes) -> None:
+        """Parse what has come; also called, without data, when a reader has made room and the parser may go on."""
         if self._is_deaf:
             return
+        self._is_silent = False
         super().data_received(data)
         message, payload = self._messages[-1] if self._messages else (None, None)
         if message is not None and message is not self._message:

@@ -8,11 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from optimizely_api.start_failures import CannotStart
-
-
-class LimitError(CannotStart, ValueError):
-    """A variable of the environment that makes no sense; the message names it and its value."""
+from optimizely_api.start_failures import InvalidVariable
 
 
 def _limit(default: float, variable: str) -> Any:
@@ -49,7 +45,7 @@ class Limits:
 
 
 def limits_from_environment(service: str, environ: Mapping[str, str] | None = None) -> Limits:
-    """The limits of the service of this name. Raises LimitError for a value that is no positive number."""
+    """The limits of the service of this name. Raises InvalidVariable for a value that is no positive number."""
     environ = os.environ if environ is None else environ
     given: dict[str, Any] = {}
     for item in fields(Limits):
@@ -66,5 +62,5 @@ def _positive(variable: str, text: str, *, is_whole: bool) -> float:
         value = 0
     if value <= 0 or not math.isfinite(value):
         kind = "whole number" if is_whole else "number"
-        raise LimitError(f"{variable} must be a positive {kind}, not {text!r}")
+        raise InvalidVariable(f"{variable} must be a positive {kind}, not {text!r}")
     return value

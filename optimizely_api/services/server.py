@@ -32,9 +32,9 @@ log = logging.getLogger("optimizely_api.services.server")
 class Service:
     """What `run_service` must know: the package `optimizely_api.services.<name>` does the rest.
 
-    The package has `create_application(database_url) -> aiohttp.web.Application` and a folder
-    `migrations` for alembic. A `part_of` another service has that one's package and database, and an application of
-    its own, which `factory` names.
+    The package has `create_application(database_url) -> aiohttp.web.Application`, `check_environment()`, which raises
+    CannotStart for a wrong variable, and a folder `migrations` for alembic. A `part_of` another service has that one's
+    package and database, and an application of its own, which `factory` names.
     """
 
     name: str
@@ -83,16 +83,16 @@ def run_service(
 
     Its database (`database_url`, or what `default_database_url` says) is migrated before the first worker
     starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and CannotStart for
-    an unusable URL, a missing or unusable key and an unusable limit of the environment.
+    an unusable URL, a missing or unusable key and a variable of the environment that makes no sense.
     """
     service = EVENTS if name == EVENTS.name else SERVICES[name]
     limits = limits_from_environment(name)
     url = parse_database_url(database_url or default_database_url(service.owner))
     if service is not EVENTS:
         read_keys(os.environ)  # before the database is touched; each worker reads it anew
+    importlib.import_module(service.package).check_environment()
     text = url.render_as_string(hide_password=False)
     logging.config.dictConfig(logging_configuration())
-    importlib.import_module(service.package)
     migrate(text, service.migrations)
     end_on_signals_after_fork()
     boot_failures.install()

@@ -5,10 +5,7 @@ aiohttp's accepts without end, from a backlog that it sets to 128 whatever gunic
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import os
-import socket
 from typing import Any
 
 from aiohttp import web
@@ -18,8 +15,9 @@ from optimizely_api import open_files
 from optimizely_api.accepting import Acceptor
 from optimizely_api.boot_failures import TellsWhyItCannotStart
 from optimizely_api.boot_signals import HearsSignalsWhileStarting
+from optimizely_api.heartbeat import beat
 from optimizely_api.services.bodies import Bodies, BoundedRequest
-from optimizely_api.services.connections import ServiceConnection
+from optimizely_api.services.connections import ConnectionReader, ServiceConnection
 from optimizely_api.services.limits import Limits
 
 # What aiohttp buffers of a body until somebody reads it: twice as much.
@@ -41,10 +39,6 @@ class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWe
         self.application = self.wsgi
         self.bodies = Bodies(self.limits.bodies_bytes)
         self.connections: set[ServiceConnection] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
-        self._acceptor = Acceptor(
-            [each.sock for each in self.sockets], self._connect, self._most_connections()
-        )
         options: dict[str, Any] = {
             "logger": self.log,
             "access_log": None,
@@ -58,57 +52,25 @@ class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWe
         server = runner.server
         assert server is not None  # noqa: S101  # there is one after setup()
         server.request_factory = functools.partial(self.application._make_request, _cls=BoundedRequest)
-        self._new_connection = functools.partial(ServiceConnection, self, server, loop=self.loop, **options)
+        new_connection = functools.partial(ServiceConnection, self, server, loop=self.loop, **options)
+        self._acceptor = Acceptor(
+            [each.sock for each in self.sockets],
+            lambda: ConnectionReader(new_connection()),
+            open_files.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log),
+        )
         self._acceptor.start()
         self.booted = True
         self._check_connections()
         try:
-            await self._until_told_to_stop()
+            await beat(self, self._wait_next_notify)
         finally:
             self._acceptor.stop()
             await runner.cleanup()
-
-    def _most_connections(self) -> int:
-        allowed, wanted = open_files.allow_many_files(), self.limits.connections
-        possible = max(1, allowed - open_files.RESERVED - allowed // open_files.RESERVED_SHARE)
-        if wanted > possible:
-            self.log.warning(
-                "Only %d files may be open: of %d connections %d are possible at a time, and others wait",
-                allowed,
-                wanted,
-                possible,
-            )
-        return min(wanted, possible)
-
-    async def _until_told_to_stop(self) -> None:
-        while self.alive:
-            self.notify()
-            if self.ppid != os.getppid():
-                self.log.info("Parent changed, shutting down: %s", self)
-                return
-            await self._wait_next_notify()
 
     @property
     def is_full(self) -> bool:
         """Others wait for the end of one of the connections."""
         return self._acceptor.is_full
-
-    def _connect(self, client: socket.socket) -> None:
-        task = self.loop.create_task(self._make(client))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-
-    async def _make(self, client: socket.socket) -> None:
-        connection = self._new_connection()
-        self.connections.add(connection)
-        try:
-            await self.loop.connect_accepted_socket(lambda: connection, client)
-        except OSError as exc:
-            self.log.debug("A connection failed before its first byte: %s", exc)
-        finally:
-            if not connection.was_made:
-                client.close()
-                self.connection_ended(connection)
 
     def connection_ended(self, connection: ServiceConnection) -> None:
         """Room for another connection; called by each at its end."""
@@ -118,8 +80,7 @@ class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWe
     def _check_connections(self) -> None:
         now = self.loop.time()
         for connection in list(self.connections):
-            if connection.was_made:
-                connection.check(now)
+            connection.check(now)
         self.loop.call_later(
             min(1.0, self.limits.shortest_seconds / CHECKS_PER_TIMEOUT), self._check_connections
         )

@@ -215,6 +215,8 @@ def test_503_with_retry_after_while_other_bodies_take_all_the_memory(service: Se
             response, body = answer(client)
         assert (response.status, response.getheader("Retry-After")) == (503, "1")
         assert body["code"] == "overloaded"
+        with service.connect(EVENTS + b"Expect: 100-continue\r\nContent-Length: 50000\r\n\r\n") as client:
+            assert client.recv(100).startswith(b"HTTP/1.1 503")
         chunk = b"7530\r\n" + b" " * 30_000 + b"\r\n0\r\n\r\n"
         assert service.ask(EVENTS + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)[0] == 503
         assert service.ask(EVENTS + b"Content-Length: 35\r\n\r\n" + BATCH)[0] == 204
@@ -233,6 +235,30 @@ def until(condition: Any) -> None:
 def test_413_for_a_body_over_the_limit_before_it_is_sent(service: Service) -> None:
     status, body = service.ask(EVENTS + b"Content-Length: 99999999\r\n\r\n")
     assert (status, body["code"]) == (413, "body_too_large")
+
+
+EXPECT = b"Expect: 100-continue\r\nContent-Length: 35\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (EVENTS + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", 413),
+        (EVENTS + EXPECT + b"Content-Encoding: compress\r\n\r\n", 415),
+        (EVENTS.replace(KEY, b"") + EXPECT + b"\r\n", 401),
+        (EVENTS.replace(b"events", b"nothing") + EXPECT + b"\r\n", 404),
+    ],
+)
+def test_a_refused_request_is_not_asked_for_its_body(service: Service, head: bytes, status: int) -> None:
+    with service.connect(head) as client:
+        assert int(client.recv(100).split()[1]) == status
+
+
+def test_100_and_then_the_response_for_a_body_that_waits_to_be_asked_for(service: Service) -> None:
+    with service.connect(EVENTS + EXPECT + b"\r\n") as client:
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(BATCH)
+        assert answer(client)[0].status == 204
 
 
 def test_400_for_a_body_in_tiny_chunks(service: Service) -> None:
@@ -291,6 +317,21 @@ def test_415_names_the_codings_that_are_known(service: Service, coding: bytes) -
         response, body = answer(client)
     assert (response.status, body["code"]) == (415, "unsupported_coding")
     assert response.getheader("Accept-Encoding") == "gzip, deflate, br, zstd"
+
+
+def test_memory_stays_near_the_budget_when_many_senders_stop_half_way(tmp_path: Path) -> None:
+    budget, senders, sent = 8 * 2**20, 100, 2**20
+    head = EVENTS + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (2 * sent)
+    with serving(tmp_path, {"BODIES_BYTES": str(budget)}) as service:
+        (worker,) = service.workers
+        before = worker.memory_info().rss
+        for _ in range(8):
+            with contextlib.ExitStack() as stack:
+                for _ in range(senders):
+                    with contextlib.suppress(OSError):  # refused
+                        stack.enter_context(service.connect()).sendall(head + b" " * sent)
+        until(lambda: worker.num_fds() < senders)
+        assert worker.memory_info().rss - before < 4 * budget
 
 
 # Output, connections, the log

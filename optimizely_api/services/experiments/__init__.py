@@ -8,8 +8,13 @@ variations and metrics there are follows the present lists. `runs` says when it 
 from aiohttp import web
 
 from optimizely_api.services.experiments.handlers import ROUTES
-from optimizely_api.services.experiments.levels import with_levels
+from optimizely_api.services.experiments.levels import projects_url, with_levels
 from optimizely_api.services.http import make_application
+
+
+def check_environment() -> None:
+    """Raise InvalidVariable for a variable of this service that makes no sense."""
+    projects_url()
 
 
 def create_application(database_url: str) -> web.Application:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -12,6 +13,7 @@ from aiohttp import web
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.http import REQUEST_ID, ServiceError
 from optimizely_api.services_key import authorization, read_keys
+from optimizely_api.start_failures import InvalidVariable
 
 PROJECTS_URL = "OPTIMIZELY_API_PROJECTS_URL"  # as the gateway knows it
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
@@ -49,9 +51,24 @@ class Levels:
 LEVELS = web.AppKey("levels", Levels)
 
 
+def projects_url() -> str:
+    """OPTIMIZELY_API_PROJECTS_URL of the environment, "" without one. Raises InvalidVariable for what is no address."""
+    text = os.environ.get(PROJECTS_URL, "")
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        is_address = False
+    if text and not is_address:
+        raise InvalidVariable(
+            f"{PROJECTS_URL} must be an address such as http://127.0.0.1:6551, not {text!r}"
+        )
+    return text
+
+
 async def with_levels(app: web.Application) -> AsyncIterator[None]:
     """Keep one session for the application's life."""
-    url = os.environ.get(PROJECTS_URL, "")
+    url = projects_url()
     if not url:
         log.warning("%s is not set: experiments without a level start with %s", PROJECTS_URL, DEFAULT_LEVEL)
     headers = authorization(read_keys(os.environ)[0])

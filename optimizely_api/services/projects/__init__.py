@@ -6,6 +6,10 @@ from optimizely_api.services.http import make_application
 from optimizely_api.services.projects.handlers import ROUTES
 
 
+def check_environment() -> None:
+    """The service has no variables but those of every service."""
+
+
 def create_application(database_url: str) -> web.Application:
     """The service's application on a migrated database."""
     return make_application("projects", database_url=database_url, routes=ROUTES)

@@ -26,14 +26,17 @@ from optimizely_api.services.results.routes import (
     ROUTES,
     receive_events,
 )
-from optimizely_api.start_failures import CannotStart
+from optimizely_api.services.results.smoothing import is_smoothing
+from optimizely_api.start_failures import InvalidVariable
 
 MAX_BATCH_BYTES = 3_670_016  # 3.5 MiB, the smallest limit published for the original
 MAX_BATCH_BYTES_VARIABLE = "RESULTS_MAX_BATCH_BYTES"
 
 
-class InvalidVariable(CannotStart, ValueError):
-    """A variable of the environment that stops start-up; the message names it and its value."""
+def check_environment() -> None:
+    """Raise InvalidVariable for a variable of this service that makes no sense."""
+    _max_batch_bytes()
+    is_smoothing()
 
 
 def create_application(database_url: str) -> web.Application:
@@ -47,7 +50,7 @@ def create_application(database_url: str) -> web.Application:
         database_url=database_url,
         routes=ROUTES,
         contexts=[_with_group_commit],
-        max_body_bytes=_max_batch_bytes(os.environ.get(MAX_BATCH_BYTES_VARIABLE)),
+        max_body_bytes=_max_batch_bytes(),
     )
 
 
@@ -58,7 +61,7 @@ def create_public_application(database_url: str) -> web.Application:
         database_url=database_url,
         routes=[web.post(EVENTS_PATH, receive_events), web.options(EVENTS_PATH, answer_options)],
         contexts=[_with_group_commit],
-        max_body_bytes=_max_batch_bytes(os.environ.get(MAX_BATCH_BYTES_VARIABLE)),
+        max_body_bytes=_max_batch_bytes(),
         is_public=True,
     )
     application.on_response_prepare.append(allow_every_origin)
@@ -72,7 +75,8 @@ async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-def _max_batch_bytes(value: str | None) -> int:
+def _max_batch_bytes() -> int:
+    value = os.environ.get(MAX_BATCH_BYTES_VARIABLE)
     if not value:
         return MAX_BATCH_BYTES
     if not value.isascii() or not value.isdigit() or int(value) == 0:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from optimizely_api.services.results.growth import upper_bound
+from optimizely_api.start_failures import InvalidVariable
 
 VARIABLE = "RESULTS_SMOOTHING"
 FREE_RANK = 10  # the total of this rank, from above, sets the bound
@@ -43,10 +44,10 @@ class Sizes:
 
 
 def is_smoothing() -> bool:
-    """Whether RESULTS_SMOOTHING (environment; `on` by default) is not `off`; raises ValueError for other words."""
+    """Whether RESULTS_SMOOTHING (environment; `on` by default) is not `off`; raises InvalidVariable for other words."""
     value = os.environ.get(VARIABLE) or "on"
     if value not in ("on", "off"):
-        raise ValueError(f"{VARIABLE} must be on or off, not {value!r}")
+        raise InvalidVariable(f"{VARIABLE} must be on or off, not {value!r}")
     return value == "on"
 
 
