@@ -66,12 +66,17 @@ class DesynchronisedHop(asyncio.Protocol):
     share = 0.1  # of its answers
     chance = random.Random()
     echoes = True
+    open: ClassVar[set[Any]] = set()
     _others = b""  # the last answer on any connection
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self.open.add(transport)
         self._waiting = b""
         self._behind: bytes | None = None  # on a connection that is an answer behind: the next to be sent
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         data = self._waiting + data
@@ -116,11 +121,21 @@ class DesynchronisedHop(asyncio.Protocol):
         self._transport.write(own)
 
 
+async def _end(server: asyncio.Server, hop: Any) -> None:
+    server.close()
+    for transport in list(hop.open):
+        transport.abort()
+    while hop.open:
+        await asyncio.sleep(0)
+
+
 @contextmanager
 def desynchronised_hop(seed: int, *, echoes: bool) -> Iterator[dict[str, str]]:
     """Run the hop in a thread of its own; brings the gateway's settings that lead to it."""
     hop = type(
-        "Hop", (DesynchronisedHop,), {"seen": Counter(), "chance": random.Random(seed), "echoes": echoes}
+        "Hop",
+        (DesynchronisedHop,),
+        {"seen": Counter(), "open": set(), "chance": random.Random(seed), "echoes": echoes},
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -132,7 +147,7 @@ def desynchronised_hop(seed: int, *, echoes: bool) -> Iterator[dict[str, str]]:
         yield dict.fromkeys(("projects_url", "experiments_url", "results_url"), url)
     finally:
         print(f"seed {seed}; the hop: {dict(hop.seen)}")
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(_end(server, hop), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

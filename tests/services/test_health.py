@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from optimizely_api.services import health
 from optimizely_api.services.database import database_url as read_url
 from optimizely_api.services.http import DATABASE, make_application
-from tests.services.conftest import POSTGRESQL_URL, Caller, own_postgresql_database, running
+from tests.services.conftest import Caller, own_postgresql_database, running
+from tests.services.databases import POSTGRESQL_URL
 
 
 @pytest.fixture(autouse=True)
