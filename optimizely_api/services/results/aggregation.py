@@ -8,9 +8,7 @@ interval, with the conversions from then to the interval's end.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -18,7 +16,6 @@ from sqlalchemy import (
     Connection,
     Double,
     Select,
-    and_,
     case,
     cast,
     false,
@@ -28,16 +25,14 @@ from sqlalchemy import (
     select,
 )
 
+from optimizely_api.services.results.cut_days import add_cut_days
 from optimizely_api.services.results.division import Division, Divisions, divide
-from optimizely_api.services.results.history import History, Scope, load_histories
+from optimizely_api.services.results.history import Scope, load_histories
 from optimizely_api.services.results.history import Visitors as HistoryOfVisitors
-from optimizely_api.services.results.later_decisions import first_that_count
+from optimizely_api.services.results.later_visitors import add_later
 from optimizely_api.services.results.looks import DAY_MILLISECONDS
+from optimizely_api.services.results.measurement import Measurement, Selection
 from optimizely_api.services.results.questions import Question
-from optimizely_api.services.results.rollup_tables import Assigned, Total, Totals
-from optimizely_api.services.results.rollups import contribution
-from optimizely_api.services.results.segments import matching_visitors
-from optimizely_api.services.results.statements import chunks, paced
 from optimizely_api.services.results.stretches import Stretch, Timeline, strata_of
 from optimizely_api.services.results.tables import (
     ANY_EVENT,
@@ -52,42 +47,9 @@ from optimizely_api.services.results.tables import (
     VISITOR_TOTAL,
 )
 
-# More visitors than this on days that are cut are not read one by one: then there is no history.
-MAX_CUT_VISITORS = 20_000
+# More visitors than this on days that are cut are not read, some 100,000 a second: then there is no history.
+MAX_CUT_VISITORS = 200_000
 MAX_CUT_DAYS = 200
-
-Sums = dict[str, float]
-
-
-@dataclass
-class Measurement:
-    """Visitors by variation, and the sums of CELL_SUMS by variation, event (or ANY_EVENT) and window (or 0)."""
-
-    visitors: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    sums: dict[tuple[int, int, int], Sums] = field(
-        default_factory=lambda: defaultdict(lambda: dict.fromkeys(CELL_SUMS, 0.0))
-    )
-    first_entered: int | None = None
-    # Never below the time of anything, of the variations that were asked for, that counts or will count some day.
-    last_activity: int = 0
-    # None where it is not known: in a segment, or where too many visitors enter on days that are cut.
-    history: History | None = None
-    # The same by stratum, in order.
-    strata: list[Measurement] = field(default_factory=list)
-
-    def add_sums(self, rows: Iterable[Any], window: int = 0) -> None:
-        """Add rows of variation, event and the sums."""
-        for variation_id, entity_id, *numbers in rows:
-            sums = self.sums[variation_id, entity_id, window]
-            for name, number in zip(CELL_SUMS, numbers, strict=True):
-                sums[name] += number or 0.0
-
-    def add(self, other: Measurement) -> None:
-        """Add what was measured of other visitors."""
-        for variation_id, count in other.visitors.items():
-            self.visitors[variation_id] += count
-        for (variation_id, entity_id, window), sums in other.sums.items():
-            self.add_sums([(variation_id, entity_id, *sums.values())], window)
 
 
 def measure(connection: Connection, question: Question) -> Measurement:
@@ -100,13 +62,8 @@ class _Measuring:
         self.connection = connection
         self.question = question
         self.interval = question.interval
-        self.variations = [variation.variation_id for variation in question.variations]
-        computed = [metric for metric in question.metrics if metric.is_computed]
-        self.entities = sorted({metric.event_id or ANY_EVENT for metric in computed if not metric.window})
-        self.windows: dict[int, set[int]] = defaultdict(set)
-        for metric in computed:
-            if metric.window:
-                self.windows[metric.window].add(metric.event_id or ANY_EVENT)
+        self.selection = Selection(connection, question)
+        self.variations, self.entities = self.selection.variations, self.selection.entities
         self.strata = strata_of(question)
         self.result = Measurement()  # of the stratum that is being measured
 
@@ -120,7 +77,8 @@ class _Measuring:
             self._measure(division, by_visitor)
             whole.strata.append(self.result)
         others = [HistoryOfVisitors() for _ in self.strata]
-        whole.last_activity = max(whole.last_activity, self._add_later(whole.strata, others))
+        later = add_later(self.selection, Timeline(self.strata), whole.strata, others)
+        whole.last_activity = max(whole.last_activity, later)
         for stratum in whole.strata:
             whole.add(stratum)
         if self.question.segment is None and not by_visitor:
@@ -138,62 +96,8 @@ class _Measuring:
             self._add_visitors(times)
         self._add_totals(division.settled, self.entities)
         self._add_events(division.cut, self.entities)
-        for window, entities in self.windows.items():
+        for window, entities in self.selection.windows.items():
             self._add_events(division.slot_times + times, entities, window)
-
-    def _add_later(self, strata: Sequence[Measurement], others: Sequence[HistoryOfVisitors]) -> int:
-        """Add visitors whose first decision does not count; returns the time of the last thing they did."""
-        timeline, last = Timeline(self.strata), 0
-        found = []
-        for visitor, assigned in first_that_count(self.connection, self.question):
-            for number, *_ in timeline.within(assigned.entered, assigned.entered + 1):
-                found.append((visitor, assigned, number))
-        for chunk in chunks(found):
-            events = self._events_of(visitor for visitor, *_ in chunk)
-            for visitor, assigned, number in paced(chunk):
-                happened = [event.happened for event in events[visitor]]
-                last = max(last, assigned.entered, *happened)
-                strata[number].visitors[assigned.variation_id] += 1
-                counted = [
-                    event
-                    for event in events[visitor]
-                    if assigned.entered <= event.happened < self.interval.limit
-                ]
-                self._add_events_of(strata[number], assigned, counted, others[number])
-        return last
-
-    def _events_of(self, visitors: Iterable[int]) -> dict[int, list[Any]]:
-        c = EVENT.c
-        query = select(c.visitor_id, c.happened, c.entity_id, c.project_id, c.revenue, c.value)
-        query = query.where(c.visitor_id.in_(list(visitors)), c.is_impression.is_(False))
-        events: dict[int, list[Any]] = defaultdict(list)
-        for event in paced(self.connection.execute(query)):
-            events[event.visitor_id].append(event)
-        return events
-
-    def _add_events_of(
-        self, stratum: Measurement, assigned: Assigned, events: Sequence[Any], others: HistoryOfVisitors
-    ) -> None:
-        totals: Totals = {}
-        for event in events:
-            day = event.happened // DAY_MILLISECONDS
-            for entity in self._entities_of(event, assigned):
-                totals.setdefault((entity, self.question.project_id, day), Total()).add(_total(event))
-        others.add(self.question.experiment_id, assigned, totals)
-        for window, entities in ((0, set(self.entities)), *self.windows.items()):
-            sums: dict[int, Total] = defaultdict(Total)
-            for event in events:
-                if not window or event.happened < assigned.entered + window:
-                    for entity in self._entities_of(event, assigned) & entities:
-                        sums[entity].add(_total(event))
-            rows = ((assigned.variation_id, entity, *contribution(total)) for entity, total in sums.items())
-            stratum.add_sums(rows, window)
-
-    def _entities_of(self, event: Any, assigned: Assigned) -> set[int]:
-        wanted = self.question.project_id
-        is_of_project = (event.project_id or assigned.project_id or wanted) == wanted
-        entities = {ANY_EVENT} if is_of_project else set()
-        return entities if event.entity_id is None else entities | {event.entity_id}
 
     def _add_histories(
         self, divisions: Divisions, strata: Sequence[Measurement], others: Sequence[HistoryOfVisitors]
@@ -201,41 +105,23 @@ class _Measuring:
         ranges = divisions.ranges
         left = MAX_CUT_VISITORS
         for number, times in enumerate(divisions.cut_times(self.strata)):
-            left -= self._count(times)
-            if left < 0 or len(ranges) + len(times) > MAX_CUT_DAYS:
+            if len(ranges) + len(times) > MAX_CUT_DAYS:
                 return
-            self._add_cut_visitors(times, others[number])
+            entered = add_cut_days(self.selection, times, others[number], left)
+            if entered is None:
+                return
+            left -= entered
         scope = Scope(
-            self.question.experiment_id, self.variations, self.entities, self._concerns_project(GROWTH.c)
+            self.question.experiment_id,
+            self.variations,
+            self.entities,
+            self.selection.concerns_project(GROWTH.c),
         )
         is_cut = divisions.last_activity >= self.interval.limit
         before_day = self.interval.limit // DAY_MILLISECONDS if is_cut else None
         histories = load_histories(self.connection, scope, ranges, others, before_day)
         for measured, history in zip(strata, histories, strict=True):
             measured.history = history
-
-    def _count(self, times: Sequence[Stretch]) -> int:
-        query = select(func.count()).select_from(ASSIGNMENT).where(self._visitors(times))
-        return self.connection.execute(query).scalar_one() if times else 0
-
-    def _add_cut_visitors(self, times: Sequence[Stretch], others: HistoryOfVisitors) -> None:
-        """Read visitors of days whose visitors do not all count, one by one."""
-        if not times:
-            return
-        a, t = ASSIGNMENT.c, VISITOR_TOTAL.c
-        joined = (t.visitor_id == a.visitor_id) & (t.experiment_id == a.experiment_id)
-        joined &= t.entity_id.in_(self.entities) & (t.events > 0) & self._concerns_project(t)
-        columns = (*(t[name] for name in ("entity_id", "project_id", "day", "events", "revenue", "value")),)
-        query: Select[Any] = select(a.visitor_id, a.variation_id, a.entered, *columns)
-        query = query.where(self._visitors(times))
-        query = query.select_from(ASSIGNMENT).outerjoin(VISITOR_TOTAL, joined)
-        found: dict[int, tuple[Assigned, Totals]] = {}
-        for visitor, variation, entered, *row in paced(self.connection.execute(query)):
-            _, totals = found.setdefault(visitor, (Assigned(variation, entered, None), {}))
-            if row[3]:
-                totals[row[0], row[1], row[2]] = Total(*row[3:])
-        for assigned, totals in paced(found.values()):
-            others.add(self.question.experiment_id, assigned, totals)
 
     def _first_entered(self) -> int | None:
         first = select(func.min(ASSIGNMENT.c.entered)).where(
@@ -285,32 +171,14 @@ class _Measuring:
             .where(c.experiment_id == self.question.experiment_id, c.variation_id.in_(self.variations))
             .where(or_(false(), *(c.slot.between(*stretch) for stretch in stretches)))
             # A cell that everybody has left may hold what rounding left over.
-            .where(c.entity_id.in_(entities), c.converting != 0, self._concerns_project(c))
+            .where(c.entity_id.in_(entities), c.converting != 0, self.selection.concerns_project(c))
             .group_by(c.variation_id, c.entity_id)
         )
         self.result.add_sums(self.connection.execute(query))
 
-    def _concerns_project(self, c: Any) -> ColumnElement[bool]:
-        projects = (self.question.project_id, NO_PROJECT)
-        return or_(c.entity_id != ANY_EVENT, c.project_id.in_(projects))
-
-    def _visitors(self, stretches: Sequence[Stretch]) -> ColumnElement[bool]:
-        """The assignments that count: variation, time of entry, segment."""
-        c = ASSIGNMENT.c
-        entered = [and_(c.entered >= start, c.entered < end) for start, end in stretches]
-        conditions = [
-            c.experiment_id == self.question.experiment_id,
-            c.variation_id.in_(self.variations),
-            or_(false(), *entered),
-        ]
-        if self.question.segment is not None:
-            is_sqlite = self.connection.dialect.name == "sqlite"
-            conditions.append(matching_visitors(self.question.segment, is_sqlite=is_sqlite))
-        return and_(*conditions)
-
     def _add_visitors(self, stretches: Sequence[Stretch]) -> None:
         c = ASSIGNMENT.c
-        query = select(c.variation_id, func.count()).where(self._visitors(stretches))
+        query = select(c.variation_id, func.count()).where(self.selection.visitors(stretches))
         for variation_id, count in self.connection.execute(query.group_by(c.variation_id)):
             self.result.visitors[variation_id] += count
 
@@ -322,8 +190,8 @@ class _Measuring:
         names = ("events", "revenue", "value", "revenue_squares", "value_squares")
         joined = (t.visitor_id == a.visitor_id) & (t.experiment_id == a.experiment_id)
         query = select(a.variation_id, t.entity_id).join(VISITOR_TOTAL, joined)
-        query = query.where(self._visitors(stretches), t.entity_id.in_(entities), t.events > 0)
-        query = query.where(self._concerns_project(t))
+        query = query.where(self.selection.visitors(stretches), t.entity_id.in_(entities), t.events > 0)
+        query = query.where(self.selection.concerns_project(t))
         # A visitor has one a day, and may have two of any event, of the project and of none: one number before
         # squaring.
         query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
@@ -334,7 +202,7 @@ class _Measuring:
         """Add up the visitors' conversions before the interval's end and within the window, one by one."""
         if not stretches:
             return
-        visitors = self._visitors(stretches)
+        visitors = self.selection.visitors(stretches)
         if window:
             visitors &= EVENT.c.happened < ASSIGNMENT.c.entered + window
         single = [entity for entity in entities if entity != ANY_EVENT]
@@ -386,11 +254,6 @@ class _Measuring:
         )
         query = select(t.variation_id, t.entity_id, *sums).group_by(t.variation_id, t.entity_id)
         self.result.add_sums(self.connection.execute(query), window)
-
-
-def _total(event: Any) -> Total:
-    revenue, value = float(event.revenue or 0), event.value or 0.0
-    return Total(1, revenue, value, revenue * revenue, value * value)
 
 
 def _cell_sum(name: str) -> ColumnElement[float]:

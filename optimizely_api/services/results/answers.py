@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from optimizely_api.services.http import format_time
-from optimizely_api.services.results.aggregation import Measurement, Sums
 from optimizely_api.services.results.inference import (
     ROUNDING,
     Arm,
@@ -26,6 +25,7 @@ from optimizely_api.services.results.inference import (
     judge,
     per_visitor,
 )
+from optimizely_api.services.results.measurement import Measurement, Sums
 from optimizely_api.services.results.numbers import quotient, without_noise
 from optimizely_api.services.results.past_looks import and_then, arms_over_looks, in_strata
 from optimizely_api.services.results.questions import Metric, Question, Variation, to_time

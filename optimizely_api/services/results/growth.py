@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
+from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.looks import DAY_MILLISECONDS
@@ -29,6 +31,12 @@ def size_class(amount: float) -> int:
     """The class of an amount that is not zero; amounts below zero have negative classes."""
     exponent = math.frexp(amount)[1] + _EXPONENT_OFFSET
     return exponent if amount > 0 else -exponent
+
+
+def size_classes(amounts: Any) -> Any:
+    """The classes of an array of amounts, none of them zero."""
+    exponents = np.frexp(amounts)[1].astype(np.int64) + _EXPONENT_OFFSET
+    return np.where(amounts > 0, exponents, -exponents)
 
 
 def upper_bound(magnitude: int) -> float:

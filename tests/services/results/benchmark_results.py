@@ -17,7 +17,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from optimizely_api.services.results.ingest import store
 from optimizely_api.services_key import VARIABLE
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY
-from tests.services.conftest import session_with_key
+from tests.services.conftest import own_postgresql_database, session_with_key
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -53,8 +53,10 @@ from tests.services.results.sending import (
     metric,
     question,
 )
+from tests.services.results.test_epochs import NINE_TO_ONE, epoch
 
 DAYS = 30
+DAY = 24 * HOUR
 METRICS = (
     metric("unique"),
     metric("count"),
@@ -62,6 +64,7 @@ METRICS = (
     metric("unique", SIGNUP),
     metric("sum", None, field="revenue"),
 )
+PAUSE = NOON + 10 * DAY + 37 * MINUTE
 QUESTIONS: dict[str, dict[str, Any]] = {
     "whole interval": {},
     "whole interval, start known": {"earliest": iso(NOON)},
@@ -70,6 +73,15 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "start_time": iso(NOON + 10 * 24 * HOUR + 7 * MINUTE),
         "end_time": iso(NOON + 20 * 24 * HOUR),
     },
+    "paused on day 10 for an hour": {
+        "epochs": [epoch(NOON, PAUSE), epoch(PAUSE + HOUR)],
+    },
+    "concluded on day 20": {"epochs": [epoch(NOON, NOON + 20 * DAY)]},
+    "weights changed on day 10": {
+        "epochs": [epoch(NOON, PAUSE), epoch(PAUSE, None, NINE_TO_ONE)],
+        "stats_config": {"epoch_enabled": True},
+    },
+    "a window of 7 days": {"metrics": [{**one, "time_window": "7d"} for one in METRICS]},
     "a third of the visitors": {"segment": {"attribute_id": PLAN, "attribute_value": "gold"}},
     "a third, days 10 to 20": {
         "segment": {"browser": "chrome"},
@@ -151,9 +163,8 @@ async def ask(session: aiohttp.ClientSession, url: str, more: dict[str, Any]) ->
 
 
 @asynccontextmanager
-async def served(file: Path) -> Any:
-    """The service on a SQLite file: the application, its URL and a session."""
-    url = f"sqlite:///{file}"
+async def served(url: str) -> Any:
+    """The service on a database: the application, its URL and a session."""
     await migrate_async(url, "optimizely_api.services.results:migrations")
     os.environ[VARIABLE] = SERVICES_KEY
     application = create_application(url)
@@ -167,27 +178,37 @@ async def served(file: Path) -> Any:
         await runner.cleanup()
 
 
+@asynccontextmanager
+async def one_database(on_postgresql: bool) -> AsyncIterator[tuple[str, Path]]:
+    """The URL of a new database, and the folder that a SQLite one lies in."""
+    with tempfile.TemporaryDirectory() as folder:
+        if on_postgresql:
+            async with own_postgresql_database() as url:
+                yield url, Path(folder)
+        else:
+            yield f"sqlite:///{folder}/results.sqlite3", Path(folder)
+
+
 def folder_size(folder: Path) -> int:
     """The bytes of the files in the folder."""
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-async def measure_answers(count: int, seed: int) -> dict[str, float]:
+async def measure_answers(count: int, seed: int, on_postgresql: bool = False) -> dict[str, float]:
     """Seconds by question, on an experiment of `count` visitors; prints them."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "results.sqlite3"
-        async with served(file) as (application, url, session):
-            events, spent = await load(application[DATABASE], count, seed)
-            megabytes = folder_size(Path(folder)) / 1e6
-            print(
-                f"seed {seed}: {count} visitors, {events} events stored in {spent:.1f} s, {megabytes:.0f} MB"
-            )
-            figures = {}
-            for name, more in QUESTIONS.items():
-                figures[name], answer = await ask(session, url, more)
-                reach = answer["reach"]["total_count"]
-                print(f"{name:30} {figures[name] * 1000:8.0f} ms  {reach} visitors, 5 metrics")
-            return figures
+    async with (
+        one_database(on_postgresql) as (database_url, folder),
+        served(database_url) as (application, url, session),
+    ):
+        events, spent = await load(application[DATABASE], count, seed)
+        megabytes = folder_size(folder) / 1e6
+        print(f"seed {seed}: {count} visitors, {events} events stored in {spent:.1f} s, {megabytes:.0f} MB")
+        figures = {}
+        for name, more in QUESTIONS.items():
+            figures[name], answer = await ask(session, url, more)
+            reach = answer["reach"]["total_count"]
+            print(f"{name:30} {figures[name] * 1000:8.0f} ms  {reach} visitors, 5 metrics")
+        return figures
 
 
 async def measure_posting(count: int, seed: int, size: int, senders: int) -> float:
@@ -195,7 +216,7 @@ async def measure_posting(count: int, seed: int, size: int, senders: int) -> flo
     bodies = list(batches(count, seed, size))
     events = sum(body.count(b'"uuid"') for body in bodies)
     with tempfile.TemporaryDirectory() as folder:
-        async with served(Path(folder) / "results.sqlite3") as (_, url, session):
+        async with served(f"sqlite:///{folder}/results.sqlite3") as (_, url, session):
             seconds = await post_all(session, url, bodies, senders)
     rate = events / seconds
     print(
@@ -213,11 +234,12 @@ async def main() -> None:
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--seed", type=int, default=20260131)
+    parser.add_argument("--postgresql", action="store_true", help="on the server of TEST_POSTGRESQL_URL")
     options = parser.parse_args()
     if options.http:
         await measure_posting(options.http, options.seed, options.batch, options.senders)
     if options.visitors:
-        await measure_answers(options.visitors, options.seed)
+        await measure_answers(options.visitors, options.seed, options.postgresql)
 
 
 if __name__ == "__main__":

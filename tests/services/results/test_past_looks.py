@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from sqlalchemy import Connection, true
 
 from optimizely_api.services.database import Database
+from optimizely_api.services.results import cut_days
+from optimizely_api.services.results.cut_days import add_cut_days
 from optimizely_api.services.results.growth import size_class, upper_bound
 from optimizely_api.services.results.history import (
     DAILY_LOOKS,
@@ -21,6 +24,8 @@ from optimizely_api.services.results.history import (
     load_histories,
 )
 from optimizely_api.services.results.inference import compare, p_value, per_visitor
+from optimizely_api.services.results.measurement import Selection
+from optimizely_api.services.results.questions import read_question
 from optimizely_api.services.results.rollups import neutral_rank
 from optimizely_api.services.results.smoothing import Sizes, smoothed
 from tests.services.conftest import migrate_to
@@ -35,6 +40,7 @@ from tests.services.results.sending import (
     TREATMENT,
     conversion,
     impression,
+    iso,
     metric,
     question,
 )
@@ -51,11 +57,13 @@ def load_whole_history(connection: Connection) -> History:
     return history
 
 
-async def history_of(database_url: str) -> History:
+async def history_of(
+    database_url: str, load: Callable[[Connection], History] = load_whole_history
+) -> History:
     database = Database(database_url)
     try:
         async with database.snapshot() as connection:
-            return await connection.run_sync(load_whole_history)
+            return await connection.run_sync(load)
     finally:
         await database.close()
 
@@ -106,6 +114,31 @@ async def test_past_looks_equal_a_plain_recomputation(results: Results, database
     people = invent(rng)
     await send_all(results, people, rng)
     agree(await history_of(database_url), people)
+
+
+def load_history_of_cut_days(connection: Connection) -> History:
+    """The same as from the rollup: of the same visitors, all of whom are read."""
+    body = question(metric(), metric(event_id=SIGNUP), end_time=iso(NOON + 30 * DAY))
+    selection, visitors = Selection(connection, read_question(EXPERIMENT, body)), Visitors()
+    times = [(NOON - DAY, NOON + DAY), (NOON + DAY, NOON + 20 * DAY)]
+    assert add_cut_days(selection, times, visitors, most=0) is None
+    assert not visitors.entered
+    add_cut_days(selection, times, visitors, most=1_000)
+    scope = Scope(EXPERIMENT, [CONTROL, TREATMENT], [PURCHASE, SIGNUP], true())
+    (history,) = load_histories(connection, scope, [], [visitors])
+    return history
+
+
+@pytest.mark.parametrize("at_once", [3, cut_days.VISITORS_AT_ONCE])
+async def test_past_looks_of_days_that_are_cut_equal_a_plain_recomputation(
+    results: Results, database_url: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cut_days, "VISITORS_AT_ONCE", at_once)
+    people = invent(random.Random(SEED))
+    await send_all(results, people, random.Random(SEED))
+    history = await history_of(database_url, load_history_of_cut_days)
+    assert list(history.days) == list((await history_of(database_url)).days)
+    agree(history, people)
 
 
 def agree(history: History, people: dict[str, Person]) -> None:
