@@ -18,12 +18,12 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     )  # setup.py has the pin, and why
     from pyramid.config import Configurator
 
-    from .contract.routes import route_namer
-    from .other_workers import refuse_other_workers
-    from .runtime import RuntimeOptions
-    from .settings import read
-    from .upstream_client import GatewayRequest
-    from .views.event_batches import EVENTS_PATH
+    from optimizely_api.contract.routes import route_namer
+    from optimizely_api.other_workers import refuse_other_workers
+    from optimizely_api.runtime import RuntimeOptions
+    from optimizely_api.settings import read
+    from optimizely_api.upstream_client import GatewayRequest
+    from optimizely_api.views.event_batches import EVENTS_PATH
 
     refuse_other_workers(global_config)
     typed = read({**global_config, **settings})

@@ -21,11 +21,11 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW
 
-from .contract.compiled import known_route
-from .contract.routes import operation_of
-from .request_ids import kept_or_new
-from .runtime.bridge import LOGGED
-from .upstream.client import Scope
+from optimizely_api.contract.compiled import known_route
+from optimizely_api.contract.routes import operation_of
+from optimizely_api.request_ids import kept_or_new
+from optimizely_api.runtime.bridge import LOGGED
+from optimizely_api.upstream.client import Scope
 
 log = logging.getLogger(__name__.replace("access_log", "access"))
 

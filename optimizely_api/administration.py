@@ -11,7 +11,7 @@ from typing import Any
 import click
 import requests
 
-from . import running, services_key
+from optimizely_api import running, services_key
 
 URL_VARIABLE = "OPTIMIZELY_API_PROJECTS_URL"
 TIMEOUT_SECONDS = 10.0

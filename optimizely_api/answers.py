@@ -19,12 +19,12 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, INGRESS
 
-from .compression import WORTH_IT, compress, preference
-from .conditional import coded_tag, entity_tag, evaluate
-from .contract.responses import TWEEN as RESPONSE_CHECK
-from .errors import PreconditionFailed, error_body
-from .runtime import synchronize
-from .view_kind import BLOCKING
+from optimizely_api.compression import WORTH_IT, compress, preference
+from optimizely_api.conditional import coded_tag, entity_tag, evaluate
+from optimizely_api.contract.responses import TWEEN as RESPONSE_CHECK
+from optimizely_api.errors import PreconditionFailed, error_body
+from optimizely_api.runtime import synchronize
+from optimizely_api.view_kind import BLOCKING
 
 READING = frozenset({"GET", "HEAD"})
 

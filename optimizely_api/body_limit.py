@@ -13,9 +13,9 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
 
-from .contract.routes import EVENTS_ROUTE, is_only_refused
-from .errors import RequestTooLarge
-from .runtime import BODY_OVER_LIMIT
+from optimizely_api.contract.routes import EVENTS_ROUTE, is_only_refused
+from optimizely_api.errors import RequestTooLarge
+from optimizely_api.runtime import BODY_OVER_LIMIT
 
 Handler = Callable[[Request], Response]
 

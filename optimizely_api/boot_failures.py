@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from .start_failures import explains_itself, reason
+from optimizely_api.start_failures import explains_itself, reason
 
 LONGEST_REASON_BYTES = 2000
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from .errors import BadRequest
-from .upstream import calls
-from .upstream.answers import COMPUTING
-from .upstream.calls import Call, Page
-from .upstream.errors import BadUpstreamAnswer
+from optimizely_api.errors import BadRequest
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.answers import COMPUTING
+from optimizely_api.upstream.calls import Call, Page
+from optimizely_api.upstream.errors import BadUpstreamAnswer
 
 Entity = dict[str, Any]
 Query = Mapping[str, Any]

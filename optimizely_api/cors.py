@@ -12,8 +12,8 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, INGRESS
 
-from .contract.responses import TWEEN as RESPONSE_CHECK
-from .runtime.problem import CROSS_ORIGIN
+from optimizely_api.contract.responses import TWEEN as RESPONSE_CHECK
+from optimizely_api.runtime.problem import CROSS_ORIGIN
 
 PREFLIGHT = (
     # All methods of the public contract, also where an address lacks them: a page can read a 405, but not a refused

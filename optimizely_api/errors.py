@@ -14,9 +14,9 @@ from pyramid.httpexceptions import HTTPException
 from pyramid.interfaces import IRoutesMapper
 from pyramid.request import Request
 
-from .runtime.http1.body import BodyError
-from .upstream.errors import UpstreamError
-from .view_kind import as_view
+from optimizely_api.runtime.http1.body import BodyError
+from optimizely_api.upstream.errors import UpstreamError
+from optimizely_api.view_kind import as_view
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gunicorn.errors import AppImportError
 
-from . import boot_failures
+from optimizely_api import boot_failures
 
 PASTE_FILE = "__file__"  # in the global configuration of what PasteDeploy loads
 HALT_SECONDS = 5.0

@@ -16,8 +16,8 @@ from pathlib import Path
 import aiohttp
 from rich.console import Console
 
-from . import services_key
-from .demo import DemoSummary, load_demo
+from optimizely_api import services_key
+from optimizely_api.demo import DemoSummary, load_demo
 
 DEFAULT_PORTS = {
     "GATEWAY_PORT": 6543,

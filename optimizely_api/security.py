@@ -21,14 +21,14 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
 
-from .contract import CONTRACT
-from .errors import Forbidden, Unauthorized
-from .runtime import synchronize
-from .settings import Settings
-from .upstream import calls
-from .upstream.calls import Call
-from .upstream.errors import EntityNotFound, UpstreamUnavailable
-from .view_kind import BLOCKING
+from optimizely_api.contract import CONTRACT
+from optimizely_api.errors import Forbidden, Unauthorized
+from optimizely_api.runtime import synchronize
+from optimizely_api.settings import Settings
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.errors import EntityNotFound, UpstreamUnavailable
+from optimizely_api.view_kind import BLOCKING
 
 UNKNOWN = "The token is unknown or was revoked."
 TOO_MANY = "Too many unknown tokens are being asked about; send the request again."

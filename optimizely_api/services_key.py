@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from hmac import compare_digest
 from pathlib import Path
 
-from .start_failures import CannotStart
+from optimizely_api.start_failures import CannotStart
 
 VARIABLE = "SERVICES_KEY"
 FILE_VARIABLE = "SERVICES_KEY_FILE"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .services_key import InvalidServicesKey, keys_of
-from .start_failures import CannotStart
+from optimizely_api.services_key import InvalidServicesKey, keys_of
+from optimizely_api.start_failures import CannotStart
 
 ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
 OTHER_VARIABLES = frozenset({"OPTIMIZELY_API_DATA_DIR"})  # of the services, not of the gateway

@@ -12,16 +12,16 @@ from typing import Any
 from pyramid.config import Configurator
 from pyramid.registry import Registry
 
-from . import open_files
-from .contract import CONTRACT, Contract
-from .contract.requests import ContractRequest
-from .contract.validators import ResponseValidator, json_schema
-from .settings import Settings
-from .upstream import shapes
-from .upstream.calls import Call
-from .upstream.client import Limits, Upstream
-from .upstream.connection import Answer
-from .upstream.saving import Saving, open_saving_client
+from optimizely_api import open_files
+from optimizely_api.contract import CONTRACT, Contract
+from optimizely_api.contract.requests import ContractRequest
+from optimizely_api.contract.validators import ResponseValidator, json_schema
+from optimizely_api.settings import Settings
+from optimizely_api.upstream import shapes
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.client import Limits, Upstream
+from optimizely_api.upstream.connection import Answer
+from optimizely_api.upstream.saving import Saving, open_saving_client
 
 CLIENT = "optimizely_api.upstream_client"  # where the registry keeps the worker's client
 

@@ -13,10 +13,10 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.router import Router
 
-from .. import legacy
-from .. import main as gateway
-from ..view_kind import as_view
-from .work import BLOCKING_PATH, CPU_PATH, compute
+from optimizely_api import legacy
+from optimizely_api import main as gateway
+from optimizely_api.comparison.work import BLOCKING_PATH, CPU_PATH, compute
+from optimizely_api.view_kind import as_view
 
 READY_FOLDER = "comparison.ready_folder"
 

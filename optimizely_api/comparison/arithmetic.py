@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .balancer import LogLine
-from .load_result import BAD, REFUSED, RESET, TIMEOUT, LoadResult, Slice, Tally
+from optimizely_api.comparison.balancer import LogLine
+from optimizely_api.comparison.load_result import BAD, REFUSED, RESET, TIMEOUT, LoadResult, Slice, Tally
 
 # The classes of 5XX: who answered it, and why; and what a caller has whom nobody answered in all its patience.
 GATEWAY = "by the gateway"

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .options import CannotCompare
-from .processes import POLL_SECONDS, Process, is_listening, open_files
+from optimizely_api.comparison.options import CannotCompare
+from optimizely_api.comparison.processes import POLL_SECONDS, Process, is_listening, open_files
 
 LOG_FORMAT = "request %[date(0,ms)] %Ta %ST %ts %rc %B %HP"
 LONGEST_START_SECONDS = 10.0

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .arithmetic import Measurement, measurement
-from .balancer import Balancer
-from .gateway import Gateway, Target, get
-from .load import LoadPlan, LoadResult, run_load_process
-from .options import Options
-from .processes import Usage, machine_busy_seconds
-from .services import Upstreams
-from .work import BLOCKING_PATH
+from optimizely_api.comparison.arithmetic import Measurement, measurement
+from optimizely_api.comparison.balancer import Balancer
+from optimizely_api.comparison.gateway import Gateway, Target, get
+from optimizely_api.comparison.load import LoadPlan, LoadResult, run_load_process
+from optimizely_api.comparison.options import Options
+from optimizely_api.comparison.processes import Usage, machine_busy_seconds
+from optimizely_api.comparison.services import Upstreams
+from optimizely_api.comparison.work import BLOCKING_PATH
 
 SAMPLE_SECONDS = 0.5
 LOAD_START_SECONDS = 0.6  # from starting the load's process to its first request

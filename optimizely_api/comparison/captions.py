@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .report import Report
+from optimizely_api.comparison.report import Report
 
 
 def captions(report: Report) -> dict[str, str]:

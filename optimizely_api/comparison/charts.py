@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from .captions import captions, fit_from_the_start
-from .report import Report, rate_text
+from optimizely_api.comparison.captions import captions, fit_from_the_start
+from optimizely_api.comparison.report import Report, rate_text
 
 WIDTH, HEIGHT = 9.0, 5.6  # inches
 DOTS_PER_INCH = 110

@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..open_files import allow_many_files
-from . import balancer as haproxy
-from .bench import MEGABYTE, Bench
-from .gateway import Gateway
-from .modes import MODES, Mode
-from .options import Options
-from .processes import free_ports
-from .scenarios import SCENARIOS, Outcome, scenarios_of
-from .services import upstreams
-from .work import iterations_for
+from optimizely_api.comparison import balancer as haproxy
+from optimizely_api.comparison.bench import MEGABYTE, Bench
+from optimizely_api.comparison.gateway import Gateway
+from optimizely_api.comparison.modes import MODES, Mode
+from optimizely_api.comparison.options import Options
+from optimizely_api.comparison.processes import free_ports
+from optimizely_api.comparison.scenarios import SCENARIOS, Outcome, scenarios_of
+from optimizely_api.comparison.services import upstreams
+from optimizely_api.comparison.work import iterations_for
+from optimizely_api.open_files import allow_many_files
 
 Tell = Callable[[str, str, str], None]  # mode, scenario, what is being done
 LONGEST_FOLDER_PATH = 60  # the system limits the path of a Unix socket to about a hundred bytes

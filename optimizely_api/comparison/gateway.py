@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .modes import Mode, ini_text
-from .options import CannotCompare, Options
-from .processes import POLL_SECONDS, Process, Usage
+from optimizely_api.comparison.modes import Mode, ini_text
+from optimizely_api.comparison.options import CannotCompare, Options
+from optimizely_api.comparison.processes import POLL_SECONDS, Process, Usage
 
 LONGEST_START_SECONDS = 90.0
 BETWEEN_SIGNALS_SECONDS = 0.3  # two of a kind that arrive together are one

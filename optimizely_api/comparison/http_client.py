@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from .http_answer import AnswerReader, BadAnswer
-from .load_result import BAD, NO_CONNECTION, REFUSED, RESET
+from optimizely_api.comparison.http_answer import AnswerReader, BadAnswer
+from optimizely_api.comparison.load_result import BAD, NO_CONNECTION, REFUSED, RESET
 
 CLOSE_SECONDS = 5.0
 # The machine is out of descriptors, ports or memory, which says nothing about the server.

@@ -24,11 +24,11 @@ import click
 import orjson
 import uvloop
 
-from ..open_files import allow_many_files
-from .histogram import Histogram
-from .load_plan import ARRIVALS, InvalidPlan, LoadPlan
-from .load_result import LoadResult, Slice, Tally
-from .load_run import LoadRun
+from optimizely_api.comparison.histogram import Histogram
+from optimizely_api.comparison.load_plan import ARRIVALS, InvalidPlan, LoadPlan
+from optimizely_api.comparison.load_result import LoadResult, Slice, Tally
+from optimizely_api.comparison.load_run import LoadRun
+from optimizely_api.open_files import allow_many_files
 
 STOP_SECONDS = 10.0
 

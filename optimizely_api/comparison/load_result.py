@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from .histogram import Histogram
-from .load_plan import LoadPlan
+from optimizely_api.comparison.histogram import Histogram
+from optimizely_api.comparison.load_plan import LoadPlan
 
 TIMEOUT: Final = "timeout"  # no whole answer within the limit, counted from when the request was due
 REFUSED: Final = "refused"  # no connection

@@ -7,9 +7,9 @@ from collections import deque
 from itertools import cycle
 from urllib.parse import urlsplit
 
-from .http_client import ConnectionPool, Request, resolve
-from .load_plan import LoadPlan
-from .load_result import LATE, NO_CONNECTION, TIMEOUT, LoadResult, Slice, Tally
+from optimizely_api.comparison.http_client import ConnectionPool, Request, resolve
+from optimizely_api.comparison.load_plan import LoadPlan
+from optimizely_api.comparison.load_result import LATE, NO_CONNECTION, TIMEOUT, LoadResult, Slice, Tally
 
 START_SECONDS = 0.02  # between making the schedule and its beginning
 LATEST_SECONDS = 1.0  # after a request was due; later it is not sent

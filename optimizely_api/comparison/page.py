@@ -5,10 +5,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .charts import Chart, charts
-from .report import EVENTFUL, Report, disturbed, not_fit, plain_words
-from .scenarios import TITLES
-from .table import rows
+from optimizely_api.comparison.charts import Chart, charts
+from optimizely_api.comparison.report import EVENTFUL, Report, disturbed, not_fit, plain_words
+from optimizely_api.comparison.scenarios import TITLES
+from optimizely_api.comparison.table import rows
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from .options import CannotCompare
+from optimizely_api.comparison.options import CannotCompare
 
 POLL_SECONDS = 0.02
 TAIL_LINES = 60

@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import balancer as haproxy
-from .arithmetic import ratio
-from .options import CannotCompare, Options
+from optimizely_api.comparison import balancer as haproxy
+from optimizely_api.comparison.arithmetic import ratio
+from optimizely_api.comparison.options import CannotCompare, Options
 
 FORMAT = 1
 PACKAGES = (

@@ -14,11 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
-from ..services_key import VARIABLE
-from . import stub_entities
-from .gateway import Target
-from .options import CannotCompare, Options
-from .processes import POLL_SECONDS, Process, Usage, free_ports, is_listening
+from optimizely_api.comparison import stub_entities
+from optimizely_api.comparison.gateway import Target
+from optimizely_api.comparison.options import CannotCompare, Options
+from optimizely_api.comparison.processes import POLL_SECONDS, Process, Usage, free_ports, is_listening
+from optimizely_api.services_key import VARIABLE
 
 LONGEST_START_SECONDS = 60.0
 ANSWER_SECONDS = 5.0
@@ -98,8 +98,8 @@ class RealServices:
 
     async def start(self) -> None:
         """Start them and load the demo data; raises CannotCompare with what they said when one does not start."""
-        from ..demo import load_demo
-        from ..services.server import SERVICES
+        from optimizely_api.demo import load_demo
+        from optimizely_api.services.server import SERVICES
 
         data = self._folder / "data"
         data.mkdir()

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
-from . import stub_entities
-from .stub_http import http_answer, http_error
+from optimizely_api.comparison import stub_entities
+from optimizely_api.comparison.stub_http import http_answer, http_error
 
 REMEMBERED_ANSWERS = 20_000
 

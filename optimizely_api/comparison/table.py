@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .report import Report, rate_text
+from optimizely_api.comparison.report import Report, rate_text
 
 NOTHING = "-"
 

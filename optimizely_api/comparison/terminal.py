@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from .comparison import Progress, steps
-from .modes import Mode
-from .options import Options
-from .scenarios import TITLES, Outcome
+from optimizely_api.comparison.comparison import Progress, steps
+from optimizely_api.comparison.modes import Mode
+from optimizely_api.comparison.options import Options
+from optimizely_api.comparison.scenarios import TITLES, Outcome
 
 
 class Shown(Progress):

@@ -26,11 +26,11 @@ import click
 import orjson
 import uvloop
 
-from ..open_files import allow_many_files
-from ..services_key import VARIABLE
-from .stub_answers import Answers
-from .stub_http import HEALTH, HttpProtocol, http_answer, http_error
-from .stub_manners import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners
+from optimizely_api.comparison.stub_answers import Answers
+from optimizely_api.comparison.stub_http import HEALTH, HttpProtocol, http_answer, http_error
+from optimizely_api.comparison.stub_manners import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners
+from optimizely_api.open_files import allow_many_files
+from optimizely_api.services_key import VARIABLE
 
 SERVICES: Final = ("projects", "experiments", "results")
 BACKLOG = 4096

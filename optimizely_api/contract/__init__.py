@@ -16,10 +16,10 @@ The contract is that of `load()`, unless `registry[CONTRACT]` holds another one 
 
 from pyramid.config import Configurator
 
-from . import without_iri  # noqa: F401  # isort: skip - before what imports jsonschema
-from .compiled import match_routes_once
-from .load import CONTRACT, Contract, InvalidContract, Operation, load, subset
-from .validators import ResponseValidators
+from optimizely_api.contract import without_iri  # noqa: F401  # isort: skip - before what imports jsonschema
+from optimizely_api.contract.compiled import match_routes_once
+from optimizely_api.contract.load import CONTRACT, Contract, InvalidContract, Operation, load, subset
+from optimizely_api.contract.validators import ResponseValidators
 
 __all__ = ["CONTRACT", "Contract", "InvalidContract", "Operation", "ResponseValidators", "load", "subset"]
 

@@ -23,7 +23,7 @@ from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, MAIN
 from pyramid.urldispatch import Route, RoutesMapper
 
-from .formats import is_id_text, is_int64, is_uuid, read_time
+from optimizely_api.contract.formats import is_id_text, is_int64, is_uuid, read_time
 
 PYRAMID_SWAGGER = "pyramid_swagger.tween.validation_tween_factory"
 BEHIND = "optimizely_api.contract.behind_validation"  # where the registry keeps what runs for a valid request

@@ -6,7 +6,7 @@ Pure functions of the contract that `load()` returns; names are those of its `de
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from .load import Json, load, resolve
+from optimizely_api.contract.load import Json, load, resolve
 
 Pruner = Callable[[Json], Json]
 

@@ -19,8 +19,8 @@ from pyramid.request import Request
 from pyramid.response import Response
 from swagger_ui_bundle import swagger_ui_path
 
-from ..view_kind import as_view
-from .routes import add_get_route, address_prefix
+from optimizely_api.contract.routes import add_get_route, address_prefix
+from optimizely_api.view_kind import as_view
 
 PAGE = "index.html"
 FILES = {  # name -> media type

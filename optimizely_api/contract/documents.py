@@ -15,9 +15,9 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.response import Response
 
-from ..view_kind import as_view
-from .load import CONTRACT, Contract, Json
-from .routes import add_get_route, address_prefix
+from optimizely_api.contract.load import CONTRACT, Contract, Json
+from optimizely_api.contract.routes import add_get_route, address_prefix
+from optimizely_api.view_kind import as_view
 
 MOST_PREFIXES = 16  # documents in memory; a gateway is usually reached under one prefix
 

@@ -6,9 +6,9 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.request import Request
 from pyramid.response import Response
 
-from ..view_kind import as_view
-from .load import CONTRACT, Contract
-from .routes import add_get_route, address_prefix
+from optimizely_api.contract.load import CONTRACT, Contract
+from optimizely_api.contract.routes import add_get_route, address_prefix
+from optimizely_api.view_kind import as_view
 
 
 def includeme(config: Configurator) -> None:

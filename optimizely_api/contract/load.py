@@ -16,8 +16,8 @@ import yaml
 from swagger_spec_validator import SwaggerValidationError
 from swagger_spec_validator.validator20 import validate_spec
 
-from ..start_failures import CannotStart
-from . import shared_responses
+from optimizely_api.contract import shared_responses
+from optimizely_api.start_failures import CannotStart
 
 Json = Any
 

@@ -28,12 +28,12 @@ from pyramid_swagger.exceptions import RequestValidationError
 from pyramid_swagger.ingest import create_bravado_core_config
 from webob.multidict import MultiDict, NestedMultiDict, NoVars
 
-from ..errors import BadRequest, gateway_error
-from ..view_kind import as_view
-from .formats import REQUEST_FORMATS
-from .load import CONTRACT, Contract, Json, Operation, pointer
-from .query import read_query
-from .violations import phrase, sentence
+from optimizely_api.contract.formats import REQUEST_FORMATS
+from optimizely_api.contract.load import CONTRACT, Contract, Json, Operation, pointer
+from optimizely_api.contract.query import read_query
+from optimizely_api.contract.violations import phrase, sentence
+from optimizely_api.errors import BadRequest, gateway_error
+from optimizely_api.view_kind import as_view
 
 PLANS = "optimizely_api.contract.request_plans"
 

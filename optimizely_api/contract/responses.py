@@ -19,10 +19,10 @@ from pyramid.response import Response
 from pyramid.tweens import EXCVIEW, INGRESS
 from pyramid.viewderivers import VIEW
 
-from ..errors import GatewayError, error_body
-from .load import CONTRACT, Contract, Json
-from .routes import OPEN_ROUTES
-from .validators import ResponseValidator, ResponseValidators, Violation
+from optimizely_api.contract.load import CONTRACT, Contract, Json
+from optimizely_api.contract.routes import OPEN_ROUTES
+from optimizely_api.contract.validators import ResponseValidator, ResponseValidators, Violation
+from optimizely_api.errors import GatewayError, error_body
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
 
-from ..errors import MethodNotAllowed, NotImplementedYet
-from ..start_failures import CannotStart
-from ..view_kind import BLOCKING, as_view
-from .load import CONTRACT, Contract
-from .not_yet import PublicOperation, not_here_yet
+from optimizely_api.contract.load import CONTRACT, Contract
+from optimizely_api.contract.not_yet import PublicOperation, not_here_yet
+from optimizely_api.errors import MethodNotAllowed, NotImplementedYet
+from optimizely_api.start_failures import CannotStart
+from optimizely_api.view_kind import BLOCKING, as_view
 
 EVENTS_ROUTE = "receive_events"  # outside the contract: batches of events, larger than other bodies
 OTHER_METHODS = "other methods of "  # route names: this and the path

@@ -22,8 +22,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from .formats import MAX_INT64, MIN_INT64, RESPONSE_TEXT_FORMATS
-from .load import Contract, InvalidContract, pointer
+from optimizely_api.contract.formats import MAX_INT64, MIN_INT64, RESPONSE_TEXT_FORMATS
+from optimizely_api.contract.load import Contract, InvalidContract, pointer
 
 Json = Any
 

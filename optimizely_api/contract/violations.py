@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonschema import ValidationError
 
-from .formats import EXPECTED, MAX_ID
+from optimizely_api.contract.formats import EXPECTED, MAX_ID
 
 Phrase = Callable[[Any], str]  # from what the contract says under a keyword
 

@@ -13,16 +13,16 @@ from typing import Any
 from pyramid.config import Configurator
 from pyramid.router import Router
 
-from ..contract import CONTRACT, load, subset
-from ..contract.requests import ContractRequest
-from ..runtime.environ import decoded_path
-from ..settings import InvalidSetting, read
-from ..upstream.calls import Call
-from ..upstream_client import CLIENT, limits, shape_checks, upstreams
-from ..view_kind import BLOCKING
-from .client import BlockingClient
-from .pool import PoolFanOut
-from .threads import ThreadFanOut
+from optimizely_api.contract import CONTRACT, load, subset
+from optimizely_api.contract.requests import ContractRequest
+from optimizely_api.legacy.client import BlockingClient
+from optimizely_api.legacy.pool import PoolFanOut
+from optimizely_api.legacy.threads import ThreadFanOut
+from optimizely_api.runtime.environ import decoded_path
+from optimizely_api.settings import InvalidSetting, read
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream_client import CLIENT, limits, shape_checks, upstreams
+from optimizely_api.view_kind import BLOCKING
 
 FAN_OUTS: dict[str, type[PoolFanOut] | type[ThreadFanOut]] = {
     "multiprocessing": PoolFanOut,

@@ -9,13 +9,13 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from ..services_key import authorization
-from ..upstream.answers import read_answer
-from ..upstream.calls import Call
-from ..upstream.client import Limits, Scope, Upstream, call_numbers
-from ..upstream.connection import ECHO
-from ..upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
-from ..upstream.shapes import Check
+from optimizely_api.services_key import authorization
+from optimizely_api.upstream.answers import read_answer
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.client import Limits, Scope, Upstream, call_numbers
+from optimizely_api.upstream.connection import ECHO
+from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from optimizely_api.upstream.shapes import Check
 
 CHUNK_BYTES = 64 * 1024
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from multiprocessing.managers import SyncManager
 from typing import Any
 
-from ..upstream.calls import Call
-from ..upstream.client import Scope
-from ..upstream.errors import UpstreamError, UpstreamTimeout
-from .client import BlockingClient
+from optimizely_api.legacy.client import BlockingClient
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
 
 GRACE_SECONDS = 0.5  # each child has its own time limit; this is for its answer's way through the queue
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from ..upstream.calls import Call
-from ..upstream.client import Scope
-from ..upstream.errors import UpstreamTimeout
-from .client import BlockingClient
+from optimizely_api.legacy.client import BlockingClient
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.errors import UpstreamTimeout
 
 THREADS = 64  # per worker process
 

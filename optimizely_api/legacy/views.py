@@ -5,9 +5,9 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.view import view_config
 
-from .. import composition
-from ..security import check_account
-from ..upstream import calls
+from optimizely_api import composition
+from optimizely_api.security import check_account
+from optimizely_api.upstream import calls
 
 
 @view_config(route_name="get_experiment_results", renderer="json")

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import orjson
 
-from .calls import Call
-from .errors import (
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.errors import (
     AnswerAboutAnother,
     BadUpstreamAnswer,
     CallRefused,
@@ -14,7 +14,7 @@ from .errors import (
     KeyRefused,
     UpstreamUnavailable,
 )
-from .shapes import Check
+from optimizely_api.upstream.shapes import Check
 
 
 class Computing:

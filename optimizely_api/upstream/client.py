@@ -15,13 +15,19 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from ..services_key import authorization
-from .answers import read_answer
-from .calls import Call
-from .connection import Answer, AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
-from .connector import TOO_MANY_FILES, Destination, ServiceConnector
-from .errors import AnswerAboutAnother, BadUpstreamAnswer, UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from .shapes import Check
+from optimizely_api.services_key import authorization
+from optimizely_api.upstream.answers import read_answer
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.connection import Answer, AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
+from optimizely_api.upstream.connector import TOO_MANY_FILES, Destination, ServiceConnector
+from optimizely_api.upstream.errors import (
+    AnswerAboutAnother,
+    BadUpstreamAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from optimizely_api.upstream.shapes import Check
 
 # What a call may end with that brought no answer; `Client.failure` says what each means.
 NO_ANSWER = (aiohttp.ClientError, HttpProcessingError, TimeoutError)

@@ -17,9 +17,9 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
-from .connection import Answer, IdleConnectionClosed, Question, ServiceConnection
-from .context import in_context
-from .patience import PatientTimeout
+from optimizely_api.upstream.connection import Answer, IdleConnectionClosed, Question, ServiceConnection
+from optimizely_api.upstream.context import in_context
+from optimizely_api.upstream.patience import PatientTimeout
 
 IDLE_SECONDS = 15.0  # how long a connection without a call is kept
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})

@@ -8,9 +8,9 @@ import time
 from operator import itemgetter
 from typing import Any
 
-from .connection import Answer, IdleConnectionClosed, Question, ServiceConnection
-from .connector import Destination, ServiceConnector
-from .errors import UpstreamError
+from optimizely_api.upstream.connection import Answer, IdleConnectionClosed, Question, ServiceConnection
+from optimizely_api.upstream.connector import Destination, ServiceConnector
+from optimizely_api.upstream.errors import UpstreamError
 
 CLOCK_SECONDS = 0.001  # uvloop's clock has milliseconds; a timer may come just before its time
 

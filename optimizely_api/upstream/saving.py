@@ -19,15 +19,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .calls import Call, Key
-from .client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector
-from .connection import Answer
-from .connector import ServiceConnector
-from .errors import UpstreamError, UpstreamTimeout
-from .flights import Flight, Waiting
-from .shapes import Check
-from .shelf import Clock, Moment, Shelf
-from .stamps import Stamps, shared_memory
+from optimizely_api.upstream.calls import Call, Key
+from optimizely_api.upstream.client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector
+from optimizely_api.upstream.connection import Answer
+from optimizely_api.upstream.connector import ServiceConnector
+from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
+from optimizely_api.upstream.flights import Flight, Waiting
+from optimizely_api.upstream.shapes import Check
+from optimizely_api.upstream.shelf import Clock, Moment, Shelf
+from optimizely_api.upstream.stamps import Stamps, shared_memory
 
 RESULTS_SLOT_SECONDS = 300.0  # the results service answers about slots of five minutes
 

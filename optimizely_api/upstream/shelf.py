@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .calls import Key
-from .stamps import Stamp
+from optimizely_api.upstream.calls import Key
+from optimizely_api.upstream.stamps import Stamp
 
 # What a value takes in memory for each byte of its JSON text, and an entry beside it. The services' answers take four
 # bytes for one, a list of numbers seven; `tests/upstream/test_shelf.py` holds both against what Python takes.

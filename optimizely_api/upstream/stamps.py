@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Iterator
 
-from .calls import Call
+from optimizely_api.upstream.calls import Call
 
 PLACES = 4096
 STAMP_BYTES = 8

@@ -2,8 +2,8 @@
 
 from pyramid.config import Configurator
 
-from ..contract.routes import EVENTS_ROUTE, add_get_route, add_open_route
-from .event_batches import EVENTS_PATH
+from optimizely_api.contract.routes import EVENTS_ROUTE, add_get_route, add_open_route
+from optimizely_api.views.event_batches import EVENTS_PATH
 
 
 def includeme(config: Configurator) -> None:

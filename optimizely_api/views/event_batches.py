@@ -10,11 +10,11 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.view import view_config
 
-from ..contract.routes import EVENTS_ROUTE
-from ..errors import GatewayError
-from ..upstream import calls
-from ..upstream.connection import Answer
-from ..upstream.errors import BadUpstreamAnswer, KeyRefused
+from optimizely_api.contract.routes import EVENTS_ROUTE
+from optimizely_api.errors import GatewayError
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.connection import Answer
+from optimizely_api.upstream.errors import BadUpstreamAnswer, KeyRefused
 
 EVENTS_PATH = "/v1/events"
 ACCEPTED_CODINGS = ("gzip", "deflate", "br", "zstd")  # as the results service decodes them

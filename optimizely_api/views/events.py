@@ -5,11 +5,11 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.view import view_config
 
-from ..contract.definitions import public
-from ..security import check_account
-from ..upstream import calls
-from .paging import answer_page, requested_page
-from .projects import visible_project
+from optimizely_api.contract.definitions import public
+from optimizely_api.security import check_account
+from optimizely_api.upstream import calls
+from optimizely_api.views.paging import answer_page, requested_page
+from optimizely_api.views.projects import visible_project
 
 
 @view_config(route_name="list_events", renderer="json")

@@ -6,9 +6,9 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.view import view_config
 
-from ..errors import GatewayError
-from ..upstream import calls
-from ..upstream.errors import RETRY_AFTER_SECONDS, UpstreamError
+from optimizely_api.errors import GatewayError
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.errors import RETRY_AFTER_SECONDS, UpstreamError
 
 UPSTREAMS = ("projects", "experiments", "results")
 LONGEST_CHECK_SECONDS = 2.0

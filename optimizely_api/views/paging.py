@@ -5,8 +5,8 @@ from urllib.parse import urlencode
 
 from pyramid.request import Request
 
-from ..contract.query import read_query
-from ..upstream.calls import Page
+from optimizely_api.contract.query import read_query
+from optimizely_api.upstream.calls import Page
 
 FARTHEST_PAGE = 1_000_000_000  # no list is that long; a page number beyond it means the same as this one
 

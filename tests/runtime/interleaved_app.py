@@ -8,8 +8,7 @@ from pyramid.config import Configurator
 from pyramid.threadlocal import get_current_registry, get_current_request
 
 from optimizely_api.runtime import AsgiBridge, synchronize
-
-from .asgi import Exchange, http_scope
+from tests.runtime.asgi import Exchange, http_scope
 
 ROOMS = ("server", "tween", "view", "task", "renderer", "callback", "exception view", "tween after")
 

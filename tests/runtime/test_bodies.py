@@ -11,8 +11,7 @@ from optimizely_api.runtime.http1 import body as bodies
 from optimizely_api.runtime.http1.body import BodyBudget, NoRoomForBody
 from optimizely_api.runtime.http1.chunked import ChunkedReader
 from optimizely_api.runtime.http1.head import Refusal
-
-from .servers import gunicorn, read_to_end, until
+from tests.runtime.servers import gunicorn, read_to_end, until
 
 LAST = b"GET /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
 MIB = 1024 * 1024

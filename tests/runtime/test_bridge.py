@@ -8,8 +8,7 @@ import pytest
 
 from optimizely_api.runtime import AsgiBridge, RuntimeOptions, synchronize
 from optimizely_api.runtime.bridge import OPTIONS_KEY
-
-from .asgi import Exchange, call, http_scope
+from tests.runtime.asgi import Exchange, call, http_scope
 
 
 def answering(app_iter, status="200 OK", headers=()):

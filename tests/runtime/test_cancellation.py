@@ -14,8 +14,7 @@ from pyramid.response import Response
 
 from optimizely_api.runtime import AsgiBridge, synchronize
 from tests.ports import free_port
-
-from .asgi import Exchange, http_scope
+from tests.runtime.asgi import Exchange, http_scope
 
 
 class Upstream:

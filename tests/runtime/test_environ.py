@@ -5,8 +5,7 @@ import logging
 import pytest
 
 from optimizely_api.runtime.environ import build_environ
-
-from .asgi import call, http_scope
+from tests.runtime.asgi import call, http_scope
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import pytest
 
 from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.http1.head import Refusal
-
-from .servers import gunicorn
-from .test_worker import json_of
+from tests.runtime.servers import gunicorn
+from tests.runtime.test_worker import json_of
 
 PEER = ("10.0.0.1", 4000)
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from .interleaved_app import ROOMS, Interleaved
+from tests.runtime.interleaved_app import ROOMS, Interleaved
 
 
 @pytest.mark.parametrize(

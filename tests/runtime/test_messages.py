@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from .servers import gunicorn
+from tests.runtime.servers import gunicorn
 
 BEHIND = b"GET /echo?behind HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from .servers import gunicorn, read_to_end, until
+from tests.runtime.servers import gunicorn, read_to_end, until
 
 CHUNKED = "POST /echo?q=1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 FORWARDED = "GET /echo HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {}\r\nX-Forwarded-Proto: {}\r\n\r\n"

@@ -6,7 +6,7 @@ import os
 import psutil
 import pytest
 
-from .servers import HERE, ROOT, gunicorn, read_to_end, until
+from tests.runtime.servers import HERE, ROOT, gunicorn, read_to_end, until
 
 KEPT = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
 APPLICATION = """

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from .servers import gunicorn, read_to_end, until
+from tests.runtime.servers import gunicorn, read_to_end, until
 
 DATE = re.compile(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
 LARGE = 50_000_000  # more than sockets hold

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from .servers import gunicorn, read_to_end, until
+from tests.runtime.servers import gunicorn, read_to_end, until
 
 REQUEST = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
 LAST = b"GET /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"

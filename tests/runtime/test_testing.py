@@ -10,8 +10,7 @@ from pyramid.response import Response
 
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.ports import free_port
-
-from .test_lifespan import hook
+from tests.runtime.test_lifespan import hook
 
 
 async def echo(request):

@@ -5,7 +5,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from .servers import until, uvicorn
+from tests.runtime.servers import until, uvicorn
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import pytest
 from aiohttp import ClientSession
 
 from optimizely_api.runtime.protocol import LINGER_SECONDS
-
-from .servers import gunicorn, read_to_end, until
+from tests.runtime.servers import gunicorn, read_to_end, until
 
 HALF_A_HEAD = b"GET /echo HTTP/1.1\r\nHost: t\r\nX-Slow"
 REQUEST = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
