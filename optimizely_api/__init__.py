@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 def main(global_config: dict[str, str], **settings: Any) -> "Router":
     """Make the gateway: coroutine views under aiopyramid, for the gunicorn worker of `runtime/`.
 
-    `global_config` is the ini file's [DEFAULT], `settings` the application's section; `settings.py` lists the keys.
+    `global_config` is the ini file's [DEFAULT], `settings` the application's section, whose keys
+    `gateway/settings.py` lists.
     """
     # Imported here, so that the services, which are packages of this one, do not import Pyramid and the runtime.
     warnings.filterwarnings(
@@ -18,12 +19,12 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     )  # setup.py has the pin, and why
     from pyramid.config import Configurator
 
-    from optimizely_api.contract.routes import route_namer
-    from optimizely_api.other_workers import refuse_other_workers
+    from optimizely_api.gateway.contract.routes import route_namer
+    from optimizely_api.gateway.settings import read
+    from optimizely_api.gateway.upstreams import GatewayRequest
+    from optimizely_api.gateway.views.event_batches import EVENTS_PATH
     from optimizely_api.runtime import RuntimeOptions
-    from optimizely_api.settings import read
-    from optimizely_api.upstream_client import GatewayRequest
-    from optimizely_api.views.event_batches import EVENTS_PATH
+    from optimizely_api.runtime.server.other_workers import refuse_other_workers
 
     refuse_other_workers(global_config)
     typed = read({**global_config, **settings})
@@ -45,14 +46,8 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
         )
     )
     config.set_route_namer(route_namer(config.registry))
-    config.include(".access_log")
-    config.include(".cors")
-    config.include(".answers")
-    config.include(".errors")
-    config.include(".body_limit")
-    config.include(".security")
-    config.include(".contract")
-    config.include(".upstream_client")
+    config.include(".gateway")
+    config.include(".gateway.upstreams")
     config.set_request_factory(GatewayRequest)
-    config.include(".views")
+    config.include(".gateway.views")
     return config.make_wsgi_app()

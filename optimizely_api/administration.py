@@ -11,7 +11,8 @@ from typing import Any
 import click
 import requests
 
-from optimizely_api import running, services_key
+from optimizely_api import services_key
+from optimizely_api.demo import run as running
 
 URL_VARIABLE = "OPTIMIZELY_API_PROJECTS_URL"
 TIMEOUT_SECONDS = 10.0

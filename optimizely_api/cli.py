@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from optimizely_api import running
 from optimizely_api.administration import account, token
 from optimizely_api.comparison.command import compare
+from optimizely_api.demo import run as running
 from optimizely_api.start_failures import CannotStart
 
 SERVICES = ("projects", "experiments", "results", "events")
@@ -87,7 +87,7 @@ def service(name: str, host: str, port: int | None, workers: int, database_url: 
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from optimizely_api.services.server import run_service
+    from optimizely_api.services.http.server import run_service
 
     try:
         run_service(name, host, port, workers, database_url)

@@ -23,13 +23,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from optimizely_api.comparison import stub_entities
-from optimizely_api.comparison.load import LoadPlan, LoadResult, run_load_process
-from optimizely_api.comparison.processes import Process
-from optimizely_api.open_files import allow_many_files
+from optimizely_api.comparison.load.command import LoadPlan, LoadResult, run_load_process
+from optimizely_api.comparison.rig.processes import Process
+from optimizely_api.comparison.stub import entities as stub_entities
+from optimizely_api.runtime.server.file_limits import allow_many_files
 from tests.serving import SOON_SECONDS, serve
 
-STUB = "optimizely_api.comparison.upstreams"
+STUB = "optimizely_api.comparison.stub.server"
 HEADERS = {"Authorization": "Bearer 2:growth"}
 CALLS_IN_TURN = 2  # of a composite: the experiment, then the others side by side
 PATIENCE_SECONDS = 60.0

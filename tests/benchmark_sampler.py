@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from optimizely_api.server_section import *  # noqa: F403
+from optimizely_api.runtime.server.ini_section import *  # noqa: F403
 
 SAMPLE_SECONDS = 0.001
 REST = "event loop, sockets"
@@ -23,27 +23,27 @@ REST = "event loop, sockets"
 STAGES = (
     ("/gunicorn/asgi/parser.py", "", "HTTP parse"),
     ("/gunicorn/asgi/", "", "HTTP server"),
-    ("/optimizely_api/runtime/protocol.py", "", "HTTP server"),
-    ("/optimizely_api/runtime/http1/response.py", "", "HTTP server"),
-    ("/optimizely_api/runtime/http1/", "", "HTTP parse"),
+    ("/optimizely_api/runtime/server/protocol.py", "", "HTTP server"),
+    ("/optimizely_api/runtime/server/http1/response.py", "", "HTTP server"),
+    ("/optimizely_api/runtime/server/http1/", "", "HTTP parse"),
     ("/gunicorn/workers/", "", REST),
-    ("/optimizely_api/runtime/worker.py", "", REST),
+    ("/optimizely_api/runtime/server/worker.py", "", REST),
     ("/optimizely_api/runtime/", "", "environ and greenlet"),
     ("/aiopyramid/", "", "environ and greenlet"),
-    ("/optimizely_api/contract/responses.py", "render_json", "serialisation"),
-    ("/optimizely_api/contract/responses.py", "", "response validation"),
+    ("/optimizely_api/gateway/contract/responses.py", "render_json", "serialisation"),
+    ("/optimizely_api/gateway/contract/responses.py", "", "response validation"),
     ("/optimizely_api/contract/validators.py", "", "response validation"),
     ("/optimizely_api/contract/", "", "request validation"),
     ("/pyramid_swagger/", "", "request validation"),
     ("/bravado_core/", "", "request validation"),
-    ("/optimizely_api/security.py", "", "identity"),
-    ("/optimizely_api/access_log.py", "", "tweens: access log, body limit"),
-    ("/optimizely_api/body_limit.py", "", "tweens: access log, body limit"),
-    ("/optimizely_api/answers.py", "", "ETag, compression"),
-    ("/optimizely_api/conditional.py", "", "ETag, compression"),
-    ("/optimizely_api/compression.py", "", "ETag, compression"),
-    ("/optimizely_api/composition.py", "", "composition"),
-    ("/optimizely_api/views/", "", "view"),
+    ("/optimizely_api/gateway/identity.py", "", "identity"),
+    ("/optimizely_api/gateway/access_log.py", "", "tweens: access log, body limit"),
+    ("/optimizely_api/gateway/body_limit.py", "", "tweens: access log, body limit"),
+    ("/optimizely_api/gateway/finishing.py", "", "ETag, compression"),
+    ("/optimizely_api/http/entity_tags.py", "", "ETag, compression"),
+    ("/optimizely_api/http/codings.py", "", "ETag, compression"),
+    ("/optimizely_api/gateway/composition/results.py", "", "composition"),
+    ("/optimizely_api/gateway/views/", "", "view"),
     ("/optimizely_api/upstream", "", "upstream calls"),
     ("/aiohttp/", "", "upstream calls"),
     ("/pyramid/", "", "Pyramid: router, request, response"),

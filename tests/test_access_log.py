@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from optimizely_api.request_ids import new_request_id
+from optimizely_api.http.request_ids import new_request_id
 from tests import samples
 from tests.asserting import get
 from tests.serving import serve

@@ -7,10 +7,10 @@ import pytest
 
 from optimizely_api.contract import load
 from optimizely_api.contract.not_yet import not_here_yet, public_operations
+from optimizely_api.gateway.paging import link_header
+from optimizely_api.gateway.upstreams import GatewayRequest
 from optimizely_api.runtime.environ import build_environ
 from optimizely_api.upstream.calls import Page
-from optimizely_api.upstream_client import GatewayRequest
-from optimizely_api.views.paging import link_header
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 from tests.runtime.asgi import call, http_scope

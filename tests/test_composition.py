@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from optimizely_api import composition
-from optimizely_api.errors import BadRequest
-from optimizely_api.upstream.answers import COMPUTING, read_answer
+from optimizely_api.gateway.composition import results as composition
+from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream.errors import BadUpstreamAnswer
+from optimizely_api.upstream.responses import COMPUTING, read_answer
 from tests import samples
 
 

@@ -13,8 +13,9 @@ from pyramid.request import Request
 from pyramid.response import Response
 from webob import Request as BlankRequest
 
-from optimizely_api import answers, main
-from optimizely_api.compression import CODINGS, compress, preference, zstd
+from optimizely_api import main
+from optimizely_api.gateway import finishing as answers
+from optimizely_api.http.codings import CODINGS, compress, preference, zstd
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get

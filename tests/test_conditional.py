@@ -12,12 +12,12 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from optimizely_api import main
-from optimizely_api.answers import answers_tween_factory
-from optimizely_api.conditional import coded_tag, entity_tag, evaluate, listed_tags
 from optimizely_api.contract import load
+from optimizely_api.gateway import BLOCKING
+from optimizely_api.gateway.finishing import finishing_tween_factory
+from optimizely_api.gateway.settings import read
+from optimizely_api.http.entity_tags import coded_tag, entity_tag, evaluate, listed_tags
 from optimizely_api.runtime.testing import GatewayTestApp
-from optimizely_api.settings import read
-from optimizely_api.view_kind import BLOCKING
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 from tests.contract.conftest import make_router
@@ -317,7 +317,9 @@ def test_the_response_check_judges_what_the_caller_has_already():
 )
 def test_only_what_was_read_has_an_etag(method, has_one):
     registry = {"settings": read({}, os.environ), BLOCKING: True}
-    answer = answers_tween_factory(lambda request: Response(b"{}", content_type="application/json"), registry)
+    answer = finishing_tween_factory(
+        lambda request: Response(b"{}", content_type="application/json"), registry
+    )
     response = answer(Request.blank("/v2/anything", method=method))
     assert ("ETag" in response.headers) is has_one
 

@@ -102,7 +102,7 @@ def test_a_page_can_read_500_and_503(gateway, services, monkeypatch):
     def defect(_request):
         raise RuntimeError
 
-    monkeypatch.setattr("optimizely_api.views.projects.requested_page", defect)
+    monkeypatch.setattr("optimizely_api.gateway.views.projects.requested_page", defect)
     assert_readable(get(gateway, "/v2/projects", status=500))
     services.close("experiments")
     assert_readable(get(gateway, f"/v2/experiments/{samples.EXPERIMENT}", status=503))

@@ -62,7 +62,7 @@ def edit(path, before, after):
 
 
 def test_what_is_wrong_is_shown_until_it_is_mended(checkout, tmp_path):
-    view, contract = checkout / "optimizely_api/views/events.py", checkout / "swagger/events.yaml"
+    view, contract = checkout / "optimizely_api/gateway/views/events.py", checkout / "swagger/events.yaml"
     import_line = "from typing import"
     with serve("main", {}, tmp_path / "log", ini=checkout / "development.ini", folder=checkout) as served:
         edited = Edited(served)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from optimizely_api import errors, main
-from optimizely_api.runtime import problem
+from optimizely_api import main
+from optimizely_api.gateway import errors
+from optimizely_api.runtime.server import refusals as problem
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.upstream.errors import UpstreamError
 from tests import samples
@@ -107,7 +108,7 @@ def test_500_shows_nothing_of_the_inside(gateway, services, monkeypatch, caplog)
     def defect(_name, _entity):
         raise RuntimeError("secret-detail")
 
-    monkeypatch.setattr("optimizely_api.views.events.public", defect)
+    monkeypatch.setattr("optimizely_api.gateway.views.events.public", defect)
     response = get(gateway, f"/v2/events/{samples.EVENT}", status=500)
     body = assert_error(response, 500, "internal_error")
     assert "secret-detail" not in response.text

@@ -42,8 +42,8 @@ def test_a_failure_of_a_service_is_one_line_beside_that_of_the_access_log(kind, 
         for record in caplog.records
         if record.name.startswith("optimizely_api") and "watchdog" not in record.name
     }
-    assert lines.keys() == {"optimizely_api.access", "optimizely_api.errors"}
+    assert lines.keys() == {"optimizely_api.access", "optimizely_api.gateway.errors"}
     assert len([record for record in caplog.records if record.name in lines]) == 2
-    assert "\n" not in lines["optimizely_api.errors"]
-    assert response.json["uuid"] in lines["optimizely_api.errors"]
-    assert "results" in lines["optimizely_api.errors"]
+    assert "\n" not in lines["optimizely_api.gateway.errors"]
+    assert response.json["uuid"] in lines["optimizely_api.gateway.errors"]
+    assert "results" in lines["optimizely_api.gateway.errors"]

@@ -5,7 +5,8 @@ import weakref
 
 import pytest
 
-from optimizely_api import access_log, open_files
+from optimizely_api.gateway import access_log
+from optimizely_api.runtime.server import file_limits as open_files
 from tests import samples
 from tests.asserting import AUTHORIZED
 from tests.benchmark_growth import MEGABYTE, bench, warm_up

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from optimizely_api import answers, main
+from optimizely_api import main
+from optimizely_api.gateway import finishing as answers
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.asserting import AUTHORIZED
 from tests.serving import serve

@@ -11,7 +11,7 @@ from tests.asserting import AUTHORIZED
 from tests.runtime.servers import until
 from tests.serving import ROOT, serve
 
-MODULE = ["-c", "python:optimizely_api.server_section"]
+MODULE = ["-c", "python:optimizely_api.runtime.server.ini_section"]
 LONGEST_WAIT_SECONDS = 1.0
 
 

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from optimizely_api import main
-from optimizely_api.errors import Unauthorized
+from optimizely_api.gateway.errors import Unauthorized
+from optimizely_api.gateway.identity import Identity, IdentityCache
+from optimizely_api.gateway.settings import read
 from optimizely_api.runtime.testing import GatewayTestApp
-from optimizely_api.security import Identity, IdentityCache
-from optimizely_api.settings import read
 from optimizely_api.upstream import calls
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get

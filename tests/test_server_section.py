@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from optimizely_api import server_section
-from optimizely_api.server_section import gunicorn_arguments, server_settings, usable_cpus
+from optimizely_api.runtime.server import ini_section as server_section
+from optimizely_api.runtime.server.ini_section import gunicorn_arguments, server_settings, usable_cpus
 from tests.asserting import AUTHORIZED
 from tests.runtime.servers import until
 from tests.serving import ROOT, serve
@@ -103,7 +103,7 @@ def test_paste_starts_the_gateway_on_the_asyncio_worker(services, tmp_path):
     with serve("main", services.settings(), tmp_path / "log", "--log-level", "debug") as served:
         assert served.get("/v2/projects", **AUTHORIZED).status_code == 200
         assert served.get("/healthz").json() == {"status": "ok"}
-    assert "optimizely_api.runtime.worker.GatewayWorker" in served.log.read_text()
+    assert "optimizely_api.runtime.server.worker.GatewayWorker" in served.log.read_text()
 
 
 def test_the_ini_file_of_the_developers_starts_too(services, tmp_path):

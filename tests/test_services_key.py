@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from optimizely_api.services.database import migrate_async
-from optimizely_api.services.server import EVENTS, SERVICES
+from optimizely_api.gateway.settings import InvalidSetting, read
+from optimizely_api.services.http.server import EVENTS, SERVICES
+from optimizely_api.services.storage.database import migrate_async
 from optimizely_api.services_key import InvalidServicesKey, authorization, is_authorized, key_file, keys_of
-from optimizely_api.settings import InvalidSetting, read
 from tests.asserting import assert_error, get
 from tests.samples import SERVICES_KEY
 from tests.services.conftest import Caller, running

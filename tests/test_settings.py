@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from optimizely_api import settings as module
-from optimizely_api.settings import InvalidSetting, Settings
+from optimizely_api.gateway import settings as module
+from optimizely_api.gateway.settings import InvalidSetting, Settings
 from tests.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from tests.serving import ROOT
 
 CLI = [sys.executable, "-m", "optimizely_api.cli"]
 GUNICORN = [sys.executable, "-m", "gunicorn"]
-OBEYING = ["-c", "python:optimizely_api.server_section"]
+OBEYING = ["-c", "python:optimizely_api.runtime.server.ini_section"]
 PORTS = ("GATEWAY", "PROJECTS", "EXPERIMENTS", "RESULTS", "EVENTS")
 MOST_LINES = 20  # gunicorn's own, of a start and a halt
 
@@ -90,7 +90,7 @@ def test_a_wrong_setting_of_the_gateway_is_named_in_the_last_line(tmp_path):
 
 
 def test_a_section_that_is_missing_is_named_in_the_last_line(tmp_path):
-    worker = ["--worker-class", "optimizely_api.runtime.worker.GatewayWorker"]
+    worker = ["--worker-class", "optimizely_api.runtime.server.worker.GatewayWorker"]
     lines = start([*gateway(tmp_path, section="other"), *worker], folder=tmp_path)
     assert lines[-1].startswith("Error: No section 'other'")
 
@@ -121,8 +121,8 @@ def test_a_port_that_is_taken_is_named_in_the_last_line(of, tmp_path):
 def test_a_worker_that_cannot_run_coroutine_views_is_refused_with_the_way_out(tmp_path):
     lines = start(gateway(tmp_path, workers=1), folder=tmp_path)
     [line] = [line for line in lines if line.startswith("Error: ")]
-    assert "-c python:optimizely_api.server_section" in line
-    assert "--worker-class optimizely_api.runtime.worker.GatewayWorker" in line
+    assert "-c python:optimizely_api.runtime.server.ini_section" in line
+    assert "--worker-class optimizely_api.runtime.server.worker.GatewayWorker" in line
 
 
 @pytest.mark.parametrize(

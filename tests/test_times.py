@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from optimizely_api.contract import formats
-from optimizely_api.services.http import ServiceError, parse_time
+from optimizely_api.services.http.application import ServiceError, parse_time
 
 
 def moment(*parts):

@@ -11,8 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from optimizely_api.comparison.modes import MODES
 from optimizely_api.comparison.options import RESTARTS, SCENARIOS, CannotCompare, Options
+from optimizely_api.comparison.rig.modes import MODES
 
 NEEDED = ("matplotlib", "psutil")  # the extra `compare`
 INTERRUPTED = 130
@@ -131,8 +131,8 @@ def run_comparison(options: Options, console: Console) -> int:
 
     0 when all is well, 130 when it was broken off, 3 when the load generator fell behind in what was left out.
     """
-    from optimizely_api.comparison.comparison import compare_modes
-    from optimizely_api.comparison.terminal import shown
+    from optimizely_api.comparison.report.terminal import shown
+    from optimizely_api.comparison.rig.run import compare_modes
 
     began = datetime.now(UTC)
     modes: dict[str, Any] = {}
@@ -150,9 +150,9 @@ def run_comparison(options: Options, console: Console) -> int:
 def _report(
     options: Options, modes: dict[str, Any], began: datetime, console: Console, *, finished: bool
 ) -> int:
-    from optimizely_api.comparison import report as reporting
-    from optimizely_api.comparison.page import write_page
-    from optimizely_api.comparison.table import rich_table
+    from optimizely_api.comparison.report import report as reporting
+    from optimizely_api.comparison.report.page import write_page
+    from optimizely_api.comparison.report.table import rich_table
 
     document = reporting.document(options, modes, began, interrupted=not finished)
     data = reporting.write_json(document, options.output)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optimizely_api.comparison.modes import MODES
+from optimizely_api.comparison.rig.modes import MODES
 
 RESTARTS = ("rolling", "hup")
 SCENARIOS = ("search", "ramp", "slow", "restart", "one", "cpu")

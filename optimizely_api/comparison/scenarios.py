@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from optimizely_api.comparison.arithmetic import (
+from optimizely_api.comparison.report.arithmetic import (
     COMMON_SHARE,
     Measurement,
     RateSearch,
     highest_in_ramp,
     ramp_rates,
 )
-from optimizely_api.comparison.bench import LOAD_START_SECONDS, Bench, Events, as_json
-from optimizely_api.comparison.work import CPU_PATH
+from optimizely_api.comparison.rig.bench import LOAD_START_SECONDS, Bench, Events, as_json
+from optimizely_api.comparison.rig.workloads import CPU_PATH
 
 Outcome = dict[str, Any]
 Tell = Callable[[str], None]

@@ -14,7 +14,7 @@ from typing import Any
 from bravado_core.exception import SwaggerValidationError
 from bravado_core.formatter import SwaggerFormat
 
-from optimizely_api import times
+from optimizely_api.contract import times
 
 MAX_ID = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1

@@ -14,15 +14,15 @@ from pyramid.config import Configurator
 from pyramid.router import Router
 
 from optimizely_api.contract import CONTRACT, load, subset
-from optimizely_api.contract.requests import ContractRequest
+from optimizely_api.gateway import BLOCKING
+from optimizely_api.gateway.contract.requests import ContractRequest
+from optimizely_api.gateway.settings import InvalidSetting, read
+from optimizely_api.gateway.upstreams import CLIENT, limits, shape_checks, upstreams
 from optimizely_api.legacy.client import BlockingClient
 from optimizely_api.legacy.pool import PoolFanOut
 from optimizely_api.legacy.threads import ThreadFanOut
 from optimizely_api.runtime.environ import decoded_path
-from optimizely_api.settings import InvalidSetting, read
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream_client import CLIENT, limits, shape_checks, upstreams
-from optimizely_api.view_kind import BLOCKING
 
 FAN_OUTS: dict[str, type[PoolFanOut] | type[ThreadFanOut]] = {
     "multiprocessing": PoolFanOut,
@@ -57,8 +57,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
     config.registry["settings"] = typed
     config.registry[BLOCKING] = True
     config.registry[CONTRACT] = subset(load(), OPERATIONS)
-    for room in ("access_log", "cors", "answers", "errors", "body_limit", "security", "contract"):
-        config.include(f"optimizely_api.{room}")
+    config.include("optimizely_api.gateway")
     client = BlockingClient(upstreams(typed), limits(typed), shape_checks(load()))
     config.registry[CLIENT] = client
     config.registry[FAN_OUT] = _fan_out(settings.get("legacy.fan_out", "multiprocessing"))(client)

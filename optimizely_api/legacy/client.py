@@ -10,12 +10,12 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from optimizely_api.services_key import authorization
-from optimizely_api.upstream.answers import read_answer
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Scope, Upstream, call_numbers
-from optimizely_api.upstream.connection import ECHO
 from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from optimizely_api.upstream.responses import read_answer
 from optimizely_api.upstream.shapes import Check
+from optimizely_api.upstream.transport.connection import ECHO
 
 CHUNK_BYTES = 64 * 1024
 

@@ -5,8 +5,8 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.view import view_config
 
-from optimizely_api import composition
-from optimizely_api.security import check_account
+from optimizely_api.gateway.composition import results as composition
+from optimizely_api.gateway.identity import check_account
 from optimizely_api.upstream import calls
 
 

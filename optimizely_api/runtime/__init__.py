@@ -5,14 +5,14 @@
     config.add_lifespan(open_upstream_session)
 
 includes aiopyramid, mended (`aiopyramid_mend`), and makes it refuse plain views (`mapper`). The application is
-served by `gunicorn -k optimizely_api.runtime.worker.GatewayWorker`, or by any ASGI server through `AsgiBridge`.
+served by `gunicorn -k optimizely_api.runtime.server.worker.GatewayWorker`, or by any ASGI server through `AsgiBridge`.
 """
 
 from typing import Any
 
 from pyramid.interfaces import PHASE3_CONFIG
 
-from optimizely_api.runtime import aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
+from optimizely_api.runtime import aiopyramid_compat as aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
 from optimizely_api.runtime.bridge import (
     BODY_OVER_LIMIT,
     LIFESPAN_KEY,

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from optimizely_api.runtime.caller import Receive
+from optimizely_api.runtime.connection import Receive
 from optimizely_api.runtime.environ import Environ
 
 # How long, and how much of, a body that nobody wants is still read after the answer: closing a socket with unread

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from optimizely_api.runtime.aiopyramid_mend import spawn_greenlet
-from optimizely_api.runtime.answer import Answer, Application, ClientGone, send_problem
+from optimizely_api.runtime.aiopyramid_compat import spawn_greenlet
 from optimizely_api.runtime.body import (
     BodyIncomplete,
     BodyTooLarge,
@@ -19,13 +18,14 @@ from optimizely_api.runtime.body import (
     may_have_body,
     read_body,
 )
-from optimizely_api.runtime.caller import Caller, Receive, Send
+from optimizely_api.runtime.connection import Caller, Receive, Send
 from optimizely_api.runtime.environ import Environ, Scope, build_environ
-from optimizely_api.runtime.http1.body import BodyError, BodyInput
 from optimizely_api.runtime.lifespan import Factory, run_lifespan
 from optimizely_api.runtime.options import RuntimeOptions
-from optimizely_api.runtime.problem import log_access
+from optimizely_api.runtime.server.http1.body import BodyError, BodyInput
+from optimizely_api.runtime.server.refusals import log_access
 from optimizely_api.runtime.watchdog import Watchdog
+from optimizely_api.runtime.wsgi_response import Answer, Application, ClientGone, send_problem
 
 OPTIONS_KEY = "optimizely_api.runtime.options"
 LIFESPAN_KEY = "optimizely_api.runtime.lifespan"

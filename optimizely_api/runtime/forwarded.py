@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from optimizely_api.runtime.http1.head import Fields, Refusal
+from optimizely_api.runtime.server.http1.head import Fields, Refusal
 
 Address = tuple[str, int] | None
 

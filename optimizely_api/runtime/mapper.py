@@ -10,8 +10,8 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import IRootFactory, IRoutesMapper
 from pyramid.static import static_view
 
-from optimizely_api.runtime.aiopyramid_mend import MADE_OF, await_in_greenlet  # before aiopyramid
-from optimizely_api.runtime.http1.body import BodyInput
+from optimizely_api.runtime.aiopyramid_compat import MADE_OF, await_in_greenlet  # before aiopyramid
+from optimizely_api.runtime.server.http1.body import BodyInput
 from optimizely_api.start_failures import CannotStart
 
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip

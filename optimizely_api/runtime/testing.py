@@ -10,9 +10,9 @@ from urllib.parse import quote_from_bytes
 
 import webtest
 
-from optimizely_api.runtime.answer import Application
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.environ import Environ, Scope
+from optimizely_api.runtime.wsgi_response import Application
 
 T = TypeVar("T")
 

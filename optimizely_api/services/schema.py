@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from optimizely_api.services.http import MAX_ID, ServiceError, bad_request
+from optimizely_api.services.http.application import MAX_ID, ServiceError, bad_request
 
 Node = dict[str, Any]
 

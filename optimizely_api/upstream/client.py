@@ -16,10 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from optimizely_api.services_key import authorization
-from optimizely_api.upstream.answers import read_answer
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.connection import Answer, AnswerCoded, AnswerToAnother, AnswerTooLarge, Question
-from optimizely_api.upstream.connector import TOO_MANY_FILES, Destination, ServiceConnector
 from optimizely_api.upstream.errors import (
     AnswerAboutAnother,
     BadUpstreamAnswer,
@@ -27,7 +24,16 @@ from optimizely_api.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from optimizely_api.upstream.responses import read_answer
 from optimizely_api.upstream.shapes import Check
+from optimizely_api.upstream.transport.connection import (
+    Answer,
+    AnswerCoded,
+    AnswerToAnother,
+    AnswerTooLarge,
+    Question,
+)
+from optimizely_api.upstream.transport.connector import TOO_MANY_FILES, Destination, ServiceConnector
 
 # What a call may end with that brought no answer; `Client.failure` says what each means.
 NO_ANSWER = (aiohttp.ClientError, HttpProcessingError, TimeoutError)

@@ -1,6 +1,6 @@
 """What can go wrong between the gateway and a service, and what the caller is told about it.
 
-`code` is one of `optimizely_api.errors.CODES`; the message names the service.
+`code` is one of `optimizely_api.gateway.errors.CODES`; the message names the service.
 """
 
 from collections.abc import Mapping

@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from optimizely_api.comparison import report
-from optimizely_api.comparison.arithmetic import NO_ANSWER, measurement
-from optimizely_api.comparison.bench import as_json
-from optimizely_api.comparison.load_plan import LoadPlan
-from optimizely_api.comparison.load_result import TIMEOUT, LoadResult, Slice, Tally
-from optimizely_api.comparison.modes import MODES
+from optimizely_api.comparison.load.plan import LoadPlan
+from optimizely_api.comparison.load.result import TIMEOUT, LoadResult, Slice, Tally
 from optimizely_api.comparison.options import Options
+from optimizely_api.comparison.report import report
+from optimizely_api.comparison.report.arithmetic import NO_ANSWER, measurement
+from optimizely_api.comparison.rig.bench import as_json
+from optimizely_api.comparison.rig.modes import MODES
 
 STARTED_AT = 1_000_000.0
 

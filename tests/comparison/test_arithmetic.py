@@ -2,7 +2,8 @@
 
 import pytest
 
-from optimizely_api.comparison.arithmetic import (
+from optimizely_api.comparison.load.result import BAD, LATE, REFUSED, RESET, Tally
+from optimizely_api.comparison.report.arithmetic import (
     BROKEN_OFF,
     CUT_SHORT,
     NO_ANSWER,
@@ -16,8 +17,7 @@ from optimizely_api.comparison.arithmetic import (
     ramp_rates,
     ratio,
 )
-from optimizely_api.comparison.balancer import LogLine
-from optimizely_api.comparison.load_result import BAD, LATE, REFUSED, RESET, Tally
+from optimizely_api.comparison.rig.balancer import LogLine
 from tests.comparison.known_report import STARTED_AT, load, tally
 
 

@@ -10,16 +10,16 @@ import time
 import pytest
 import requests
 
-from optimizely_api.comparison import balancer
-from optimizely_api.comparison.arithmetic import (
+from optimizely_api.comparison.options import CannotCompare
+from optimizely_api.comparison.report.arithmetic import (
     BROKEN_OFF,
     CUT_SHORT,
     NO_ANSWER,
     REFUSED_CONNECTION,
     error_class,
 )
-from optimizely_api.comparison.balancer import LogLine, parse_counters, parse_log_line
-from optimizely_api.comparison.options import CannotCompare
+from optimizely_api.comparison.rig import balancer
+from optimizely_api.comparison.rig.balancer import LogLine, parse_counters, parse_log_line
 from tests.comparison.known_server import known_server
 from tests.ports import free_port
 

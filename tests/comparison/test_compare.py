@@ -13,11 +13,11 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from optimizely_api.comparison import balancer
 from optimizely_api.comparison.command import compare
-from optimizely_api.comparison.modes import MODES
 from optimizely_api.comparison.options import CannotCompare, Options
-from optimizely_api.comparison.processes import is_listening
+from optimizely_api.comparison.rig import balancer
+from optimizely_api.comparison.rig.modes import MODES
+from optimizely_api.comparison.rig.processes import is_listening
 from optimizely_api.comparison.scenarios import scenarios_of
 from tests.comparison.report_schema import REPORT
 

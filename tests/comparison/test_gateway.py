@@ -1,6 +1,6 @@
 """What is read out of the gateway's log."""
 
-from optimizely_api.comparison.gateway import first_stall
+from optimizely_api.comparison.rig.gateway import first_stall
 
 LOG = """\
 2026-01-05 09:30:00,000 INFO     [7] gunicorn.error: Booting worker with pid: 7

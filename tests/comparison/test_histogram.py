@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from optimizely_api.comparison.histogram import Histogram
+from optimizely_api.comparison.load.histogram import Histogram
 
 
 def of(*values_us: int) -> Histogram:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimizely_api.comparison.http_answer import AnswerReader, BadAnswer
+from optimizely_api.comparison.load.response_reader import AnswerReader, BadAnswer
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\n\r\nhello"
 CHUNKED = (

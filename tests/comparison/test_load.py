@@ -14,8 +14,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from optimizely_api.comparison.histogram import Histogram
-from optimizely_api.comparison.load import (
+from optimizely_api.comparison.load.command import (
     FELL_BEHIND,
     INTERRUPTED,
     LoadFailed,
@@ -25,7 +24,8 @@ from optimizely_api.comparison.load import (
     run_load,
     run_load_process,
 )
-from optimizely_api.comparison.load_result import BAD, LATE, NO_CONNECTION, REFUSED, RESET, TIMEOUT, Tally
+from optimizely_api.comparison.load.histogram import Histogram
+from optimizely_api.comparison.load.result import BAD, LATE, NO_CONNECTION, REFUSED, RESET, TIMEOUT, Tally
 from tests.comparison.known_server import KnownServer, known_server
 from tests.comparison.undisturbed import undisturbed
 from tests.ports import free_port
@@ -345,7 +345,7 @@ def test_the_command_line_makes_the_plan_that_it_says(tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "optimizely_api.comparison.load",
+            "optimizely_api.comparison.load.command",
             *options.split(),
             *files,
             "--path",
@@ -367,7 +367,7 @@ def test_the_command_line_makes_the_plan_that_it_says(tmp_path: Path) -> None:
 
 
 async def start(server: KnownServer, output: Path, *options: str) -> asyncio.subprocess.Process:
-    command = [sys.executable, "-m", "optimizely_api.comparison.load", "--url", server.url]
+    command = [sys.executable, "-m", "optimizely_api.comparison.load.command", "--url", server.url]
     return await asyncio.create_subprocess_exec(
         *command,
         "--output",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.comparison.load_plan import InvalidPlan, LoadPlan
+from optimizely_api.comparison.load.plan import InvalidPlan, LoadPlan
 
 URL = "http://127.0.0.1:1"
 

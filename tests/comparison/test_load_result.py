@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from optimizely_api.comparison.load_plan import LoadPlan
-from optimizely_api.comparison.load_result import (
+from optimizely_api.comparison.load.plan import LoadPlan
+from optimizely_api.comparison.load.result import (
     BAD,
     LATE,
     NO_CONNECTION,

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from optimizely_api import upstream_client
-from optimizely_api.comparison.modes import MODES, ini_text
-from optimizely_api.settings import read
+from optimizely_api.comparison.rig.modes import MODES, ini_text
+from optimizely_api.gateway import upstreams as upstream_client
+from optimizely_api.gateway.settings import read
 from tests.serving import ROOT
 
 SECTIONS = {

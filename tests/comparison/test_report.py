@@ -7,13 +7,13 @@ import jsonschema_rs
 import pytest
 from rich.console import Console
 
-from optimizely_api.comparison import report as reporting
-from optimizely_api.comparison.arithmetic import NO_ANSWER
-from optimizely_api.comparison.captions import captions
-from optimizely_api.comparison.charts import charts, cumulated
-from optimizely_api.comparison.modes import MODES
-from optimizely_api.comparison.page import page, write_page
-from optimizely_api.comparison.table import rich_table, rows
+from optimizely_api.comparison.report import report as reporting
+from optimizely_api.comparison.report.arithmetic import NO_ANSWER
+from optimizely_api.comparison.report.captions import captions
+from optimizely_api.comparison.report.charts import charts, cumulated
+from optimizely_api.comparison.report.page import page, write_page
+from optimizely_api.comparison.report.table import rich_table, rows
+from optimizely_api.comparison.rig.modes import MODES
 from tests.comparison.known_report import known_report, measured, tally
 from tests.comparison.report_schema import REPORT
 
@@ -109,7 +109,7 @@ def test_the_captions_name_no_figure_that_was_not_measured():
 
 
 def test_modes_differ_in_colour_marker_and_line():
-    from optimizely_api.comparison.charts import STYLES
+    from optimizely_api.comparison.report.charts import STYLES
 
     assert set(STYLES) == set(MODES)
     for part in ("colour", "marker"):

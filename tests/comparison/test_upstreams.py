@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from optimizely_api import main
-from optimizely_api.comparison.load import LoadPlan
-from optimizely_api.comparison.stub_entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
+from optimizely_api.comparison.load.command import LoadPlan
+from optimizely_api.comparison.stub.entities import CAMPAIGNS_FROM, EXPERIMENTS_FROM
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.services_key import VARIABLE, authorization
 from tests.comparison.undisturbed import undisturbed
@@ -63,7 +63,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "optimizely_api.comparison.upstreams", "--control-port", "0", *options]
+    command = [sys.executable, "-m", "optimizely_api.comparison.stub.server", "--control-port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Running(process)
@@ -271,7 +271,7 @@ def test_a_taken_port_is_named() -> None:
         taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "optimizely_api.comparison.upstreams", "--ports", f"{port},0,0"]
+        command = [sys.executable, "-m", "optimizely_api.comparison.stub.server", "--ports", f"{port},0,0"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=SOON_SECONDS, check=False)
     assert said.returncode == 1
     assert "address already in use" in said.stderr

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from optimizely_api.comparison.load import LoadPlan, LoadResult, run_load_process
+from optimizely_api.comparison.load.command import LoadPlan, LoadResult, run_load_process
 
 ATTEMPTS = 4
 

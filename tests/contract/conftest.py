@@ -10,10 +10,10 @@ from pyramid.request import Request
 from pyramid.router import Router
 
 from optimizely_api.contract import CONTRACT, Contract, load
-from optimizely_api.errors import NotFound
+from optimizely_api.gateway import BLOCKING
+from optimizely_api.gateway.errors import NotFound
+from optimizely_api.gateway.settings import Settings
 from optimizely_api.runtime.testing import GatewayTestApp
-from optimizely_api.settings import Settings
-from optimizely_api.view_kind import BLOCKING
 
 View = Callable[[Request], Any]
 
@@ -37,10 +37,10 @@ def make_router(
         config.registry[BLOCKING] = True
     else:
         config.include("optimizely_api.runtime")
-    config.include("optimizely_api.access_log")
-    config.include("optimizely_api.cors")
-    config.include("optimizely_api.answers")
-    config.include("optimizely_api.errors")
+    config.include("optimizely_api.gateway.access_log")
+    config.include("optimizely_api.gateway.cors")
+    config.include("optimizely_api.gateway.finishing")
+    config.include("optimizely_api.gateway.errors")
     config.include("optimizely_api.contract")
     for name in contract.operations.keys() - set(without):
         view = views.get(name, unknown_entity)

@@ -12,9 +12,9 @@ from pyramid.urldispatch import RoutesMapper
 from pyramid_swagger.tween import PyramidSwaggerRequest, swaggerize_request
 
 from optimizely_api.contract import load
-from optimizely_api.contract.compiled import RequestReader, RoutesMatchedOnce, request_reader
-from optimizely_api.contract.requests import ContractRequest, validation_context
-from optimizely_api.errors import BadRequest
+from optimizely_api.gateway.contract.compiled import RequestReader, RoutesMatchedOnce, request_reader
+from optimizely_api.gateway.contract.requests import ContractRequest, validation_context
+from optimizely_api.gateway.errors import BadRequest
 from tests.contract.conftest import make_router
 
 OPERATIONS = sorted(load().operations)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from webob import Request
 
-from optimizely_api.contract.docs import SAFETY
+from optimizely_api.gateway.contract.docs import SAFETY
 from tests.contract.conftest import make_router
 
 

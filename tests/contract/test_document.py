@@ -9,7 +9,7 @@ import yaml
 
 from optimizely_api.contract import load
 from optimizely_api.contract.validators import ResponseValidator, json_schema
-from optimizely_api.errors import CODES
+from optimizely_api.gateway.errors import CODES
 from tests.contract.conftest import assert_error
 
 DOCUMENT = load().document

@@ -13,11 +13,11 @@ from pyramid.httpexceptions import HTTPForbidden, HTTPNoContent
 from pyramid.response import Response
 
 from optimizely_api.contract import ResponseValidators, load
-from optimizely_api.errors import CODES, GatewayError
+from optimizely_api.gateway.errors import CODES, GatewayError
 from tests.contract.conftest import assert_error
 
 App = Callable[..., Any]
-LOGGER = "optimizely_api.contract.responses"
+LOGGER = "optimizely_api.gateway.contract.responses"
 
 
 def raw(body: bytes, status: int = 200, content_type: str = "application/json") -> Callable[[Any], Response]:

@@ -10,8 +10,8 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 
 from optimizely_api.contract import CONTRACT, load, subset
-from optimizely_api.settings import Settings
-from optimizely_api.view_kind import BLOCKING
+from optimizely_api.gateway import BLOCKING
+from optimizely_api.gateway.settings import Settings
 from tests.contract.conftest import assert_error, make_router
 
 App = Callable[..., Any]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from optimizely_api.compression import CODINGS
+from optimizely_api.http.codings import CODINGS
 from tests import samples
 from tests.asserting import AUTHORIZED
 from tests.serving import KEEPS_NOTHING, serve

@@ -14,7 +14,7 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from optimizely_api.runtime import AsgiBridge, RuntimeOptions
-from optimizely_api.runtime.protocol import GatewayProtocol
+from optimizely_api.runtime.server.protocol import GatewayProtocol
 
 COUNTS = {"started": 0, "cancelled": 0, "unwound": 0}
 

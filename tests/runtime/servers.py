@@ -105,7 +105,7 @@ def _wait_until_accepting(server):
 def gunicorn(tmp_path, *arguments, application="served_app:main()", environment=None, ready=True, **options):
     """A gunicorn of one worker; `options` are RuntimeOptions."""
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.worker.GatewayWorker"]
+    command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.server.worker.GatewayWorker"]
     command += ["--bind", f"127.0.0.1:{port}", "--no-control-socket", *arguments]
     command += application if isinstance(application, list) else [application]
     environment = {"RUNTIME_OPTIONS": json.dumps(options), **(environment or {})}

@@ -2,8 +2,8 @@
 
 from served_app import main as served
 
-from optimizely_api.runtime.http1.chunked import ChunkedReader
-from optimizely_api.runtime.http1.head import HeadReader
+from optimizely_api.runtime.server.http1.chunked import ChunkedReader
+from optimizely_api.runtime.server.http1.head import HeadReader
 
 __all__ = ["main"]
 

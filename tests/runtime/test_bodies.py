@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from optimizely_api.runtime.http1 import body as bodies
-from optimizely_api.runtime.http1.body import BodyBudget, NoRoomForBody
-from optimizely_api.runtime.http1.chunked import ChunkedReader
-from optimizely_api.runtime.http1.head import Refusal
+from optimizely_api.runtime.server.http1 import body as bodies
+from optimizely_api.runtime.server.http1.body import BodyBudget, NoRoomForBody
+from optimizely_api.runtime.server.http1.chunked import ChunkedReader
+from optimizely_api.runtime.server.http1.head import Refusal
 from tests.runtime.servers import gunicorn, read_to_end, until
 
 LAST = b"GET /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"

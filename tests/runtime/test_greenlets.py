@@ -10,7 +10,7 @@ import greenlet
 import pytest
 
 from optimizely_api.runtime import greenlets, spawn_greenlet
-from optimizely_api.runtime.aiopyramid_mend import await_in_greenlet
+from optimizely_api.runtime.aiopyramid_compat import await_in_greenlet
 
 variable = contextvars.ContextVar("variable", default="nobody's")
 

@@ -5,7 +5,7 @@ from gunicorn.asgi.parser import PythonProtocol
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizely_api.runtime.http1.head import HeadLimits, HeadReader, Refusal
+from optimizely_api.runtime.server.http1.head import HeadLimits, HeadReader, Refusal
 
 
 def ours(whole, pieces=1, limits=None):

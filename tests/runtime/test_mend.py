@@ -12,8 +12,9 @@ import pytest
 from pyramid import threadlocal
 from pyramid.threadlocal import get_current_request, manager
 
-from optimizely_api.runtime import aiopyramid_mend, spawn_greenlet, synchronize
-from optimizely_api.runtime.aiopyramid_mend import ContextLocalManager, await_in_greenlet
+from optimizely_api.runtime import aiopyramid_compat as aiopyramid_mend
+from optimizely_api.runtime import spawn_greenlet, synchronize
+from optimizely_api.runtime.aiopyramid_compat import ContextLocalManager, await_in_greenlet
 
 who = contextvars.ContextVar("who", default="nobody")
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from optimizely_api.runtime.http1.response import date_line, status_line
+from optimizely_api.runtime.server.http1.response import date_line, status_line
 
 
 def test_date_follows_the_clock_forwards_and_backwards(monkeypatch):

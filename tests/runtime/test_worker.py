@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from aiohttp import ClientSession
 
-from optimizely_api.runtime.protocol import LINGER_SECONDS
+from optimizely_api.runtime.server.protocol import LINGER_SECONDS
 from tests.runtime.servers import gunicorn, read_to_end, until
 
 HALF_A_HEAD = b"GET /echo HTTP/1.1\r\nHost: t\r\nX-Slow"

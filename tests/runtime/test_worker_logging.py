@@ -7,7 +7,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
-from optimizely_api.runtime.worker import spare_unread_access_log
+from optimizely_api.runtime.server.worker import spare_unread_access_log
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
-from optimizely_api.services.database import Database
-from optimizely_api.services.server import SERVICES
+from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.storage.database import Database
 from optimizely_api.services_key import authorization
 from tests import samples
 from tests.ports import free_port

@@ -21,8 +21,8 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from optimizely_api.services.database import migrate_async
-from optimizely_api.services.server import SERVICES
+from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.storage.database import migrate_async
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 CI_POSTGRESQL_URL = "postgresql+asyncpg://postgres@127.0.0.1:5432/test"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from optimizely_api.security import token_sha256
-from optimizely_api.services.server import SERVICES
+from optimizely_api.gateway.identity import token_sha256
+from optimizely_api.services.http.server import SERVICES
 from optimizely_api.services_key import authorization, key_file
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY

@@ -10,7 +10,7 @@ import zlib
 import brotli
 import pytest
 
-from optimizely_api.services.codings import MAX_MEMBERS, PIECE_BYTES, UndecodableError, coding_of, decode
+from optimizely_api.services.http.codings import MAX_MEMBERS, PIECE_BYTES, UndecodableError, coding_of, decode
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.services.conditional import entity_tag
+from optimizely_api.services.http.conditional import entity_tag
 from tests.services.conftest import Caller
 
 Answer = tuple[int, str | None, bytes]

@@ -28,8 +28,11 @@ from sqlalchemy import (
     text,
 )
 
-from optimizely_api.services import database as database_module
-from optimizely_api.services.database import (
+from optimizely_api.services.experiments.tables import METADATA as EXPERIMENTS
+from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.projects.tables import METADATA as PROJECTS
+from optimizely_api.services.storage import database as database_module
+from optimizely_api.services.storage.database import (
     Database,
     DatabaseURLError,
     NewerDatabaseError,
@@ -38,10 +41,7 @@ from optimizely_api.services.database import (
     migrate,
     migrate_async,
 )
-from optimizely_api.services.database import database_url as read_url
-from optimizely_api.services.experiments.tables import METADATA as EXPERIMENTS
-from optimizely_api.services.projects.tables import METADATA as PROJECTS
-from optimizely_api.services.server import SERVICES
+from optimizely_api.services.storage.database import database_url as read_url
 
 things = Table("things", MetaData(), Column("id", Integer, primary_key=True), Column("moment", UtcTime))
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -211,7 +211,7 @@ async def test_many_migrations_at_once_in_one_process(database_url: str) -> None
 async def test_many_processes_migrating_at_once(database_url: str, tmp_path: Path) -> None:
     migrations = SERVICES["projects"].migrations
     call = f"migrate({database_url!r}, {migrations!r})"
-    program = f"from optimizely_api.services.database import migrate; {call}"
+    program = f"from optimizely_api.services.storage.database import migrate; {call}"
     processes = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error::ResourceWarning", "-c", program),

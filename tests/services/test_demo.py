@@ -20,7 +20,7 @@ from optimizely_api.demo import DemoError, DemoSummary, load_demo, story
 from optimizely_api.demo.client import ServiceClient
 from optimizely_api.demo.loader import TOKEN_SHA256, Loader
 from optimizely_api.demo.visitors import Batch, Target, batches
-from optimizely_api.services.server import SERVICES
+from optimizely_api.services.http.server import SERVICES
 from tests import samples
 from tests.ports import free_port
 from tests.services.conftest import Caller, NewDatabase, Serve, running, session_with_key

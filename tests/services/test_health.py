@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from optimizely_api.services import health
-from optimizely_api.services.database import database_url as read_url
-from optimizely_api.services.http import DATABASE, make_application
+from optimizely_api.services.http import health
+from optimizely_api.services.http.application import DATABASE, make_application
+from optimizely_api.services.storage.database import database_url as read_url
 from tests.services.conftest import Caller, own_postgresql_database, running
 from tests.services.databases import POSTGRESQL_URL
 

@@ -16,8 +16,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from yarl import URL
 
-from optimizely_api.services.database import database_url as read_url
-from optimizely_api.services.http import (
+from optimizely_api.services.http.application import (
     DATABASE,
     JSONLines,
     JSONResponse,
@@ -32,6 +31,7 @@ from optimizely_api.services.http import (
     read_json,
     read_page,
 )
+from optimizely_api.services.storage.database import database_url as read_url
 from tests.services.conftest import Caller, own_postgresql_database, running
 from tests.services.databases import POSTGRESQL_URL
 

@@ -16,10 +16,10 @@ import pytest
 from aiohttp.worker import GunicornWebWorker
 from sqlalchemy import text
 
-from optimizely_api.services.database import Database
-from optimizely_api.services.limits import Limits
-from optimizely_api.services.server import EVENTS, SERVICES, run_service
-from optimizely_api.services.worker import worker_class
+from optimizely_api.services.http.limits import Limits
+from optimizely_api.services.http.server import EVENTS, SERVICES, run_service
+from optimizely_api.services.http.worker import worker_class
+from optimizely_api.services.storage.database import Database
 from optimizely_api.services_key import authorization
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY
@@ -35,7 +35,7 @@ async def service_process(
     """`run_service` in a process of its own, in a strange folder, ready to answer."""
     port = free_port()
     arguments = f"{name!r}, port={port}, workers={workers}, database_url={database_url!r}"
-    program = f"from optimizely_api.services.server import run_service; run_service({arguments})"
+    program = f"from optimizely_api.services.http.server import run_service; run_service({arguments})"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program),
         cwd=folder,

@@ -23,9 +23,9 @@ import orjson
 import uvloop
 
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.answers import read_answer
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Scope, Upstream, open_client
+from optimizely_api.upstream.responses import read_answer
 from tests import samples
 from tests.ports import free_port
 

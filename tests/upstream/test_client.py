@@ -8,7 +8,9 @@ import time
 import pytest
 
 from optimizely_api.contract import load
+from optimizely_api.gateway.upstreams import shape_checks as compiled_shapes
 from optimizely_api.upstream import calls
+from optimizely_api.upstream.caching.caching_client import open_saving_client
 from optimizely_api.upstream.client import Limits, Scope, Upstream, open_client
 from optimizely_api.upstream.errors import (
     BadUpstreamAnswer,
@@ -17,8 +19,6 @@ from optimizely_api.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from optimizely_api.upstream.saving import open_saving_client
-from optimizely_api.upstream_client import shape_checks as compiled_shapes
 from tests import samples
 from tests.upstream.scripted_service import SAVES_NOTHING
 

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from optimizely_api.upstream import calls
+from optimizely_api.upstream.caching.caching_client import Saving
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Scope
 from optimizely_api.upstream.errors import BadUpstreamAnswer, EntityNotFound, UpstreamTimeout
-from optimizely_api.upstream.saving import Saving
 from tests.upstream.scripted_service import CLOSE, OK, scripted
 from tests.upstream.versioned_service import FakeClock, saving_client, versioned
 

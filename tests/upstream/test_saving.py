@@ -8,11 +8,11 @@ import time
 import pytest
 
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.answers import COMPUTING
+from optimizely_api.upstream.caching.caching_client import Saving, SavingClient
 from optimizely_api.upstream.calls import Call, Page
 from optimizely_api.upstream.client import Scope
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
-from optimizely_api.upstream.saving import Saving, SavingClient
+from optimizely_api.upstream.responses import COMPUTING
 from tests.upstream.versioned_service import FakeClock, saving_client, versioned
 
 PROJECT = calls.get_project(1)

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.shelf import BYTES_PER_BYTE, BYTES_PER_ENTRY, Shelf
-from optimizely_api.upstream.stamps import Stamps
+from optimizely_api.upstream.caching.cache import BYTES_PER_BYTE, BYTES_PER_ENTRY, Shelf
+from optimizely_api.upstream.caching.generations import Stamps
 from tests import samples
 from tests.upstream.benchmark_client import RESULTS
 from tests.upstream.versioned_service import FakeClock

@@ -14,9 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from optimizely_api.upstream import calls, stamps
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.caching import generations as stamps
+from optimizely_api.upstream.caching.generations import Stamps, changed_paths, shared_memory
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.stamps import Stamps, changed_paths, shared_memory
 from tests.ports import free_port
 from tests.runtime.servers import ROOT, running, until
 
@@ -191,7 +192,7 @@ def connections_to_both(port, but=()):
 @pytest.mark.parametrize("hup", [False, True], ids=["started", "after a HUP"])
 def test_a_write_through_one_worker_is_seen_through_the_other(service, tmp_path, options, hup):
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.worker.GatewayWorker"]
+    command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.server.worker.GatewayWorker"]
     command += ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--no-control-socket", *options]
     command += ["tests.upstream.writing_app:main()"]
     environment = {"EXPERIMENTS_URL": service, "PYTHONPATH": str(ROOT)}

@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
+from optimizely_api.upstream.caching.cache import Clock
+from optimizely_api.upstream.caching.caching_client import Saving, SavingClient, open_saving_client
 from optimizely_api.upstream.client import Limits, Upstream
-from optimizely_api.upstream.saving import Saving, SavingClient, open_saving_client
-from optimizely_api.upstream.shelf import Clock
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY
 

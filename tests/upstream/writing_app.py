@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pyramid.config import Configurator
 
 from optimizely_api.upstream import calls
+from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Scope, Upstream
-from optimizely_api.upstream.saving import Saving, open_saving_client
 
 UPSTREAMS = {
     "experiments": Upstream(url=os.environ.get("EXPERIMENTS_URL", "http://127.0.0.1:1"), timeout_seconds=5)

@@ -8,10 +8,10 @@ import pytest
 from aiohttp.http import SERVER_SOFTWARE
 
 from optimizely_api import main
+from optimizely_api.gateway.views.event_batches import ACCEPTED_CODINGS
 from optimizely_api.runtime.testing import GatewayTestApp
-from optimizely_api.services import codings
+from optimizely_api.services.http import codings
 from optimizely_api.upstream.calls import LONGEST_USER_AGENT
-from optimizely_api.views.event_batches import ACCEPTED_CODINGS
 from tests.asserting import assert_error
 from tests.samples import SERVICES_KEY
 from tests.serving import serve

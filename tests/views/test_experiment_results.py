@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from optimizely_api.upstream_client import GatewayRequest
+from optimizely_api.gateway.upstreams import GatewayRequest
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 from tests.serving import KEEPS_NOTHING, ROOT

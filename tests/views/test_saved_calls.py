@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from optimizely_api import main
+from optimizely_api.gateway.upstreams import CLIENT
 from optimizely_api.runtime.testing import GatewayTestApp
-from optimizely_api.upstream_client import CLIENT
 from tests import samples
 from tests.asserting import AUTHORIZED, assert_error, get
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from optimizely_api.services.experiments.handlers import ROUTES
 from optimizely_api.services.experiments.levels import projects_url, with_levels
-from optimizely_api.services.http import make_application
+from optimizely_api.services.http.application import make_application
 
 
 def check_environment() -> None:

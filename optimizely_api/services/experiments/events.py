@@ -10,10 +10,10 @@ from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments.tables import events, next_ids
-from optimizely_api.services.http import Page, format_time, not_found
-from optimizely_api.services.ids import allocate_ids
-from optimizely_api.services.paging import fetch_page
+from optimizely_api.services.http.application import Page, format_time, not_found
 from optimizely_api.services.schema import field_error
+from optimizely_api.services.storage.ids import allocate_ids
+from optimizely_api.services.storage.paging import fetch_page
 
 COLUMNS = ("account_id", "project_id", "key", "name", "is_classic", "archived")
 

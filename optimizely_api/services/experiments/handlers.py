@@ -15,7 +15,7 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
-from optimizely_api.services.http import (
+from optimizely_api.services.http.application import (
     DATABASE,
     JSONResponse,
     answer_created,

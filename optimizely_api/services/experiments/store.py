@@ -18,10 +18,10 @@ from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http import Page, bad_request, conflict, format_time, gone, not_found
-from optimizely_api.services.ids import allocate_ids
-from optimizely_api.services.paging import fetch_page
+from optimizely_api.services.http.application import Page, bad_request, conflict, format_time, gone, not_found
 from optimizely_api.services.schema import field_error
+from optimizely_api.services.storage.ids import allocate_ids
+from optimizely_api.services.storage.paging import fetch_page
 
 Document = dict[str, Any]
 

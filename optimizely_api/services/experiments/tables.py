@@ -16,8 +16,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from optimizely_api.services.database import UtcTime
-from optimizely_api.services.ids import id_table
+from optimizely_api.services.storage.database import UtcTime
+from optimizely_api.services.storage.ids import id_table
 
 METADATA = MetaData()
 

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from optimizely_api.services.http import make_application
+from optimizely_api.services.http.application import make_application
 from optimizely_api.services.projects.handlers import ROUTES
 
 

@@ -8,7 +8,7 @@ import secrets
 
 from aiohttp import web
 
-from optimizely_api.services.http import (
+from optimizely_api.services.http.application import (
     DATABASE,
     JSONResponse,
     answer_created,

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.http import Page, conflict, format_time, not_found
-from optimizely_api.services.ids import allocate_ids
-from optimizely_api.services.paging import fetch_page
+from optimizely_api.services.http.application import Page, conflict, format_time, not_found
 from optimizely_api.services.projects.schema import PROJECT_DEFAULTS, WEB_SNIPPET_DEFAULTS
 from optimizely_api.services.projects.tables import accounts, next_ids, projects, tokens
+from optimizely_api.services.storage.ids import allocate_ids
+from optimizely_api.services.storage.paging import fetch_page
 
 COLUMNS = ("name", "platform", "status")  # the properties of a project that are not in its document
 

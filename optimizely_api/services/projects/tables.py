@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, MetaData, String, Table, Text
 
-from optimizely_api.services.database import UtcTime
-from optimizely_api.services.ids import id_table
+from optimizely_api.services.storage.database import UtcTime
+from optimizely_api.services.storage.ids import id_table
 
 METADATA = MetaData()
 

@@ -14,19 +14,19 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from optimizely_api.services.http import DATABASE, make_application
-from optimizely_api.services.results.bots import is_bot
-from optimizely_api.services.results.cross_origin import allow_every_origin, answer_options
-from optimizely_api.services.results.group_commit import GroupCommit
-from optimizely_api.services.results.mismatches import MismatchLog
-from optimizely_api.services.results.routes import (
+from optimizely_api.services.http.application import DATABASE, make_application
+from optimizely_api.services.results.handlers import (
     EVENTS_PATH,
     GROUP_COMMIT,
     MISMATCHES,
     ROUTES,
     receive_events,
 )
-from optimizely_api.services.results.smoothing import is_smoothing
+from optimizely_api.services.results.ingest.bots import is_bot
+from optimizely_api.services.results.ingest.cross_origin import allow_every_origin, answer_options
+from optimizely_api.services.results.ingest.group_commit import GroupCommit
+from optimizely_api.services.results.query.mismatches import MismatchLog
+from optimizely_api.services.results.statistics.smoothing import is_smoothing
 from optimizely_api.start_failures import InvalidVariable
 
 MAX_BATCH_BYTES = 3_670_016  # 3.5 MiB, the smallest limit published for the original

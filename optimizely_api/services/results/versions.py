@@ -18,8 +18,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, case, select
 
-from optimizely_api.services.conditional import entity_tag
-from optimizely_api.services.results.questions import ROUNDED_TO_MILLISECONDS, Question
+from optimizely_api.services.http.conditional import entity_tag
+from optimizely_api.services.results.query.questions import ROUNDED_TO_MILLISECONDS, Question
 from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.tables import DATA_VERSION
 

@@ -26,11 +26,11 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from optimizely_api.services.database import Database, migrate_async
-from optimizely_api.services.http import DATABASE
+from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.results import create_application
-from optimizely_api.services.results.batches import parse_batch
-from optimizely_api.services.results.ingest import store
+from optimizely_api.services.results.ingest.batches import parse_batch
+from optimizely_api.services.results.ingest.store import store
+from optimizely_api.services.storage.database import Database, migrate_async
 from optimizely_api.services_key import VARIABLE
 from tests.ports import free_port
 from tests.samples import SERVICES_KEY

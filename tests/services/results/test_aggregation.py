@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.services.results.rollups import neutral_rank
+from optimizely_api.services.results.ingest.rollups import neutral_rank
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,

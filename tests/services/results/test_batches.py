@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizely_api.services.results import batches
-from optimizely_api.services.results.batches import Batch, Decision, MalformedBatchError, parse_batch
+from optimizely_api.services.results.ingest import batches
+from optimizely_api.services.results.ingest.batches import Batch, Decision, MalformedBatchError, parse_batch
 from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, ODD_TAGS, REVENUES, VALUES
 from tests.services.results.sending import (
     CAMPAIGN,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-from optimizely_api.services.results.bots import MAX_AGENT_LENGTH, is_bot
+from optimizely_api.services.results.ingest.bots import MAX_AGENT_LENGTH, is_bot
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from optimizely_api.services.experiments.runs import MAX_RUNS
-from optimizely_api.services.results.questions import MAX_EPOCHS
-from optimizely_api.services.results.rollups import neutral_rank
+from optimizely_api.services.results.ingest.rollups import neutral_rank
+from optimizely_api.services.results.query.questions import MAX_EPOCHS
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.services.results.rollups import neutral_rank
+from optimizely_api.services.results.ingest.rollups import neutral_rank
 from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
 from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, NO_UUIDS, ODD_TAGS, REVENUES

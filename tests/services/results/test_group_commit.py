@@ -20,11 +20,17 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, text
 
-from optimizely_api.services.database import Database, migrate_async
-from optimizely_api.services.results import create_application, group_commit, ingest
-from optimizely_api.services.results.batches import Batch, parse_batch
-from optimizely_api.services.results.group_commit import GroupCommit, NotStoredError, TooMuchWaitingError
+from optimizely_api.services.results import create_application
+from optimizely_api.services.results.ingest import group_commit
+from optimizely_api.services.results.ingest import store as ingest
+from optimizely_api.services.results.ingest.batches import Batch, parse_batch
+from optimizely_api.services.results.ingest.group_commit import (
+    GroupCommit,
+    NotStoredError,
+    TooMuchWaitingError,
+)
 from optimizely_api.services.results.tables import EVENT, METADATA
+from optimizely_api.services.storage.database import Database, migrate_async
 from tests.ports import free_port
 from tests.services.conftest import session_with_key
 from tests.services.results.conftest import Results
@@ -112,7 +118,7 @@ async def locked(database: Database) -> AsyncIterator[None]:
 async def test_a_locked_database_fails_the_whole_group_in_one_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimizely_api.services.database.BUSY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("optimizely_api.services.storage.database.BUSY_TIMEOUT_SECONDS", 0.2)
     url = f"sqlite:///{tmp_path / 'results.sqlite3'}"
     await migrate_async(url, "optimizely_api.services.results:migrations")
     database = CountingDatabase(url)

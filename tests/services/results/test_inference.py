@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from optimizely_api.services.results.inference import (
+from optimizely_api.services.results.statistics.inference import (
     MAX_VISITORS_REMAINING,
     MIN_EFFECTIVE,
     MISSING_FACTOR,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from optimizely_api.services.results import routes
+from optimizely_api.services.results import handlers as routes
 from optimizely_api.upstream import calls
+from optimizely_api.upstream.caching.caching_client import Saving, SavingClient
 from optimizely_api.upstream.client import Scope
-from optimizely_api.upstream.saving import Saving, SavingClient
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.services.results import later_decisions
+from optimizely_api.services.results.ingest import later_decisions
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,

@@ -13,12 +13,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import event, func, select
 
-from optimizely_api.services.database import Database
-from optimizely_api.services.results import admission, routes
-from optimizely_api.services.results.batches import Attribute, Batch, parse_batch
-from optimizely_api.services.results.group_commit import GroupCommit
-from optimizely_api.services.results.ingest import Stored, store
+from optimizely_api.services.results import handlers as routes
+from optimizely_api.services.results.ingest import admission
+from optimizely_api.services.results.ingest.batches import Attribute, Batch, parse_batch
+from optimizely_api.services.results.ingest.group_commit import GroupCommit
+from optimizely_api.services.results.ingest.store import Stored, store
 from optimizely_api.services.results.tables import ASSIGNMENT, EVENT, VISITOR_ATTRIBUTE, VISITOR_TOTAL
+from optimizely_api.services.storage.database import Database
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,

@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from optimizely_api.services.http import ServiceError
-from optimizely_api.services.results.batches import MalformedBatchError, parse_batch
-from optimizely_api.services.results.questions import read_question
-from optimizely_api.services.results.segments import matching_visitors
+from optimizely_api.services.http.application import ServiceError
+from optimizely_api.services.results.ingest.batches import MalformedBatchError, parse_batch
+from optimizely_api.services.results.query.questions import read_question
+from optimizely_api.services.results.query.segments import matching_visitors
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     EXPERIMENT,

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, true
 
-from optimizely_api.services.database import Database
-from optimizely_api.services.results import cut_days
-from optimizely_api.services.results.cut_days import add_cut_days
-from optimizely_api.services.results.growth import size_class, upper_bound
-from optimizely_api.services.results.history import (
+from optimizely_api.services.results.ingest.growth import size_class, upper_bound
+from optimizely_api.services.results.ingest.rollups import neutral_rank
+from optimizely_api.services.results.query import cut_days
+from optimizely_api.services.results.query.cut_days import add_cut_days
+from optimizely_api.services.results.query.history import (
     DAILY_LOOKS,
     History,
     Scope,
@@ -23,11 +23,11 @@ from optimizely_api.services.results.history import (
     _kept_looks,
     load_histories,
 )
-from optimizely_api.services.results.inference import compare, p_value, per_visitor
-from optimizely_api.services.results.measurement import Selection
-from optimizely_api.services.results.questions import read_question
-from optimizely_api.services.results.rollups import neutral_rank
-from optimizely_api.services.results.smoothing import Sizes, smoothed
+from optimizely_api.services.results.query.measurement import Selection
+from optimizely_api.services.results.query.questions import read_question
+from optimizely_api.services.results.statistics.inference import compare, p_value, per_visitor
+from optimizely_api.services.results.statistics.smoothing import Sizes, smoothed
+from optimizely_api.services.storage.database import Database
 from tests.services.conftest import migrate_to
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (

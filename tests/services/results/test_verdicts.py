@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizely_api.services.results.inference import (
+from optimizely_api.services.results.statistics.inference import (
     Arm,
     Moments,
     compare,
@@ -19,8 +19,8 @@ from optimizely_api.services.results.inference import (
     p_value,
     per_visitor,
 )
-from optimizely_api.services.results.sample_ratio import ALARM, mismatch_p_value
-from optimizely_api.services.results.tiers import discoveries, tier_of
+from optimizely_api.services.results.statistics.sample_ratio import ALARM, mismatch_p_value
+from optimizely_api.services.results.statistics.tiers import discoveries, tier_of
 
 SEED = 20260131
 EXPERIMENTS = [pytest.param(400, id="short"), pytest.param(4_000, id="whole", marks=pytest.mark.whole)]

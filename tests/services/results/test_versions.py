@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from optimizely_api.services.database import Database
-from optimizely_api.services.results import create_application, questions, routes, versions
+from optimizely_api.services.results import create_application, versions
+from optimizely_api.services.results import handlers as routes
+from optimizely_api.services.results.query import questions
+from optimizely_api.services.storage.database import Database
 from tests.services.conftest import running
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (

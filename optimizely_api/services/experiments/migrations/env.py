@@ -1,6 +1,6 @@
-"""What alembic runs; `optimizely_api.services.database.migrate` brings the connection."""
+"""What alembic runs; `optimizely_api.services.storage.database.migrate` brings the connection."""
 
-from optimizely_api.services.database import run_migration_environment
 from optimizely_api.services.experiments.tables import METADATA
+from optimizely_api.services.storage.database import run_migration_environment
 
 run_migration_environment(METADATA)

@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from optimizely_api.services.results.growth import GrowthChanges
-from optimizely_api.services.results.rollup_tables import Assigned, Total
+from optimizely_api.services.results.ingest.growth import GrowthChanges
+from optimizely_api.services.results.ingest.rollup_tables import Assigned, Total
 
 revision = "0004"
 down_revision = "0002"

@@ -1,0 +1,1 @@
+"""What a comparison shows: progress, tables, charts and the page."""

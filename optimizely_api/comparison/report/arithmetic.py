@@ -1,0 +1,317 @@
+"""How what was seen is counted: classes of 5XX, seconds, ratios, and the search for the highest rate. No IO."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optimizely_api.comparison.load.result import BAD, REFUSED, RESET, TIMEOUT, LoadResult, Slice, Tally
+from optimizely_api.comparison.rig.balancer import LogLine
+
+# The classes of 5XX: who answered it, and why; and what a caller has whom nobody answered in all its patience.
+GATEWAY = "by the gateway"
+NO_ANSWER = "504, no answer in time"
+REFUSED_CONNECTION = "503, no connection to the gateway"
+QUEUE_FULL = "503, waited too long for a connection"
+BROKEN_OFF = "502, the connection broke off"
+CUT_SHORT = "502, the answer was cut short"
+UNANSWERED = "no answer at all, the caller gave up"
+
+# Without a balancer: the class of 5XX that one in the generator's place would have answered.
+CLASS_OF_FAILURE = {
+    TIMEOUT: NO_ANSWER,
+    REFUSED: REFUSED_CONNECTION,
+    RESET: BROKEN_OFF,
+    BAD: BROKEN_OFF,
+}
+
+PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+COMMON_SHARE = 0.6  # of a mode's own highest rate: a load that it serves with ease
+
+
+@dataclass(frozen=True, kw_only=True)
+class Second:
+    """What was offered in one second, and what became of it; latencies are of whatever the caller got.
+
+    `lost` are the requests of that second whose caller got a 5XX or no answer, `errors` what was counted of them by
+    class. `fit` tells that the generator kept the rate.
+    """
+
+    start: float
+    end: float
+    rate: float
+    offered: int
+    good: int
+    lost: int
+    errors: dict[str, int]
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    fit: bool = True
+
+
+@dataclass(kw_only=True)
+class Measurement:
+    """One load and what became of it, as it stands in the report.
+
+    `good` requests got a 2XX within the time limit, `lost` ones a 5XX or no answer, `other` is the rest: each request
+    has one end, as its caller saw it. `errors` counts the 5XX by class; a request that was asked again may be among
+    them twice, or be good after all. `distribution` holds (ms, count) of the good answers. `not_fit` says why the
+    figures say nothing about the gateway; empty when they do.
+    """
+
+    offered: int
+    good: int
+    lost: int
+    other: dict[str, int]
+    errors: dict[str, int]
+    counted_by: str
+    offered_rate: float
+    achieved_rate: float
+    percentiles_ms: dict[str, float | None]
+    seconds: list[Second]
+    distribution: list[tuple[float, int]]
+    not_fit: list[str]
+    generator: dict[str, Any]
+    balancer: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def error_count(self) -> int:
+        return sum(self.errors.values())
+
+    @property
+    def error_share(self) -> float:
+        """The share of all requests that were lost."""
+        return self.lost / self.offered if self.offered else 0.0
+
+    @property
+    def p99_ms(self) -> float | None:
+        return self.percentiles_ms["99"]
+
+    def meets(self, objective_ms: float) -> bool:
+        """Whether every request got a good answer, 99 % of them within the objective."""
+        return not self.not_fit and self.good == self.offered and (self.p99_ms or math.inf) < objective_ms
+
+
+def error_class(line: LogLine) -> str | None:
+    """Return the class of 5XX that the caller saw by the balancer's log; None when it saw none.
+
+    A termination state (HAProxy's configuration manual, section 8.5) of two dashes is an answer of the gateway
+    passed on. Otherwise its first letter says whose fault it was (s, S: the server was late, or broke off; C, c: the
+    caller gave up, and so saw nothing), its second when: Q in the queue, C connecting, H before the answer's head, D in
+    its body.
+
+    A request that was not the first of its connection gets no answer when the gateway cannot be reached: HAProxy closes
+    the connection, for callers then ask again (RFC 9112 section 9.3.1), and that is the request that counts.
+    """
+    cause, moment = line.ended[0], line.ended[1]
+    if cause in "Cc" or not line.sent_bytes:
+        return None
+    if cause in "Ss" and moment in "DL":
+        return CUT_SHORT
+    if not 500 <= line.status <= 599:
+        return None
+    if cause == "-":
+        return f"{line.status}, {GATEWAY}"
+    if moment == "Q":
+        return QUEUE_FULL
+    if moment == "C":
+        return REFUSED_CONNECTION
+    return {502: BROKEN_OFF, 503: REFUSED_CONNECTION, 504: NO_ANSWER}.get(
+        line.status, f"{line.status}, by the balancer"
+    )
+
+
+def errors_by_second(lines: Iterable[LogLine], result: LoadResult) -> list[Counter[str]]:
+    """Count the log's 5XX by class for each slice of the load, by the time at which a request arrived.
+
+    What arrived before was the warm-up; what arrived after the end are requests that were due before, asked again.
+    """
+    counted: list[Counter[str]] = [Counter() for _ in result.slices]
+    for line in lines:
+        seen = error_class(line)
+        index = slice_at(result.slices, line.arrived - result.started_at)
+        if seen is not None and index is not None:
+            counted[index][seen] += 1
+    return counted
+
+
+def slice_at(slices: Sequence[Slice], moment: float) -> int | None:
+    """The index of the slice that a moment is in: the last one for all that is later, None before the first."""
+    begun = [index for index, each in enumerate(slices) if each.start <= moment]
+    return begun[-1] if begun else None
+
+
+def errors_seen_by_generator(tally: Tally) -> Counter[str]:
+    """The 5XX by class without a balancer: those answered, and failures as a balancer would have answered them."""
+    errors: Counter[str] = Counter()
+    for status, count in tally.statuses.items():
+        if 500 <= status <= 599:
+            errors[f"{status}, {GATEWAY}"] += count
+    for kind, count in tally.failures.items():
+        errors[CLASS_OF_FAILURE[kind]] += count
+    return errors
+
+
+def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurement:
+    """Put the generator's result and the balancer's log together; `lines` is None without a balancer."""
+    if lines is None:
+        counted = [errors_seen_by_generator(each.tally) for each in result.slices]
+    else:
+        counted = errors_by_second(lines, result)
+        for each, seen in zip(result.slices, counted, strict=True):
+            seen[UNANSWERED] += each.tally.failed
+        counted = [+seen for seen in counted]
+    total = result.total()
+    errors: Counter[str] = sum(counted, Counter())
+    latency = total.latency
+    return Measurement(
+        offered=total.offered,
+        good=total.succeeded,
+        lost=total.server_error_count,
+        other=_other(total),
+        errors=dict(sorted(errors.items())),
+        counted_by="load generator" if lines is None else "load balancer",
+        offered_rate=result.offered_rate,
+        achieved_rate=result.achieved_rate,
+        percentiles_ms={f"{percent:g}": latency.percentile(percent) for percent in PERCENTILES},
+        seconds=[
+            _second(each, errors, result.plan.lag_bound_ms)
+            for each, errors in zip(result.slices, counted, strict=True)
+        ],
+        distribution=_thinned(total.ok.buckets_ms()),
+        not_fit=result.why_fell_behind(),
+        generator=_generator(result, total),
+    )
+
+
+def _second(piece: Slice, errors: Counter[str], lag_bound_ms: float) -> Second:
+    latency = piece.tally.latency
+    return Second(
+        start=piece.start,
+        end=piece.end,
+        rate=piece.rate,
+        offered=piece.tally.offered,
+        good=piece.tally.succeeded,
+        lost=piece.tally.server_error_count,
+        errors=dict(sorted(errors.items())),
+        p50_ms=latency.percentile(50),
+        p99_ms=latency.percentile(99),
+        max_ms=latency.max,
+        fit=not piece.tally.fell_behind(lag_bound_ms),
+    )
+
+
+def _other(total: Tally) -> dict[str, int]:
+    """What was neither good nor a 5XX nor unanswered."""
+    other = {
+        str(status): count
+        for status, count in total.statuses.items()
+        if not 200 <= status <= 299 and status < 500
+    }
+    if total.unfinished:
+        other["unfinished"] = total.unfinished
+    return dict(sorted(other.items()))
+
+
+def _generator(result: LoadResult, total: Tally) -> dict[str, Any]:
+    return {
+        "statuses": {str(status): count for status, count in sorted(total.statuses.items())},
+        "failures": dict(total.failures),
+        "unsent": dict(total.unsent),
+        "retried": total.retried,
+        "lag_p99_ms": total.lag.percentile(99),
+        "lag_max_ms": total.lag.max,
+        "most_connections": result.most_connections,
+        "cpu_seconds": round(result.cpu_seconds, 3),
+        "wall_seconds": round(result.wall_seconds, 3),
+        "interrupted": result.interrupted,
+    }
+
+
+def _thinned(buckets: Sequence[tuple[float, int]], at_most: int = 300) -> list[tuple[float, int]]:
+    """The same counts in fewer buckets: a chart shows no more."""
+    together = max(1, math.ceil(len(buckets) / at_most))
+    groups = [buckets[start : start + together] for start in range(0, len(buckets), together)]
+    return [(group[-1][0], sum(count for _, count in group)) for group in groups]
+
+
+def ratio(rate: float | None, other: float | None) -> float | None:
+    """How many times the other rate it is; None when either is unknown or the other is 0."""
+    return rate / other if rate is not None and other else None
+
+
+def ramp_rates(first: float, last: float, seconds: int) -> list[float]:
+    """A rate for each second, growing by the same factor."""
+    if seconds == 1:
+        return [last]
+    factor = (last / first) ** (1 / (seconds - 1))
+    return [round(first * factor**number, 2) for number in range(seconds)]
+
+
+def highest_in_ramp(seconds: Sequence[Second], objective_ms: float) -> tuple[float, bool]:
+    """The highest rate of a ramp up to which every second met the objective without a 5XX; 0 for none.
+
+    With it comes whether the highest rate may be above it: the ramp has ended, or the generator fell behind.
+    """
+    highest = 0.0
+    for second in seconds:
+        if not second.fit:
+            return highest, True
+        met = (
+            second.good == second.offered and not second.errors and (second.p99_ms or math.inf) < objective_ms
+        )
+        if not met:
+            return highest, False
+        highest = second.rate
+    return highest, True
+
+
+class RateSearch:
+    """Finds the highest rate that holds: doubles or halves until one holds and a higher one does not, then bisects.
+
+        while (rate := search.next_rate()) is not None:
+            search.record(rate, holds(rate))
+
+    It ends when the two are within the factor `step`; `highest` is then the rate that held, or 0 when not even
+    `lowest` did. `reached_limit` tells that `limit` held, so that the highest rate may be above it.
+    """
+
+    def __init__(self, guess: float, *, step: float, lowest: float = 0.5, limit: float = 5000.0) -> None:
+        self._guess = min(max(guess, lowest), limit)
+        self._step = step
+        self._lowest = lowest
+        self._limit = limit
+        self.highest = 0.0
+        self._failed = math.inf
+
+    @property
+    def reached_limit(self) -> bool:
+        return self.highest >= self._limit
+
+    def next_rate(self) -> float | None:
+        """The rate to try next; None when the search is over."""
+        if self.highest == 0.0 and self._failed == math.inf:
+            return self._guess
+        if self.highest == 0.0:
+            return None if self._failed <= self._lowest else max(self._lowest, _rounded(self._failed / 2))
+        if self._failed == math.inf:
+            return None if self.reached_limit else min(self._limit, _rounded(self.highest * 2))
+        if self._failed / self.highest <= self._step:
+            return None
+        middle = _rounded(math.sqrt(self.highest * self._failed))
+        return middle if self.highest < middle < self._failed else None
+
+    def record(self, rate: float, holds: bool) -> None:
+        if holds:
+            self.highest = max(self.highest, rate)
+        else:
+            self._failed = min(self._failed, rate)
+
+
+def _rounded(rate: float) -> float:
+    """Three digits: enough, and fit for a table."""
+    return float(f"{rate:.3g}")

@@ -1,0 +1,139 @@
+"""What one sees in the charts, in words made of the figures of this run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optimizely_api.comparison.report.report import Report
+
+
+def captions(report: Report) -> dict[str, str]:
+    """A caption for each chart for which there are figures."""
+    modes, options = report["modes"], report["options"]
+    made = {
+        "ramp": _ramp(modes),
+        "slow": _slow(modes, options),
+        "restart": _restart(modes, options),
+        "blocking": _blocking(modes),
+        "distribution": _distribution(modes),
+        "highest": _highest(report),
+        "resources": _resources(report),
+        "no_help": "On the left there is nothing to wait for at the same time, on the right nothing to wait for "
+        "at all: asyncio has no advantage in either.",
+    }
+    return {name: text for name, text in made.items() if text}
+
+
+def fit_from_the_start(seconds: list[Any]) -> list[Any]:
+    """The seconds before the first in which the generator did not keep the rate."""
+    for index, second in enumerate(seconds):
+        if not second["fit"]:
+            return seconds[:index]
+    return seconds
+
+
+def _ramp(modes: Mapping[str, Any]) -> str:
+    said = [
+        f"{outcome['title']} {_first_error(outcome['ramp'])}"
+        for outcome in modes.values()
+        if "ramp" in outcome
+    ]
+    return f"The same load is offered to every mode. {'; '.join(said)}." if said else ""
+
+
+def _first_error(measured: Mapping[str, Any]) -> str:
+    seconds = fit_from_the_start(measured["seconds"])
+    cut = f" up to {seconds[-1]['rate']:.0f}/s, where the load generator fell behind" if seconds else ""
+    if len(seconds) == len(measured["seconds"]):
+        cut = ""
+    first = next((second for second in seconds if second["lost"]), None)
+    if first is None:
+        return f"has no failure{cut}"
+    share = "" if measured["not_fit"] else f", and {measured['error_share']:.0%} in all"
+    return f"has its first failure at {first['rate']:.0f}/s{share}{cut}"
+
+
+def _slow(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    said = _eventful(modes, "slow")
+    how = (
+        f"answers after {options['slow_delay_ms'] / 1000:g} s instead of {options['delay_ms']:g} ms"
+        if options["upstreams"] == "stub"
+        else "stands still"
+    )
+    return f"While it is shaded the results service {how}. {said}" if said else ""
+
+
+def _restart(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    said = _eventful(modes, "restart")
+    how = (
+        "New workers are started beside the old ones (TTIN), which leave when those can serve (TTOU)"
+        if options["restart"] == "rolling"
+        else "gunicorn gets a HUP and ends the old workers while the new ones are still starting"
+    )
+    return f"{how}. {said}" if said else ""
+
+
+def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
+    said = []
+    for outcome in modes.values():
+        if (measured := outcome.get(scenario)) and not measured["not_fit"]:
+            slowest = measured["percentiles_ms"]["100"]
+            said.append(
+                f"{outcome['title']} at {measured['rate']:g}/s: {measured['lost']} of {measured['offered']} "
+                f"requests got a 5XX or no answer, the slowest answer took {slowest / 1000:.1f} s"
+            )
+    return "; ".join(said) + "." if said else ""
+
+
+def _blocking(modes: Mapping[str, Any]) -> str:
+    measured = modes.get("asyncio-blocked", {}).get("blocking")
+    if not measured:
+        return ""
+    return (
+        f"While it is shaded, {measured['blocking_rate']:g} request a second goes to a view that sleeps "
+        f"{measured['blocking_ms']:g} ms without giving the loop back. Everybody else is drawn, at "
+        f"{measured['rate']:g}/s: whoever is on the same worker waits until the sleep is over."
+    )
+
+
+def _distribution(modes: Mapping[str, Any]) -> str:
+    said = [
+        f"{outcome['title']} {outcome['ramp']['good'] / outcome['ramp']['offered']:.0%}"
+        for outcome in modes.values()
+        if "ramp" in outcome and outcome["ramp"]["offered"] and not outcome["ramp"]["not_fit"]
+    ]
+    if not said:
+        return ""
+    return (
+        "All requests of the growing load. A curve that ends below 100 % leaves the rest without a good answer; "
+        f"well answered in all: {', '.join(said)}."
+    )
+
+
+def _highest(report: Report) -> str:
+    found = {row["highest_rate_found_by"] for row in report["summary"]["modes"].values()}
+    how = "read off the growing load, so coarse" if found == {"ramp"} else "found by trying, and confirmed"
+    said = "; ".join(
+        f"asyncio carries {value:.1f} times what {_title(report, name.removeprefix('asyncio / '))} does"
+        for name, value in report["summary"]["ratios"].items()
+        if value
+    )
+    return f"The rates are {how}. {said[:1].upper()}{said[1:]}." if said else f"The rates are {how}."
+
+
+def _resources(report: Report) -> str:
+    said = [
+        f"{row['title']} {row['idle_memory_mb']:.0f} MB and {row['idle_processes']} processes when idle"
+        for row in report["summary"]["modes"].values()
+        if row["idle_memory_mb"]
+    ]
+    return (
+        "The most that was seen while the load grew, looked at twice a second; memory shared by forked processes "
+        "counts once. " + "; ".join(said) + "."
+        if said
+        else ""
+    )
+
+
+def _title(report: Report, name: str) -> str:
+    title: str = report["summary"]["modes"][name]["title"]
+    return title

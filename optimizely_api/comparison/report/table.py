@@ -1,0 +1,55 @@
+"""The table of the results, for the terminal and for the page: a column per mode."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from optimizely_api.comparison.report.report import Report, rate_text
+
+NOTHING = "-"
+
+# Row title, key of the summary, form.
+ROWS = (
+    ("5XX or no answer, load grows", "ramp_error_share", "{:.1%}"),
+    ("p99, load grows", "ramp_p99_ms", "{:.0f} ms"),
+    ("5XX or no answer, upstream slow", "slow_error_share", "{:.1%}"),
+    ("p99, upstream slow", "slow_p99_ms", "{:.0f} ms"),
+    ("5XX or no answer, restart", "restart_error_share", "{:.1%}"),
+    ("p99, restart", "restart_p99_ms", "{:.0f} ms"),
+    ("one slow request, idle machine", "one_request_ms", "{:.0f} ms"),
+    ("computing, answers per second", "cpu_answers_per_second", "{:.0f}/s"),
+    ("most memory, load grows", "most_memory_mb", "{:.0f} MB"),
+    ("most processes", "most_processes", "{:d}"),
+)
+
+
+def rows(report: Report) -> list[list[str]]:
+    """The head with the modes, and one row per figure."""
+    modes: Mapping[str, Any] = report["summary"]["modes"]
+    objective = report["options"]["objective_ms"] / 1000
+    ratios = report["summary"]["ratios"]
+    return [
+        ["", *(row["title"] for row in modes.values())],
+        [f"highest rate, no 5XX, p99 < {objective:g} s", *(_highest(row) for row in modes.values())],
+        ["asyncio carries", *(_said(ratios.get(f"asyncio / {name}"), "{:.1f} times") for name in modes)],
+        *([title, *(_said(row[key], form) for row in modes.values())] for title, key, form in ROWS),
+    ]
+
+
+def rich_table(report: Report) -> Table:
+    head, *body = rows(report)
+    table = Table(title="Blocking against asyncio")
+    for index, name in enumerate(head):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in body:
+        table.add_row(*row)
+    return table
+
+
+def _highest(row: Mapping[str, Any]) -> str:
+    return NOTHING if row["highest_rate"] is None else rate_text(row)
+
+
+def _said(value: Any, form: str) -> str:
+    return NOTHING if value is None else form.format(value)

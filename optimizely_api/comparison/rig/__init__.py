@@ -1,0 +1,1 @@
+"""What a comparison starts and stops: gateways, upstreams and the balancer."""

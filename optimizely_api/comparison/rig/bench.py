@@ -1,0 +1,231 @@
+"""The bench that scenarios work on: a gateway, what is behind and before it, and one way to put a load on it."""
+
+import asyncio
+import contextlib
+import http.client
+import itertools
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optimizely_api.comparison.load.command import LoadPlan, LoadResult, run_load_process
+from optimizely_api.comparison.options import Options
+from optimizely_api.comparison.report.arithmetic import Measurement, measurement
+from optimizely_api.comparison.rig.balancer import Balancer
+from optimizely_api.comparison.rig.gateway import Gateway, Target, get
+from optimizely_api.comparison.rig.processes import Usage, machine_busy_seconds
+from optimizely_api.comparison.rig.upstreams import Upstreams
+from optimizely_api.comparison.rig.workloads import BLOCKING_PATH
+
+SAMPLE_SECONDS = 0.5
+LOAD_START_SECONDS = 0.6  # from starting the load's process to its first request
+CALLER_PATIENCE = 2.0  # seconds that a caller waits longer than the balancer
+MEGABYTE = 1024 * 1024
+
+Events = list[tuple[float, str]]  # Unix time and what happened
+During = Callable[[Events], Coroutine[Any, Any, None]]
+
+
+@dataclass
+class Peaks:
+    """The most that a gateway took while it was looked at."""
+
+    processes: int = 0
+    memory_bytes: int = 0
+
+    def see(self, usage: Usage) -> None:
+        self.processes = max(self.processes, usage.processes)
+        self.memory_bytes = max(self.memory_bytes, usage.memory_bytes)
+
+
+@dataclass
+class Bench:
+    """What a scenario needs to measure one mode."""
+
+    options: Options
+    folder: Path
+    upstreams: Upstreams
+    gateway: Gateway
+    balancer: Balancer | None
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    @property
+    def port(self) -> int:
+        """Where a caller asks: the balancer, or the gateway itself."""
+        return self.balancer.port if self.balancer else self.gateway.port
+
+    async def measure(
+        self,
+        phases: Sequence[tuple[float, float]],
+        *,
+        warm_up_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+        during: During | None = None,
+        blocking: bool | None = None,
+    ) -> Measurement:
+        """Offer the load and return what became of it.
+
+        `during` runs beside it, and notes what it does. `blocking` says whether somebody calls the blocking view
+        meanwhile; by default in the mode that is about it.
+        """
+        plan = self._plan(phases, warm_up_seconds, timeout_seconds)
+        before = self._cpu_seconds()
+        counters = self.balancer.counters() if self.balancer else {}
+        if self.balancer:
+            self.balancer.new_lines()
+        events: Events = []
+        async with self._sampled() as peaks, self._side_load(plan, blocking):
+            beside = asyncio.create_task(during(events)) if during else None
+            try:
+                result = await run_load_process(plan, self._output())
+                if beside:
+                    await beside
+            finally:
+                if beside and not beside.done():
+                    beside.cancel()
+                    await asyncio.wait([beside])
+        return self._measured(result, events, before, counters, peaks)
+
+    def one_after_the_other(self, requests: int) -> list[float]:
+        """Send so many requests, each after the answer of the one before; returns the seconds each took."""
+        took = []
+        for _ in range(requests):
+            started = time.perf_counter()
+            status = get("127.0.0.1", self.port, self.gateway.target, self.options.timeout_seconds * 2)
+            took.append(time.perf_counter() - started)
+            if status != 200:
+                raise RuntimeError(f"{self.gateway.mode.title} answered {status} on an idle machine")
+        return took
+
+    def as_fast_as_it_can(self, path: str, callers: int, seconds: float) -> float:
+        """Have so many callers ask again as soon as they are answered; returns good answers per second."""
+        target = Target(path, self.gateway.target.headers)
+        last = time.monotonic() + seconds
+        good: list[int] = []
+
+        def call() -> None:
+            # A comparison that is broken off takes the gateway away.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while time.monotonic() < last:
+                    if get("127.0.0.1", self.port, target, 30.0) == 200 and time.monotonic() < last:
+                        good.append(1)
+
+        threads = [threading.Thread(target=call, daemon=True) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(good) / seconds
+
+    def _plan(
+        self, phases: Sequence[tuple[float, float]], warm_up: float | None, timeout: float | None
+    ) -> LoadPlan:
+        options = self.options
+        return LoadPlan(
+            url=f"http://127.0.0.1:{self.port}",
+            phases=tuple(phases),
+            paths=(self.gateway.target.path,),
+            headers=self.gateway.target.headers,
+            warm_up_seconds=options.warm_up_seconds if warm_up is None else warm_up,
+            timeout_seconds=self.patience if timeout is None else timeout,
+            arrivals=options.arrivals,
+            seed=options.seed,
+        )
+
+    @property
+    def patience(self) -> float:
+        """How long a caller waits: the limit itself, or with a balancer a little longer, since that one answers."""
+        return self.options.timeout_seconds + (CALLER_PATIENCE if self.balancer else 0.0)
+
+    def _output(self) -> Path:
+        return self.folder / f"load-{next(self._numbers)}.json"
+
+    @contextlib.asynccontextmanager
+    async def _side_load(self, plan: LoadPlan, blocking: bool | None) -> AsyncIterator[None]:
+        """While the block runs, call the blocking view at its rate, if the mode is about that."""
+        if not (self.gateway.mode.blocks_the_loop if blocking is None else blocking):
+            yield
+            return
+        calls = asyncio.create_task(self.call_blocking_view(plan.warm_up_seconds + plan.seconds))
+        try:
+            yield
+        finally:
+            calls.cancel()
+            await asyncio.wait([calls])
+            if not calls.cancelled():
+                calls.result()
+
+    async def call_blocking_view(self, seconds: float) -> LoadResult:
+        """Call the blocking view at its rate for so long."""
+        plan = LoadPlan(
+            url=f"http://127.0.0.1:{self.port}",
+            phases=((self.options.blocking_rate, seconds),),
+            paths=(f"{BLOCKING_PATH}?ms={self.options.blocking_ms:g}",),
+            timeout_seconds=self.patience,
+        )
+        return await run_load_process(plan, self._output())
+
+    @contextlib.asynccontextmanager
+    async def _sampled(self) -> AsyncIterator[Peaks]:
+        peaks = Peaks()
+
+        async def sample() -> None:
+            while True:
+                peaks.see(await asyncio.to_thread(self.gateway.usage))
+                await asyncio.sleep(SAMPLE_SECONDS)
+
+        sampling = asyncio.create_task(sample())
+        try:
+            yield peaks
+        finally:
+            sampling.cancel()
+            await asyncio.wait([sampling])
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        return {
+            "gateway": self.gateway.usage().cpu_seconds,
+            "upstreams": self.upstreams.usage().cpu_seconds,
+            "balancer": self.balancer.process.usage().cpu_seconds if self.balancer else 0.0,
+            "machine": machine_busy_seconds(),
+        }
+
+    def _measured(
+        self,
+        result: LoadResult,
+        events: Events,
+        before: dict[str, float],
+        counters: dict[str, int],
+        peaks: Peaks,
+    ) -> Measurement:
+        lines = None
+        if self.balancer:
+            lines = [line for line in self.balancer.new_lines() if line.path == self._log_path()]
+        measured = measurement(result, lines)
+        if self.balancer:
+            after = self.balancer.counters()
+            measured.balancer = {name: after[name] - counters[name] for name in after}
+        cpu = {name: seconds - before[name] for name, seconds in self._cpu_seconds().items()}
+        cpu["load generator"] = result.cpu_seconds
+        others = max(0.0, 2 * cpu["machine"] - sum(cpu.values()))
+        measured.usage = {
+            "most_processes": peaks.processes,
+            "most_memory_mb": round(peaks.memory_bytes / MEGABYTE, 1),
+            "cpu_seconds": {name: round(seconds, 2) for name, seconds in cpu.items()},
+            "others_share": round(others / (result.wall_seconds * (os.cpu_count() or 1)), 3),
+        }
+        measured.events = [
+            {"at": round(at - result.started_at, 2), "what": what} for at, what in sorted(events)
+        ]
+        return measured
+
+    def _log_path(self) -> str:
+        return self.gateway.target.path
+
+
+def as_json(measured: Measurement) -> dict[str, Any]:
+    """A measurement as it stands in the report."""
+    return {**asdict(measured), "error_count": measured.error_count, "error_share": measured.error_share}

@@ -1,0 +1,1 @@
+"""A light stub of the three services, so that what a load measures is the gateway."""

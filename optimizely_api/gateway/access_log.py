@@ -1,0 +1,98 @@
+"""The request id, and one JSON line per request in the log `optimizely_api.access`.
+
+    {"time": ..., "method": "GET", "route": "get_experiment_results", "path": "/v2/experiments/1/results",
+     "status": 200, "duration_ms": 43.1, "request_id": "...", "client": "...",
+     "upstreams_ms": {"experiments": [20.4, 20.9], ...}}
+
+`route` is the operation, or null for an address that no route has. `uuid` is there when the caller's X-Request-Id is
+no UUID, and an error therefore has another. Status 499 stands for a caller that went away before the answer.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pyramid.config import Configurator
+from pyramid.registry import Registry
+from pyramid.request import Request
+from pyramid.response import Response
+
+from optimizely_api.gateway import add_tween
+from optimizely_api.gateway.contract.compiled import known_route
+from optimizely_api.gateway.contract.routes import operation_of
+from optimizely_api.http.request_ids import kept_or_new
+from optimizely_api.runtime.bridge import LOGGED
+from optimizely_api.upstream.client import Scope
+
+log = logging.getLogger("optimizely_api.access")
+
+CALLER_WENT_AWAY = 499
+REQUEST_ID_HEADER = "X-Request-Id"
+REQUEST_ID_KEY = "HTTP_X_REQUEST_ID"  # the same in a WSGI environ
+
+Handler = Callable[[Request], Response]
+
+
+def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
+    """Outermost: gives the request its id and scope, and logs how it ended, however it ended."""
+    deadline_seconds = registry["settings"].request_deadline_seconds
+
+    def access_log_tween(request: Request) -> Response:
+        started = time.monotonic()
+        request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
+        request.scope = Scope(request.request_id, started + deadline_seconds)
+        status = CALLER_WENT_AWAY
+        try:
+            response = handler(request)
+            response.headerlist.append((REQUEST_ID_HEADER, request.request_id))
+            status = response.status_int
+            return response
+        except Exception:
+            status = 500
+            request.environ[LOGGED] = status, request.uuid  # the server, which answers, writes no second line
+            raise
+        finally:
+            if "exception" in request.__dict__:
+                # Its traceback leads back to the request, which only the garbage collector could free then.
+                request.exception = request.exc_info = None
+            if log.isEnabledFor(logging.INFO):
+                line = _Line(request, status, time.monotonic() - started)
+                # As log.info() does, without the search for the line of code that calls it.
+                log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "%s", (line,), None))
+
+    return access_log_tween
+
+
+class _Line:
+    """Becomes JSON only when a handler formats it."""
+
+    def __init__(self, request: Request, status: int, seconds: float) -> None:
+        self._fields: dict[str, Any] = {
+            "time": datetime.now(UTC),
+            "method": request.environ["REQUEST_METHOD"],
+            "route": operation_of(known_route(request)),
+            "path": _path(request),
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+            "request_id": request.request_id,
+            "client": request.environ.get("REMOTE_ADDR"),
+            "upstreams_ms": request.scope.durations_ms,
+        }
+        if request.uuid != request.request_id:
+            self._fields["uuid"] = request.uuid
+
+    def __str__(self) -> str:
+        return orjson.dumps(self._fields, option=orjson.OPT_UTC_Z).decode()
+
+
+def _path(request: Request) -> str:
+    """The path as text, whatever bytes it held (PEP 3333 hands them over as latin-1)."""
+    raw: str = request.environ["PATH_INFO"]
+    return raw.encode("latin-1").decode("utf-8", "replace")
+
+
+def includeme(config: Configurator) -> None:
+    add_tween(config, f"{__name__}.access_log_tween_factory")

@@ -1,0 +1,244 @@
+"""From what the services answer to what the API answers: pure functions, shared by coroutine and blocking views.
+
+A view fetches; everything that is decided, asked for or merged is decided here, where a test needs no request.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from optimizely_api.gateway.errors import BadRequest
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.calls import Call, Page
+from optimizely_api.upstream.errors import BadUpstreamAnswer
+from optimizely_api.upstream.responses import COMPUTING
+
+Entity = dict[str, Any]
+Query = Mapping[str, Any]
+
+SEGMENT_PARAMETERS = ("attribute_id", "attribute_value", "browser", "device", "source", "segment_conditions")
+METRIC_IDENTITY = (
+    "event_id",
+    "aggregator",
+    "field",
+    "scope",
+    "winning_direction",
+    "event_properties",
+    "time_window",
+)
+LARGEST_PAGE = 100
+SAMPLE_RATIO = (
+    "sample_ratio_p_value"  # the results service has it where the sample ratio does not fit the weights
+)
+
+
+def experiment_results_calls(experiment: Entity, query: Query) -> list[Call]:
+    """The second step of `get_experiment_results`: campaign, project and results, asked for together.
+
+    An experiment whose campaign or project is unknown is a fault of the services, not a 404 of the caller's.
+    """
+    return [
+        _agreed(calls.get_layer(experiment["layer_id"])),
+        _agreed(calls.get_project(experiment["project_id"])),
+        results_call(experiment, query, _named_metrics(experiment["results_settings"])),
+    ]
+
+
+def results_call(experiment: Entity, query: Query, metrics: Sequence[Entity]) -> Call:
+    """Ask for an experiment's results by its settings for them, counted while it ran.
+
+    Raises BadRequest for a query that makes no sense for this experiment.
+    """
+    frozen = experiment["results_settings"]
+    body: Entity = {
+        "project_id": experiment["project_id"],
+        "metrics": list(metrics),
+        "variations": [_variation(variation) for variation in frozen["variations"]],
+        "stats_config": frozen["stats_config"],
+    }
+    if baseline := _baseline(experiment, query):
+        body["baseline_variation_id"] = baseline
+    if experiment.get("earliest"):
+        body["earliest"] = experiment["earliest"]
+    if experiment.get("runs") is not None:
+        body["epochs"] = experiment["runs"]
+    for name in ("start_time", "end_time"):
+        if query.get(name) is not None:
+            body[name] = _iso(query[name])
+    if segment := _segment(query):
+        body["segment"] = segment
+    return calls.compute_results(experiment["id"], body)
+
+
+def experiment_results(experiment: Entity, layer: Entity, project: Entity, results: Any) -> Any:
+    """Compose the contract's ExperimentResults; None and COMPUTING of the results service stay what they are.
+
+    `confidence_threshold` is the project's setting of today; significance was judged by the level frozen at the
+    experiment's start, which is `stats_config.confidence_level`.
+
+    Raises BadUpstreamAnswer when the services do not agree on whose experiment it is.
+    """
+    _agree(experiment, layer, project)
+    if results is None or results is COMPUTING:
+        return results
+    return {
+        **_without(results, SAMPLE_RATIO),
+        "experiment_id": experiment["id"],
+        "confidence_threshold": project["confidence_threshold"],
+    }
+
+
+def sample_ratio_headers(results: Any) -> dict[str, str]:
+    """Announce a sample ratio mismatch by its p-value; nothing where visitors come as the weights say."""
+    if not isinstance(results, dict) or SAMPLE_RATIO not in results:
+        return {}
+    return {"X-Sample-Ratio-Mismatch": f"{results[SAMPLE_RATIO]:.3g}"}
+
+
+def campaign_calls(layer: Entity) -> list[Call]:
+    """The second step of `get_campaign_results`: the project, and every page of the campaign's experiments."""
+    pages = range(1, max(1, -(-len(layer["experiment_ids"]) // LARGEST_PAGE)) + 1)
+    of_campaign = {"campaign_id": layer["id"], "include_classic": True}
+    return [
+        _agreed(calls.get_project(layer["project_id"])),
+        *(
+            calls.list_experiments(layer["account_id"], Page(page, LARGEST_PAGE), of_campaign)
+            for page in pages
+        ),
+    ]
+
+
+def experiments_of(pages: Iterable[Entity]) -> list[Entity]:
+    return [experiment for page in pages for experiment in page["items"]]
+
+
+def campaign_results_calls(layer: Entity, experiments: Sequence[Entity], query: Query) -> list[Call]:
+    """The third step: the results of every experiment, by the campaign's metrics or, without any, its own."""
+    shared = _named_metrics(layer)
+    return [
+        results_call(experiment, query, shared or _named_metrics(experiment["results_settings"]))
+        for experiment in experiments
+    ]
+
+
+def campaign_results(
+    layer: Entity, project: Entity, experiments: Sequence[Entity], results: Sequence[Any]
+) -> Any:
+    """Merge the results of a campaign's experiments into the contract's CampaignResults.
+
+    A metric's `results` holds every variation of every experiment, by variation id. None when no experiment has
+    data, COMPUTING when one is being computed. Raises BadUpstreamAnswer when the services disagree.
+    """
+    for experiment in experiments:
+        _agree(experiment, layer, project)
+    if any(result is COMPUTING for result in results):
+        return COMPUTING
+    present = [
+        (experiment["id"], result)
+        for experiment, result in zip(experiments, results, strict=True)
+        if result is not None
+    ]
+    if not present:
+        return None
+    return {
+        "campaign_id": layer["id"],
+        "confidence_threshold": project["confidence_threshold"],
+        "start_time": min(result["start_time"] for _, result in present),
+        "end_time": max(result["end_time"] for _, result in present),
+        "is_stale": any(result["is_stale"] for _, result in present),
+        "metrics": _merge_metrics(present),
+    }
+
+
+def results_answer(results: Any) -> tuple[int, Any]:
+    """Return status and body: 200 with results, 202 without a body while computed, 204 while there is no data."""
+    if results is None:
+        return 204, None
+    if results is COMPUTING:
+        return 202, None
+    return 200, results
+
+
+def _agreed(call: Call) -> Call:
+    """The call about an entity that another service says is there: a 404 breaks the agreement."""
+    call.entity = ""  # just made, and nobody else's
+    return call
+
+
+def _merge_metrics(present: Iterable[tuple[int, Entity]]) -> list[Entity]:
+    merged: dict[bytes, Entity] = {}
+    for experiment_id, result in present:
+        for metric in result["metrics"]:
+            key = orjson.dumps([metric.get(name) for name in METRIC_IDENTITY], option=orjson.OPT_SORT_KEYS)
+            shared = merged.setdefault(key, {**_without(metric, "conclusion"), "results": {}})
+            for variation_id, variant in metric["results"].items():
+                shared["results"][variation_id] = {**variant, "experiment_id": experiment_id}
+    return list(merged.values())
+
+
+def _agree(experiment: Entity, layer: Entity, project: Entity) -> None:
+    if experiment["layer_id"] != layer["id"] or experiment["project_id"] != layer["project_id"]:
+        raise BadUpstreamAnswer("experiments", f"experiment {experiment['id']} is not in its campaign")
+    if project["id"] != experiment["project_id"] or project["account_id"] != experiment["account_id"]:
+        raise BadUpstreamAnswer("projects", f"project {project['id']} is not that of its experiment")
+
+
+def _named_metrics(entity: Entity) -> list[Entity]:
+    metrics, names = entity.get("metrics") or [], entity["metric_names"]
+    if len(metrics) != len(names):
+        raise BadUpstreamAnswer("experiments", f"{len(metrics)} metrics have {len(names)} names")
+    return [{**metric, "name": name} for metric, name in zip(metrics, names, strict=True)]
+
+
+def _variation(variation: Entity) -> Entity:
+    variation_id = variation["variation_id"]
+    return {
+        "variation_id": variation_id,
+        "name": variation.get("name") or variation.get("key") or str(variation_id),
+    }
+
+
+def _baseline(experiment: Entity, query: Query) -> str | None:
+    frozen, asked = experiment["results_settings"], query.get("baseline_variation_id")
+    if asked is None:
+        chosen: str | None = frozen.get("baseline_variation_id")
+        return chosen
+    known = [str(variation["variation_id"]) for variation in frozen["variations"]]
+    if str(asked) not in known:
+        listed = ", ".join(known) or "none"
+        raise BadRequest(
+            f"Experiment {experiment['id']} has no variation {asked}; its variations are {listed}.",
+            {"/query/baseline_variation_id": "not a variation of the experiment"},
+        )
+    return str(asked)
+
+
+def _segment(query: Query) -> Entity:
+    segment = {name: query[name] for name in SEGMENT_PARAMETERS if query.get(name) is not None}
+    for name, value in segment.items():
+        if "\0" in str(value):
+            raise BadRequest(
+                f"{name} holds the character U+0000, which no attribute can have.",
+                {f"/query/{name}": "holds the character U+0000"},
+            )
+    if "attribute_value" in segment and "attribute_id" not in segment:
+        raise BadRequest(
+            "attribute_value needs attribute_id, the attribute whose value it is.",
+            {"/query/attribute_id": "required together with attribute_value"},
+        )
+    return segment
+
+
+@lru_cache(maxsize=1000)
+def _iso(time: datetime | str) -> str:
+    if isinstance(time, str):
+        return time
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _without(entity: Entity, key: str) -> Entity:
+    return {name: value for name, value in entity.items() if name != key}

@@ -1,0 +1,112 @@
+"""The docs page at `/docs`: Swagger UI, from a package and from memory, talking to no other host.
+
+The page runs scripts of its own origin only, none of them inline, and may not be framed. "Authorize" takes the
+token, with or without `Bearer `, and forgets it when the page is left.
+"""
+
+import functools
+import gzip
+import hashlib
+import importlib.resources
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyramid.config import Configurator
+from pyramid.config.views import DefaultViewMapper
+from pyramid.httpexceptions import HTTPNotFound, HTTPPermanentRedirect
+from pyramid.request import Request
+from pyramid.response import Response
+from swagger_ui_bundle import swagger_ui_path
+
+from optimizely_api.gateway.contract.routes import add_get_route, address_prefix
+
+PAGE = "index.html"
+FILES = {  # name -> media type
+    PAGE: "text/html",
+    "page.css": "text/css",
+    "start.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
+SAFETY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file of the page, ready to be sent."""
+
+    media_type: str
+    body: bytes
+    zipped: bytes
+    etag: str
+
+
+@functools.cache
+def static_files() -> dict[str, StaticFile]:
+    """Read and compress the page's files, once per process: they belong to installed packages."""
+    ours = importlib.resources.files(__package__) / "docs_page"
+    return {name: _static_file(name, _read(ours / name, Path(str(swagger_ui_path)) / name)) for name in FILES}
+
+
+def _read(*candidates: Any) -> bytes:
+    return next(bytes(candidate.read_bytes()) for candidate in candidates if candidate.is_file())
+
+
+def _static_file(name: str, body: bytes) -> StaticFile:
+    return StaticFile(FILES[name], body, gzip.compress(body, mtime=0), hashlib.sha256(body).hexdigest()[:32])
+
+
+def file_view(files: dict[str, StaticFile]) -> Callable[[Any, Request], Response]:
+    """A view that sends the file named by the route, or the page itself; the ETag is left to `finishing.py`."""
+
+    def docs_file(context: Any, request: Request) -> Response:
+        file = files.get(request.matchdict.get("file", PAGE))
+        if file is None:
+            raise HTTPNotFound
+        zipped = bool(
+            request.headers.get("Accept-Encoding") and request.accept_encoding.acceptable_offers(["gzip"])
+        )
+        response = Response(
+            file.zipped if zipped else file.body,
+            content_type=file.media_type,
+            charset="utf-8" if file.media_type.startswith("text/") else None,
+            etag=f"{file.etag}-gz" if zipped else file.etag,
+        )
+        response.headers.update(SAFETY)
+        response.headers["Vary"] = "Accept-Encoding"
+        response.headers["Cache-Control"] = (
+            "public, max-age=3600" if "file" in request.matchdict else "no-cache"
+        )
+        if zipped:
+            response.content_encoding = "gzip"
+        return response
+
+    return docs_file
+
+
+def to_docs(context: Any, request: Request) -> Response:
+    """`/docs/` is `/docs`: the page's addresses are relative to it."""
+    return HTTPPermanentRedirect(f"{address_prefix(request)}/docs", headers=dict(SAFETY))
+
+
+def includeme(config: Configurator) -> None:
+    docs_file = file_view(static_files())
+    for name, path, view in (
+        ("docs", "/docs", docs_file),
+        ("docs_slash", "/docs/", to_docs),
+        ("docs_file", "/docs/{file}", docs_file),
+    ):
+        add_get_route(config, name, path)
+        config.add_view(view, route_name=name, mapper=DefaultViewMapper)

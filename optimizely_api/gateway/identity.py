@@ -1,0 +1,190 @@
+"""Bearer token -> identity, and what that identity may see.
+
+The projects service knows the tokens, by hash only: a token never leaves the gateway. An accepted one is trusted for
+`identity_cache_seconds`, so a revoked token works for at most that long; a refused one is refused for
+`unknown_token_seconds`, so a token that was tried before it was created works that much later.
+"""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache, TTLCache
+from pyramid.config import Configurator
+from pyramid.interfaces import IRoutesMapper
+from pyramid.registry import Registry
+from pyramid.request import Request
+from pyramid.response import Response
+
+from optimizely_api.contract import CONTRACT
+from optimizely_api.gateway import BLOCKING, add_tween
+from optimizely_api.gateway.errors import Forbidden, Unauthorized
+from optimizely_api.gateway.settings import Settings
+from optimizely_api.runtime import synchronize
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.errors import EntityNotFound, UpstreamUnavailable
+
+UNKNOWN = "The token is unknown or was revoked."
+TOO_MANY = "Too many unknown tokens are being asked about; send the request again."
+
+Handler = Callable[[Request], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks: an account of the projects service."""
+
+    account_id: int
+
+
+def check_account(identity: Identity, entity: Mapping[str, Any], what: str) -> None:
+    """Raise Forbidden when an entity with an `account_id` belongs to another account."""
+    if entity["account_id"] != identity.account_id:
+        raise Forbidden(what)
+
+
+def bearer_token(authorization: str | None) -> str:
+    """Return the token of an Authorization header (RFC 6750 section 2.1); raises Unauthorized."""
+    if not authorization:
+        raise Unauthorized("Send your personal token as `Authorization: Bearer <token>`.")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("The Authorization header is not of the form `Bearer <token>`.")
+    return token.strip()
+
+
+def token_sha256(token: str) -> str:
+    """The hash by which the projects service knows a token (lower-case hex)."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class IdentityCache:
+    """Identities of accepted tokens by hash, and refused hashes for a shorter time; bounded in number and age."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lock = (
+            threading.Lock()
+        )  # the blocking application has threads, and a TTLCache is not made for them
+        entries = settings.identity_cache_entries
+        self._known = _ttl_cache(entries, settings.identity_cache_seconds)
+        self._unknown = _ttl_cache(entries, settings.unknown_token_seconds)
+        # Longer than their identities, so that a flood of unknown tokens does not stand in an old caller's way.
+        self._accepted: LRUCache[str, None] = LRUCache(entries)
+
+    def get(self, token_hash: str) -> Identity | None:
+        """Who the token belongs to, as far as is known; raises Unauthorized when it was refused a moment ago."""
+        with self._lock:
+            try:
+                known: Identity = self._known[token_hash]  # get() would look twice
+                return known
+            except KeyError:
+                pass
+            if token_hash in self._unknown:
+                raise Unauthorized(UNKNOWN)
+        return None
+
+    def keep(self, token_hash: str, identity: Identity) -> Identity:
+        with self._lock:
+            self._known[token_hash] = identity
+            self._accepted[token_hash] = None
+        return identity
+
+    def refuse(self, token_hash: str) -> None:
+        with self._lock:
+            self._unknown[token_hash] = None
+            self._accepted.pop(token_hash, None)
+
+    def was_accepted(self, token_hash: str) -> bool:
+        """Whether the token was good when it was last asked about."""
+        with self._lock:
+            return token_hash in self._accepted
+
+
+def _ttl_cache(entries: int, seconds: float) -> "TTLCache[str, Any]":
+    """With no seconds it remembers nothing: each entry is too old at once."""
+    return TTLCache(entries, seconds, timer=time.monotonic)
+
+
+class Identification:
+    """Asks the projects service whose a token is, about few unknown ones at a time.
+
+    Guessing tokens is cheap, and each guess is a query: without a bound, the calls of good callers to the same service
+    would wait behind those of whoever guesses. A token that was accepted before does not wait for its turn.
+    """
+
+    def __init__(self, settings: Settings, cache: IdentityCache) -> None:
+        self._cache = cache
+        self._turns = asyncio.Semaphore(settings.identity_calls)
+        self._wait_seconds = settings.identity_wait_seconds
+
+    async def fetch(self, request: Request, call: Call, token_hash: str) -> Identity:
+        """The token's identity; raises EntityNotFound, Unauthorized or another UpstreamError."""
+        if self._cache.was_accepted(token_hash):
+            return _identity(await request.fetch(call))
+        await self._take_turn()
+        try:
+            # Somebody else may have asked meanwhile.
+            return self._cache.get(token_hash) or _identity(await request.fetch(call))
+        finally:
+            self._turns.release()
+
+    async def _take_turn(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()  # at once
+            return
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise UpstreamUnavailable("projects", TOO_MANY) from None
+
+
+def _identity(token: Mapping[str, Any]) -> Identity:
+    return Identity(token["account_id"])
+
+
+def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
+    """Give every request of an operation its `caller`, an Identity, or answer 401.
+
+    No other view under the contract's basePath shows anything of an account: `contract.routes.check_views` lets no
+    such route be.
+    """
+    operations = registry[CONTRACT].operations
+    routes = registry.getUtility(IRoutesMapper)
+    cache = IdentityCache(registry["settings"])
+    fetch = (
+        _fetch_blocking
+        if registry.get(BLOCKING)
+        else synchronize(Identification(registry["settings"], cache).fetch)
+    )
+
+    def identify(request: Request) -> Identity:
+        token_hash = token_sha256(bearer_token(request.environ.get("HTTP_AUTHORIZATION")))
+        if known := cache.get(token_hash):
+            return known
+        try:
+            return cache.keep(token_hash, fetch(request, calls.identify(token_hash), token_hash))
+        except EntityNotFound:
+            cache.refuse(token_hash)
+            raise Unauthorized(UNKNOWN) from None
+
+    def identity_tween(request: Request) -> Response:
+        route = routes(request)["route"]
+        if route is not None and route.name in operations:
+            request.caller = identify(request)
+        return handler(request)
+
+    return identity_tween
+
+
+def _fetch_blocking(request: Request, call: Call, _token_hash: str) -> Identity:
+    return _identity(request.fetch(call))
+
+
+def includeme(config: Configurator) -> None:
+    add_tween(config, f"{__name__}.identity_tween_factory")

@@ -1,0 +1,1 @@
+"""HTTP semantics as pure functions, for the gateway, the runtime and the services."""

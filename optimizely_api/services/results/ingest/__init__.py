@@ -1,0 +1,1 @@
+"""Takes the events of SDKs: parsed, admitted, stored in groups, and rolled up."""

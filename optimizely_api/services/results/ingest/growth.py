@@ -1,0 +1,108 @@
+"""How the visitors' totals grew, day by day: the rollup that past looks are read from.
+
+A row says what the conversions of one day changed among the visitors who entered on one day: how many visitors reached
+or left a size class, and what that changed in the class's sums. The rows up to a day add up to the state at its end.
+Classes are powers of two of the visitor's total (negative ones apart), one set for each of events, revenue and value:
+sums of numbers of one magnitude keep their precision, and amounts far out can be told from the rest (`smoothing`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from optimizely_api.services.results.ingest.rollup_tables import Assigned, Total, Totals
+from optimizely_api.services.results.statements import upsert, write
+from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
+from optimizely_api.services.results.tables import GROWTH, GROWTH_SUMS
+
+# Exponents of doubles lie between -1073 and 1024: above zero with this added, so that a class can carry a sign.
+_EXPONENT_OFFSET = 1_100
+
+Path = Iterable[tuple[int, Total]]  # of one visitor and event: days in order, each with what it brought
+
+
+def size_class(amount: float) -> int:
+    """The class of an amount that is not zero; amounts below zero have negative classes."""
+    exponent = math.frexp(amount)[1] + _EXPONENT_OFFSET
+    return exponent if amount > 0 else -exponent
+
+
+def size_classes(amounts: Any) -> Any:
+    """The classes of an array of amounts, none of them zero."""
+    exponents = np.frexp(amounts)[1].astype(np.int64) + _EXPONENT_OFFSET
+    return np.where(amounts > 0, exponents, -exponents)
+
+
+def upper_bound(magnitude: int) -> float:
+    """What all amounts of the class (its sign left out) lie below, in absolute value."""
+    return math.ldexp(1.0, magnitude - _EXPONENT_OFFSET)
+
+
+def paths(totals: Totals) -> dict[tuple[int, int], list[tuple[int, Total]]]:
+    """The days of each event (or ANY_EVENT) and project, in order."""
+    by_key: dict[tuple[int, int], list[tuple[int, Total]]] = {}
+    for entity_id, project_id, day in sorted(totals):
+        by_key.setdefault((entity_id, project_id), []).append((day, totals[entity_id, project_id, day]))
+    return by_key
+
+
+def whole(path: Path) -> Total:
+    """All days of a path together."""
+    total = Total()
+    for _, addition in path:
+        total.add(addition)
+    return total
+
+
+def steps(path: Path) -> Iterator[tuple[int, Total, Total]]:
+    """Of each day, the visitor's total before and after it."""
+    before = Total()
+    for day, addition in path:
+        after = copy(before)
+        after.add(addition)
+        yield day, before, after
+        before = after
+
+
+class GrowthChanges:
+    """What is to be added to the table."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, ...], list[float]] = {}
+
+    def add(self, experiment_id: int, assigned: Assigned, totals: Totals, sign: int) -> None:
+        """Add, or take away, all that a visitor's conversions changed."""
+        entry_day = assigned.entered // DAY_MILLISECONDS
+        for (entity_id, project_id), path in paths(totals).items():
+            for day, before, after in steps(path):
+                key = (experiment_id, entry_day, day, assigned.variation_id, entity_id, project_id)
+                self._count(key, before, -sign)
+                self._count(key, after, sign)
+
+    def _count(self, key: tuple[int, ...], total: Total, sign: int) -> None:
+        amounts = (float(total.events), total.revenue, total.value)
+        for field, amount in enumerate(amounts):
+            if not amount or not total.events:
+                continue
+            row = self.rows.setdefault((*key, field, size_class(amount)), [0.0] * len(GROWTH_SUMS))
+            added = (1, amount, amount * amount, amount * total.events, total.events)
+            for index, number in enumerate(added):
+                row[index] += sign * number
+
+    def write(self, connection: Connection) -> None:
+        """Add them to the table."""
+        statement = upsert(connection, GROWTH)
+        keys = [column.name for column in GROWTH.primary_key]
+        changes: Mapping[str, object] = {
+            name: GROWTH.c[name] + statement.excluded[name] for name in GROWTH_SUMS
+        }
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
+        names = (*keys, *GROWTH_SUMS)
+        changed = (dict(zip(names, (*key, *row), strict=True)) for key, row in self.rows.items() if any(row))
+        write(connection, statement, changed)

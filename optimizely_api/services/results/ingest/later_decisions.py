@@ -1,0 +1,119 @@
+"""Decisions after a visitor's first: the first one may not count, and then the next one that does is the first.
+
+A decision does not count when it names a variation that the experiment does not have, or was made while the experiment
+did not run. Which one that is depends on the question, so some later ones are kept of each visitor.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, false, func, not_, or_, select
+
+from optimizely_api.services.results.ingest.rollup_tables import Assigned, Pair
+from optimizely_api.services.results.query.questions import Epoch, Question
+from optimizely_api.services.results.query.segments import matching_visitors
+from optimizely_api.services.results.statements import chunks, insert_missing, paced
+from optimizely_api.services.results.tables import ASSIGNMENT, ENTRY_SLOT, LATER_DECISION, SLOT_MILLISECONDS
+
+END_OF_TIME = 2**62
+MAX_LATER = 50  # of one visitor for one experiment; what comes when there are so many is not kept
+
+
+def keep(connection: Connection, later: Mapping[Pair, set[Assigned]], ranks: Mapping[int, Any]) -> None:
+    """Keep decisions that are not the first; `ranks` orders those of one millisecond, by visitor."""
+    counts = _counts(connection, {visitor for visitor, _ in later})
+    rows = (
+        {
+            "visitor_id": pair[0],
+            "experiment_id": pair[1],
+            "entered": one.entered,
+            "rank": _as_integer(ranks[pair[0]](one.variation_id)),
+            "variation_id": one.variation_id,
+            "project_id": one.project_id,
+        }
+        for pair, decisions in paced(later.items())
+        for one in sorted(decisions, key=lambda one: one.entered)[: max(0, MAX_LATER - counts[pair])]
+    )
+    insert_missing(connection, LATER_DECISION, rows)
+
+
+def _counts(connection: Connection, visitors: Iterable[int]) -> dict[Pair, int]:
+    c = LATER_DECISION.c
+    query = select(c.visitor_id, c.experiment_id, func.count()).group_by(c.visitor_id, c.experiment_id)
+    counts: dict[Pair, int] = defaultdict(int)
+    for chunk in chunks(visitors):
+        for visitor, experiment, count in connection.execute(query.where(c.visitor_id.in_(chunk))):
+            counts[visitor, experiment] = count
+    return counts
+
+
+def _as_integer(rank: bytes) -> int:
+    """The first eight bytes as a number that fits a column, in the same order."""
+    return int.from_bytes(rank[:8]) - 2**63
+
+
+def first_that_count(connection: Connection, question: Question) -> Iterator[tuple[int, Assigned]]:
+    """Of each visitor in the segment whose first decision does not count: the first later one that does."""
+    listed = [variation.variation_id for variation in question.variations]
+    runs = question.epochs
+    unlisted, untimely = _doubts(connection, question.experiment_id, listed, runs)
+    conditions: list[ColumnElement[bool]] = []
+    if unlisted:
+        conditions.append(ASSIGNMENT.c.variation_id.not_in(listed))
+    if untimely:
+        conditions.append(_outside(ASSIGNMENT.c.entered, runs))
+    if not conditions:
+        return
+    a, c = ASSIGNMENT.c, LATER_DECISION.c
+    order = func.row_number().over(partition_by=c.visitor_id, order_by=(c.entered, c.rank)).label("number")
+    query = (
+        select(c.visitor_id, c.variation_id, c.entered, c.project_id, order)
+        .join(ASSIGNMENT, and_(a.visitor_id == c.visitor_id, a.experiment_id == c.experiment_id))
+        .where(a.experiment_id == question.experiment_id, or_(*conditions))
+        .where(c.variation_id.in_(listed), not_(_outside(c.entered, runs)))
+    )
+    if question.segment is not None:
+        is_sqlite = connection.dialect.name == "sqlite"
+        query = query.where(matching_visitors(question.segment, is_sqlite=is_sqlite))
+    found = query.subquery()
+    first = select(found.c.visitor_id, found.c.variation_id, found.c.entered, found.c.project_id)
+    for visitor, *decision in paced(connection.execute(first.where(found.c.number == 1))):
+        yield visitor, Assigned(*decision)
+
+
+def _doubts(
+    connection: Connection, experiment_id: int, listed: Sequence[int], runs: Sequence[Epoch] | None
+) -> tuple[bool, bool]:
+    """Whether visitors may have entered variations that are not listed, or while the experiment did not run."""
+    c = ENTRY_SLOT.c
+    timely = or_(
+        false(),
+        *(
+            and_(
+                c.first_entered >= run.start,
+                or_((c.slot + 1) * SLOT_MILLISECONDS <= end, c.last_activity < end),
+            )
+            for run, end in ((run, END_OF_TIME if run.end is None else run.end) for run in runs or ())
+        ),
+    )
+    entered = select(c.slot).where(c.experiment_id == experiment_id, c.visitors > 0).limit(1)
+    unlisted = connection.execute(entered.where(c.variation_id.not_in(listed))).first()
+    untimely = None if runs is None else connection.execute(entered.where(not_(timely))).first()
+    return unlisted is not None, untimely is not None
+
+
+def _outside(moment: Any, runs: Sequence[Epoch] | None) -> ColumnElement[bool]:
+    """Whether the moment lies in none of the runs: as ranges, which an index can find."""
+    if runs is None:
+        return false()
+    gaps, begin = [], 0
+    for run in sorted(runs, key=lambda run: run.start):
+        if begin < run.start:
+            gaps.append(and_(moment >= begin, moment < run.start))
+        if run.end is None:
+            return or_(false(), *gaps)
+        begin = max(begin, run.end)
+    return or_(*gaps, moment >= begin)

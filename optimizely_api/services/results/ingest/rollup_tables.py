@@ -1,0 +1,221 @@
+"""Reading and writing assignments and rollups; what is to be written is worked out in `rollups`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, case, func, select
+
+from optimizely_api.services.results.statements import chunks, paced, upsert, write
+from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
+from optimizely_api.services.results.tables import (
+    ASSIGNMENT,
+    CELL,
+    CELL_SUMS,
+    COMPENSATED_SUMS,
+    ENTRY_SLOT,
+    EVENT,
+    SLOT_MILLISECONDS,
+    VISITOR_TOTAL,
+)
+
+TOTAL_SUMS = ("events", "revenue", "value", "revenue_squares", "value_squares")
+
+Pair = tuple[int, int]  # visitor, experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """To which variation a visitor belongs, since when, and in which project that was said."""
+
+    variation_id: int
+    entered: int
+    project_id: int | None
+
+    @property
+    def slot(self) -> int:
+        """The hour of entry, as the rollups number hours."""
+        return self.entered // SLOT_MILLISECONDS
+
+
+@dataclass(slots=True)
+class Total:
+    """A visitor's conversions on one event (or on any), as far as they count for one experiment."""
+
+    events: int = 0
+    revenue: float = 0.0
+    value: float = 0.0
+    revenue_squares: float = 0.0
+    value_squares: float = 0.0
+
+    def add(self, other: Total) -> None:
+        """Add the conversions of `other`."""
+        self.events += other.events
+        self.revenue += other.revenue
+        self.value += other.value
+        self.revenue_squares += other.revenue_squares
+        self.value_squares += other.value_squares
+
+
+Totals = dict[tuple[int, int, int], Total]  # by event (or ANY_EVENT), project and day
+
+
+def rounding_error(one: Any, other: Any, total: Any) -> Any:
+    """What rounding took from `one + other == total`, exactly (Knuth's TwoSum); of floats, or of columns."""
+    part = total - one
+    return (one - (total - part)) + (other - part)
+
+
+def load_assignments(connection: Connection, visitors: Iterable[int]) -> dict[Pair, Assigned]:
+    """All assignments of the visitors."""
+    c = ASSIGNMENT.c
+    query = select(c.visitor_id, c.experiment_id, c.variation_id, c.entered, c.project_id)
+    return {
+        (row[0], row[1]): Assigned(row[2], row[3], row[4])
+        for chunk in chunks(visitors)
+        for row in paced(connection.execute(query.where(c.visitor_id.in_(chunk))))
+    }
+
+
+def load_totals(connection: Connection, visitors: Iterable[int]) -> dict[Pair, Totals]:
+    """All totals of the visitors."""
+    c = VISITOR_TOTAL.c
+    query = select(
+        c.visitor_id, c.experiment_id, c.entity_id, c.project_id, c.day, *(c[name] for name in TOTAL_SUMS)
+    )
+    totals: dict[Pair, Totals] = defaultdict(dict)
+    for chunk in chunks(visitors):
+        for row in paced(connection.execute(query.where(c.visitor_id.in_(chunk)))):
+            totals[row[0], row[1]][row[2], row[3], row[4]] = Total(*row[5:])
+    return totals
+
+
+def sum_up_conversions(connection: Connection, pairs: Iterable[Pair]) -> Iterable[Any]:
+    """Of each pair and day, from the raw events: the pair, event, project, the last time, the sums of a Total."""
+    a, e = ASSIGNMENT.c, EVENT.c
+    day = e.happened // DAY_MILLISECONDS
+    revenue, value = (func.coalesce(column, 0.0) * 1.0 for column in (e.revenue, e.value))
+    sums = (func.count(), *(func.sum(x) for x in (revenue, value, revenue * revenue, value * value)))
+    query = (
+        select(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, func.max(e.happened), *sums)
+        .join(EVENT, (e.visitor_id == a.visitor_id) & (e.happened >= a.entered))
+        .where(e.is_impression.is_(False))
+        .group_by(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, day)
+    )
+    for chunk in chunks(pairs):
+        visitors, experiments = {visitor for visitor, _ in chunk}, {experiment for _, experiment in chunk}
+        wanted = set(chunk)
+        some = query.where(a.visitor_id.in_(visitors), a.experiment_id.in_(experiments))
+        for row in paced(connection.execute(some)):
+            if (row[0], row[1]) in wanted:
+                yield (row[0], row[1]), *row[2:]
+
+
+def write_assignments(connection: Connection, changed: dict[Pair, Assigned]) -> None:
+    """Write the assignments, over what was there."""
+    rows = (
+        {
+            "visitor_id": visitor,
+            "experiment_id": experiment,
+            "variation_id": assigned.variation_id,
+            "entered": assigned.entered,
+            "project_id": assigned.project_id,
+        }
+        for (visitor, experiment), assigned in changed.items()
+    )
+    _replace(connection, ASSIGNMENT, rows, ("variation_id", "entered", "project_id"))
+
+
+def write_totals(connection: Connection, totals: dict[Pair, Totals]) -> None:
+    """Write the totals, over what was there."""
+    rows = (
+        {
+            "visitor_id": pair[0],
+            "experiment_id": pair[1],
+            "entity_id": key[0],
+            "project_id": key[1],
+            "day": key[2],
+            "events": total.events,
+            "revenue": total.revenue,
+            "value": total.value,
+            "revenue_squares": total.revenue_squares,
+            "value_squares": total.value_squares,
+        }
+        for pair, of_pair in totals.items()
+        for key, total in of_pair.items()
+    )
+    _replace(connection, VISITOR_TOTAL, rows, TOTAL_SUMS)
+
+
+def _replace(
+    connection: Connection, table: Table, rows: Iterable[dict[str, Any]], replaced: Iterable[str]
+) -> None:
+    statement = upsert(connection, table)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={name: statement.excluded[name] for name in replaced},
+    )
+    write(connection, statement, rows)
+
+
+class CellChanges:
+    """What is to be added to the cells: sums, and what rounding took from them."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[int, ...], list[float]] = {}
+
+    def add(self, key: tuple[int, ...], numbers: Collection[float], sign: int) -> None:
+        """Add to, or take from, the cell with this primary key the numbers of CELL_SUMS."""
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = [0.0] * (len(CELL_SUMS) + len(COMPENSATED_SUMS))
+        first_rest = len(CELL_SUMS)
+        first_compensated = first_rest - len(COMPENSATED_SUMS)
+        for index, number in enumerate(numbers):
+            before = cell[index]
+            cell[index] = total = before + sign * number
+            if index >= first_compensated:
+                rest = first_rest + index - first_compensated
+                cell[rest] += rounding_error(before, sign * number, total)
+
+    def write(self, connection: Connection) -> None:
+        """Add them to the table."""
+        statement, c = upsert(connection, CELL), CELL.c
+        new = statement.excluded
+        keys = [column.name for column in CELL.primary_key]
+        names = (*keys, *CELL_SUMS, *(f"{name}_rest" for name in COMPENSATED_SUMS))
+        changes = {name: c[name] + new[name] for name in CELL_SUMS}
+        for name in COMPENSATED_SUMS:
+            lost = rounding_error(c[name], new[name], c[name] + new[name])
+            changes[f"{name}_rest"] = c[f"{name}_rest"] + new[f"{name}_rest"] + lost
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
+        rows = (dict(zip(names, (*key, *sums), strict=True)) for key, sums in self._cells.items())
+        write(connection, statement, rows)
+
+
+def write_slots(connection: Connection, slots: dict[tuple[int, int, int], list[int]]) -> None:
+    """Add visitors to the entry slots, and widen their times: first entry, last activity."""
+    statement, c = upsert(connection, ENTRY_SLOT), ENTRY_SLOT.c
+    new = statement.excluded
+    keys = [column.name for column in ENTRY_SLOT.primary_key]
+    names = (*keys, "visitors", "first_entered", "last_activity")
+    statement = statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={
+            "visitors": c.visitors + new.visitors,
+            "first_entered": case(
+                (new.first_entered < c.first_entered, new.first_entered), else_=c.first_entered
+            ),
+            "last_activity": case(
+                (new.last_activity > c.last_activity, new.last_activity), else_=c.last_activity
+            ),
+        },
+    )
+    write(
+        connection,
+        statement,
+        (dict(zip(names, (*key, *numbers), strict=True)) for key, numbers in slots.items()),
+    )

@@ -1,0 +1,226 @@
+"""Assignments and rollups: what new events change in them, worked out visitor by visitor.
+
+A visitor belongs to the variation of the earliest decision for the experiment, also when that decision
+arrives late; conversions from that millisecond on count. The cells are moved by the difference between what
+a visitor's totals were and what they are now. When the earliest decision changes, the totals are summed up
+again from the raw events.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+
+from sqlalchemy import Connection
+
+from optimizely_api.services.results.ingest.admission import Received
+from optimizely_api.services.results.ingest.growth import GrowthChanges, paths, whole
+from optimizely_api.services.results.ingest.later_decisions import keep
+from optimizely_api.services.results.ingest.rollup_tables import (
+    Assigned,
+    CellChanges,
+    Pair,
+    Total,
+    Totals,
+    load_totals,
+    sum_up_conversions,
+    write_assignments,
+    write_slots,
+    write_totals,
+)
+from optimizely_api.services.results.statements import paced
+from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
+from optimizely_api.services.results.tables import ANY_EVENT, NO_PROJECT
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversion:
+    happened: int
+    entity_id: int | None
+    project_id: int | None
+    total: Total
+
+
+def contribution(total: Total) -> tuple[float, ...]:
+    """What one visitor's total adds to the sums of a cell, in the order of CELL_SUMS."""
+    events = total.events
+    return (
+        1 if events else 0,
+        events,
+        events * events,
+        total.revenue,
+        total.revenue * total.revenue,
+        total.revenue * events,
+        total.revenue_squares,
+        total.value,
+        total.value * total.value,
+        total.value * events,
+        total.value_squares,
+    )
+
+
+class Rollup:
+    """The effect of new events on assignments, visitor totals, cells and entry slots."""
+
+    def __init__(
+        self, connection: Connection, received: Collection[Received], before: dict[Pair, Assigned]
+    ) -> None:
+        """`before` are all assignments of the events' visitors as they are in the database."""
+        self.connection = connection
+        self.before = before
+        self.keys: dict[int, str] = {}  # visitor ids as the senders know them
+        self.decided: dict[Pair, Assigned] = {}
+        self.decisions: dict[Pair, set[Assigned]] = defaultdict(set)
+        self.conversions: dict[int, list[_Conversion]] = defaultdict(list)
+        for item in paced(received):
+            self._sort_in(item)
+        self.cells = CellChanges()
+        self.growth = GrowthChanges()
+        self.slots: dict[tuple[int, int, int], list[int]] = {}  # visitors, first entry, last activity
+
+    def _sort_in(self, item: Received) -> None:
+        event = item.event
+        self.keys[item.visitor] = event.visitor_key
+        for decision in item.decisions:
+            pair = (item.visitor, decision.experiment_id)
+            candidate = Assigned(decision.variation_id, event.happened, item.project_id)
+            self.decisions[pair].add(candidate)
+            known = self.decided.get(pair)
+            if known is None or self._is_earlier(item.visitor, candidate, known):
+                self.decided[pair] = candidate
+        if not event.is_impression:
+            revenue, value = float(event.revenue or 0), event.value or 0.0
+            total = Total(1, revenue, value, revenue * revenue, value * value)
+            conversion = _Conversion(event.happened, event.entity_id, item.project_id, total)
+            self.conversions[item.visitor].append(conversion)
+
+    def _is_earlier(self, visitor: int, one: Assigned, other: Assigned) -> bool:
+        if one.entered != other.entered or one.variation_id == other.variation_id:
+            return one.entered < other.entered
+        # Two decisions in one millisecond: the order of arrival plays no part, nor does any variation win
+        # more often than another, the baseline say.
+        key = self.keys[visitor]
+        return neutral_rank(key, one.variation_id) < neutral_rank(key, other.variation_id)
+
+    def update(self) -> None:
+        """Bring assignments and all rollups up to date with the events, which have been inserted already."""
+        changed = {
+            pair: assigned
+            for pair, assigned in paced(self.decided.items())
+            if pair not in self.before or self._is_earlier(pair[0], assigned, self.before[pair])
+        }
+        write_assignments(self.connection, changed)
+        after = {**self.before, **changed}
+        self._keep_later(changed, after)
+        affected = {pair for pair in after if pair in changed or pair[0] in self.conversions}
+        old = load_totals(self.connection, {visitor for visitor, _ in self.before.keys() & affected})
+        fresh, last_happened = self._sum_up_again(changed)
+        for pair in paced(affected):
+            old_totals = old.get(pair, {})
+            if pair in changed:
+                self._move(pair, after[pair], old_totals, fresh[pair])
+                self._note_activity(pair, after[pair], last_happened.get(pair, 0))
+                # What is no longer found (it belongs to another project, say) goes.
+                for key in old_totals.keys() - fresh[pair].keys():
+                    fresh[pair][key] = Total()
+            else:
+                fresh[pair] = self._grow(pair, after[pair], old_totals)
+        write_totals(self.connection, fresh)
+        self.cells.write(self.connection)
+        self.growth.write(self.connection)
+        write_slots(self.connection, self.slots)
+
+    def _keep_later(self, changed: dict[Pair, Assigned], after: dict[Pair, Assigned]) -> None:
+        later = {}
+        for pair, decisions in paced(self.decisions.items()):
+            if pair in changed and pair in self.before:
+                decisions.add(self.before[pair])
+            first = (after[pair].variation_id, after[pair].entered)
+            others = {one for one in decisions if (one.variation_id, one.entered) != first}
+            if others:
+                later[pair] = others
+        if later:
+            ranks = {visitor: partial(neutral_rank, self.keys[visitor]) for visitor, _ in later}
+            keep(self.connection, later, ranks)
+
+    def _sum_up_again(self, changed: dict[Pair, Assigned]) -> tuple[dict[Pair, Totals], dict[Pair, int]]:
+        """The totals of the changed pairs from the raw events, and when the last of these happened."""
+        totals: dict[Pair, Totals] = defaultdict(dict)
+        last: dict[Pair, int] = {}
+        for pair, entity_id, project_id, happened, *sums in sum_up_conversions(self.connection, changed):
+            last[pair] = max(last.get(pair, 0), happened)
+            _count_in(totals[pair], changed[pair], entity_id, project_id, happened, Total(*sums))
+        return totals, last
+
+    def _move(self, pair: Pair, after: Assigned, old: Totals, new: Totals) -> None:
+        before = self.before.get(pair)
+        if before is not None:
+            self._slot(pair, before)[0] -= 1
+            self._count(pair, before, old, -1)
+        self._slot(pair, after)[0] += 1
+        self._count(pair, after, new, 1)
+
+    def _grow(self, pair: Pair, assigned: Assigned, old: Totals) -> Totals:
+        """Add the new conversions of a visitor who stays where he was; returns the totals that changed."""
+        added: Totals = {}
+        for conversion in self.conversions[pair[0]]:
+            if conversion.happened >= assigned.entered:
+                _count_in(
+                    added,
+                    assigned,
+                    conversion.entity_id,
+                    conversion.project_id,
+                    conversion.happened,
+                    conversion.total,
+                )
+                self._note_activity(pair, assigned, conversion.happened)
+        concerned = {key[:2] for key in added}
+        known = {key: total for key, total in old.items() if key[:2] in concerned}
+        for key, total in added.items():
+            if key in known:
+                total.add(known[key])
+        self._count(pair, assigned, known, -1)
+        self._count(pair, assigned, {**known, **added}, 1)
+        return added
+
+    def _slot(self, pair: Pair, assigned: Assigned) -> list[int]:
+        key = (pair[1], assigned.slot, assigned.variation_id)
+        return self.slots.setdefault(key, [0, assigned.entered, assigned.entered])
+
+    def _note_activity(self, pair: Pair, assigned: Assigned, happened: int) -> None:
+        slot = self._slot(pair, assigned)
+        slot[1] = min(slot[1], assigned.entered)
+        slot[2] = max(slot[2], assigned.entered, happened)
+
+    def _count(self, pair: Pair, assigned: Assigned, totals: Totals, sign: int) -> None:
+        """Count a visitor's totals in the cells and in the growth, or take them away as they were counted."""
+        for key, path in paths(totals).items():
+            cell = (pair[1], assigned.slot, assigned.variation_id, *key)
+            self.cells.add(cell, contribution(whole(path)), sign)
+        self.growth.add(pair[1], assigned, totals, sign)
+
+
+def neutral_rank(visitor_key: str, variation_id: int) -> bytes:
+    """An order of variations that is another for every visitor, and always the same for one."""
+    return blake2b(f"{visitor_key}\0{variation_id}".encode(), digest_size=16).digest()
+
+
+def _count_in(
+    totals: Totals,
+    assigned: Assigned,
+    entity_id: int | None,
+    project_id: int | None,
+    happened: int,
+    addition: Total,
+) -> None:
+    """Count conversions of one day under their event and under the project's "any event".
+
+    An event whose sender named no project belongs to the project of its visitor's decision.
+    """
+    project, day = project_id or assigned.project_id or NO_PROJECT, happened // DAY_MILLISECONDS
+    totals.setdefault((ANY_EVENT, project, day), Total()).add(addition)
+    if entity_id is not None:
+        totals.setdefault((entity_id, NO_PROJECT, day), Total()).add(addition)

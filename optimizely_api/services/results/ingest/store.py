@@ -1,0 +1,177 @@
+"""Storing batches: raw events, attributes, and through `rollups` the rest, all in the caller's transaction.
+
+Only one transaction at a time may store (SQLite's write lock; on PostgreSQL an advisory lock), because the
+rollups are moved by the difference between what a visitor's totals were and what they are now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, select, text
+
+from optimizely_api.services.results.ingest.admission import Admission, Received
+from optimizely_api.services.results.ingest.batches import Attribute, Batch, Event
+from optimizely_api.services.results.ingest.rollup_tables import load_assignments
+from optimizely_api.services.results.ingest.rollups import Rollup
+from optimizely_api.services.results.statements import chunks, insert_missing, paced, upsert, write
+from optimizely_api.services.results.tables import (
+    ATTRIBUTE,
+    EVENT,
+    VISITOR,
+    VISITOR_ATTRIBUTE,
+    VISITOR_EVENT_ID,
+)
+from optimizely_api.services.results.versions import raise_versions
+
+# Any fixed number will do; it only has to differ from other users' of the same database.
+_POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
+
+_Identity = tuple[bytes, int | None, int]  # of an event: uuid, entity, time
+
+
+@dataclass
+class Stored:
+    """What a transaction holds: the first `batches` of those given, `events` new events of them.
+
+    `dropped` counts by reason what was left out as too much (see `admission`).
+    """
+
+    batches: int
+    events: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
+    """Store what is new in the batches, each event once; of too much work for one transaction, a part.
+
+    At least one batch is stored, and none in part. Nothing is committed here: the batches are stored when the
+    caller's transaction is. Runs inside `run_sync` only: the event loop gets its turn between slices of work.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
+    fresh = _new_events(connection, batches)
+    if not fresh:
+        return Stored(len(batches))
+    visitors = _visitor_ids(connection, batches, fresh)
+    received = [_received(event, number, batches[number], visitors) for event, number in paced(fresh)]
+    assigned = load_assignments(connection, set(visitors.values()))
+    admitted = Admission(connection, assigned).admit(received, len(batches))
+    if admitted.received:
+        _insert_events(connection, admitted.received)
+        pairs = ({"visitor_id": visitor, "entity_id": number} for visitor, number in admitted.event_ids)
+        insert_missing(connection, VISITOR_EVENT_ID, pairs)
+        _insert_attributes(connection, admitted.received)
+        Rollup(connection, admitted.received, assigned).update()
+        raise_versions(connection, _concerned(admitted.received, assigned))
+    return Stored(admitted.batches, len(admitted.received), admitted.dropped)
+
+
+def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str, str], int]) -> Received:
+    visitor = visitors[batch.account_id, event.visitor_key]
+    return Received(event, visitor, batch.project_id, number, event.decisions)
+
+
+def _concerned(received: Collection[Received], assigned: Iterable[tuple[int, int]]) -> set[int]:
+    """The experiments whose results the events may change: all those of their visitors."""
+    experiments = {experiment for _, experiment in paced(assigned)}
+    return experiments.union(
+        decision.experiment_id for item in paced(received) for decision in item.decisions
+    )
+
+
+def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:
+    """The events that are not stored yet, and which of the batches they came in."""
+    fresh: dict[_Identity, tuple[Event, int]] = {}
+    for number, batch in enumerate(batches):
+        for event in paced(batch.events):
+            fresh.setdefault((event.uuid, event.entity_id, event.happened), (event, number))
+    c = EVENT.c
+    for chunk in chunks({uuid: None for uuid, _, _ in fresh}):
+        query = select(c.uuid, c.entity_id, c.happened).where(c.uuid.in_(chunk))
+        for uuid, entity_id, happened in connection.execute(query):
+            fresh.pop((bytes(uuid), entity_id, happened), None)
+    return list(fresh.values())
+
+
+def _visitor_ids(
+    connection: Connection, batches: Sequence[Batch], fresh: Collection[tuple[Event, int]]
+) -> dict[tuple[str, str], int]:
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    for event, number in paced(fresh):
+        names[batches[number].account_id][event.visitor_key] = None
+    ids: dict[tuple[str, str], int] = {}
+    for account_id, keys in names.items():
+        ids.update(_find_visitors(connection, account_id, keys))
+        missing = [key for key in keys if (account_id, key) not in ids]
+        insert_missing(connection, VISITOR, ({"account_id": account_id, "key": key} for key in missing))
+        ids.update(_find_visitors(connection, account_id, missing))
+    return ids
+
+
+def _find_visitors(
+    connection: Connection, account_id: str, keys: Iterable[str]
+) -> Iterator[tuple[tuple[str, str], int]]:
+    for chunk in chunks(keys):
+        query = select(VISITOR.c.key, VISITOR.c.id)
+        query = query.where(VISITOR.c.account_id == account_id, VISITOR.c.key.in_(chunk))
+        for key, number in connection.execute(query):
+            yield (account_id, key), number
+
+
+def _insert_events(connection: Connection, received: Collection[Received]) -> None:
+    rows = (
+        {
+            "uuid": item.event.uuid,
+            "visitor_id": item.visitor,
+            "happened": item.event.happened,
+            "is_impression": item.event.is_impression,
+            "entity_id": item.event.entity_id,
+            "project_id": item.project_id,
+            "key": item.event.key,
+            "revenue": item.event.revenue,
+            "value": item.event.value,
+            "tags": item.event.tags,
+        }
+        for item in received
+    )
+    write(connection, upsert(connection, EVENT), rows)
+
+
+def _insert_attributes(connection: Connection, received: Collection[Received]) -> None:
+    # Once for each visitor entry, not for each of its events: these share the attributes.
+    entries = {id(item.event.attributes): (item.event.attributes, item.visitor) for item in received}
+    pairs = set(paced((item, visitor) for items, visitor in entries.values() for item in items))
+    ids = _attribute_ids(connection, {attribute for attribute, _ in pairs})
+    rows = ({"attribute_id": ids[attribute], "visitor_id": visitor} for attribute, visitor in pairs)
+    insert_missing(connection, VISITOR_ATTRIBUTE, rows)
+
+
+def _attribute_ids(connection: Connection, attributes: set[Attribute]) -> dict[Attribute, int]:
+    by_digest = {attribute.digest: attribute for attribute in paced(attributes)}
+    ids = _find_attributes(connection, by_digest)
+    missing = {digest: item for digest, item in by_digest.items() if item not in ids}
+    rows = (
+        {
+            "digest": digest,
+            "entity_id": item.entity_id,
+            "key": item.key,
+            "kind": item.kind,
+            "value": item.value,
+            "folded": item.value.casefold(),
+        }
+        for digest, item in missing.items()
+    )
+    insert_missing(connection, ATTRIBUTE, rows)
+    return {**ids, **_find_attributes(connection, missing)}
+
+
+def _find_attributes(connection: Connection, by_digest: dict[bytes, Attribute]) -> dict[Attribute, int]:
+    c = ATTRIBUTE.c
+    return {
+        by_digest[bytes(digest)]: number
+        for chunk in chunks(by_digest)
+        for digest, number in connection.execute(select(c.digest, c.id).where(c.digest.in_(chunk)))
+    }

@@ -1,0 +1,1 @@
+"""Answers to questions about an experiment's results: read, divided, measured and judged."""

@@ -1,0 +1,1 @@
+"""Always-valid statistics: pure functions of counts and sums."""

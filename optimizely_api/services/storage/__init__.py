@@ -1,0 +1,1 @@
+"""What the services have in common in their databases: engine, transactions, ids, paging."""

@@ -1,0 +1,313 @@
+"""Databases of the services: SQLite by file, PostgreSQL by URL, one way to use both.
+
+`Database` hands out connections inside a transaction; `migrate` brings a database to the newest revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from optimizely_api.start_failures import CannotStart
+
+BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for the writer before it
+MIGRATION_LOCK_TIMEOUT_SECONDS = 120.0
+ASYNC_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+# Classes of SQLSTATE by which PostgreSQL says "not now", whatever the statement: connection exception, invalid
+# transaction state (read-only after a failover), insufficient resources, not in the prerequisite state,
+# operator intervention, system error; deadlocks and serialization failures are in 40.
+UNAVAILABLE_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
+# Locked, without memory or space, unreadable, damaged: not what a wrong statement is told.
+UNAVAILABLE_SQLITE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+# Alembic keeps the migration under way in its own module globals: one at a time in a process.
+_ALEMBIC_IN_USE = threading.Lock()
+
+
+class DatabaseURLError(CannotStart, ValueError):
+    """A database URL that no service can use; the message says what is wrong with it."""
+
+
+class NewerDatabaseError(CannotStart, RuntimeError):
+    """The database has been migrated by a newer release; the message names both."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A point in time, always aware and in UTC in Python; stored naive where the database has no zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times: nobody could say which moment they mean."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without zone cannot be stored: {value!r}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the stored time its zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def default_database_url(service: str, environ: Mapping[str, str] | None = None) -> str:
+    """The URL a service uses when none is given on the command line.
+
+    `<SERVICE>_DATABASE_URL` if set, else a SQLite file `<service>.sqlite3` in `OPTIMIZELY_API_DATA_DIR`
+    (default `./var`), as an absolute path so that a later change of folder does not move it.
+    """
+    environ = os.environ if environ is None else environ
+    if url := environ.get(f"{service.upper()}_DATABASE_URL"):
+        return url
+    folder = Path(environ.get("OPTIMIZELY_API_DATA_DIR") or "var").absolute()
+    return URL.create("sqlite+aiosqlite", database=str(folder / f"{service}.sqlite3")).render_as_string()
+
+
+def database_url(value: str) -> URL:
+    """Parse a database URL and put the asynchronous driver in; SQLite paths become absolute.
+
+    Raises DatabaseURLError for text that is no URL, other databases, and SQLite in memory (every
+    worker process would have its own).
+    """
+    try:
+        url = make_url(value)
+    except ArgumentError as exc:
+        raise DatabaseURLError(f"not a database URL: {value!r}") from exc
+    name = url.drivername
+    driver = ASYNC_DRIVERS.get(name, name)
+    if driver not in ASYNC_DRIVERS.values():
+        raise DatabaseURLError(f"unknown database {name!r}; use sqlite:///FILE or postgresql://HOST/NAME")
+    url = url.set(drivername=driver)
+    if driver != ASYNC_DRIVERS["sqlite"]:
+        return url
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise DatabaseURLError(f"SQLite needs a plain file name, shared by all workers: {value!r}")
+    return url.set(database=str(Path(url.database).absolute()))
+
+
+def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
+    """An asynchronous engine for the URL; SQLite in WAL mode, with every commit on the disk.
+
+    `options` go to SQLAlchemy's `create_async_engine` (pool_size and the like).
+    """
+    url = database_url(value) if isinstance(value, str) else value
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, hide_parameters=True, **{"pool_pre_ping": True, **options})
+    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, **options
+    )
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not open transactions by itself: _begin_sqlite says which kind is wanted.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL, not NORMAL: in WAL mode only FULL has a commit on the disk before it returns.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reader that turns writer half way fails at once when another wrote meanwhile, however long the
+    # busy timeout: so a transaction that may write takes the write lock at its start.
+    kind = "DEFERRED" if connection.get_execution_options().get("read_only") else "IMMEDIATE"
+    connection.exec_driver_sql(f"BEGIN {kind}")
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether the database is to blame, not the statement: another attempt may succeed.
+
+    Drivers raise most of it as a plain DBAPIError, and what happens while connecting as it comes.
+    """
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeout | OSError) or _says_not_now(error)
+    return error.connection_invalidated or isinstance(error.orig, OSError) or _says_not_now(error.orig)
+
+
+def _says_not_now(error: BaseException | None) -> bool:
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in UNAVAILABLE_CLASSES
+    # The low byte is the kind, the rest says more about it.
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in UNAVAILABLE_SQLITE
+
+
+class Database:
+    """One service's database inside one worker process; made and closed by the application."""
+
+    def __init__(self, url: str | URL, **engine_options: Any) -> None:
+        self.engine = create_engine(url, **engine_options)
+        # SQLite has one writer at a time. Those of this process take turns here: waiting for its lock
+        # is asking again and again, with pauses.
+        self._turn = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite (else PostgreSQL): for the few statements that differ."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction that may write: committed at the end, rolled back on an exception.
+
+        On SQLite the write lock is taken at once, waiting up to BUSY_TIMEOUT_SECONDS. When the block has
+        been left without an exception, the data is durable.
+        """
+        async with self._turn, self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees one state of the database throughout; for reading only."""
+        async with self.engine.connect() as connection:
+            if self.is_sqlite:
+                await connection.execution_options(read_only=True)
+            else:
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            async with connection.begin():
+                yield connection
+
+    async def ping(self) -> None:
+        """Ask the database for one row; raises what the driver raises when it does not answer."""
+        async with self.snapshot() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()
+
+
+def migrate(url: str, script_location: str) -> None:
+    """Bring the database at `url` to the newest revision of `script_location`, and wait for it.
+
+    `script_location` names package data, `package:folder` (`optimizely_api.services.projects:migrations`),
+    so an installed wheel needs no ini file. Safe when several processes start at once: the others
+    wait and then find nothing to do. Raises TimeoutError when the lock is not free within
+    MIGRATION_LOCK_TIMEOUT_SECONDS, and NewerDatabaseError when the database has a revision that is not known
+    here. Not for a thread with a running event loop: see `migrate_async`.
+    """
+    parsed = database_url(url)
+    with _ALEMBIC_IN_USE, _sqlite_migration_lock(parsed):
+        asyncio.run(_upgrade(parsed, script_location))
+
+
+async def migrate_async(url: str, script_location: str) -> None:
+    """`migrate` from inside an event loop, in a thread."""
+    await asyncio.to_thread(migrate, url, script_location)
+
+
+async def _upgrade(url: URL, script_location: str) -> None:
+    engine = create_engine(url)
+    try:
+        async with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                await _lock_postgresql(connection, script_location)
+            await connection.run_sync(_upgrade_on, script_location)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade_on(connection: Connection, script_location: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", script_location)
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if unknown := set(MigrationContext.configure(connection).get_current_heads()) - known:
+        url = connection.engine.url.render_as_string(hide_password=True)
+        raise NewerDatabaseError(
+            f"the database {url} is at revision {', '.join(sorted(unknown))}, which this release does not know:"
+            " it was migrated by a newer one; use that release, or another database"
+        )
+    command.upgrade(config, "head")
+
+
+async def _lock_postgresql(connection: AsyncConnection, script_location: str) -> None:
+    # Held until the migration's own transaction ends.
+    key = int.from_bytes(hashlib.sha256(script_location.encode()).digest()[:8], signed=True)
+    await connection.execute(text(f"SET LOCAL lock_timeout = '{int(MIGRATION_LOCK_TIMEOUT_SECONDS)}s'"))
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+@contextlib.contextmanager
+def _sqlite_migration_lock(url: URL) -> Iterator[None]:
+    """Hold `<file>.migrating` while the file is created, switched to WAL and migrated."""
+    if url.get_backend_name() != "sqlite":
+        yield
+        return
+    path = Path(f"{url.database}.migrating")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + MIGRATION_LOCK_TIMEOUT_SECONDS
+    with path.open("w") as lock:
+        while not _try_lock(lock.fileno()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"another process holds {path} for migrating the database")
+            time.sleep(0.05)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def run_migration_environment(metadata: MetaData) -> None:
+    """The whole of a service's `migrations/env.py`: run the revisions on the connection `migrate` opened."""
+    from alembic import context  # a proxy that only exists while alembic runs env.py
+
+    connection = context.config.attributes.get("connection")
+    if connection is None:
+        raise RuntimeError("migrations run through optimizely_api.services.storage.database.migrate")
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
