@@ -26,8 +26,8 @@ from rich.table import Table
 from optimizely_api.comparison.load.command import LoadPlan, LoadResult, run_load_process
 from optimizely_api.comparison.rig.processes import Process
 from optimizely_api.comparison.stub import entities as stub_entities
-from optimizely_api.runtime.server.file_limits import allow_many_files
-from tests.serving import SOON_SECONDS, serve
+from optimizely_api.serving.file_limits import allow_many_files
+from tests.support.serving import SOON_SECONDS, serve
 
 STUB = "optimizely_api.comparison.stub.server"
 HEADERS = {"Authorization": "Bearer 2:growth"}

@@ -28,10 +28,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests import samples
 from tests.benchmark_sampler import STAGES
-from tests.ports import free_port
-from tests.serving import ROOT, SOON_SECONDS
+from tests.support import samples
+from tests.support.ports import free_port
+from tests.support.serving import ROOT, SOON_SECONDS
 
 SAMPLER = Path(__file__).with_name("benchmark_sampler.py")
 CORES = sorted(os.sched_getaffinity(0))

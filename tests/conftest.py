@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from optimizely_api.services_key import FILE_VARIABLE, VARIABLE
-from tests import samples
-from tests.services_double import ServicesDouble
-from tests.serving import KEEPS_NOTHING
+from tests.support import samples
+from tests.support.services_double import ServicesDouble
+from tests.support.serving import KEEPS_NOTHING
 
 # For all gateways and services that the tests start, in this process and in others.
 os.environ[VARIABLE] = samples.SERVICES_KEY

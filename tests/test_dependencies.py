@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 FILES = {"INSTALL": "install.txt", "COMPARE": "compare.txt", "TEST": "test.txt"}
 OURS = {"optimizely_api", "tests", "served_app"}  # the last by its folder, as gunicorn imports it

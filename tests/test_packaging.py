@@ -7,14 +7,14 @@ import zipfile
 
 import pytest
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 PROGRAM = """
 import optimizely_api, sys
 from optimizely_api.contract import load
 from optimizely_api.contract.load import contract_folder
-from optimizely_api.services.server import SERVICES
-from optimizely_api.services.database import migrate
+from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.storage.database import migrate
 assert optimizely_api.__file__.startswith(sys.argv[1]), optimizely_api.__file__
 assert str(contract_folder()).startswith(sys.argv[1]), contract_folder()
 optimizely_api.main({})

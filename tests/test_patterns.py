@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import optimizely_api
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 CHARACTERS = '0a "\\-+.,/:_%\t'
 LONG = 4_000  # beside an eighth of it: eight times as long when linear, sixty-four when quadratic

@@ -4,10 +4,10 @@ import socket
 import subprocess
 import sys
 
-from tests.ports import EPHEMERAL, free_port, listening_socket
-from tests.serving import ROOT
+from tests.support.ports import EPHEMERAL, free_port, listening_socket
+from tests.support.serving import ROOT
 
-MANY = "from tests.ports import free_port; print(*(free_port() for _ in range(300)), flush=True); input()"
+MANY = "from tests.support.ports import free_port; print(*(free_port() for _ in range(300)), flush=True); input()"
 
 
 def test_a_port_is_given_once():
@@ -40,7 +40,7 @@ def test_no_outgoing_connection_can_take_a_port_before_its_server_does():
 def test_a_port_on_which_somebody_listens_is_not_given(monkeypatch):
     with listening_socket() as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr("tests.ports._taken", set())
+        monkeypatch.setattr("tests.support.ports._taken", set())
         proposed = iter([port, *range(20_000, 20_200)])
         monkeypatch.setattr("random.randint", lambda *_: next(proposed))
         assert free_port() != port

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from optimizely_api.cli import main
-from tests.ports import free_port
-from tests.serving import ROOT
+from tests.support.ports import free_port
+from tests.support.serving import ROOT
 
 
 def invoke(*arguments):

@@ -16,7 +16,7 @@ from optimizely_api.contract import CONTRACT, Contract
 from optimizely_api.contract.validators import ResponseValidator, json_schema
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import Settings
-from optimizely_api.runtime.server import file_limits as open_files
+from optimizely_api.serving import file_limits as open_files
 from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
 from optimizely_api.upstream.calls import Call

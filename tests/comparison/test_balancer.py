@@ -21,7 +21,7 @@ from optimizely_api.comparison.report.arithmetic import (
 from optimizely_api.comparison.rig import balancer
 from optimizely_api.comparison.rig.balancer import LogLine, parse_counters, parse_log_line
 from tests.comparison.known_server import known_server
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 STAT = """\
 # pxname,svname,req_tot,hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_5xx,hrsp_other,econ,eresp,wretr,wredis,

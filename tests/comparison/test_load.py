@@ -28,7 +28,7 @@ from optimizely_api.comparison.load.histogram import Histogram
 from optimizely_api.comparison.load.result import BAD, LATE, NO_CONNECTION, REFUSED, RESET, TIMEOUT, Tally
 from tests.comparison.known_server import KnownServer, known_server
 from tests.comparison.undisturbed import undisturbed
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 SOON_SECONDS = 20
 

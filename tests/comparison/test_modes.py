@@ -8,7 +8,7 @@ import pytest
 from optimizely_api.comparison.rig.modes import MODES, ini_text
 from optimizely_api.gateway import upstreams as upstream_client
 from optimizely_api.gateway.settings import read
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 SECTIONS = {
     "multiprocessing": "legacy",

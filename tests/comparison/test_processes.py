@@ -7,7 +7,7 @@ import time
 import psutil
 
 from optimizely_api.comparison.rig.processes import Process, free_ports, is_listening, session_members
-from tests.ports import EPHEMERAL, free_port, listening_socket
+from tests.support.ports import EPHEMERAL, free_port, listening_socket
 
 # Starts a child that ignores TERM, says its id, and ends: the child becomes an orphan.
 LEAVES_AN_ORPHAN = """

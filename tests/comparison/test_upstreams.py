@@ -20,9 +20,9 @@ from optimizely_api.comparison.stub.entities import CAMPAIGNS_FROM, EXPERIMENTS_
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.services_key import VARIABLE, authorization
 from tests.comparison.undisturbed import undisturbed
-from tests.ports import free_port
-from tests.samples import SERVICES_KEY
-from tests.serving import KEEPS_NOTHING
+from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
+from tests.support.serving import KEEPS_NOTHING
 
 SOON_SECONDS = 20
 KEY = authorization(SERVICES_KEY)

@@ -41,7 +41,7 @@ def make_router(
     config.include("optimizely_api.gateway.cors")
     config.include("optimizely_api.gateway.finishing")
     config.include("optimizely_api.gateway.errors")
-    config.include("optimizely_api.contract")
+    config.include("optimizely_api.gateway.contract")
     for name in contract.operations.keys() - set(without):
         view = views.get(name, unknown_entity)
         config.add_view(view if blocking else as_coroutine(view), route_name=name, renderer="json")

@@ -62,8 +62,8 @@ def configured(change: Callable[[Any], None], operations: list[str]) -> Any:
     config = Configurator()
     config.registry["settings"] = Settings()
     config.registry[CONTRACT] = subset(load(), operations)
-    for part in ("runtime", "access_log", "errors", "contract"):
-        config.include(f"optimizely_api.{part}")
+    for room in ("runtime", "gateway.access_log", "gateway.errors", "gateway.contract"):
+        config.include(f"optimizely_api.{room}")
     change(config)
     return config.make_wsgi_app()
 

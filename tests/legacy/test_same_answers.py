@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from optimizely_api.http.codings import CODINGS
-from tests import samples
-from tests.asserting import AUTHORIZED
-from tests.serving import KEEPS_NOTHING, serve
+from tests.support import samples
+from tests.support.asserting import AUTHORIZED
+from tests.support.serving import KEEPS_NOTHING, serve
 
 REQUEST_ID = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
 HEADERS = {**AUTHORIZED, "X-Request-Id": REQUEST_ID}

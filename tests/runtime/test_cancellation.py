@@ -13,8 +13,8 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from optimizely_api.runtime import AsgiBridge, synchronize
-from tests.ports import free_port
 from tests.runtime.asgi import Exchange, http_scope
+from tests.support.ports import free_port
 
 
 class Upstream:

@@ -9,8 +9,8 @@ from pyramid.config import Configurator
 from pyramid.response import Response
 
 from optimizely_api.runtime.testing import GatewayTestApp
-from tests.ports import free_port
 from tests.runtime.test_lifespan import hook
+from tests.support.ports import free_port
 
 
 async def echo(request):

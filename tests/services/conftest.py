@@ -19,14 +19,14 @@ from sqlalchemy import Connection
 from optimizely_api.services.http.server import SERVICES
 from optimizely_api.services.storage.database import Database
 from optimizely_api.services_key import authorization
-from tests import samples
-from tests.ports import free_port
 from tests.services.databases import (
     PostgreSQLDatabases,
     SQLiteDatabases,
     create_postgresql,
     drop_postgresql,
 )
+from tests.support import samples
+from tests.support.ports import free_port
 
 
 class Caller:

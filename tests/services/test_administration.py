@@ -13,10 +13,10 @@ import pytest_asyncio
 from optimizely_api.gateway.identity import token_sha256
 from optimizely_api.services.http.server import SERVICES
 from optimizely_api.services_key import authorization, key_file
-from tests.ports import free_port
-from tests.samples import SERVICES_KEY
 from tests.services.conftest import Caller, running
 from tests.services.databases import SQLiteDatabases
+from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
 
 Done = tuple[int, str, str]  # exit status, standard output, standard error
 Run = Callable[..., Awaitable[Done]]

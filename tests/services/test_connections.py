@@ -23,8 +23,8 @@ import pytest
 from click.testing import CliRunner
 
 from optimizely_api.cli import main
-from tests.ports import free_port
-from tests.samples import SERVICES_KEY
+from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[2]
 SOON_SECONDS = 20

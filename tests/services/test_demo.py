@@ -21,9 +21,9 @@ from optimizely_api.demo.client import ServiceClient
 from optimizely_api.demo.loader import TOKEN_SHA256, Loader
 from optimizely_api.demo.visitors import Batch, Target, batches
 from optimizely_api.services.http.server import SERVICES
-from tests import samples
-from tests.ports import free_port
 from tests.services.conftest import Caller, NewDatabase, Serve, running, session_with_key
+from tests.support import samples
+from tests.support.ports import free_port
 
 KEY = samples.SERVICES_KEY
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)

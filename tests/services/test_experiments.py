@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from optimizely_api.services.experiments.levels import PROJECTS_URL
-from tests.ports import free_port
 from tests.services.conftest import Caller, Serve, migrate_to
+from tests.support.ports import free_port
 
 OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": "Original", "key": "control", "weight": 5000}, {"name": "New", "key": "new", "weight": 5000}]

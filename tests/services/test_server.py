@@ -21,9 +21,9 @@ from optimizely_api.services.http.server import EVENTS, SERVICES, run_service
 from optimizely_api.services.http.worker import worker_class
 from optimizely_api.services.storage.database import Database
 from optimizely_api.services_key import authorization
-from tests.ports import free_port
-from tests.samples import SERVICES_KEY
 from tests.services.conftest import Caller, session_with_key
+from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[2]
 

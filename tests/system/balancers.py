@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
 from tests.runtime.servers import until
-from tests.serving import is_listening
+from tests.support.ports import free_port
+from tests.support.serving import is_listening
 
 HAPROXY = """\
 global

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.ports import free_port
-from tests.serving import ROOT
+from tests.support.ports import free_port
+from tests.support.serving import ROOT
 
 LONGEST_START_SECONDS = 180
 PORTS = ("GATEWAY_PORT", "PROJECTS_PORT", "EXPERIMENTS_PORT", "RESULTS_PORT", "EVENTS_PORT")

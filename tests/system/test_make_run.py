@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 from tests.system.conftest import start, stop
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.serving import serve
+from tests.support.serving import serve
 from tests.system.balancers import balancer
 from tests.system.restarts_load import Load
 

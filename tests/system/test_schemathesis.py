@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 pytestmark = pytest.mark.slow
 

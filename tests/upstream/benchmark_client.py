@@ -26,8 +26,8 @@ from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Scope, Upstream, open_client
 from optimizely_api.upstream.responses import read_answer
-from tests import samples
-from tests.ports import free_port
+from tests.support import samples
+from tests.support.ports import free_port
 
 SHAPES = {name: lambda _value: None for name in ("Project", "Experiment", "Layer", "Results")}
 LIMITS = Limits(

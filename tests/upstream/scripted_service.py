@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
 from optimizely_api.upstream.client import Client, Limits, Upstream, open_client
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 CLOSE = b""  # as a part of an answer: close the connection
 CALL = calls.check_health("results")

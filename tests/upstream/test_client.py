@@ -19,7 +19,7 @@ from optimizely_api.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from tests import samples
+from tests.support import samples
 from tests.upstream.scripted_service import SAVES_NOTHING
 
 GET_EXPERIMENT = calls.get_experiment(samples.EXPERIMENT)

@@ -20,7 +20,7 @@ from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Address, Scope, Upstream
 from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
 from optimizely_api.upstream.transport.connector import ServiceConnector
-from tests.ports import free_port
+from tests.support.ports import free_port
 from tests.upstream import scripted_service
 from tests.upstream.scripted_service import CALL, CLOSE, OK, SAVES_NOTHING, scripted
 

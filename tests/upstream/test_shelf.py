@@ -9,7 +9,7 @@ import pytest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.cache import BYTES_PER_BYTE, BYTES_PER_ENTRY, Shelf
 from optimizely_api.upstream.caching.generations import Stamps
-from tests import samples
+from tests.support import samples
 from tests.upstream.benchmark_client import RESULTS
 from tests.upstream.versioned_service import FakeClock
 

@@ -18,8 +18,8 @@ from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching import generations as stamps
 from optimizely_api.upstream.caching.generations import Stamps, changed_paths, shared_memory
 from optimizely_api.upstream.calls import Call
-from tests.ports import free_port
 from tests.runtime.servers import ROOT, running, until
+from tests.support.ports import free_port
 
 READ = calls.get_experiment(1)
 WRITE = Call("experiments", "/experiments/1", "Experiment", method="PATCH", body={"name": "new"})
@@ -80,7 +80,7 @@ def test_the_changed_paths_are_as_their_example_says():
 WRITER = """
 import mmap, sys
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.stamps import Stamps
+from optimizely_api.upstream.caching.generations import Stamps
 with open(sys.argv[1], "r+b") as file:
     table = Stamps(mmap.mmap(file.fileno(), 0))
 while True:

@@ -11,8 +11,8 @@ from aiohttp import web
 from optimizely_api.upstream.caching.cache import Clock
 from optimizely_api.upstream.caching.caching_client import Saving, SavingClient, open_saving_client
 from optimizely_api.upstream.client import Limits, Upstream
-from tests.ports import free_port
-from tests.samples import SERVICES_KEY
+from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
 
 NAMES = ("projects", "experiments", "results")
 KINDS = (

@@ -28,7 +28,7 @@ from optimizely_api.comparison.load.histogram import Histogram
 from optimizely_api.comparison.load.plan import ARRIVALS, InvalidPlan, LoadPlan
 from optimizely_api.comparison.load.result import LoadResult, Slice, Tally
 from optimizely_api.comparison.load.run import LoadRun
-from optimizely_api.runtime.server.file_limits import allow_many_files
+from optimizely_api.serving.file_limits import allow_many_files
 
 STOP_SECONDS = 10.0
 

@@ -18,7 +18,7 @@ from optimizely_api.comparison.rig.processes import free_ports
 from optimizely_api.comparison.rig.upstreams import upstreams
 from optimizely_api.comparison.rig.workloads import iterations_for
 from optimizely_api.comparison.scenarios import SCENARIOS, Outcome, scenarios_of
-from optimizely_api.runtime.server.file_limits import allow_many_files
+from optimizely_api.serving.file_limits import allow_many_files
 
 Tell = Callable[[str, str, str], None]  # mode, scenario, what is being done
 LONGEST_FOLDER_PATH = 60  # the system limits the path of a Unix socket to about a hundred bytes

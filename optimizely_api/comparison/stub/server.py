@@ -29,8 +29,8 @@ import uvloop
 from optimizely_api.comparison.stub.behaviour import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners
 from optimizely_api.comparison.stub.protocol import HEALTH, HttpProtocol, http_answer, http_error
 from optimizely_api.comparison.stub.responses import Answers
-from optimizely_api.runtime.server.file_limits import allow_many_files
 from optimizely_api.services_key import VARIABLE
+from optimizely_api.serving.file_limits import allow_many_files
 
 SERVICES: Final = ("projects", "experiments", "results")
 BACKLOG = 4096

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 from gunicorn.errors import AppImportError
 
-from optimizely_api.runtime.server import boot_failures
+from optimizely_api.serving import boot_failures
 
 PASTE_FILE = "__file__"  # in the global configuration of what PasteDeploy loads
 HALT_SECONDS = 5.0
 MESSAGE = (
     "the gateway does not run on this gunicorn worker: start it with"
-    " `gunicorn -c python:optimizely_api.runtime.server.ini_section --paste {file}`, which obeys the file's [server:...] section,"
+    " `gunicorn -c python:optimizely_api.runtime.server.ini_section --paste {file}`,"
+    " which obeys the file's [server:...] section,"
     " or add `--worker-class optimizely_api.runtime.server.worker.GatewayWorker`"
 )
 

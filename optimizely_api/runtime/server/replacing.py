@@ -6,7 +6,7 @@ worker more, waits until that one listens, and then tells the old one to finish.
 that cannot start is logged in one line, and the old one serves on; the next try is `RETRY_SECONDS` later.
 
 Relied upon of gunicorn 27's privates: `Arbiter.manage_workers`, which the main loop calls at least every second,
-`Arbiter.WORKERS`, `spawn_worker` and `kill_worker`; and `Worker.tmp`, as in `optimizely_api.runtime.server.reloading`.
+`Arbiter.WORKERS`, `spawn_worker` and `kill_worker`; and `Worker.tmp`, as in `optimizely_api.serving.reloading`.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any
 
 from gunicorn.arbiter import Arbiter
 
-from optimizely_api.runtime.server.boot_failures import left_reason
+from optimizely_api.serving.boot_failures import left_reason
 
 NOTE = b"replace me"
 RETRY_SECONDS = 10.0

@@ -19,16 +19,17 @@ from gunicorn.workers.gasgi import ASGIWorker
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.options import RuntimeOptions
-from optimizely_api.runtime.server import boot_failures, reloading, replacing
-from optimizely_api.runtime.server import file_limits as open_files
-from optimizely_api.runtime.server.accepting import Acceptor
-from optimizely_api.runtime.server.boot_failures import TellsWhyItCannotStart
-from optimizely_api.runtime.server.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
-from optimizely_api.runtime.server.heartbeat import beat
+from optimizely_api.runtime.server import replacing
 from optimizely_api.runtime.server.http1.body import BodyBudget
 from optimizely_api.runtime.server.http1.head import HeadLimits
 from optimizely_api.runtime.server.http1.response import Exchange
 from optimizely_api.runtime.server.protocol import GatewayProtocol
+from optimizely_api.serving import boot_failures, reloading
+from optimizely_api.serving import file_limits as open_files
+from optimizely_api.serving.accepting import Acceptor
+from optimizely_api.serving.boot_failures import TellsWhyItCannotStart
+from optimizely_api.serving.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.serving.heartbeat import beat
 from optimizely_api.start_failures import reason
 from optimizely_api.upstream.caching.generations import shared_memory
 

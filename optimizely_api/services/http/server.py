@@ -12,14 +12,14 @@ from typing import Any
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
-from optimizely_api.runtime.server import boot_failures, reloading
-from optimizely_api.runtime.server.boot_signals import end_on_signals_after_fork
 from optimizely_api.services.http.application import logging_configuration
 from optimizely_api.services.http.limits import limits_from_environment
 from optimizely_api.services.http.worker import worker_class
 from optimizely_api.services.storage.database import database_url as parse_database_url
 from optimizely_api.services.storage.database import default_database_url, migrate
 from optimizely_api.services_key import read_keys
+from optimizely_api.serving import boot_failures, reloading
+from optimizely_api.serving.boot_signals import end_on_signals_after_fork
 
 DEFAULT_HOST = "127.0.0.1"
 GRACEFUL_TIMEOUT_SECONDS = 30

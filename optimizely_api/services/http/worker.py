@@ -11,14 +11,14 @@ from typing import Any
 from aiohttp import web
 from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 
-from optimizely_api.runtime.server import file_limits as open_files
-from optimizely_api.runtime.server.accepting import Acceptor
-from optimizely_api.runtime.server.boot_failures import TellsWhyItCannotStart
-from optimizely_api.runtime.server.boot_signals import HearsSignalsWhileStarting
-from optimizely_api.runtime.server.heartbeat import beat
 from optimizely_api.services.http.bodies import Bodies, BoundedRequest
 from optimizely_api.services.http.connections import ConnectionReader, ServiceConnection
 from optimizely_api.services.http.limits import Limits
+from optimizely_api.serving import file_limits as open_files
+from optimizely_api.serving.accepting import Acceptor
+from optimizely_api.serving.boot_failures import TellsWhyItCannotStart
+from optimizely_api.serving.boot_signals import HearsSignalsWhileStarting
+from optimizely_api.serving.heartbeat import beat
 
 # What aiohttp buffers of a body until somebody reads it: twice as much.
 READ_AHEAD_BYTES = 32 * 1024

@@ -32,8 +32,6 @@ from optimizely_api.services.results.ingest.batches import parse_batch
 from optimizely_api.services.results.ingest.store import store
 from optimizely_api.services.storage.database import Database, migrate_async
 from optimizely_api.services_key import VARIABLE
-from tests.ports import free_port
-from tests.samples import SERVICES_KEY
 from tests.services.conftest import own_postgresql_database, session_with_key
 from tests.services.results.sending import (
     CONTROL,
@@ -54,6 +52,8 @@ from tests.services.results.sending import (
     question,
 )
 from tests.services.results.test_epochs import NINE_TO_ONE, epoch
+from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
 
 DAYS = 30
 DAY = 24 * HOUR

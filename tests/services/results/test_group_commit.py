@@ -31,10 +31,10 @@ from optimizely_api.services.results.ingest.group_commit import (
 )
 from optimizely_api.services.results.tables import EVENT, METADATA
 from optimizely_api.services.storage.database import Database, migrate_async
-from tests.ports import free_port
 from tests.services.conftest import session_with_key
 from tests.services.results.conftest import Results
 from tests.services.results.sending import EXPERIMENT, batch, conversion, impression, metric, question
+from tests.support.ports import free_port
 
 
 def parsed(*entries: Any) -> Batch:
@@ -245,7 +245,7 @@ async def test_sqlite_has_every_commit_on_the_disk_before_it_returns(tmp_path: P
 
 START = """
 import sys
-from optimizely_api.services.server import run_service
+from optimizely_api.services.http.server import run_service
 run_service("results", "127.0.0.1", int(sys.argv[1]), 1, sys.argv[2])
 """
 

@@ -14,7 +14,7 @@ from optimizely_api.runtime.testing import GatewayTestApp
 from tests.services.conftest import Caller, Serve
 from tests.services.results.sending import HOUR, NOON, batch, conversion, impression, iso
 from tests.services.results.test_bots import CHROME, GOOGLEBOT, filtering
-from tests.serving import KEEPS_NOTHING
+from tests.support.serving import KEEPS_NOTHING
 
 TOKEN = "2:through-the-gateway"  # of a database that the test makes
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

@@ -1,0 +1,97 @@
+"""`route` of the access log: every refused or failed request to an operation's address names the operation."""
+
+import json
+import logging
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from optimizely_api import main
+from optimizely_api.gateway import finishing as answers
+from optimizely_api.runtime.testing import GatewayTestApp
+from tests.gateway.test_declared_errors import CONTRACT, DECLARED, OWN, ask, path
+from tests.support.asserting import AUTHORIZED
+from tests.support.serving import serve
+
+OPERATIONS = list(CONTRACT.operations.values())
+OTHERS = {operation.path: f"other methods of {operation.path}" for operation in OPERATIONS}
+# What the server refuses by itself: the rest of a head after its request line.
+REFUSED_HEADS = {
+    400: f"Host: a\r\nContent-Length: {'9' * 20}\r\n\r\n",
+    408: "Host: a\r\n",
+    431: f"Host: a\r\nX: {'x' * 70_000}\r\n\r\n",
+    501: "Host: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+}
+
+
+@pytest.fixture
+def lines(caplog):
+    caplog.set_level(logging.INFO, logger="optimizely_api.access")
+    return lambda: [
+        (line["status"], line["route"])
+        for line in (json.loads(item.getMessage()) for item in caplog.records if item.name.endswith("access"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def app(running_services):
+    limits = {f"{name}_timeout_seconds": "0.1" for name in running_services.ports}
+    settings = {**running_services.settings(), **limits, "max_request_body_bytes": "10"}
+    with GatewayTestApp(main({}, **settings)) as opened:
+        opened.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
+        yield opened
+
+
+@pytest.mark.parametrize(("operation_id", "status"), DECLARED, ids=[f"{n}-{code}" for n, code in DECLARED])
+def test_a_declared_error_is_logged_with_its_operation(app, services, lines, operation_id, status):
+    ask(app, CONTRACT.operations[operation_id], status, services)
+    assert lines() == [(status, operation_id)]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=list(CONTRACT.operations))
+def test_413_405_and_204_of_options_are_logged_with_what_answers_there(app, services, lines, operation):
+    address = path(operation, OWN)
+    app.request(address, method="GET", body=b"x" * 11, headers=AUTHORIZED, status=413)
+    app.request(address, method="PUT", status=405)
+    app.request(address, method="OPTIONS", status=204)
+    other = OTHERS[operation.path]
+    assert lines() == [(413, operation.operation_id), (405, other), (204, other)]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=list(CONTRACT.operations))
+def test_a_500_of_the_server_itself_is_logged_once_with_its_operation_and_uuid(
+    app, services, lines, caplog, monkeypatch, operation
+):
+    monkeypatch.setattr(answers, "entity_tag", lambda *_: 1 / 0)  # outside the exception views
+    body = app.get(path(operation, OWN), headers=AUTHORIZED, status=500).json
+    assert lines() == [(500, operation.operation_id)]
+    assert f'"request_id":"{body["uuid"]}"' in caplog.text
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """(status, method, path) -> route, as the server that refused them logged it."""
+    log = tmp_path_factory.mktemp("refused") / "gunicorn.log"
+    nowhere = {f"{name}_url": "http://127.0.0.1:9" for name in ("projects", "experiments", "results")}
+    settings = {**nowhere, "header_timeout_seconds": "0.5"}
+    with serve("main", settings, log, "--workers", "1") as served, ExitStack() as opened:
+        asked = [
+            f"GET {path(operation, OWN)} HTTP/1.1\r\n{rest}"
+            for operation in OPERATIONS
+            for rest in REFUSED_HEADS.values()
+        ]
+        port = int(served.url.rsplit(":", 1)[1])
+        callers = [opened.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in asked]
+        for caller, request in zip(callers, asked, strict=True):
+            caller.sendall(request.encode())
+        assert all(caller.recv(100).startswith(b"HTTP/1.1 ") for caller in callers)
+    logged = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"time"')]
+    return {(line["status"], line["method"], line["path"]): line["route"] for line in logged}
+
+
+@pytest.mark.parametrize("status", REFUSED_HEADS)
+def test_a_request_that_the_server_refuses_is_logged_with_its_operation(refused, status):
+    for operation in OPERATIONS:
+        address = path(operation, OWN).partition("?")[0]
+        assert refused[status, "GET", address] == operation.operation_id

@@ -1,0 +1,137 @@
+"""The three services as processes, each on an SQLite database of its own, and what a test writes into them."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.support import samples
+from tests.support.ports import free_port
+
+NAMES = ("projects", "experiments", "results")
+KEY = "real-services-of-a-test-have-a-key"
+AS_GATEWAY = {"Authorization": f"Bearer {KEY}"}
+LONGEST_START_SECONDS = 60
+
+
+class RealServices:
+    """Running services with an account, a project, an event and a running experiment of two variations."""
+
+    def __init__(self, urls: dict[str, str]) -> None:
+        self.urls = urls
+        self._session = requests.Session()
+        self._session.headers.update(AS_GATEWAY)
+        self.account_id = self._made("projects", "/accounts", name="Account")["id"]
+        sha256 = samples.token()["token_sha256"]
+        self._made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
+        project = self._made("projects", "/projects", account_id=self.account_id, name="Shop")
+        owner = {"account_id": self.account_id, "project_id": project["id"]}
+        event = self._made("experiments", "/events", **owner, key="order", name="Order", event_type="custom")
+        self.experiment = self._made(
+            "experiments",
+            "/experiments?action=start&at=" + _text(datetime.now(UTC) - timedelta(days=2)),
+            **owner,
+            key="button",
+            name="Button",
+            variations=[{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")],
+            metrics=[{"aggregator": "unique", "event_id": event["id"], "scope": "visitor"}],
+        )
+        self.ids = {
+            "project_id": project["id"],
+            "campaign_id": self.experiment["campaign_id"],
+            "experiment_id": self.experiment["id"],
+            "event_id": event["id"],
+        }
+
+    def settings(self) -> dict[str, str]:
+        """The gateway's settings that lead here."""
+        return {"services_key": KEY, **{f"{name}_url": url for name, url in self.urls.items()}}
+
+    def send_visitors(self, count: int, at: datetime) -> None:
+        """One batch of visitors who decide, and every second of whom converts, at this moment: 1.5 events each."""
+        moment = int(at.timestamp() * 1000)
+        visitors = [self._visitor(number, moment) for number in range(count)]
+        body = {
+            "account_id": str(self.account_id),
+            "project_id": str(self.ids["project_id"]),
+            "client_name": "test",
+            "client_version": "1",
+            "anonymize_ip": True,
+            "enrich_decisions": True,
+            "visitors": visitors,
+        }
+        answer = requests.post(self.urls["results"] + "/v1/events", json=body, headers=AS_GATEWAY, timeout=30)
+        assert answer.status_code == 204, answer.text
+
+    def _visitor(self, number: int, moment: int) -> dict[str, Any]:
+        variations = self.experiment["variations"]
+        decision = {
+            "campaign_id": str(self.ids["campaign_id"]),
+            "experiment_id": str(self.ids["experiment_id"]),
+            "variation_id": str(variations[number % len(variations)]["variation_id"]),
+        }
+        activated = _event(self.ids["campaign_id"], "campaign_activated", moment)
+        snapshots = [{"decisions": [decision], "events": [activated]}]
+        if number % 2:
+            snapshots.append({"events": [_event(self.ids["event_id"], "order", moment)]})
+        return {"visitor_id": str(uuid.uuid4()), "attributes": [], "snapshots": snapshots}
+
+    def _made(self, service: str, path: str, **body: Any) -> Any:
+        answer = self._session.post(self.urls[service] + path, json=body, timeout=30)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+
+def _event(entity_id: int, key: str, moment: int) -> dict[str, Any]:
+    return {"entity_id": str(entity_id), "key": key, "uuid": str(uuid.uuid4()), "timestamp": moment}
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+@contextlib.contextmanager
+def real_services(folder: Path, *, results_workers: int = 2) -> Iterator[RealServices]:
+    """Run the services until the block ends, with their databases and logs in `folder`."""
+    urls = {}
+    with contextlib.ExitStack() as stack:
+        for name in NAMES:
+            port = free_port()
+            urls[name] = f"http://127.0.0.1:{port}"
+            workers = results_workers if name == "results" else 1
+            stack.enter_context(_service(name, port, workers, folder))
+        for name in NAMES:
+            _wait_until_listening(urls[name], folder / f"{name}.log")
+        yield RealServices(urls)
+
+
+@contextlib.contextmanager
+def _service(name: str, port: int, workers: int, folder: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "optimizely_api.cli", "service", name]
+    command += ["--port", str(port), "--workers", str(workers)]
+    environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder), "SERVICES_KEY": KEY}
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_until_listening(url: str, log: Path) -> None:
+    last = time.monotonic() + LONGEST_START_SECONDS
+    while time.monotonic() < last:
+        with contextlib.suppress(requests.ConnectionError):
+            if requests.get(url + "/healthz", timeout=5).status_code == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer:\n{log.read_text()}")

@@ -1,0 +1,317 @@
+"""Doubles of the three services: real HTTP servers on free ports that can be slow, broken, odd or closed.
+
+They run on an event loop in a thread of their own, so that blocking and coroutine clients meet the same thing.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from tests.support import samples
+from tests.support.ports import free_port
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+NAMES = ("projects", "experiments", "results")
+SOON_SECONDS = 10.0
+SLOT_SECONDS = 300
+LARGEST_BODY = 4 * 1024 * 1024
+
+
+@dataclass
+class Manners:
+    """How one service behaves; a fresh one behaves well."""
+
+    delay_seconds: float = 0.0
+    status: int | None = None  # answers everything with this status
+    body: bytes | None = None  # answers everything with this body
+    cut_off: bool = False  # closes the connection in the middle of the body
+    hang: bool = False  # never answers
+    trickle: bool = False  # begins a body, and sends a byte of it every 50 ms for ever
+
+
+@dataclass
+class Seen:
+    """One request as a service saw it."""
+
+    service: str
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Mapping[str, str]
+    body: Any = None
+    cancelled: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class ServicesDouble:
+    """Three servers; `entities` holds what they know, `manners` how they behave, `seen` what reached them."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="services-double", daemon=True)
+        self.ports: dict[str, int] = {}
+        self._runners: dict[str, web.AppRunner] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that a test changed."""
+        self.seen: list[Seen] = []
+        self.key = samples.SERVICES_KEY
+        self._inside: Counter[str] = Counter()
+        self._most: Counter[str] = Counter()
+        self.manners = {name: Manners() for name in NAMES}
+        self.tokens = {samples.TOKEN: samples.ACCOUNT, samples.OTHER_TOKEN: samples.OTHER_ACCOUNT}
+        other = {"account_id": samples.OTHER_ACCOUNT, "project_id": samples.OTHER_PROJECT}
+        self.hung_tokens: set[str] = set()  # whoever asks about one of these waits until it is taken out
+        self.projects = _by_id(
+            samples.project(), samples.project(samples.OTHER_PROJECT, samples.OTHER_ACCOUNT)
+        )
+        self.experiments = _by_id(
+            samples.experiment(),
+            samples.experiment(samples.OTHER_EXPERIMENT, samples.OTHER_LAYER, **other),
+        )
+        self.layers = _by_id(
+            samples.layer(),
+            samples.layer(samples.OTHER_LAYER, experiment_ids=(samples.OTHER_EXPERIMENT,), **other),
+        )
+        self.events = _by_id(samples.event(), samples.event(samples.OTHER_EVENT, **other))
+        self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
+        self.results_status = 200
+        self.events_answer: tuple[int, dict[str, str]] = (204, {})
+        self.conversions: tuple[int, float] | None = (
+            None  # their count and the time of the last, as data of a version
+        )
+
+    def settings(self) -> dict[str, str]:
+        """The gateway's settings that lead here."""
+        urls = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
+        return {**urls, "services_key": samples.SERVICES_KEY}
+
+    def start(self) -> None:
+        self.thread.start()
+        for name in NAMES:
+            self.open(name)
+
+    def stop(self) -> None:
+        for name in NAMES:
+            self.close(name)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(SOON_SECONDS)
+        self.loop.close()
+
+    def open(self, name: str) -> None:
+        """Listen, on the same port as before."""
+        if name not in self._runners:
+            self._run(self._open(name))
+
+    def close(self, name: str) -> None:
+        """Refuse connections from now on, and break those that are open."""
+        runner = self._runners.pop(name, None)
+        if runner:
+            self._run(runner.cleanup())
+
+    def calls(self) -> list[str]:
+        """The calls so far as `METHOD service path`, without those that identify a token."""
+        return [
+            f"{seen.method} {seen.service} {seen.path}"
+            for seen in list(self.seen)
+            if "/tokens/" not in seen.path
+        ]
+
+    def most_at_once(self, service: str) -> int:
+        """The largest number of requests that were in this service at the same time."""
+        return self._most[service]
+
+    def wait_for_calls(self, count: int) -> list[Seen]:
+        """Wait until this many calls, tokens left out, have arrived."""
+        arrived: list[Seen] = []
+
+        async def wait() -> None:
+            while len(arrived) < count:
+                arrived[:] = [seen for seen in self.seen if "/tokens/" not in seen.path]
+                await asyncio.sleep(0.002)
+
+        self._run(asyncio.wait_for(wait(), SOON_SECONDS))
+        return arrived
+
+    def wait_for_identifications(self, count: int) -> None:
+        """Wait until so many calls about tokens have arrived."""
+
+        async def wait() -> None:
+            while sum("/tokens/" in seen.path for seen in self.seen) < count:
+                await asyncio.sleep(0.002)
+
+        self._run(asyncio.wait_for(wait(), SOON_SECONDS))
+
+    def _run(self, work: Awaitable[Any]) -> Any:
+        async def waited() -> Any:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(waited(), self.loop).result(SOON_SECONDS + 5)
+
+    async def _open(self, name: str) -> None:
+        application = web.Application(middlewares=[self._mannered(name)], client_max_size=LARGEST_BODY)
+        application.add_routes(self._routes(name))
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.ports.setdefault(name, free_port())))
+        await web.SockSite(runner, listening).start()
+        self._runners[name] = runner
+
+    def _mannered(self, name: str) -> Any:
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.headers.get("Authorization") != f"Bearer {self.key}":
+                refusal = {"code": "unauthorized", "message": "The key is wrong."}
+                return web.json_response(refusal, status=401, headers=_echo(request))
+            seen = await self._note(name, request)
+            self._inside[name] += 1
+            self._most[name] = max(self._most[name], self._inside[name])
+            try:
+                response = await self._answer(self.manners[name], request, handler)
+                if not response.prepared:
+                    response.headers.update(_echo(request))
+                return response
+            except asyncio.CancelledError:
+                seen.cancelled = True
+                raise
+            finally:
+                self._inside[name] -= 1
+                seen.ended.set()
+
+        return middleware
+
+    async def _note(self, name: str, request: web.Request) -> Seen:
+        body: Any = None
+        if request.path == "/v1/events":
+            body = await request.read()
+        elif request.can_read_body:
+            body = await request.json()
+        seen = Seen(name, request.method, request.path, dict(request.query), request.headers.copy(), body)
+        self.seen.append(seen)
+        return seen
+
+    async def _answer(self, manners: Manners, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if manners.hang:
+            await asyncio.Event().wait()
+        await asyncio.sleep(manners.delay_seconds)
+        if manners.cut_off:
+            response = web.StreamResponse(headers={"Content-Length": "1000", **_echo(request)})
+            await response.prepare(request)
+            await response.write(b'{"half": ')
+            if request.transport is not None:
+                request.transport.close()
+            return response
+        if manners.trickle:
+            response = web.StreamResponse(headers=_echo(request))
+            await response.prepare(request)
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(0.05)
+        if manners.status is not None or manners.body is not None:
+            return web.Response(status=manners.status or 200, body=manners.body or b"{}")
+        return await handler(request)
+
+    def _routes(self, name: str) -> list[web.RouteDef]:
+        async def health(_request: web.Request) -> web.Response:
+            return web.json_response({"status": "ok"})
+
+        routes = {
+            "projects": [
+                web.get("/tokens/{sha256}", self._token),
+                web.get("/projects", self._list("projects")),
+                web.get(r"/projects/{id:\d+}", self._one("projects")),
+            ],
+            "experiments": [
+                web.get("/experiments", self._list("experiments")),
+                web.get(r"/experiments/{id:\d+}", self._one("experiments")),
+                web.get("/layers", self._list("layers")),
+                web.get(r"/layers/{id:\d+}", self._one("layers")),
+                web.get("/events", self._list("events")),
+                web.get(r"/events/{id:\d+}", self._one("events")),
+            ],
+            "results": [
+                web.post(r"/results/{id:\d+}", self._results),
+                web.post("/v1/events", self._events),
+            ],
+        }
+        return [web.get("/healthz", health), *routes[name]]
+
+    async def _token(self, request: web.Request) -> web.Response:
+        while any(
+            samples.token(token)["token_sha256"] == request.match_info["sha256"] for token in self.hung_tokens
+        ):
+            await asyncio.sleep(0.002)
+        for token, account_id in self.tokens.items():
+            if samples.token(token)["token_sha256"] == request.match_info["sha256"]:
+                return web.json_response(samples.token(token, account_id))
+        return _missing()
+
+    def _one(self, kind: str) -> Handler:
+        async def one(request: web.Request) -> web.Response:
+            entity = getattr(self, kind).get(int(request.match_info["id"]))
+            return web.json_response(entity) if entity else _missing()
+
+        return one
+
+    def _list(self, kind: str) -> Handler:
+        async def listed(request: web.Request) -> web.Response:
+            query = request.query
+            wanted = {
+                key: int(query[key]) for key in ("account_id", "project_id", "campaign_id") if key in query
+            }
+            entities = getattr(self, kind).values()
+            found = [entity for entity in entities if all(entity.get(key) == wanted[key] for key in wanted)]
+            page, size = int(query["page"]), int(query["per_page"])
+            return web.json_response({"total": len(found), "items": found[(page - 1) * size : page * size]})
+
+        return listed
+
+    async def _events(self, _request: web.Request) -> web.Response:
+        status, headers = self.events_answer
+        if status < 400:
+            return web.Response(status=status)
+        refusal = {"code": "of_the_service", "message": "The service says why."}
+        return web.json_response(refusal, status=status, headers=headers)
+
+    async def _results(self, request: web.Request) -> web.Response:
+        if self.results_status != 200:
+            return web.Response(status=self.results_status)
+        experiment_id = int(request.match_info["id"])
+        results = self.results.get(experiment_id)
+        if not results:
+            return web.Response(status=204)
+        answer = {"experiment_id": experiment_id, **results}
+        if self.conversions is None:
+            return web.json_response(answer)
+        count, at = self.conversions
+        end = max(time.time() // SLOT_SECONDS * SLOT_SECONDS, at // 1)
+        answer["end_time"] = datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")
+        answer["reach"]["total_count"] = count
+        tag = f'"{count}-{end}"'
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers={"ETag": tag})
+        return web.json_response(answer, headers={"ETag": tag})
+
+
+def _echo(request: web.Request) -> dict[str, str]:
+    return {"X-Request-Id": request.headers.get("X-Request-Id", "")}
+
+
+def _by_id(*entities: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    return {entity["id"]: entity for entity in entities}
+
+
+def _missing() -> web.Response:
+    return web.json_response({"code": "not_found", "message": "There is no such entity."}, status=404)
