@@ -70,7 +70,7 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 
         return check
 
-    return shapes.checks(compiled)
+    return shapes.Checks(compiled)
 
 
 @asynccontextmanager

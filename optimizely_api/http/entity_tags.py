@@ -59,6 +59,11 @@ def _names(field: str, etag: str, *, weakly: bool, malformed: bool = True) -> bo
     return any(tag == etag and (weakly or not is_weak) for is_weak, tag in tags)
 
 
+def names_tag(field: str, etag: str) -> bool:
+    """Whether an `If-Match` field holds for a representation with this tag: strongly, or as `*` (section 13.1.1)."""
+    return _names(field, etag, weakly=False)
+
+
 def listed_tags(field: str) -> list[tuple[bool, str]] | None:
     """(is it weak, the tag in its quotes) for each tag of a field's list; None when the field is no such list."""
     tags: list[tuple[bool, str]] = []

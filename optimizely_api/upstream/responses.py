@@ -9,10 +9,16 @@ from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
     AnswerAboutAnother,
     BadUpstreamAnswer,
+    BodyTooLarge,
     CallRefused,
+    EntityGone,
     EntityNotFound,
     KeyRefused,
+    MediaTypeRefused,
+    StateConflict,
+    UpstreamError,
     UpstreamUnavailable,
+    VersionMismatch,
 )
 from optimizely_api.upstream.shapes import Check
 
@@ -27,12 +33,23 @@ class Computing:
 COMPUTING: Final = Computing()  # the results are not ready yet (202)
 
 
-def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
-    """Return the answer's JSON value; None for 204 and COMPUTING for 202, which only results may answer.
+# The caller's mistakes, which a service finds in a write. From any other call they would break the agreement.
+REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
+    400: CallRefused,
+    409: StateConflict,
+    410: EntityGone,
+    412: VersionMismatch,
+    413: BodyTooLarge,
+    415: MediaTypeRefused,
+}
 
-    Raises EntityNotFound, CallRefused, UpstreamUnavailable or BadUpstreamAnswer.
+
+def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
+    """Return the answer's JSON value; None for 204, and COMPUTING for 202, which only results may answer.
+
+    Raises EntityNotFound, UpstreamUnavailable, one of REFUSALS or BadUpstreamAnswer.
     """
-    if status == 200:
+    if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
     if call.expects == "Results":
         if status == 204:
@@ -47,7 +64,19 @@ def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check
         raise EntityNotFound(call.upstream, call.entity)
     if status == 503:
         raise UpstreamUnavailable(call.upstream)
+    if not call.is_safe:
+        if status == 204:
+            return None
+        if status in REFUSALS:
+            raise _refusal(call, status, body)
     raise BadUpstreamAnswer(call.upstream, f"status {status}")
+
+
+def _refusal(call: Call, status: int, body: bytes) -> UpstreamError:
+    error = REFUSALS[status](call.upstream, _message(body))
+    if isinstance(error, CallRefused):
+        error.messages = _messages(body)
+    return error
 
 
 def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
@@ -76,3 +105,10 @@ def _message(body: bytes) -> str:
         return str(orjson.loads(body)["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return "The request was refused without a reason."
+
+
+def _messages(body: bytes) -> dict[str, str]:
+    try:
+        return {str(place): str(problem) for place, problem in orjson.loads(body)["messages"].items()}
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return {}
