@@ -10,7 +10,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from optimizely_api.services.http.application import MAX_ID, ServiceError, bad_request
+from optimizely_api.services.http.errors import ServiceError, bad_request
+from optimizely_api.services.http.query import MAX_ID
 
 Node = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from optimizely_api.services.http.application import JSONLines
+from optimizely_api.services.http.log import JSONLines
 from optimizely_api.services.projects.tables import tokens
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve

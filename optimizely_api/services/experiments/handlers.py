@@ -15,18 +15,11 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
-from optimizely_api.services.http.application import (
-    DATABASE,
-    JSONResponse,
-    answer_created,
-    answer_one,
-    answer_page,
-    path_id,
-    read_at,
-    read_boolean,
-    read_integer,
-    read_object,
-)
+from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
+from optimizely_api.services.http.responses import JSONResponse
 
 
 async def list_experiments(request: web.Request) -> web.Response:

@@ -11,7 +11,8 @@ import aiohttp
 from aiohttp import web
 
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
-from optimizely_api.services.http.application import REQUEST_ID, ServiceError
+from optimizely_api.services.http.errors import ServiceError
+from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services_key import authorization, read_keys
 from optimizely_api.start_failures import InvalidVariable
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from optimizely_api.services.experiments.states import State
-from optimizely_api.services.http.application import format_time
+from optimizely_api.services.http.responses import format_time
 
 Weights = Mapping[str, int]
 MAX_RUNS = 500  # what the results service takes

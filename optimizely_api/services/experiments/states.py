@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from optimizely_api.services.http.application import bad_request, conflict
+from optimizely_api.services.http.errors import bad_request, conflict
 from optimizely_api.services.schema import field_error
 
 # (action, status) -> the status afterwards. What is not listed is a conflict.

@@ -18,7 +18,9 @@ from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http.application import Page, bad_request, conflict, format_time, gone, not_found
+from optimizely_api.services.http.errors import bad_request, conflict, gone, not_found
+from optimizely_api.services.http.query import Page
+from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.schema import field_error
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page

@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDictProxy
 
 from optimizely_api.services.http import codings
-from optimizely_api.services.http.application import ServiceError, bad_request
+from optimizely_api.services.http.errors import ServiceError, bad_request
 
 if TYPE_CHECKING:
     from optimizely_api.services.http.connections import ServiceConnection

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from optimizely_api.services.http.errors import error_response
 from optimizely_api.services_key import is_authorized, read_keys
 
 HEALTH_PATH = "/healthz"
@@ -19,8 +20,6 @@ def require_key() -> Any:
     A wrong key is refused at `/healthz` too: the gateway finds out there that its key is another one. Raises
     InvalidServicesKey.
     """
-    from optimizely_api.services.http.application import error_response
-
     keys = read_keys(os.environ)
 
     @web.middleware

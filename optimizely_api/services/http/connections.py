@@ -16,14 +16,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from optimizely_api.http.framing import is_mostly_framing
-from optimizely_api.services.http.application import (
-    SERVICE_NAME,
-    ServiceError,
-    access_log,
-    bad_request,
-    error_response,
-)
 from optimizely_api.services.http.bodies import BoundedRequest
+from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
+from optimizely_api.services.http.log import SERVICE_NAME, access_log
 
 if TYPE_CHECKING:
     from optimizely_api.services.http.worker import ServiceWorker

@@ -8,19 +8,12 @@ import secrets
 
 from aiohttp import web
 
-from optimizely_api.services.http.application import (
-    DATABASE,
-    JSONResponse,
-    answer_created,
-    answer_one,
-    answer_page,
-    bad_request,
-    not_found,
-    path_id,
-    read_at,
-    read_integer,
-    read_object,
-)
+from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.errors import bad_request, not_found
+from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.query import path_id, read_at, read_integer
+from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.projects import store
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
 

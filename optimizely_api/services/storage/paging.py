@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.http.application import Page
+from optimizely_api.services.http.query import Page
 
 
 async def fetch_page(

@@ -1,0 +1,90 @@
+"""Request ids, the access log, and log records as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from optimizely_api.services.http.responses import format_time
+
+SERVICE_NAME = web.AppKey("service_name", str)
+REQUEST_ID = web.RequestKey("request_id", str)
+access_log = logging.getLogger("optimizely_api.services.access")
+# A caller's own of up to 128 characters, with the number of the call that the gateway adds: it must come back.
+_REQUEST_ID = re.compile(r"[!-~]{1,160}")
+_SECRET = re.compile("[0-9A-Za-z%]{40,}")  # longer than any id: the hash of a token, say
+
+
+@web.middleware
+async def log_access(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Give the request its id and write one line when it has been answered."""
+    given = request.headers.get("X-Request-Id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = request_id
+    started = time.perf_counter()
+    status = 499  # the caller went away: nobody reads this status but the log
+    try:
+        response: web.StreamResponse = await handler(request)
+        status = response.status
+        response.headers["X-Request-Id"] = request_id
+        return response
+    finally:
+        _write_access_line(request, request_id, status, time.perf_counter() - started)
+
+
+def _write_access_line(request: web.Request, request_id: str, status: int, seconds: float) -> None:
+    resource = request.match_info.route.resource
+    fields = {
+        "service": request.app[SERVICE_NAME],
+        "request_id": request_id,
+        "method": request.method,
+        "path": _SECRET.sub("-", request.rel_url.raw_path),
+        "route": resource.canonical if resource is not None else None,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 2),
+    }
+    access_log.info("request", extra={"fields": fields})
+
+
+class JSONLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, what `extra={"fields": {...}}` adds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record; a traceback becomes the field `traceback`."""
+        line: dict[str, Any] = {
+            "time": format_time(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def logging_configuration(level: str = "INFO") -> dict[str, Any]:
+    """A `logging.config.dictConfig` dictionary: everything as JSON lines, to standard output."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JSONLines}},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stdout}
+        },
+        "root": {"level": level, "handlers": ["console"]},
+        "loggers": {
+            "alembic": {"level": "WARNING"},
+            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
+            "gunicorn.error": {"level": level, "handlers": ["console"], "propagate": False},
+            "gunicorn.access": {"level": level, "handlers": ["console"], "propagate": False},
+        },
+    }
