@@ -51,6 +51,11 @@ def defaults(name: str) -> dict[str, Json]:
     }
 
 
+def noun_of(name: str) -> str:
+    """A definition's name as ids, messages and paths have it: `list_attribute` for `ListAttribute`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
 def example(name: str) -> Json:
     """A whole entity made of the `example` values of the contract; properties without one are left out."""
     return _example({"$ref": f"#/definitions/{name}"}, frozenset())

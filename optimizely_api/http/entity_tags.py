@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import orjson
+
 Outcome = Literal[200, 304, 412]
 
 # One member of a list of entity tags (RFC 9110 section 8.8.3) with the comma after it; a member may be empty (5.6.1).
@@ -26,6 +28,11 @@ def entity_tag(content: bytes, *metadata: str) -> str:
     for value in metadata:
         digest.update(b"\0" + value.encode("latin-1", "replace"))
     return f'"{digest.hexdigest()[:32]}"'
+
+
+def version_tag(entity: Mapping[str, Any]) -> str:
+    """The version of an entity as JSON: equal for equal values, whatever the order of their members."""
+    return entity_tag(orjson.dumps(entity, option=orjson.OPT_SORT_KEYS))
 
 
 def coded_tag(etag: str, coding: str | None) -> str:
@@ -60,8 +67,11 @@ def _names(field: str, etag: str, *, weakly: bool, malformed: bool = True) -> bo
 
 
 def names_tag(field: str, etag: str) -> bool:
-    """Whether an `If-Match` field holds for a representation with this tag: strongly, or as `*` (section 13.1.1)."""
-    return _names(field, etag, weakly=False)
+    """Whether an `If-Match` field holds for a representation with this tag: strongly, or as `*` (section 13.1.1).
+
+    A field that is no list of tags does not hold: a write that was meant to be conditional is not made at random.
+    """
+    return _names(field, etag, weakly=False, malformed=False)
 
 
 def listed_tags(field: str) -> list[tuple[bool, str]] | None:

@@ -51,25 +51,25 @@ def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check
     """
     if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
-    if call.expects == "Results":
-        if status == 204:
-            return None
-        if status == 202:
-            return COMPUTING
-        if status == 400:
-            raise CallRefused(call.upstream, _message(body))
+    if call.expects == "Results" and status in (202, 204):
+        return COMPUTING if status == 202 else None
+    if status == 204 and not call.is_safe:
+        return None
+    raise _error(call, status, body)
+
+
+def _error(call: Call, status: int, body: bytes) -> UpstreamError:
+    """What a status that is no success means for this call."""
     if status == 401:
-        raise KeyRefused(call.upstream)
+        return KeyRefused(call.upstream)
     if status == 404 and call.entity:
-        raise EntityNotFound(call.upstream, call.entity)
+        return EntityNotFound(call.upstream, call.entity)
     if status == 503:
-        raise UpstreamUnavailable(call.upstream)
-    if not call.is_safe:
-        if status == 204:
-            return None
-        if status in REFUSALS:
-            raise _refusal(call, status, body)
-    raise BadUpstreamAnswer(call.upstream, f"status {status}")
+        return UpstreamUnavailable(call.upstream)
+    passes_refusals = not call.is_safe or (call.expects == "Results" and status == 400)
+    if passes_refusals and status in REFUSALS:
+        return _refusal(call, status, body)
+    return BadUpstreamAnswer(call.upstream, f"status {status}")
 
 
 def _refusal(call: Call, status: int, body: bytes) -> UpstreamError:

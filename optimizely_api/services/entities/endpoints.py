@@ -24,7 +24,7 @@ def routes(entity: Entity, *, further: Iterable[str] = ()) -> list[web.RouteDef]
     async def list_entities(request: web.Request) -> web.Response:
         """A page of entities, ordered by id; `archived` chooses those that are, or are not."""
         where = _where(request, entity, filters)
-        return await answer_page(request, lambda connection, page: entity.list(connection, where, page))
+        return await answer_page(request, lambda connection, page: entity.page(connection, where, page))
 
     async def create_entity(request: web.Request) -> web.Response:
         body, at = await read_object(request), read_at(request)
@@ -60,9 +60,7 @@ def routes(entity: Entity, *, further: Iterable[str] = ()) -> list[web.RouteDef]
 
 def _where(request: web.Request, entity: Entity, filters: Sequence[str]) -> list[ColumnElement[bool]]:
     columns = entity.table.c
-    where = [
-        columns[name] == value for name in filters if (value := read_integer(request, name)) is not None
-    ]
+    where = [columns[name] == value for name in filters if (value := read_integer(request, name)) is not None]
     archived = read_boolean(request, "archived")
     return where if archived is None else [*where, columns.archived.is_(archived)]
 

@@ -1,6 +1,6 @@
 """One entity of the contract in a service: what may be set, what is stored, and create, read, update and archive.
 
-    ATTRIBUTES = Entity("Attribute", METADATA, next_ids, defaults={"description": ""})
+    ATTRIBUTES = Entity("Attribute", METADATA, next_ids, initial={"description": ""})
 
     @ATTRIBUTES.prepare
     def name_defaults_to_the_key(attribute, before): ...
@@ -22,15 +22,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import ColumnElement, MetaData, Row, Table, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.contract.definitions import defaults, has_definition, writable
-from optimizely_api.http.entity_tags import entity_tag, names_tag
+from optimizely_api.contract.definitions import defaults, has_definition, noun_of, writable
+from optimizely_api.http.entity_tags import names_tag, version_tag
 from optimizely_api.services.entities.tables import COLUMNS, entity_table
-from optimizely_api.services.http.application import Page, format_time
 from optimizely_api.services.http.errors import conflict, field_errors, gone, not_found, version_mismatch
+from optimizely_api.services.http.query import Page
+from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.schema import ID, Schema
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
@@ -44,7 +44,6 @@ Reference = Callable[[AsyncConnection, Json, Json | None], Awaitable[Iterable[Pr
 Derive = Callable[[AsyncConnection, Sequence[Json]], Awaitable[None]]
 
 OWNERS = {"account_id": ID, "project_id": ID}  # set once, by the gateway, which knows the caller
-VERSION_OPTIONS = orjson.OPT_SORT_KEYS
 
 
 class Entity:
@@ -58,13 +57,14 @@ class Entity:
         *,
         table: str = "",
         columns: Sequence[str] = (),
-        defaults: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         tightened: Mapping[str, Json] | None = None,
         update: str = "",
     ) -> None:
         """Make the entity that the contract calls `name`.
 
-        `columns` are properties that are ids and that lists filter by. `defaults` are added to those of the contract.
+        `columns` are properties that are ids and that lists filter by. `initial` are values of properties that
+        a caller leaves out, besides the contract's defaults.
         `tightened` are properties whose schema differs from the contract's. `update` is the definition of a change,
         `<name>Update` if that exists.
         """
@@ -74,7 +74,7 @@ class Entity:
         self.table = entity_table(self.plural, metadata, columns)
         self.columns = (*COLUMNS, *columns)
         self._next_ids = next_ids
-        self._defaults = {"archived": False, **_defaults_of(name), **(defaults or {})}
+        self._defaults = {"archived": False, **defaults(name), **(initial or {})}
         own = dict(tightened or {})
         self._creation = _schema(writable(name), {**own, **OWNERS}, OWNERS)
         self._change = _schema(_change_schema(name, update), own)
@@ -119,7 +119,7 @@ class Entity:
         entity = self._json(await self._row(connection, entity_id))
         return (await self._derived(connection, [entity]))[0]
 
-    async def list(
+    async def page(
         self, connection: AsyncConnection, where: Iterable[ColumnElement[bool]], page: Page
     ) -> tuple[int, list[Json]]:
         """How many entities match, and a page of them, ordered by id."""
@@ -141,7 +141,9 @@ class Entity:
         await self._check_version(connection, before, if_match)
         differs = any(before.get(name) != value for name, value in changes.items())
         if before["archived"] and differs and changes.get("archived", True):
-            raise conflict(f'{self.noun} {entity_id} is archived; send {{"archived": false}} to bring it back')
+            raise conflict(
+                f'{self.noun} {entity_id} is archived; send {{"archived": false}} to bring it back'
+            )
         after = await self._checked(connection, {**before, **changes}, before)
         values = self._values(after)
         if any(getattr(row, name) != value for name, value in values.items()):
@@ -195,7 +197,10 @@ class Entity:
         return [] if holder is None else [("/key", f"is already in use (id: {holder})")]
 
     async def _check_version(self, connection: AsyncConnection, entity: Json, if_match: str) -> None:
-        if if_match and not names_tag(if_match, version_tag((await self._derived(connection, [dict(entity)]))[0])):
+        if not if_match:
+            return
+        whole = (await self._derived(connection, [dict(entity)]))[0]
+        if not names_tag(if_match, version_tag(whole)):
             raise version_mismatch(self.noun, entity["id"])
 
     async def _derived(self, connection: AsyncConnection, entities: list[Json]) -> list[Json]:
@@ -220,23 +225,9 @@ class Entity:
         }
 
 
-def version_tag(entity: Json) -> str:
-    """The version of an entity as the services and the gateway compute it: equal for equal JSON values."""
-    return entity_tag(orjson.dumps(entity, option=VERSION_OPTIONS))
-
-
-def noun_of(name: str) -> str:
-    """`list_attribute` for the definition `ListAttribute`."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-
-
 def plural_of(noun: str) -> str:
     """`attributes` for `attribute`."""
     return f"{noun}s"
-
-
-def _defaults_of(name: str) -> Mapping[str, Any]:
-    return defaults(name)
 
 
 def _change_schema(name: str, update: str) -> Json:

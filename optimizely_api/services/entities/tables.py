@@ -31,10 +31,7 @@ def entity_table(name: str, metadata: MetaData, further: Iterable[str] = ()) -> 
         Column("last_modified", UtcTime, nullable=False),
         # Keys are unique whether their holders are archived or not; rows without a key do not conflict.
         UniqueConstraint("project_id", "key", name=f"uq_{name}_project_id_key"),
-        *(
-            Index(f"ix_{name}_{column}_id", column, "id")
-            for column in ("account_id", "project_id", *further)
-        ),
+        *(Index(f"ix_{name}_{column}_id", column, "id") for column in ("account_id", "project_id", *further)),
     )
 
 

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.experiments import events, states, store
+from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.schema import (
     EVENT,
@@ -142,6 +144,7 @@ def _now() -> datetime:
 
 
 ROUTES = [
+    *routes(ATTRIBUTES),
     web.get("/experiments", list_experiments),
     web.post("/experiments", create_experiment),
     web.get("/experiments/{experiment_id}", get_experiment),

@@ -73,7 +73,7 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         response: web.StreamResponse = await handler(request)
         return response
     except ServiceError as exc:
-        return error_response(exc.status, exc.code, exc.message, exc.headers)
+        return error_response(exc.status, exc.code, exc.message, exc.headers, exc.messages)
     except web.RequestPayloadError:  # a broken Content-Encoding, or the sender is gone
         return _refuse_undecodable(request)
     except web.HTTPException as exc:
