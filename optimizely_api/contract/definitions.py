@@ -40,6 +40,36 @@ def writable(name: str) -> dict[str, Json]:
     return {**schema, "definitions": reached}
 
 
+def writable_part(name: str, value: Json) -> Json:
+    """What a caller may set, of a value sent for the definition: the rest is ignored, not refused."""
+    return known_part(writable(name), value)
+
+
+def known_part(schema: dict[str, Json], value: Json) -> Json:
+    """The value without the members that a JSON Schema does not name; free-form objects stay as they are."""
+    return _known_part(schema, value, schema.get("definitions", {}))
+
+
+def _known_part(schema: dict[str, Json], value: Json, definitions: Mapping[str, dict[str, Json]]) -> Json:
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, list) and "items" in schema:
+        return [_known_part(schema["items"], item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "properties" in schema:
+        properties = schema["properties"]
+        return {
+            name: _known_part(properties[name], item, definitions)
+            for name, item in value.items()
+            if name in properties
+        }
+    if isinstance(schema.get("additionalProperties"), dict):
+        inner = schema["additionalProperties"]
+        return {name: _known_part(inner, item, definitions) for name, item in value.items()}
+    return value
+
+
 @lru_cache(maxsize=256)
 def defaults(name: str) -> dict[str, Json]:
     """{property: its `default`} for each top-level property of a definition that has one."""

@@ -17,7 +17,8 @@ import orjson
 from pyramid.request import Request
 from pyramid.view import view_config
 
-from optimizely_api.contract.definitions import noun_of, public
+from optimizely_api.contract import CONTRACT
+from optimizely_api.contract.definitions import noun_of, public, writable_part
 from optimizely_api.gateway.errors import BadRequest, NotFound, PreconditionFailed
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.paging import answer_page, requested_page
@@ -66,7 +67,7 @@ class Resource:
 
     async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
         """201 with the whole entity; `fixed` are members that the address decides, whatever the body says."""
-        body = {**request.swagger_data["body"], **fixed, "account_id": request.caller.account_id}
+        body = {**sent_body(request), **fixed, "account_id": request.caller.account_id}
         if "project_id" in body and "project_id" not in fixed:
             await named_project(request, body["project_id"])
         entity = await request.fetch(calls.create_entity(self.collection, body, query))
@@ -77,9 +78,7 @@ class Resource:
         """200 with the whole entity; `If-Match` may name the ETag of the entity that is to be changed."""
         entity = await self.visible(request, **within)
         version = self.version(request, entity)
-        call = calls.update_entity(
-            self.collection, entity["id"], request.swagger_data["body"], query, version
-        )
+        call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
         return self.written(request, await request.fetch(call))
 
     async def archive(self, request: Request, **within: Any) -> None:
@@ -127,6 +126,14 @@ class Resource:
         if not any(names_tag(condition, coded_tag(etag, coding)) for coding in (None, *CODINGS)):
             raise PreconditionFailed
         return version_tag(entity)
+
+
+def sent_body(request: Request) -> Entity:
+    """What the caller may set, of the body: a service takes internal keys beside it, which callers must not reach."""
+    operation = request.registry[CONTRACT].operations[request.matched_route.name]
+    reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
+    sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
+    return sent
 
 
 async def visible_project(request: Request, project_id: int) -> Entity:

@@ -6,11 +6,11 @@ know, or that only the service sets (no schema has those), are dropped before th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jsonschema_rs
 
+from optimizely_api.contract.definitions import known_part
 from optimizely_api.services.http.errors import ServiceError, field_errors
 from optimizely_api.services.http.query import MAX_ID
 
@@ -61,32 +61,13 @@ class Schema:
 
     def read(self, value: dict[str, Any]) -> dict[str, Any]:
         """The known part of `value`, checked; raises a 400 that names every wrong field."""
-        known: dict[str, Any] = _known(self.node, value, self.node.get("definitions", {}))
+        known: dict[str, Any] = known_part(self.node, value)
         problems: dict[str, str] = {}
         for error in self._validator.iter_errors(known):
             problems.setdefault(_pointer(error.instance_path), error.message)
         if problems:
             raise field_errors(problems)
         return known
-
-
-def _known(node: Node, value: Any, definitions: Mapping[str, Node]) -> Any:
-    """The value without the members that the schema does not name."""
-    while "$ref" in node:
-        node = definitions[node["$ref"].rsplit("/", 1)[1]]
-    if isinstance(value, list) and "items" in node:
-        return [_known(node["items"], item, definitions) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "properties" in node:
-        return {
-            name: _known(node["properties"][name], item, definitions)
-            for name, item in value.items()
-            if name in node["properties"]
-        }
-    if isinstance(node.get("additionalProperties"), dict):
-        return {name: _known(node["additionalProperties"], item, definitions) for name, item in value.items()}
-    return value
 
 
 def _pointer(path: list[str | int]) -> str:

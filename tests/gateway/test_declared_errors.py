@@ -65,7 +65,7 @@ def others(operation):
 def archived(operation):
     """The operation's own entity is in the archive; what its address names besides is not."""
     ids = own(operation)
-    return {**ids, list(ids)[-1]: samples.ARCHIVED_ENTITY}
+    return {**ids, **dict.fromkeys(list(ids)[-1:], samples.ARCHIVED_ENTITY)}
 
 
 def unknown(operation):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohttp import web
 from sqlalchemy import ColumnElement
@@ -14,17 +14,22 @@ from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
 from optimizely_api.services.http.responses import JSONResponse
 
+Where = Callable[[web.Request], Iterable[ColumnElement[bool]]]
+
 FILTERS = ("account_id", "project_id")
 
 
-def routes(entity: Entity, *, further: Iterable[str] = ()) -> list[web.RouteDef]:
-    """List, create, get, update and archive at `/<plural>`; lists filter by `further` columns too."""
+def routes(entity: Entity, *, further: Iterable[str] = (), where: Where | None = None) -> list[web.RouteDef]:
+    """List, create, get, update and archive at `/<plural>`.
+
+    Lists filter by `further` columns of ids too, and by what `where` makes of the request.
+    """
     filters, id_name = (*FILTERS, *further), f"{entity.noun}_id"
 
     async def list_entities(request: web.Request) -> web.Response:
         """A page of entities, ordered by id; `archived` chooses those that are, or are not."""
-        where = _where(request, entity, filters)
-        return await answer_page(request, lambda connection, page: entity.page(connection, where, page))
+        chosen = [*_where(request, entity, filters), *(where(request) if where else ())]
+        return await answer_page(request, lambda connection, page: entity.page(connection, chosen, page))
 
     async def create_entity(request: web.Request) -> web.Response:
         body, at = await read_object(request), read_at(request)

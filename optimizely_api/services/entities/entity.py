@@ -6,9 +6,10 @@
     def name_defaults_to_the_key(attribute, before): ...
 
 The contract's definitions say what may be set: `writable("Attribute")`, and for changes `writable("AttributeUpdate")`
-where there is one. What is particular to an entity is a function in one of four places:
+where there is one. What is particular to an entity is a function in one of five places:
 
 - `prepare(entity, before)` completes or normalises what is about to be stored, and returns it;
+- `complete(connection, entity, before)`, a coroutine, does so with the help of other rows;
 - `rule(entity, before)` yields (pointer, problem) for rules between fields;
 - `reference(connection, entity, before)`, a coroutine, returns such pairs for what other rows decide;
 - `derive(connection, entities)`, a coroutine, adds what follows from other rows to what is answered.
@@ -39,6 +40,7 @@ Json = dict[str, Any]
 Problem = tuple[str, str]  # a JSON pointer into the body, and what is wrong there
 
 Prepare = Callable[[Json, Json | None], Json]
+Complete = Callable[[AsyncConnection, Json, Json | None], Awaitable[Json]]
 Rule = Callable[[Json, Json | None], Iterable[Problem]]
 Reference = Callable[[AsyncConnection, Json, Json | None], Awaitable[Iterable[Problem]]]
 Derive = Callable[[AsyncConnection, Sequence[Json]], Awaitable[None]]
@@ -55,30 +57,33 @@ class Entity:
         metadata: MetaData,
         next_ids: Table,
         *,
-        table: str = "",
+        table: Table | None = None,
         columns: Sequence[str] = (),
         initial: Mapping[str, Any] | None = None,
         tightened: Mapping[str, Json] | None = None,
+        internal: Mapping[str, Json] | None = None,
         update: str = "",
     ) -> None:
         """Make the entity that the contract calls `name`.
 
         `columns` are properties that are ids and that lists filter by. `initial` are values of properties that
         a caller leaves out, besides the contract's defaults.
-        `tightened` are properties whose schema differs from the contract's. `update` is the definition of a change,
-        `<name>Update` if that exists.
+        `tightened` are properties whose schema differs from the contract's, `internal` those that only a service's
+        callers may set, once. `update` is the definition of a change, `<name>Update` if that exists. `table` is one
+        that is there already, with the columns of `entity_table` and `columns`.
         """
         self.name = name
         self.noun = noun_of(name)
-        self.plural = table or plural_of(self.noun)
-        self.table = entity_table(self.plural, metadata, columns)
+        self.plural = f"{self.noun}s"
+        self.table = entity_table(self.plural, metadata, columns) if table is None else table
         self.columns = (*COLUMNS, *columns)
         self._next_ids = next_ids
         self._defaults = {"archived": False, **defaults(name), **(initial or {})}
         own = dict(tightened or {})
-        self._creation = _schema(writable(name), {**own, **OWNERS}, OWNERS)
+        self._creation = _schema(writable(name), {**own, **(internal or {}), **OWNERS}, OWNERS)
         self._change = _schema(_change_schema(name, update), own)
         self._prepare: list[Prepare] = []
+        self._complete: list[Complete] = []
         self._rules: list[Rule] = []
         self._references: list[Reference] = []
         self._derive: list[Derive] = []
@@ -86,6 +91,11 @@ class Entity:
     def prepare(self, function: Prepare) -> Prepare:
         """Complete or normalise what is about to be stored."""
         self._prepare.append(function)
+        return function
+
+    def complete(self, function: Complete) -> Complete:
+        """Complete what is about to be stored with the help of other rows."""
+        self._complete.append(function)
         return function
 
     def rule(self, function: Rule) -> Rule:
@@ -175,6 +185,8 @@ class Entity:
     async def _checked(self, connection: AsyncConnection, entity: Json, before: Json | None) -> Json:
         for prepare in self._prepare:
             entity = prepare(entity, before)
+        for complete in self._complete:
+            entity = await complete(connection, entity, before)
         problems = [problem for rule in self._rules for problem in rule(entity, before)]
         problems += await self._key_problems(connection, entity)
         for reference in self._references:
@@ -223,11 +235,6 @@ class Entity:
             "created": format_time(row.created),
             "last_modified": format_time(row.last_modified),
         }
-
-
-def plural_of(noun: str) -> str:
-    """`attributes` for `attribute`."""
-    return f"{noun}s"
 
 
 def _change_schema(name: str, update: str) -> Json:
