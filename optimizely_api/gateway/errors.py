@@ -33,7 +33,7 @@ CODES: dict[str, int] = {
     "request_timeout": 408,  # the head or the body was not whole in time; made by runtime/
     "precondition_failed": 412,  # what would be answered, or changed, is not what `If-Match` names
     "request_too_large": 413,  # the body is larger than max_request_body_bytes, or a batch than max_event_batch_bytes
-    "unsupported_media_type": 415,  # a content coding that batches of events may not have
+    "unsupported_media_type": 415,  # a body that is not JSON; a content coding that batches of events may not have
     "too_many_requests": 429,  # the results service takes no more events for now; `Retry-After` says when to return
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,

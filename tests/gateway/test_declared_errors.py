@@ -55,7 +55,8 @@ def ids_of(operation, known, otherwise):
 
 
 def own(operation):
-    return ids_of(operation, OWN, samples.ENTITY)
+    ids = ids_of(operation, OWN, samples.ENTITY)
+    return {**ids, "event_id": samples.CLICK} if {"event_id", "page_id"} <= ids.keys() else ids
 
 
 def others(operation):
@@ -65,6 +66,8 @@ def others(operation):
 def archived(operation):
     """The operation's own entity is in the archive; what its address names besides is not."""
     ids = own(operation)
+    if "event_id" in ids:
+        return {**ids, "event_id": samples.ARCHIVED_CLICK if "page_id" in ids else samples.ARCHIVED_EVENT}
     return {**ids, **dict.fromkeys(list(ids)[-1:], samples.ARCHIVED_ENTITY)}
 
 

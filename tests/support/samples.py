@@ -10,7 +10,7 @@ TOKEN, OTHER_TOKEN = "2:token-of-account-1001", "2:token-of-account-1002"
 PROJECT, OTHER_PROJECT = 2001, 2002
 LAYER, OTHER_LAYER = 3001, 3002
 EXPERIMENT, SECOND_EXPERIMENT, OTHER_EXPERIMENT = 4001, 4002, 4003
-EVENT, OTHER_EVENT = 5001, 5002
+EVENT, OTHER_EVENT, CLICK, ARCHIVED_EVENT, ARCHIVED_CLICK = range(5001, 5006)
 BASELINE, TREATMENT = 6001, 6002
 # Of every kind of entity that has no ids of its own here.
 ENTITY, OTHER_ENTITY, ARCHIVED_ENTITY = 7001, 7002, 7003
@@ -136,7 +136,9 @@ def layer(
     }
 
 
-def event(event_id: int = EVENT, project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, Any]:
+def event(
+    event_id: int = EVENT, project_id: int = PROJECT, account_id: int = ACCOUNT, **members: Any
+) -> dict[str, Any]:
     return {
         "id": event_id,
         "project_id": project_id,
@@ -149,7 +151,13 @@ def event(event_id: int = EVENT, project_id: int = PROJECT, account_id: int = AC
         "archived": False,
         "created": CREATED,
         "last_modified": CREATED,
+        **members,
     }
+
+
+def click(event_id: int = CLICK, **members: Any) -> dict[str, Any]:
+    """A click event on the page ENTITY."""
+    return event(event_id, event_type="click", page_id=ENTITY, key=f"click_{event_id}", **members)
 
 
 def results() -> dict[str, Any]:

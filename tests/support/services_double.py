@@ -88,6 +88,12 @@ class ServicesDouble:
             samples.layer(samples.OTHER_LAYER, experiment_ids=(samples.OTHER_EXPERIMENT,), **other),
         )
         self.events = _by_id(samples.event(), samples.event(samples.OTHER_EVENT, **other))
+        # What only writes are about is no part of the lists that tests of reading count.
+        self.hidden_events = _by_id(
+            samples.click(),
+            samples.event(samples.ARCHIVED_EVENT, archived=True),
+            samples.click(samples.ARCHIVED_CLICK, archived=True),
+        )
         self.kinds: dict[str, dict[int, dict[str, Any]]] = {}
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
@@ -244,7 +250,6 @@ class ServicesDouble:
                 web.get("/layers", self._list("layers")),
                 web.get(r"/layers/{id:\d+}", self._one("layers")),
                 web.get("/events", self._list("events")),
-                web.get(r"/events/{id:\d+}", self._one("events")),
             ],
             "results": [
                 web.post(r"/results/{id:\d+}", self._results),
@@ -260,6 +265,8 @@ class ServicesDouble:
 
     def _entities(self, kind: str) -> dict[int, dict[str, Any]]:
         """The entities of a kind without a table here, such as `attributes`: made of the contract's examples."""
+        if kind == "events":
+            return self.hidden_events | self.events
         if kind not in self.kinds:
             self.kinds[kind] = _by_id(*samples.entities(DEFINITIONS[kind]))
         return self.kinds[kind]
