@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +13,7 @@ from optimizely_api.services.http.callers import HEALTH_PATH, require_key
 from optimizely_api.services.http.errors import ServiceError, error_response
 from optimizely_api.services.http.health import Health
 from optimizely_api.services.http.log import REQUEST_ID, SERVICE_NAME, log_access
-from optimizely_api.services.http.responses import JSONResponse
+from optimizely_api.services.http.responses import RESPONSE_HEADERS, JSONResponse
 from optimizely_api.services.storage.database import Database, is_unavailable
 
 DATABASE = web.AppKey("database", Database)
@@ -31,6 +31,7 @@ def make_application(
     max_body_bytes: int = MAX_BODY_BYTES,
     engine_options: dict[str, Any] | None = None,
     is_public: bool = False,
+    response_headers: Mapping[str, str] | None = None,
 ) -> web.Application:
     """An application with the given routes, `/healthz`, JSON errors, request ids and the access log.
 
@@ -38,13 +39,16 @@ def make_application(
 
     The database is opened when the application starts (inside the worker's loop) and closed when it stops:
     `request.app[DATABASE]`. It must have been migrated before. `contexts` are further aiohttp clean-up
-    contexts, entered after the database is open and left before it is closed.
+    contexts, entered after the database is open and left before it is closed. Every response has `response_headers`.
     """
     callers = [] if is_public else [require_key()]
     application = web.Application(
         middlewares=[log_access, _answer_errors, *callers], client_max_size=max_body_bytes
     )
     application[SERVICE_NAME] = name
+    application[RESPONSE_HEADERS] = dict(response_headers or {})
+    if response_headers:
+        application.on_response_prepare.append(_add_response_headers)
 
     async def with_database(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = Database(database_url, **(engine_options or {}))
@@ -58,6 +62,10 @@ def make_application(
         application.router.add_get(HEALTH_PATH, _healthz)
     application.router.add_routes(routes)
     return application
+
+
+async def _add_response_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(request.app[RESPONSE_HEADERS])
 
 
 async def _healthz(request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ from optimizely_api.http.framing import is_mostly_framing
 from optimizely_api.services.http.bodies import BoundedRequest
 from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
 from optimizely_api.services.http.log import SERVICE_NAME, access_log
+from optimizely_api.services.http.responses import RESPONSE_HEADERS
 
 if TYPE_CHECKING:
     from optimizely_api.services.http.worker import ServiceWorker
@@ -176,9 +177,15 @@ class ServiceConnection(RequestHandler):
         if status == HTTPStatus.BAD_REQUEST:
             reason = f"the request is not valid HTTP: {reason}"
         request_id = uuid.uuid4().hex
-        response = error_response(status, CODES[status], reason, {"X-Request-Id": request_id})
+        application = self.worker.application
+        headers = application[RESPONSE_HEADERS] | {"X-Request-Id": request_id}
+        response = error_response(status, CODES[status], reason, headers)
         response.force_close()
-        service = self.worker.application[SERVICE_NAME]
-        fields = {"service": service, "request_id": request_id, "status": status, "reason": reason}
+        fields = {
+            "service": application[SERVICE_NAME],
+            "request_id": request_id,
+            "status": status,
+            "reason": reason,
+        }
         access_log.info("request", extra={"fields": fields})
         return response
