@@ -25,9 +25,8 @@ READ_AHEAD_BYTES = 32 * 1024
 # How long the rest of an unwanted body is read and discarded after the response: closing a socket with unread input
 # resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
 DISCARD_SECONDS = 1.0
-CHECKS_PER_TIMEOUT = (
-    8  # deadlines are checked this often within the shortest timeout, and at least each second
-)
+# Deadlines are checked this often within the shortest timeout, and at least each second.
+CHECKS_PER_TIMEOUT = 8
 
 
 class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWebWorker):
