@@ -18,12 +18,13 @@ from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http.errors import bad_request, conflict, gone, not_found
+from optimizely_api.services.http.errors import bad_request, conflict, gone
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.schema import field_error
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
+from optimizely_api.services.storage.rows import fetch_row
 
 Document = dict[str, Any]
 
@@ -423,11 +424,7 @@ def _default_type(layer: Row[Any]) -> str:
 
 
 async def _experiment_row(connection: AsyncConnection, experiment_id: int) -> Row[Any]:
-    query = select(experiments).where(experiments.c.id == experiment_id)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise not_found("experiment", experiment_id)
-    return row
+    return await fetch_row(connection, experiments, experiment_id, "experiment")
 
 
 async def _lock_experiment(connection: AsyncConnection, experiment_id: int) -> Row[Any]:
@@ -437,11 +434,7 @@ async def _lock_experiment(connection: AsyncConnection, experiment_id: int) -> R
 
 
 async def _layer_row(connection: AsyncConnection, layer_id: int, for_update: bool = False) -> Row[Any]:
-    query = select(layers).where(layers.c.id == layer_id)
-    row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
-    if row is None:
-        raise not_found("campaign", layer_id)
-    return row
+    return await fetch_row(connection, layers, layer_id, "campaign", for_update=for_update)
 
 
 async def _members(

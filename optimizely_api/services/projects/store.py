@@ -15,6 +15,7 @@ from optimizely_api.services.projects.schema import PROJECT_DEFAULTS, WEB_SNIPPE
 from optimizely_api.services.projects.tables import accounts, next_ids, projects, tokens
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
+from optimizely_api.services.storage.rows import fetch_row
 
 COLUMNS = ("name", "platform", "status")  # the properties of a project that have their own columns
 
@@ -28,10 +29,7 @@ async def create_account(connection: AsyncConnection, given: dict[str, Any], at:
 
 async def get_account(connection: AsyncConnection, account_id: int) -> dict[str, Any]:
     """One account; 404 when there is none."""
-    row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-    if row is None:
-        raise not_found("account", account_id)
-    return _account(row)
+    return _account(await fetch_row(connection, accounts, account_id, "account"))
 
 
 async def list_accounts(
@@ -119,14 +117,14 @@ async def create_project(connection: AsyncConnection, given: dict[str, Any], at:
 
 async def get_project(connection: AsyncConnection, project_id: int) -> dict[str, Any]:
     """One project in the contract's shape; 404 when there is none."""
-    return _project(await _project_row(connection, project_id))
+    return _project(await fetch_row(connection, projects, project_id, "project"))
 
 
 async def update_project(
     connection: AsyncConnection, project_id: int, changes: dict[str, Any], at: datetime
 ) -> dict[str, Any]:
     """Apply checked changes; a `web_snippet` is merged, every other property replaced."""
-    row = await _project_row(connection, project_id, for_update=True)
+    row = await fetch_row(connection, projects, project_id, "project", for_update=True)
     columns = {name: changes.pop(name) for name in COLUMNS if name in changes}
     document = {**row.document, **changes}
     if row.platform == "web":
@@ -157,14 +155,6 @@ async def list_projects(
 async def _find_token(connection: AsyncConnection, token_sha256: str) -> Row[Any] | None:
     rows = await connection.execute(select(tokens).where(tokens.c.token_sha256 == token_sha256))
     return rows.one_or_none()
-
-
-async def _project_row(connection: AsyncConnection, project_id: int, for_update: bool = False) -> Row[Any]:
-    query = select(projects).where(projects.c.id == project_id)
-    row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
-    if row is None:
-        raise not_found("project", project_id)
-    return row
 
 
 def _account(row: Row[Any]) -> dict[str, Any]:
