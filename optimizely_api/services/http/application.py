@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 
-from optimizely_api.services.http.callers import HEALTH_PATH, require_key
+from optimizely_api.services.http.authentication import HEALTH_PATH, require_key
 from optimizely_api.services.http.errors import ServiceError, error_response
 from optimizely_api.services.http.health import Health
 from optimizely_api.services.http.log import REQUEST_ID, SERVICE_NAME, log_access
-from optimizely_api.services.http.responses import JSONResponse
+from optimizely_api.services.http.responses import RESPONSE_HEADERS, JSONResponse
 from optimizely_api.services.storage.database import Database, is_unavailable
 
 DATABASE = web.AppKey("database", Database)
@@ -31,20 +31,24 @@ def make_application(
     max_body_bytes: int = MAX_BODY_BYTES,
     engine_options: dict[str, Any] | None = None,
     is_public: bool = False,
+    response_headers: Mapping[str, str] | None = None,
 ) -> web.Application:
-    """An application with the given routes, `/healthz`, JSON errors, request ids and the access log.
+    """Make an application with the given routes, `/healthz`, JSON errors, request ids and the access log.
 
-    It takes calls with the services' key only (see `callers`), unless it is public: then it has no `/healthz` either.
+    Requests need the services' key (see `authentication`). A public application needs no key and has no `/healthz`.
 
-    The database is opened when the application starts (inside the worker's loop) and closed when it stops:
-    `request.app[DATABASE]`. It must have been migrated before. `contexts` are further aiohttp clean-up
-    contexts, entered after the database is open and left before it is closed.
+    `request.app[DATABASE]` is the database, which must have been migrated. The application opens it at start, inside
+    the worker's event loop, and closes it at the end. `contexts` are further aiohttp clean-up contexts; they are
+    entered after the database is opened and left before it is closed. Every response has `response_headers`.
     """
-    callers = [] if is_public else [require_key()]
+    authentication = [] if is_public else [require_key()]
     application = web.Application(
-        middlewares=[log_access, _answer_errors, *callers], client_max_size=max_body_bytes
+        middlewares=[log_access, _answer_errors, *authentication], client_max_size=max_body_bytes
     )
     application[SERVICE_NAME] = name
+    application[RESPONSE_HEADERS] = dict(response_headers or {})
+    if response_headers:
+        application.on_response_prepare.append(_add_response_headers)
 
     async def with_database(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = Database(database_url, **(engine_options or {}))
@@ -60,21 +64,25 @@ def make_application(
     return application
 
 
+async def _add_response_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(request.app[RESPONSE_HEADERS])
+
+
 async def _healthz(request: web.Request) -> web.Response:
-    if trouble := await request.app[HEALTH].trouble():
-        raise ServiceError(503, "unavailable", trouble, {"Retry-After": "1"})
+    if problem := await request.app[HEALTH].problem():
+        raise ServiceError(503, "unavailable", problem, {"Retry-After": "1"})
     return JSONResponse({"status": "ok"})
 
 
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Turn every way to fail into `{"code", "message"}`; bugs are logged with their traceback."""
+    """Turn every exception into a `{"code", "message"}` response; a bug is logged with its traceback."""
     try:
         response: web.StreamResponse = await handler(request)
         return response
     except ServiceError as exc:
         return error_response(exc.status, exc.code, exc.message, exc.headers, exc.messages)
-    except web.RequestPayloadError:  # a broken Content-Encoding, or the sender is gone
+    except web.RequestPayloadError:  # the body is not valid in its Content-Encoding, or the client has gone
         return _refuse_undecodable(request)
     except web.HTTPException as exc:
         return _from_aiohttp(request, exc)
@@ -89,7 +97,7 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
 
 
 def _refuse_undecodable(request: web.Request) -> web.Response:
-    # Nobody knows where such a body ends: the connection cannot be used again, nor its rest be waited for.
+    # The end of such a body is unknown: its rest cannot be read, and the connection cannot serve another request.
     request.content.feed_eof()
     response = error_response(400, "bad_request", "the body cannot be decoded")
     response.force_close()
@@ -97,7 +105,7 @@ def _refuse_undecodable(request: web.Request) -> web.Response:
 
 
 def _is_duplicate(exc: IntegrityError) -> bool:
-    """Whether a unique constraint was met; a missing value or reference would be a bug of the service."""
+    """Whether a unique constraint was violated; a missing value or reference would be a bug of the service."""
     is_unique = getattr(exc.orig, "sqlstate", None) == "23505"  # PostgreSQL's unique_violation
     return is_unique or "UNIQUE constraint failed" in str(exc.orig)
 

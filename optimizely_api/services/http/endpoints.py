@@ -1,4 +1,4 @@
-"""What the handlers of lists, single entities and creations do alike: one transaction, one response."""
+"""What all handlers of lists, single entities and new entities share: one transaction, one response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.http.application import DATABASE
-from optimizely_api.services.http.conditional import unless_known
+from optimizely_api.services.http.conditional import conditional_response
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import Page, path_id, read_at, read_page
 from optimizely_api.services.http.responses import JSONResponse, page_body
@@ -19,7 +19,7 @@ from optimizely_api.services.http.responses import JSONResponse, page_body
 async def answer_page(
     request: web.Request, fetch: Callable[[AsyncConnection, Page], Awaitable[tuple[int, Sequence[Any]]]]
 ) -> JSONResponse:
-    """200: the page that the query names of what `fetch` finds in one state of the database."""
+    """200: the page that the query asks for, which `fetch` reads in one snapshot of the database."""
     page = read_page(request)
     async with request.app[DATABASE].snapshot() as connection:
         total, items = await fetch(connection, page)
@@ -29,11 +29,11 @@ async def answer_page(
 async def answer_one(
     request: web.Request, name: str, fetch: Callable[[AsyncConnection, int], Awaitable[Any]]
 ) -> web.Response:
-    """200: what `fetch` finds under the id that the path has as `name`; 304 for a caller who has just that."""
+    """200: the entity whose id is `name` in the path; 304 if If-None-Match names its entity tag."""
     number = path_id(request, name)
     async with request.app[DATABASE].snapshot() as connection:
-        found = await fetch(connection, number)
-    return unless_known(request, JSONResponse(found))
+        entity = await fetch(connection, number)
+    return conditional_response(request, JSONResponse(entity))
 
 
 async def answer_created(
@@ -41,8 +41,8 @@ async def answer_created(
     check: Callable[[dict[str, Any]], dict[str, Any]],
     create: Callable[[AsyncConnection, dict[str, Any], datetime], Awaitable[Any]],
 ) -> JSONResponse:
-    """201: what `create` has made of the body, once `check` has passed it, in one transaction."""
+    """201: the entity that `create` makes, in one transaction, from the body that `check` has validated."""
     given, at = check(await read_object(request)), read_at(request)
     async with request.app[DATABASE].transaction() as connection:
-        made = await create(connection, given, at)
-    return JSONResponse(made, status=201)
+        entity = await create(connection, given, at)
+    return JSONResponse(entity, status=201)

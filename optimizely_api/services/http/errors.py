@@ -27,7 +27,7 @@ class ServiceError(Exception):
 
 
 def bad_request(message: str) -> ServiceError:
-    """400: the caller sent something that cannot be used; the message names the field."""
+    """400: the request is invalid; the message names the field."""
     return ServiceError(400, "bad_request", message)
 
 

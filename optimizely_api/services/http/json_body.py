@@ -1,4 +1,4 @@
-"""Request bodies as strict JSON; `bodies` bounds what is read of them."""
+"""Request bodies as strict JSON; `bodies` limits what is read of them."""
 
 from __future__ import annotations
 

@@ -18,19 +18,19 @@ from optimizely_api.services.http.responses import format_time
 SERVICE_NAME = web.AppKey("service_name", str)
 REQUEST_ID = web.RequestKey("request_id", str)
 access_log = logging.getLogger("optimizely_api.services.access")
-# A caller's own of up to 128 characters, with the number of the call that the gateway adds: it must come back.
+# A client's id of up to 128 characters, followed by the call number that the gateway adds.
 _REQUEST_ID = re.compile(r"[!-~]{1,160}")
-_SECRET = re.compile("[0-9A-Za-z%]{40,}")  # longer than any id: the hash of a token, say
+_SECRET = re.compile("[0-9A-Za-z%]{40,}")  # longer than any id: the hash of a token, for example
 
 
 @web.middleware
 async def log_access(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Give the request its id and write one line when it has been answered."""
+    """Give the request an id, and write one line about its response."""
     given = request.headers.get("X-Request-Id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     request[REQUEST_ID] = request_id
     started = time.perf_counter()
-    status = 499  # the caller went away: nobody reads this status but the log
+    status = 499  # the client closed the connection: only the log shows this status
     try:
         response: web.StreamResponse = await handler(request)
         status = response.status
@@ -55,7 +55,7 @@ def _write_access_line(request: web.Request, request_id: str, status: int, secon
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, what `extra={"fields": {...}}` adds."""
+    """One JSON object per line: time, level, logger, message, and the fields of `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record; a traceback becomes the field `traceback`."""
@@ -72,7 +72,7 @@ class JSONLines(logging.Formatter):
 
 
 def logging_configuration(level: str = "INFO") -> dict[str, Any]:
-    """A `logging.config.dictConfig` dictionary: everything as JSON lines, to standard output."""
+    """A dictionary for `logging.config.dictConfig` that writes all records to standard output as JSON lines."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -83,7 +83,7 @@ def logging_configuration(level: str = "INFO") -> dict[str, Any]:
         "root": {"level": level, "handlers": ["console"]},
         "loggers": {
             "alembic": {"level": "WARNING"},
-            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
+            "aiosqlite": {"level": "WARNING"},  # its debug records show every parameter, hashes of tokens too
             "gunicorn.error": {"level": level, "handlers": ["console"], "propagate": False},
             "gunicorn.access": {"level": level, "handlers": ["console"], "propagate": False},
         },

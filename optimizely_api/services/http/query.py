@@ -27,12 +27,12 @@ class Page:
 
     @property
     def offset(self) -> int:
-        """How many items come before the page."""
+        """The number of items before the page."""
         return (self.number - 1) * self.size
 
 
 def read_page(request: web.Request) -> Page:
-    """`page` and `per_page` of the query; 400 when they are no whole numbers in range."""
+    """`page` and `per_page` of the query; 400 unless they are whole numbers in range."""
     return Page(
         number=read_integer(request, "page", minimum=1, maximum=MAX_PAGE) or 1,
         size=read_integer(request, "per_page", minimum=1, maximum=MAX_PER_PAGE) or DEFAULT_PER_PAGE,
@@ -48,7 +48,7 @@ def read_integer(request: web.Request, name: str, *, minimum: int = 1, maximum: 
 
 
 def read_boolean(request: web.Request, name: str) -> bool | None:
-    """A truth value of the query in any case of letters, None when absent or empty; 400 otherwise."""
+    """A truth value of the query, in upper or lower case; None when absent or empty; 400 otherwise."""
     value = request.query.get(name, "").strip().lower()
     if not value:
         return None
@@ -58,7 +58,7 @@ def read_boolean(request: web.Request, name: str) -> bool | None:
 
 
 def path_id(request: web.Request, name: str) -> int:
-    """An id in the path; 404 when it is none that could exist."""
+    """An id in the path; 404 for text that cannot be an id."""
     value = request.match_info[name]
     if not re.fullmatch(r"[0-9]{1,16}", value) or not 0 < int(value) <= MAX_ID:
         raise not_found(name.removesuffix("_id"), value[:40])
@@ -73,20 +73,20 @@ def _integer(name: str, value: str, minimum: int, maximum: int) -> int:
 
 
 def parse_time(text: Any, name: str = "time") -> datetime:
-    """A time as `contract/times.py` reads it, in UTC; raises a ServiceError (400) naming `name` otherwise."""
+    """Parse a time as `contract/times.py` does, in UTC; raises a ServiceError (400) that names `name` otherwise."""
     if isinstance(text, str):
         try:
             return read_time(text)
-        except (ValueError, OverflowError):  # no such day or hour; the edge of the calendar
+        except (ValueError, OverflowError):  # no such day or hour, or beyond the years 1 to 9999
             pass
     raise bad_request(f"{name} must be an ISO 8601 time such as 2026-01-31T12:00:00Z, not {str(text)[:40]!r}")
 
 
 def read_at(request: web.Request) -> datetime:
-    """The moment a change counts as made: now, or the query's `at` when history is being loaded.
+    """The time of a change: now, or the query's `at`.
 
-    `at` is part of the internal interface only (`?at=2026-01-31T12:00:00Z`): it lets an experiment have been
-    started some weeks ago. 400 when it lies in the future.
+    `at` is part of the internal interface only (`?at=2026-01-31T12:00:00Z`): with it, history can be loaded, such as an
+    experiment that started some weeks ago. 400 when it lies in the future.
     """
     now = datetime.now(UTC)
     if not (text := request.query.get("at", "").strip()):

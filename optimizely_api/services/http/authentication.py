@@ -1,4 +1,4 @@
-"""Who may call a service: those with the services' key, but for `/healthz`, which load balancers ask without one."""
+"""The services' key: every request needs it but `GET /healthz`, which load balancers send without one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ REFUSAL = "send the services' key as `Authorization: Bearer <key>`"
 
 
 def require_key() -> Any:
-    """A middleware that answers 401 to calls without one of the keys that the environment names now.
+    """Return a middleware that answers 401 to requests without one of the keys in the environment.
 
-    A wrong key is refused at `/healthz` too: the gateway finds out there that its key is another one. Raises
-    InvalidServicesKey.
+    It refuses a wrong key at `/healthz` too, where the gateway checks that its own key is right. The keys are read
+    once, when the middleware is made. Raises InvalidServicesKey.
     """
     keys = read_keys(os.environ)
 
