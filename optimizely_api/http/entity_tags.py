@@ -60,7 +60,11 @@ def _names(field: str, etag: str, *, weakly: bool, malformed: bool = True) -> bo
 
 
 def listed_tags(field: str) -> list[tuple[bool, str]] | None:
-    """(is it weak, the tag in its quotes) for each tag of a field's list; None when the field is no such list."""
+    """(is it weak, the tag in its quotes) for each tag of a field's list; None when the field is no such list.
+
+    Not WebOb's `if_none_match`: it held the event loop for 3 ms over a field of 30,000 blanks (0.04 ms here),
+    and finds tags in fields that are no lists.
+    """
     tags: list[tuple[bool, str]] = []
     place = 0
     while place < len(field):
