@@ -18,7 +18,6 @@ from yarl import URL
 
 from optimizely_api.services.http.application import (
     DATABASE,
-    JSONLines,
     JSONResponse,
     ServiceError,
     format_time,
@@ -32,6 +31,7 @@ from optimizely_api.services.http.application import (
     read_page,
 )
 from optimizely_api.services.storage.database import database_url as read_url
+from optimizely_api.serving.log import JSONLines
 from tests.services.conftest import Caller, own_postgresql_database, running
 from tests.services.databases import POSTGRESQL_URL
 

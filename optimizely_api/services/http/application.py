@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from optimizely_api.services.http.callers import HEALTH_PATH, require_key
 from optimizely_api.services.http.conditional import unless_known
 from optimizely_api.services.http.health import Health
 from optimizely_api.services.storage.database import Database, is_unavailable
+from optimizely_api.serving.log import SERVICES_ACCESS, log_request
 
 DATABASE = web.AppKey("database", Database)
 HEALTH = web.AppKey("health", Health)
@@ -37,7 +37,7 @@ MAX_PER_PAGE = 1000
 MAX_PAGE = 1_000_000_000
 
 log = logging.getLogger("optimizely_api.services")
-access_log = logging.getLogger("optimizely_api.services.access")
+access_log = logging.getLogger(SERVICES_ACCESS)
 
 # A caller's own of up to 128 characters, with the number of the call that the gateway adds: it must come back.
 _REQUEST_ID = re.compile(r"[!-~]{1,160}")
@@ -331,7 +331,7 @@ def _write_access_line(request: web.Request, request_id: str, status: int, secon
         "status": status,
         "duration_ms": round(seconds * 1000, 2),
     }
-    access_log.info("request", extra={"fields": fields})
+    log_request(access_log, fields)
 
 
 @web.middleware
@@ -388,39 +388,3 @@ def _from_aiohttp(request: web.Request, exc: web.HTTPException) -> JSONResponse:
     if exc.status == 404:
         return error_response(404, "not_found", f"nothing at {request.rel_url.raw_path}")
     return error_response(exc.status, "http_error", exc.reason or "the request cannot be answered")
-
-
-class JSONLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, what `extra={"fields": {...}}` adds."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format one record; a traceback becomes the field `traceback`."""
-        line: dict[str, Any] = {
-            "time": format_time(datetime.fromtimestamp(record.created, UTC)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-def logging_configuration(level: str = "INFO") -> dict[str, Any]:
-    """A `logging.config.dictConfig` dictionary: everything as JSON lines, to standard output."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": JSONLines}},
-        "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stdout}
-        },
-        "root": {"level": level, "handlers": ["console"]},
-        "loggers": {
-            "alembic": {"level": "WARNING"},
-            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
-            "gunicorn.error": {"level": level, "handlers": ["console"], "propagate": False},
-            "gunicorn.access": {"level": level, "handlers": ["console"], "propagate": False},
-        },
-    }

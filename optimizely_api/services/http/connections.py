@@ -24,6 +24,7 @@ from optimizely_api.services.http.application import (
     error_response,
 )
 from optimizely_api.services.http.bodies import BoundedRequest
+from optimizely_api.serving.log import log_request
 
 if TYPE_CHECKING:
     from optimizely_api.services.http.worker import ServiceWorker
@@ -185,5 +186,5 @@ class ServiceConnection(RequestHandler):
         response.force_close()
         service = self.worker.application[SERVICE_NAME]
         fields = {"service": service, "request_id": request_id, "status": status, "reason": reason}
-        access_log.info("request", extra={"fields": fields})
+        log_request(access_log, fields)
         return response
