@@ -42,9 +42,8 @@ class JSONLines(logging.Formatter):
             line["traceback"] = self.formatException(record.exc_info)
         try:
             return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
-        except (
-            orjson.JSONEncodeError
-        ):  # an integer beyond 64 bits, half of a surrogate pair, a key that is no text
+        except orjson.JSONEncodeError:
+            # An integer beyond 64 bits, half of a surrogate pair, or a key that is no text.
             return json.dumps(line, default=_as_text)
 
 
