@@ -5,6 +5,7 @@ to an entry of `definitions`, `parameters`, `responses` or `paths`. In the flatt
 its own name (`#/definitions/Experiment`) and carries it as `x-model`, so that generic clients find it.
 """
 
+import copy
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -97,7 +98,11 @@ def load(folder: Path | None = None) -> Contract:
 
 
 class _Flattener:
-    """Follows the references of `swagger.yaml` and collects what they lead to, by name."""
+    """Follows the references of `swagger.yaml` and collects what they lead to, by name.
+
+    Not bravado-core's `Spec.flattened_spec`, which names parameters, responses and some definitions after their files
+    (`lfile:errors.yaml|..responses..NotFound`), and does not say in which file and place a reference leads nowhere.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -241,6 +246,9 @@ class _JsonLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     """YAML that means what it would mean as JSON.
 
     Dates stay text, only `true` and `false` are booleans, every key is text, and no key stands twice.
+
+    Not ruamel.yaml: as YAML 1.2 it still reads dates, `True`, `.inf` and `1_000` as such, the key `200` as a number,
+    so that these rules would have to be written for it too, beside the PyYAML that bravado-core brings anyway.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
@@ -288,7 +296,8 @@ def _read_yaml(path: Path) -> dict[str, Json]:
 
 def _check_swagger(document: dict[str, Json], origins: dict[tuple[str, str], str]) -> None:
     try:
-        validate_spec(_deep_copy(document))  # a copy: the validator leaves notes (x-scope) in what it reads
+        # A copy, since the validator leaves notes (x-scope) in what it reads.
+        validate_spec(copy.deepcopy(document))
     except SwaggerValidationError as error:
         cause = error.__cause__ or (error.args[1] if len(error.args) > 1 else None)
         place = [str(part) for part in getattr(cause, "absolute_path", ())]
@@ -306,12 +315,6 @@ def _guess_file(message: str, origins: dict[tuple[str, str], str]) -> str:
     """Some of the validator's errors name the place in their text only."""
     named = [(len(name), file) for (_, name), file in origins.items() if name in message]
     return max(named)[1] if named else ROOT_FILE
-
-
-def _deep_copy(node: Json) -> Json:
-    if isinstance(node, dict):
-        return {key: _deep_copy(value) for key, value in node.items()}
-    return [_deep_copy(item) for item in node] if isinstance(node, list) else node
 
 
 def _operations(document: dict[str, Json], flattener: _Flattener) -> Iterator[Operation]:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from aiohttp import web
 
+from optimizely_api.http.entity_tags import entity_tag
+
 _ANY = "*"
-
-
-def entity_tag(*parts: bytes) -> str:
-    """The strong entity tag of these parts, quoted as in the header."""
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return f'"{digest.hexdigest()}"'
 
 
 def is_known(request: web.Request, tag: str) -> bool:

@@ -21,6 +21,7 @@ from optimizely_api.services.http.bodies import BoundedRequest
 from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
 from optimizely_api.services.http.log import SERVICE_NAME, access_log
 from optimizely_api.services.http.responses import RESPONSE_HEADERS
+from optimizely_api.serving.log import log_request
 
 if TYPE_CHECKING:
     from optimizely_api.services.http.worker import ServiceWorker
@@ -189,5 +190,5 @@ class ServiceConnection(RequestHandler):
             "status": status,
             "reason": reason,
         }
-        access_log.info("request", extra={"fields": fields})
+        log_request(access_log, fields)
         return response

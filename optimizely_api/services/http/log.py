@@ -1,23 +1,20 @@
-"""Request ids, the access log, and log records as JSON lines."""
+"""Request ids and the access log."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import sys
 import time
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from optimizely_api.services.http.responses import format_time
+from optimizely_api.serving.log import SERVICES_ACCESS, log_request
 
 SERVICE_NAME = web.AppKey("service_name", str)
 REQUEST_ID = web.RequestKey("request_id", str)
-access_log = logging.getLogger("optimizely_api.services.access")
+access_log = logging.getLogger(SERVICES_ACCESS)
 # A client's id of up to 128 characters, followed by the call number that the gateway adds.
 _REQUEST_ID = re.compile(r"[!-~]{1,160}")
 _SECRET = re.compile("[0-9A-Za-z%]{40,}")  # longer than any id: the hash of a token, for example
@@ -51,40 +48,4 @@ def _write_access_line(request: web.Request, request_id: str, status: int, secon
         "status": status,
         "duration_ms": round(seconds * 1000, 2),
     }
-    access_log.info("request", extra={"fields": fields})
-
-
-class JSONLines(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, and the fields of `extra={"fields": {...}}`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format one record; a traceback becomes the field `traceback`."""
-        line: dict[str, Any] = {
-            "time": format_time(datetime.fromtimestamp(record.created, UTC)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-def logging_configuration(level: str = "INFO") -> dict[str, Any]:
-    """A dictionary for `logging.config.dictConfig` that writes all records to standard output as JSON lines."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": JSONLines}},
-        "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stdout}
-        },
-        "root": {"level": level, "handlers": ["console"]},
-        "loggers": {
-            "alembic": {"level": "WARNING"},
-            "aiosqlite": {"level": "WARNING"},  # its debug records show every parameter, hashes of tokens too
-            "gunicorn.error": {"level": level, "handlers": ["console"], "propagate": False},
-            "gunicorn.access": {"level": level, "handlers": ["console"], "propagate": False},
-        },
-    }
+    log_request(access_log, fields)

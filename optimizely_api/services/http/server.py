@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging.config
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from optimizely_api.services.storage.database import default_database_url, migra
 from optimizely_api.services_key import read_keys
 from optimizely_api.serving import boot_failures, reloading
 from optimizely_api.serving.boot_signals import end_on_signals_after_fork
+from optimizely_api.serving.log import JSONLines
 
 DEFAULT_HOST = "127.0.0.1"
 GRACEFUL_TIMEOUT_SECONDS = 30
@@ -129,3 +131,22 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> web.Application:
         # Runs in each worker, and in the trial before a reload, where it fails as the new workers would.
         return self.create()
+
+
+def logging_configuration() -> dict[str, Any]:
+    """A `logging.config.dictConfig` dictionary: everything as JSON lines, to standard output."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JSONLines}},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stdout}
+        },
+        "root": {"level": "INFO", "handlers": ["console"]},
+        "loggers": {
+            "alembic": {"level": "WARNING"},
+            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
+            "gunicorn.error": {"level": "INFO", "handlers": ["console"], "propagate": False},
+            "gunicorn.access": {"level": "INFO", "handlers": ["console"], "propagate": False},
+        },
+    }
