@@ -67,6 +67,26 @@ def services_key() -> None:
 
 
 @main.command()
+@click.option(
+    "--write",
+    "ini_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Replace the [DEFAULT] section of this file by them.",
+)
+def settings(ini_file: Path | None) -> None:
+    """Print every setting of the gateway for an ini file: meaning, unit, default and bound."""
+    from optimizely_api.gateway.settings_ini import default_section, with_settings
+
+    if ini_file is None:
+        click.echo(default_section(), nl=False)
+        return
+    try:
+        ini_file.write_text(with_settings(ini_file.read_text()))
+    except ValueError as exc:
+        raise click.ClickException(f"{ini_file}: {exc}") from None
+
+
+@main.command()
 @click.argument("name", type=click.Choice(SERVICES))
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(

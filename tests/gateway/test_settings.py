@@ -9,6 +9,7 @@ import pytest
 
 from optimizely_api.gateway import settings as module
 from optimizely_api.gateway.settings import InvalidSetting, Settings
+from optimizely_api.gateway.settings_ini import HEADINGS, default_section, with_settings
 from tests.support.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,27 @@ def test_production_ini_lists_every_setting_with_its_default():
     listed = dict(re.findall(r"^# (\w+) =(?: (.+))?$", (ROOT / "production.ini").read_text(), re.MULTILINE))
     defaults = {item.name: str(item.default) for item in dataclasses.fields(Settings)}
     assert listed == defaults
+
+
+def test_production_ini_is_as_make_settings_writes_it():
+    text = (ROOT / "production.ini").read_text()
+    assert text == with_settings(text), "make settings writes it anew"
+
+
+def test_a_setting_is_listed_with_its_meaning_unit_and_bound():
+    assert (
+        "# The longest wait for a connection to a service. (seconds; at least 0.01)\n"
+        "# upstream_connect_timeout_seconds = 1.0\n"
+    ) in default_section()
+
+
+def test_every_heading_has_its_first_setting():
+    assert set(HEADINGS) <= {item.name for item in dataclasses.fields(Settings)}
+
+
+def test_settings_are_written_into_a_file_that_has_a_place_for_them():
+    with pytest.raises(ValueError, match="DEFAULT"):
+        with_settings("[app:main]\nuse = egg:optimizely_api#main\n")
 
 
 @pytest.mark.parametrize("name", ["production.ini", "development.ini"])
