@@ -188,6 +188,15 @@ def test_the_table_of_the_access_log_lists_every_field(caplog):
     assert listed == [*json.loads(caplog.messages[0]), "uuid"]
 
 
+@pytest.mark.parametrize("heading", ["### Lines of the gateway to look for", "## What to do when ..."])
+def test_messages_that_are_named_are_in_the_code(heading):
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    for cell, *_ in rows("docs/operating.md", heading):
+        for message in re.findall(r"`([^`]+ [^`]+)`", cell):
+            for words in re.split(r"\.\.\.|\b(?:N|UUID|CODE)\b", message):
+                assert words.strip(" :") in sources, message
+
+
 def test_the_readme_says_how_many_operations_there_are():
     here = load().operations
     assert f"{len(here)} of the {len(here) + len(list(not_here_yet(here)))} operations" in text("README.md")
