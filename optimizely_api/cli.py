@@ -1,6 +1,7 @@
 """The `optimizely-api` command."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -75,6 +76,7 @@ def services_key() -> None:
 )
 def settings(ini_file: Path | None) -> None:
     """Print every setting of the gateway for an ini file: meaning, unit, default and bound."""
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # as in optimizely_api.main
     from optimizely_api.gateway.settings_ini import default_section, with_settings
 
     if ini_file is None:

@@ -6,7 +6,9 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from optimizely_api.cli import main as command_line
 from optimizely_api.gateway import settings as module
 from optimizely_api.gateway.settings import InvalidSetting, Settings
 from optimizely_api.gateway.settings_ini import HEADINGS, default_section, with_settings
@@ -102,9 +104,19 @@ def test_every_heading_has_its_first_setting():
     assert set(HEADINGS) <= {item.name for item in dataclasses.fields(Settings)}
 
 
-def test_settings_are_written_into_a_file_that_has_a_place_for_them():
-    with pytest.raises(ValueError, match="DEFAULT"):
-        with_settings("[app:main]\nuse = egg:optimizely_api#main\n")
+def test_the_command_prints_the_settings_or_writes_them_into_a_file(tmp_path):
+    assert CliRunner().invoke(command_line, ["settings"]).stdout == default_section()
+    file = tmp_path / "gateway.ini"
+    file.write_text("[DEFAULT]\nresults_url = http://old\n\n[app:main]\n")
+    assert CliRunner().invoke(command_line, ["settings", "--write", str(file)]).exit_code == 0
+    assert file.read_text() == default_section() + "[app:main]\n"
+
+
+def test_the_command_changes_no_file_without_a_place_for_settings(tmp_path):
+    file = tmp_path / "gateway.ini"
+    file.write_text("[app:main]\n")
+    done = CliRunner().invoke(command_line, ["settings", "--write", str(file)])
+    assert (done.exit_code, file.read_text()) == (1, "[app:main]\n")
 
 
 @pytest.mark.parametrize("name", ["production.ini", "development.ini"])
