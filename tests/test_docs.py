@@ -200,3 +200,13 @@ def test_messages_that_are_named_are_in_the_code(heading):
 def test_the_readme_says_how_many_operations_there_are():
     here = load().operations
     assert f"{len(here)} of the {len(here) + len(list(not_here_yet(here)))} operations" in text("README.md")
+
+
+def test_changes_are_grouped_in_one_order():
+    _, _, unreleased = (ROOT / "CHANGES.md").read_text(encoding="utf-8").partition("## Unreleased\n")
+    groups = re.findall(r"^### (.+)$", unreleased.partition("\n## ")[0], re.MULTILINE)
+    assert groups == [
+        group
+        for group in ("Security", "Removed", "Deprecated", "Added", "Changed", "Fixed")
+        if group in groups
+    ]
