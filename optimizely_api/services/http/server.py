@@ -14,7 +14,6 @@ from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
 from optimizely_api.services.http.limits import limits_from_environment
-from optimizely_api.services.http.log import logging_configuration
 from optimizely_api.services.http.worker import worker_class
 from optimizely_api.services.storage.database import database_url as parse_database_url
 from optimizely_api.services.storage.database import default_database_url, migrate
