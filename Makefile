@@ -26,8 +26,8 @@ compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on
 test: $(VENV)/.tests-installed  ## install what the tests need, and run them (CI=true: the slow ones too)
 	@pytest $(TEST_OPTIONS)
 
-lint: $(VENV)/.tests-installed  ## check style (ruff) and types (mypy)
-	@ruff check . && ruff format --check . && mypy
+lint: $(VENV)/.tests-installed  ## check style (ruff), types (mypy) and which way imports go (import-linter)
+	@ruff check . && ruff format --check . && mypy && lint-imports
 
 format: $(VENV)/.tests-installed  ## let ruff rewrite what it can
 	@ruff format . && ruff check --fix .

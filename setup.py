@@ -70,6 +70,7 @@ TEST = [
     "uvicorn>=0.35",  # another ASGI server, for the bridge
     "uv>=0.9",  # writes requirements/: all platforms and Pythons in one run of seconds
     "ruff>=0.14",
+    "import-linter>=2.17,<3",  # holds the rooms of the package to the direction of their imports
     "mypy>=1.18",
     "types-PyYAML",
     "types-requests",

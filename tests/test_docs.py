@@ -9,6 +9,7 @@ from functools import cache
 
 import click
 import pytest
+from optimizely_api.runtime.server.refusals import log_access
 
 from optimizely_api.cli import main as command_line
 from optimizely_api.contract import load
@@ -17,7 +18,6 @@ from optimizely_api.gateway import TWEENS
 from optimizely_api.gateway.errors import CODES
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.runtime.server.ini_section import KNOWN_SETTINGS
-from optimizely_api.runtime.server.refusals import log_access
 from optimizely_api.services.http.limits import Limits
 from tests.support.serving import ROOT
 

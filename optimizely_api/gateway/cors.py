@@ -12,7 +12,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from optimizely_api.gateway import add_tween
-from optimizely_api.runtime.server.refusals import CROSS_ORIGIN
+from optimizely_api.runtime.refusals import CROSS_ORIGIN
 
 PREFLIGHT = (
     # All methods of the public contract, also where an address lacks them: a page can read a 405, but not a refused

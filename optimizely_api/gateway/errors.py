@@ -15,7 +15,7 @@ from pyramid.httpexceptions import HTTPException
 from pyramid.interfaces import IRoutesMapper
 from pyramid.request import Request
 
-from optimizely_api.runtime.server.http1.body import BodyError
+from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.upstream.errors import CallRefused, UpstreamError
 
 log = logging.getLogger(__name__)
