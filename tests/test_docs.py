@@ -9,7 +9,6 @@ from functools import cache
 
 import click
 import pytest
-from optimizely_api.runtime.server.refusals import log_access
 
 from optimizely_api.cli import main as command_line
 from optimizely_api.contract import load
@@ -17,6 +16,7 @@ from optimizely_api.contract.not_yet import not_here_yet
 from optimizely_api.gateway import TWEENS
 from optimizely_api.gateway.errors import CODES
 from optimizely_api.gateway.settings import Settings
+from optimizely_api.runtime.refusals import log_access
 from optimizely_api.runtime.server.ini_section import KNOWN_SETTINGS
 from optimizely_api.services.http.limits import Limits
 from tests.support.serving import ROOT

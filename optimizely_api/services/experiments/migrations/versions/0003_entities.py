@@ -1,4 +1,4 @@
-"""Attributes and pages; the page of a click event as a column."""
+"""Entities of the contract with tables of their own; the page of a click event as a column."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,16 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+TABLES: dict[str, tuple[str, ...]] = {  # with their further columns
+    "attributes": (),
+    "pages": (),
+    "audiences": (),
+    "list_attributes": (),
+    "extensions": (),
+    "features": (),
+    "groups": (),
+    "sections": ("experiment_id",),
+}
 _EVENTS = sa.table(
     "events",
     sa.column("id", sa.BigInteger),
@@ -20,8 +30,8 @@ _EVENTS = sa.table(
 
 def upgrade() -> None:
     """Create the tables, and take `page_id` out of the events' documents."""
-    create_entity_table(op, "attributes")
-    create_entity_table(op, "pages")
+    for name, further in TABLES.items():
+        create_entity_table(op, name, further)
     op.add_column("events", sa.Column("page_id", sa.BigInteger))
     op.create_index("ix_events_page_id_id", "events", ["page_id", "id"])
     connection = op.get_bind()
@@ -40,5 +50,5 @@ def downgrade() -> None:
         connection.execute(change.values(document={**row.document, "page_id": row.page_id}))
     op.drop_index("ix_events_page_id_id", "events")
     op.drop_column("events", "page_id")
-    op.drop_table("pages")
-    op.drop_table("attributes")
+    for name in reversed(TABLES):
+        op.drop_table(name)
