@@ -8,6 +8,7 @@ ignored, whatever their value, and a read-only member is never required.
 """
 
 import functools
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
@@ -16,12 +17,13 @@ import orjson
 from jsonschema import ValidationError
 
 from optimizely_api.contract.format_patterns import REQUEST_PATTERNS
-from optimizely_api.contract.load import Contract, Json, pointer, resolve
+from optimizely_api.contract.load import Contract, InvalidContract, Json, pointer, resolve
 from optimizely_api.contract.validators import json_schema
 from optimizely_api.contract.violations import phrase
-from optimizely_api.http.strict_json import holds_nul
 
 MAX_VIOLATIONS = 50  # listed of one body
+# Of integers above 2^53, which hash alike, jsonschema-rs compares each with each.
+MAX_UNIQUE_ITEMS = 500
 VALUES_PER_STEP = 500  # looked at one by one before others may go on
 
 Schema = dict[str, Json]
@@ -117,6 +119,8 @@ def for_requests(schema: Schema, document: Schema) -> Schema:
     """A Swagger schema without what it says of read-only and of unknown members, at all levels."""
     kept = {key: value for key, value in schema.items() if key != "additionalProperties"}
     ignored = _read_only(schema, document)
+    if schema.get("uniqueItems") and schema.get("maxItems", math.inf) > MAX_UNIQUE_ITEMS:
+        raise InvalidContract("", "", f"uniqueItems in a body needs maxItems of at most {MAX_UNIQUE_ITEMS}")
     if "required" in schema:
         kept["required"] = [name for name in schema["required"] if name not in ignored]
         if not kept["required"]:
@@ -171,7 +175,7 @@ class _Node:
         self._required: list[str] = own.pop("required", [])
         self._keywords = {
             keyword: _compiled(orjson.dumps(_alone(keyword, own)))
-            for keyword in own
+            for keyword in sorted(own, key="uniqueItems".__eq__)  # that at last
             if not keyword.startswith("exclusive")
         }
         self._properties: dict[str, Schema] = schema.get("properties", {})
@@ -184,11 +188,13 @@ class _Node:
         for keyword, compiled in self._keywords.items():
             if not compiled.is_valid(value):
                 yield None, _phrase(keyword, self._schema, value)
+                if keyword == "maxItems":  # entries so many are not compared with each other
+                    break
         if isinstance(value, dict):
             for name in self._required:
                 if name not in value:
                     yield name, _phrase("required", self._schema, value)
-        if not (nul_allowed or self._parts) and holds_nul(orjson.dumps(self._passed_on(value))):
+        if not (nul_allowed or self._parts) and _holds_nul(self._passed_on(value)):
             yield None, _HAS_NUL
 
     def _passed_on(self, value: Json) -> Json:
@@ -219,6 +225,10 @@ class _Node:
             for name, item in value.items():
                 if name not in self._properties:
                     yield name, item, self._additional
+
+
+def _holds_nul(value: Json) -> bool:
+    return b"\\u0000" in orjson.dumps(value).replace(b"\\\\", b"")
 
 
 def _alone(keyword: str, schema: Schema) -> Schema:
