@@ -168,33 +168,40 @@ def without_read_only(whole: Json, schema: Json, value: Json) -> Json:
 # ---- where they differ, and why
 
 _ANY_DIGIT = re.compile(r"[^\W\D]")  # of any script
-DIFFERENCES: dict[str, tuple[str, Callable[[str], bool]]] = {
+_LEAP_SECOND_ELSEWHERE = re.compile(r":60(?:\.\d+)?[-+ ](?!00:?00|00$)\d\d:?(?:\d\d)?$")
+DIFFERENCES: dict[str, tuple[str, Callable[[Json], bool]]] = {
     "line break": (
         "patterns follow ECMA-262, where $ is the very end; Python lets a line break follow",
-        lambda text: text.endswith("\n"),
+        lambda value: isinstance(value, str) and value.endswith("\n"),
     ),
     "other digits": (
         r"patterns follow ECMA-262, where \d is one of ten digits; Python takes those of every script",
-        lambda text: any(not char.isascii() for char in _ANY_DIGIT.findall(text)),
+        lambda value: (
+            isinstance(value, str) and any(not digit.isascii() for digit in _ANY_DIGIT.findall(value))
+        ),
     ),
     "leap second": (
         "a leap second has no offset but UTC's: a pattern cannot convert it, and nobody writes one so",
-        lambda text: ":60" in text and re.search(r"[-+ ](?!00:?00|00$)\d\d:?(?:\d\d)?$", text) is not None,
+        lambda value: isinstance(value, str) and _LEAP_SECOND_ELSEWHERE.search(value) is not None,
+    ),
+    "large number": (
+        "a number of the format int64 is within 64 bits; the other format looks at whole numbers only",
+        lambda value: isinstance(value, float) and not MIN_INT64 <= value <= MAX_INT64,
     ),
 }
 # Besides: read-only members are ignored here and judged there. They are left out before bravado-core sees a body.
 
 
-def texts(value: Json) -> list[str]:
-    if isinstance(value, str):
+def scalars(value: Json) -> list[Json]:
+    if not isinstance(value, (dict, list)):
         return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for item in inner for text in texts(item)]
+    inner = value.values() if isinstance(value, dict) else value
+    return [scalar for item in inner for scalar in scalars(item)]
 
 
 def difference(value: Json) -> str | None:
     """The name of the known difference that a body may show."""
-    found = texts(value)
+    found = scalars(value)
     return next((name for name, (_, shows) in DIFFERENCES.items() if any(map(shows, found))), None)
 
 
