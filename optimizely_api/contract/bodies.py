@@ -49,6 +49,7 @@ class BodyValidator:
     def __init__(self, schema: Schema, definitions: "Definitions") -> None:
         self._schema = for_requests(schema, definitions.document)
         self._definitions = definitions
+        _check_unique_items(self._schema, definitions.document, set())
         self._compiled = jsonschema_rs.Draft4Validator(
             {**_compilable(self._schema), "definitions": definitions.compilable}, validate_formats=False
         )
@@ -119,8 +120,6 @@ def for_requests(schema: Schema, document: Schema) -> Schema:
     """A Swagger schema without what it says of read-only and of unknown members, at all levels."""
     kept = {key: value for key, value in schema.items() if key != "additionalProperties"}
     ignored = _read_only(schema, document)
-    if schema.get("uniqueItems") and schema.get("maxItems", math.inf) > MAX_UNIQUE_ITEMS:
-        raise InvalidContract("", "", f"uniqueItems in a body needs maxItems of at most {MAX_UNIQUE_ITEMS}")
     if "required" in schema:
         kept["required"] = [name for name in schema["required"] if name not in ignored]
         if not kept["required"]:
@@ -137,6 +136,24 @@ def for_requests(schema: Schema, document: Schema) -> Schema:
     if "allOf" in schema:
         kept["allOf"] = [for_requests(part, document) for part in schema["allOf"]]
     return kept
+
+
+def _check_unique_items(schema: Json, document: Schema, seen: set[str]) -> None:
+    """Raise InvalidContract where a repetition would be looked for among any number of entries."""
+    if isinstance(schema, list):
+        for part in schema:
+            _check_unique_items(part, document, seen)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(reference := schema.get("$ref"), str):
+        if reference not in seen:
+            seen.add(reference)
+            _check_unique_items(resolve(document, schema), document, seen)
+        return
+    if schema.get("uniqueItems") and schema.get("maxItems", math.inf) > MAX_UNIQUE_ITEMS:
+        raise InvalidContract("", "", f"uniqueItems in a body needs maxItems of at most {MAX_UNIQUE_ITEMS}")
+    for value in schema.values():
+        _check_unique_items(value, document, seen)
 
 
 def _read_only(schema: Schema, document: Schema) -> frozenset[str]:

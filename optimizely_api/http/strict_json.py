@@ -67,12 +67,12 @@ def reading(body: bytes, *, max_values: int | None = None) -> Generator[None, No
     surrogates, integers beyond 64 bits, a name twice in one object, nesting deeper than 254, and more than
     `max_values` members and entries (an empty object or array counts as two).
     """
-    text = body
-    if b"\\" in body:
-        text = yield from _without_escapes(body)
+    is_large = len(body) > PIECE_BYTES
+    if is_large:
+        yield  # it was read a moment ago
+    text = (yield from _without_escapes(body)) if b"\\" in body else body
     if max_values is not None and not _has_few_values(text, max_values):
         raise TooManyValues(max_values)
-    is_large = len(body) > PIECE_BYTES
     if is_large:
         yield
     value = _parsed(body)
@@ -82,6 +82,8 @@ def reading(body: bytes, *, max_values: int | None = None) -> Generator[None, No
     if is_large:
         yield
     yield from _check_integers(text)
+    if is_large:
+        yield  # it will be held against a schema in a moment
     return Read(value, b"\\u0000" in text, lambda: _outside_strings(text).count(b":"))
 
 
