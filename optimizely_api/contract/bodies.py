@@ -8,6 +8,7 @@ ignored, whatever their value, and a read-only member is never required.
 """
 
 import functools
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
@@ -16,12 +17,13 @@ import orjson
 from jsonschema import ValidationError
 
 from optimizely_api.contract.format_patterns import REQUEST_PATTERNS
-from optimizely_api.contract.load import Contract, Json, pointer, resolve
+from optimizely_api.contract.load import Contract, InvalidContract, Json, pointer, resolve
 from optimizely_api.contract.validators import json_schema
 from optimizely_api.contract.violations import phrase
-from optimizely_api.http.strict_json import holds_nul
 
 MAX_VIOLATIONS = 50  # listed of one body
+# Of integers above 2^53, which hash alike, jsonschema-rs compares each with each.
+MAX_UNIQUE_ITEMS = 500
 VALUES_PER_STEP = 500  # looked at one by one before others may go on
 
 Schema = dict[str, Json]
@@ -47,6 +49,7 @@ class BodyValidator:
     def __init__(self, schema: Schema, definitions: "Definitions") -> None:
         self._schema = for_requests(schema, definitions.document)
         self._definitions = definitions
+        _check_unique_items(self._schema, definitions.document, set())
         self._compiled = jsonschema_rs.Draft4Validator(
             {**_compilable(self._schema), "definitions": definitions.compilable}, validate_formats=False
         )
@@ -135,6 +138,24 @@ def for_requests(schema: Schema, document: Schema) -> Schema:
     return kept
 
 
+def _check_unique_items(schema: Json, document: Schema, seen: set[str]) -> None:
+    """Raise InvalidContract where a repetition would be looked for among any number of entries."""
+    if isinstance(schema, list):
+        for part in schema:
+            _check_unique_items(part, document, seen)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(reference := schema.get("$ref"), str):
+        if reference not in seen:
+            seen.add(reference)
+            _check_unique_items(resolve(document, schema), document, seen)
+        return
+    if schema.get("uniqueItems") and schema.get("maxItems", math.inf) > MAX_UNIQUE_ITEMS:
+        raise InvalidContract("", "", f"uniqueItems in a body needs maxItems of at most {MAX_UNIQUE_ITEMS}")
+    for value in schema.values():
+        _check_unique_items(value, document, seen)
+
+
 def _read_only(schema: Schema, document: Schema) -> frozenset[str]:
     """The names of the read-only properties of a schema and of the schemas that it is composed of."""
     own = (
@@ -171,7 +192,7 @@ class _Node:
         self._required: list[str] = own.pop("required", [])
         self._keywords = {
             keyword: _compiled(orjson.dumps(_alone(keyword, own)))
-            for keyword in own
+            for keyword in sorted(own, key="uniqueItems".__eq__)  # that at last
             if not keyword.startswith("exclusive")
         }
         self._properties: dict[str, Schema] = schema.get("properties", {})
@@ -184,11 +205,13 @@ class _Node:
         for keyword, compiled in self._keywords.items():
             if not compiled.is_valid(value):
                 yield None, _phrase(keyword, self._schema, value)
+                if keyword == "maxItems":  # entries so many are not compared with each other
+                    break
         if isinstance(value, dict):
             for name in self._required:
                 if name not in value:
                     yield name, _phrase("required", self._schema, value)
-        if not (nul_allowed or self._parts) and holds_nul(orjson.dumps(self._passed_on(value))):
+        if not (nul_allowed or self._parts) and _holds_nul(self._passed_on(value)):
             yield None, _HAS_NUL
 
     def _passed_on(self, value: Json) -> Json:
@@ -219,6 +242,10 @@ class _Node:
             for name, item in value.items():
                 if name not in self._properties:
                     yield name, item, self._additional
+
+
+def _holds_nul(value: Json) -> bool:
+    return b"\\u0000" in orjson.dumps(value).replace(b"\\\\", b"")
 
 
 def _alone(keyword: str, schema: Schema) -> Schema:

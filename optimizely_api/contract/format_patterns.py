@@ -43,6 +43,7 @@ REQUEST_PATTERNS: dict[str, list[dict[str, Any]]] = {  # a text has to fit all s
         {"pattern": f"^{_YEAR}-"},
         {"pattern": f"^(?:{_DAY}(?:[Tt ]{_TIME})?|{_LEAP_SECOND})$"},
     ],
+    "date": [{"pattern": "^(?:[1-9]|0[1-9]|00[1-9]|000[1-9])"}, {"pattern": f"^{_DAY}$"}],
     "int64": [{"pattern": f"^(?:[0-9]{{1,15}}|{_up_to(MAX_ID)})$"}, {"pattern": "[1-9]"}],
     "uuid": [{"pattern": UUID_PATTERN}],
 }

@@ -6,10 +6,12 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from webtest import TestApp
 
 from optimizely_api.contract import Contract, load
-from optimizely_api.contract.bodies import MAX_VIOLATIONS
-from optimizely_api.gateway.contract.bodies import MAX_VALUES
+from optimizely_api.contract.bodies import MAX_VIOLATIONS, BodyValidators
+from optimizely_api.gateway.contract.bodies import MAX_VALUES, BodyReader
+from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.contract.conftest import assert_error, make_router
 
@@ -189,6 +191,35 @@ def test_a_body_that_the_operation_does_not_have_is_ignored(
 )
 def test_large_bodies_are_read(seen: Any, body: Any) -> None:
     assert seen(body)["body"] == body
+
+
+@pytest.mark.parametrize(
+    ("body", "pauses"),
+    [
+        ({"name": "Rex"}, 0),
+        ({"name": "Rex", "code": "x" * 1_000_000}, 3),
+        ({"name": "Rex", "code": '"' * 1_000_000}, 10),
+        ({"name": "Rex", "toys": [{"size": n} for n in range(6000)] + [{}]}, 20),
+    ],
+    ids=["small", "long text", "escapes", "invalid at the end"],
+)
+def test_others_go_on_while_a_large_body_is_looked_at(writing: Contract, body: Any, pauses: int) -> None:
+    counted: list[None] = []
+    validator = BodyValidators(writing).by_operation["create_pet"]
+    reader = BodyReader("body", True, validator, lambda: counted.append(None))
+    reader.read(ContractRequest.blank("/v2/pets", method="POST", body=orjson.dumps(body)))
+    assert len(counted) >= pauses
+    assert bool(counted) == bool(pauses)
+
+
+def test_a_blocking_application_reads_bodies_too(writing: Contract) -> None:
+    def create_pet(request: Any) -> Any:
+        request.response.status_int = 201
+        return {"id": 7, "name": request.swagger_data["body"]["name"]}
+
+    app = TestApp(make_router({"create_pet": create_pet}, writing, blocking=True))
+    body = {"name": "Rex", "code": "x" * 200_000}
+    assert app.post_json("/v2/pets", body, status=201).json == {"id": 7, "name": "Rex"}
 
 
 # ---- refused

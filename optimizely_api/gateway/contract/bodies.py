@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from pyramid.registry import Registry
 from pyramid.request import Request
@@ -17,13 +17,14 @@ from optimizely_api.contract.bodies import BodyValidator, BodyValidators, BodyVi
 from optimizely_api.contract.load import CONTRACT, Contract, Json
 from optimizely_api.gateway import BLOCKING
 from optimizely_api.gateway.errors import GatewayError
-from optimizely_api.http.strict_json import InvalidJson, holds_nul, reading
+from optimizely_api.http.strict_json import InvalidJson, Read, finish, reading
 from optimizely_api.runtime import synchronize
 
 MAX_VALUES = 20_000  # members and entries of one body: reading so many is the longest step, 2 to 4 ms
 PLACE = "/body"
 
 Pause = Callable[[], object]
+T = TypeVar("T")
 
 # RFC 9110 section 8.3.1, and RFC 6839 section 3.1 for the suffix.
 _JSON = re.compile(r"application/(?:json|[!#$&^_.+\-a-z0-9]+\+json)\s*(?:;.*)?", re.ASCII | re.IGNORECASE)
@@ -64,34 +65,21 @@ class BodyReader:
         if content and not is_json(request.environ.get("CONTENT_TYPE", "")):
             raise UnsupportedMediaType
         try:
-            value = self._run(reading(content, max_values=MAX_VALUES)) if content else None
+            read = self._run(reading(content, max_values=MAX_VALUES)) if content else None
         except InvalidJson as error:
             return Body(self._name, None, [(PLACE, error.problem, None)])
-        if value is None:
+        if read is None or read.value is None:
             return Body(self._name, None, [(PLACE, "is required", None)] if self._is_required else [])
-        return Body(
-            self._name,
-            value,
-            [
-                (PLACE + found.pointer, found.problem, found.value)
-                for found in self._violations(content, value)
-            ],
-        )
+        violations = [(PLACE + found.pointer, found.problem, found.value) for found in self._violations(read)]
+        return Body(self._name, read.value, violations)
 
-    def _violations(self, content: bytes, value: Json) -> list[BodyViolation]:
-        nul_allowed = not holds_nul(content)
-        if nul_allowed and self._validator.is_valid(value):
+    def _violations(self, read: Read) -> list[BodyViolation]:
+        if not read.has_nul and self._validator.is_valid(read.value):
             return []
-        found: list[BodyViolation] = self._run(self._validator.violations(value, nul_allowed=nul_allowed))
-        return found
+        return self._run(self._validator.violations(read.value, nul_allowed=not read.has_nul))
 
-    def _run(self, steps: Generator[None, None, Any]) -> Any:
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value
-            self._pause()
+    def _run(self, steps: Generator[None, None, T]) -> T:
+        return finish(steps, between=self._pause)
 
 
 def is_json(content_type: str) -> bool:

@@ -19,16 +19,16 @@ def parse_json(body: bytes, *, max_members: int = MAX_JSON_MEMBERS) -> Any:
     Refused besides: more than `max_members` object members, and the character U+0000, which PostgreSQL cannot store.
     """
     try:
-        value = strict_json.finish(strict_json.reading(body))
+        read = strict_json.finish(strict_json.reading(body))
     except strict_json.RepeatedName as exc:
         raise bad_request(f"the name {_repeated_name(body)!r} appears twice in one object") from exc
     except strict_json.InvalidJson as exc:
         raise bad_request(str(exc)) from exc
-    if strict_json.holds_nul(body):
+    if read.has_nul:
         raise bad_request("the body holds the character U+0000")
-    if body.count(b":") > max_members and strict_json.member_count(body) > max_members:
+    if body.count(b":") > max_members and read.member_count() > max_members:
         raise bad_request(f"the body has more than {max_members} object members")
-    return value
+    return read.value
 
 
 def _repeated_name(body: bytes) -> str:
