@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
+from optimizely_api.services.http import relied_on
 from optimizely_api.services.http.application import logging_configuration
 from optimizely_api.services.http.limits import limits_from_environment
 from optimizely_api.services.http.worker import worker_class
@@ -83,9 +84,11 @@ def run_service(
 
     Its database (`database_url`, or what `default_database_url` says) is migrated before the first worker
     starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and CannotStart for
-    an unusable URL, a missing or unusable key and a variable of the environment that makes no sense.
+    an unusable URL, a missing or unusable key, a variable of the environment that makes no sense, and a release of
+    gunicorn or aiohttp that does not fit.
     """
     service = EVENTS if name == EVENTS.name else SERVICES[name]
+    relied_on.check()
     limits = limits_from_environment(name)
     url = parse_database_url(database_url or default_database_url(service.owner))
     if service is not EVENTS:
