@@ -29,7 +29,8 @@ INSTALL = [
     "brotli>=1.1",  # answers in the coding br, by the format's own authors
     "backports.zstd>=1.0; python_version < '3.14'",  # answers in zstd: Python 3.14's own module, for 3.11 to 3.13
     "gunicorn>=27,<28",  # the server; runtime/worker.py builds on its asyncio worker's internals
-    "httptools>=0.7,<1",  # llhttp, the HTTP/1 parser of Node.js: runtime/http1/ reads heads and chunks with it
+    # llhttp, the HTTP/1 parser of Node.js: runtime/http1/ reads heads and chunks with it, comparison/ its messages
+    "httptools>=0.7,<1",
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
     # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on
     # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change, and
@@ -55,6 +56,7 @@ INSTALL = [
 ]
 COMPARE = [
     "matplotlib>=3.9",  # the charts of the comparison's report
+    "Mako>=1.3",  # the page of the report; alembic brings it already
     "psutil>=6",  # memory and processes of each mode
 ]
 TEST = [

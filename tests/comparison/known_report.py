@@ -59,7 +59,7 @@ def modes() -> dict[str, Any]:
             "search": {"highest_rate": highest, "reached_limit": False, "trials": [], "at_highest": None},
             "ramp": measured(tally(50), tally(100, late) if late else tally(150)),
             "slow": measured(tally(10), tally(10, latency_ms=2000), rate=10.0),
-            "watchdog": {"stalls": 0, "longest_seconds": None, "said": []},
+            "watchdog": {"stalls": 0, "longest_seconds": None, "first_warning": []},
         }
     return outcomes
 

@@ -33,7 +33,7 @@ def test_a_report_of_nothing_but_a_broken_off_mode_fits_too():
     broken = {"asyncio": {"title": "asyncio", "start_seconds": 2.0}}
     whole = known_report(modes=broken, summary=reporting.summary(broken), interrupted=True)
     jsonschema_rs.validator_for(REPORT).validate(json.loads(json.dumps(whole)))
-    assert "broken off" in page(whole, charts(whole))
+    assert "interrupted" in page(whole, charts(whole))
 
 
 def test_the_summary_says_how_many_times_more_asyncio_carries(report):
