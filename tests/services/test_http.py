@@ -16,12 +16,12 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from yarl import URL
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.application import (
     DATABASE,
     JSONLines,
     JSONResponse,
     ServiceError,
-    format_time,
     make_application,
     parse_json,
     parse_time,

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments.tables import events, next_ids
-from optimizely_api.services.http.application import Page, format_time, not_found
+from optimizely_api.services.http.application import Page, not_found
 from optimizely_api.services.schema import field_error
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page

@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http.application import Page, bad_request, conflict, format_time, gone, not_found
+from optimizely_api.services.http.application import Page, bad_request, conflict, gone, not_found
 from optimizely_api.services.schema import field_error
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page

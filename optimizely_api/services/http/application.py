@@ -18,7 +18,7 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.contract.times import read_time
+from optimizely_api.contract.times import format_time, read_time
 from optimizely_api.services.http.callers import HEALTH_PATH, require_key
 from optimizely_api.services.http.conditional import unless_known
 from optimizely_api.services.http.health import Health
@@ -196,11 +196,6 @@ def _integer(name: str, value: str, minimum: int, maximum: int) -> int:
     if number is None or not minimum <= number <= maximum:
         raise bad_request(f"{name} must be a whole number from {minimum} to {maximum}, not {value[:40]!r}")
     return number
-
-
-def format_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with `Z`; six decimals when there is a fraction, none otherwise."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_time(text: Any, name: str = "time") -> datetime:
