@@ -7,7 +7,7 @@ from optimizely_api.comparison.load.plan import LoadPlan
 from optimizely_api.comparison.load.result import TIMEOUT, LoadResult, Slice, Tally
 from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report import report
-from optimizely_api.comparison.report.arithmetic import NO_ANSWER, measurement
+from optimizely_api.comparison.report.arithmetic import NO_RESPONSE, measurement
 from optimizely_api.comparison.rig.bench import as_json
 from optimizely_api.comparison.rig.modes import MODES
 
@@ -72,4 +72,4 @@ def known_report(**changes: Any) -> report.Report:
     }
 
 
-__all__ = ["NO_ANSWER", "known_report", "load", "measured", "modes", "tally"]
+__all__ = ["NO_RESPONSE", "known_report", "load", "measured", "modes", "tally"]

@@ -11,16 +11,16 @@ from optimizely_api.comparison.rig.balancer import LogLine
 
 # The classes of 5XX by origin and cause, and a class for requests without any response.
 GATEWAY = "by the gateway"
-NO_ANSWER = "504, no answer in time"
+NO_RESPONSE = "504, no response in time"
 REFUSED_CONNECTION = "503, no connection to the gateway"
 QUEUE_FULL = "503, waited too long for a connection"
 BROKEN_OFF = "502, the connection broke off"
 CUT_SHORT = "502, the answer was cut short"
-UNANSWERED = "no answer at all, the caller gave up"
+UNANSWERED = "no response at all, the caller gave up"
 
 # Without a balancer: the class of the 5XX that a balancer would have sent.
 CLASS_OF_FAILURE = {
-    TIMEOUT: NO_ANSWER,
+    TIMEOUT: NO_RESPONSE,
     REFUSED: REFUSED_CONNECTION,
     RESET: BROKEN_OFF,
     BAD: BROKEN_OFF,
@@ -120,7 +120,7 @@ def error_class(line: LogLine) -> str | None:
         return QUEUE_FULL
     if moment == "C":
         return REFUSED_CONNECTION
-    return {502: BROKEN_OFF, 503: REFUSED_CONNECTION, 504: NO_ANSWER}.get(
+    return {502: BROKEN_OFF, 503: REFUSED_CONNECTION, 504: NO_RESPONSE}.get(
         line.status, f"{line.status}, by the balancer"
     )
 

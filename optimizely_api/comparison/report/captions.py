@@ -79,7 +79,7 @@ def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
             slowest = measured["percentiles_ms"]["100"]
             parts.append(
                 f"{outcome['title']} at {measured['rate']:g}/s: {measured['lost']} of {measured['offered']} "
-                f"requests got a 5XX or no answer, the slowest answer took {slowest / 1000:.1f} s"
+                f"requests got a 5XX or no response, the slowest response took {slowest / 1000:.1f} s"
             )
     return "; ".join(parts) + "." if parts else ""
 
@@ -90,8 +90,8 @@ def _blocking(modes: Mapping[str, Any]) -> str:
         return ""
     return (
         f"While it is shaded, {measured['blocking_rate']:g} request a second goes to a view that sleeps "
-        f"{measured['blocking_ms']:g} ms without giving the loop back. Everybody else is drawn, at "
-        f"{measured['rate']:g}/s: whoever is on the same worker waits until the sleep is over."
+        f"{measured['blocking_ms']:g} ms on the event loop. The chart shows all other requests, at "
+        f"{measured['rate']:g}/s: those on the same worker wait until the sleep is over."
     )
 
 
@@ -127,8 +127,9 @@ def _resources(report: Report) -> str:
         if row["idle_memory_mb"]
     ]
     return (
-        "The most that was seen while the load grew, looked at twice a second; memory shared by forked processes "
-        "counts once. " + "; ".join(parts) + "."
+        "The maximum of two samples a second during the growing load; memory shared by forked processes counts once. "
+        + "; ".join(parts)
+        + "."
         if parts
         else ""
     )

@@ -79,7 +79,7 @@ def _png(figure: Figure) -> bytes:
 def _two_panels() -> tuple[Figure, Axes, Axes]:
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel("5XX or no answer, % of requests")
+    upper.set_ylabel("5XX or no response, % of requests")
     upper.set_ylim(-4, 104)
     lower.set_ylabel("p99 of latency, ms")
     _logarithmic(lower)

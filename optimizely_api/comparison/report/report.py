@@ -37,7 +37,7 @@ PACKAGES = (
 COUNTING = {
     "load balancer": (
         "5XX are counted from HAProxy's log, in the second in which a request arrived: those that it passed on from "
-        "the gateway, and its own 502 (the connection broke off), 503 (no connection) and 504 (no answer in time). "
+        "the gateway, and its own 502 (the connection broke off), 503 (no connection) and 504 (no response in time). "
         "A caller that is not answered at all gives up two seconds after that limit, and is counted with them. "
         "Shares are of requests, each by the one end that its caller saw; a request that was asked again on a new "
         "connection may have caused a 5XX before. "
@@ -45,7 +45,7 @@ COUNTING = {
     ),
     "load generator": (
         "No balancer: 5XX are those answered, and what one would have answered in the generator's place: a refused "
-        "connection is a 503, one that broke off or did not speak HTTP a 502, no answer in time a 504."
+        "connection is a 503, one that broke off or did not speak HTTP a 502, no response in time a 504."
     ),
 }
 

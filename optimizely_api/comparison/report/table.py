@@ -11,11 +11,11 @@ MISSING = "-"
 
 # Row title, key of the summary, form.
 ROWS = (
-    ("5XX or no answer, load grows", "ramp_error_share", "{:.1%}"),
+    ("5XX or no response, load grows", "ramp_error_share", "{:.1%}"),
     ("p99, load grows", "ramp_p99_ms", "{:.0f} ms"),
-    ("5XX or no answer, upstream slow", "slow_error_share", "{:.1%}"),
+    ("5XX or no response, upstream slow", "slow_error_share", "{:.1%}"),
     ("p99, upstream slow", "slow_p99_ms", "{:.0f} ms"),
-    ("5XX or no answer, restart", "restart_error_share", "{:.1%}"),
+    ("5XX or no response, restart", "restart_error_share", "{:.1%}"),
     ("p99, restart", "restart_p99_ms", "{:.0f} ms"),
     ("one slow request, idle machine", "one_request_ms", "{:.0f} ms"),
     ("computing, answers per second", "cpu_answers_per_second", "{:.0f}/s"),

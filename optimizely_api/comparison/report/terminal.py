@@ -58,7 +58,7 @@ def outcome_text(scenario: str, outcome: Outcome) -> str:
         return "left out, the load generator fell behind"
     p99 = outcome["percentiles_ms"]["99"]
     return (
-        f"{outcome['error_share']:.1%} 5XX or no answer, p99 {p99:.0f} ms"
+        f"{outcome['error_share']:.1%} 5XX or no response, p99 {p99:.0f} ms"
         if p99 is not None
         else "nothing was answered"
     )
