@@ -11,7 +11,7 @@ PREFLIGHT = {
 }
 
 
-async def answer_options(request: web.Request) -> web.Response:
+async def handle_options(request: web.Request) -> web.Response:
     """204; for a preflight (Fetch standard, "CORS-preflight request") with the methods and headers that are allowed."""
     is_preflight = "Access-Control-Request-Method" in request.headers
     return web.Response(status=204, headers=PREFLIGHT if is_preflight else {"Allow": "OPTIONS, POST"})
