@@ -32,6 +32,9 @@ class ServiceClient:
 
         `body` is sent as JSON, or unchanged if it is bytes. A request without a response is sent again, except a POST
         that creates an entity: batches of events, whose bodies are bytes, count once.
+
+        A loop, since stamina's retries would not make it shorter: how often depends on the request, a status and an
+        exception alike are reasons to try again, and the last problem belongs in the message.
         """
         body_argument: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         problem = ""

@@ -28,7 +28,7 @@ class Call:
     is not safe: of any other it is taken for granted that it changes what lies at its path. `kept_as` says how
     long a 200 may be used again (`saving.py`); empty means not at all. `about` are the properties that show that an
     answer is to this question: a 200, or each item of a list, must have them. `user_agent` is the caller's, for
-    a service that needs it; empty means ours.
+    a service that needs it; empty means ours. `if_match` is the version of the entity that a write is meant for.
     """
 
     upstream: str
@@ -43,6 +43,7 @@ class Call:
     about: Pairs = ()
     coding: str = ""
     user_agent: str = ""
+    if_match: str = ""
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -109,6 +110,46 @@ def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | N
     return _list("/layers", "LayerList", account_id, page, filters)
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where a service keeps the entities of one definition: all calls about them follow from it."""
+
+    upstream: str
+    path: str  # such as /attributes
+    definition: str  # the contract's, and the shape of responses
+    noun: str  # what a 404 calls one of them
+
+
+def get_entity(of: Collection, entity_id: int, *, fresh: bool = False) -> Call:
+    """With `fresh` the service is asked in any case, and not the cache."""
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    if fresh:
+        call.kept_as = ""
+    return call
+
+
+def list_entities(of: Collection, account_id: int, page: "Page", filters: Mapping[str, object]) -> Call:
+    return _list(of.path, f"{of.definition}List", account_id, page, filters, of.upstream)
+
+
+def create_entity(of: Collection, body: Mapping[str, Any], query: Query = ()) -> Call:
+    about = tuple((name, body[name]) for name in ("account_id", "project_id") if name in body)
+    return Call(of.upstream, of.path, of.definition, method="POST", body=body, query=query, about=about)
+
+
+def update_entity(
+    of: Collection, entity_id: int, body: Mapping[str, Any], query: Query = (), if_match: str = ""
+) -> Call:
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    call.kept_as, call.method, call.body, call.query, call.if_match = "", "PATCH", body, query, if_match
+    return call
+
+
+def archive_entity(of: Collection, entity_id: int, if_match: str = "") -> Call:
+    what = f"{of.noun.replace('_', ' ')} {entity_id}"
+    return Call(of.upstream, f"{of.path}/{entity_id}", "", what, method="DELETE", if_match=if_match)
+
+
 def get_event(event_id: int) -> Call:
     return _definition("experiments", "/events/", event_id, "Event", "event")
 
@@ -166,7 +207,12 @@ def _definition(upstream: str, path: str, number: int, expects: str, noun: str) 
 
 
 def _list(
-    path: str, expects: str, account_id: int, page: "Page", filters: Mapping[str, object] | None
+    path: str,
+    expects: str,
+    account_id: int,
+    page: "Page",
+    filters: Mapping[str, object] | None,
+    upstream: str = "experiments",
 ) -> Call:
     chosen = {key: value for key, value in (filters or {}).items() if value is not None}
     query = (
@@ -175,7 +221,7 @@ def _list(
         *page.query,
     )
     shown = ((_SHOWN_FILTERS[key], value) for key, value in chosen.items() if key in _SHOWN_FILTERS)
-    return Call("experiments", path, expects, query=query, about=(("account_id", account_id), *shown))
+    return Call(upstream, path, expects, query=query, about=(("account_id", account_id), *shown))
 
 
 def _text(value: object) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching import generations as stamps
-from optimizely_api.upstream.caching.generations import Stamps, changed_paths, shared_memory
+from optimizely_api.upstream.caching.generations import Stamps, changed_paths
 from optimizely_api.upstream.calls import Call
 from tests.runtime.servers import ROOT, running, until
 from tests.support.ports import free_port

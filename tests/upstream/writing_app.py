@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from pyramid.config import Configurator
 
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
 from optimizely_api.upstream.calls import Call
@@ -23,7 +24,9 @@ LIMITS = Limits(connections=10, connect_timeout_seconds=5, answer_bytes=10_000)
 @asynccontextmanager
 async def client(registry):
     shapes = {"Experiment": lambda _value: None}
-    async with open_saving_client(UPSTREAMS, LIMITS, shapes, Saving(definition_seconds=600)) as opened:
+    async with open_saving_client(
+        UPSTREAMS, LIMITS, shapes, Saving(definition_seconds=600), shared_memory()
+    ) as opened:
         registry["client"] = opened
         yield
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, case, select
 
-from optimizely_api.services.http.conditional import entity_tag
+from optimizely_api.http.entity_tags import entity_tag
 from optimizely_api.services.results.query.questions import FIVE_MINUTES_MILLISECONDS, Question
 from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.tables import DATA_VERSION
@@ -54,7 +54,7 @@ def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
 def results_tag(question: Question, body: bytes, version: int) -> str:
     """The entity tag of the response to `question`, read from the request body `body`, over data of this version."""
     state = RESPONSE_VERSION, question.experiment_id, question.interval.five_minutes, version
-    return entity_tag(repr(state).encode(), body)
+    return entity_tag(body, repr(state))
 
 
 def results_end(question: Question, version: int) -> int:

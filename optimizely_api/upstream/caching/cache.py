@@ -2,10 +2,12 @@
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
+
+from cachetools import LRUCache
 
 from optimizely_api.upstream.caching.generations import Stamp
 from optimizely_api.upstream.calls import Key
@@ -59,14 +61,17 @@ class Shelf:
         self, *, seconds: float, largest_bytes: int, slot_seconds: float = 0.0, clock: Clock | None = None
     ) -> None:
         self._seconds = seconds
-        self._largest_bytes = largest_bytes
         self._slot_seconds = slot_seconds
         self._clock = clock or Clock()
-        self._kept: OrderedDict[Key, Kept] = OrderedDict()
-        self.size = 0  # bytes
+        self._kept: LRUCache[Key, Kept] = LRUCache(largest_bytes, getsizeof=attrgetter("size"))
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def size(self) -> float:
+        """In bytes."""
+        return self._kept.currsize
 
     def moment(self, stamp: Stamp) -> Moment:
         """The present, for a call that is about to be sent."""
@@ -74,10 +79,7 @@ class Shelf:
 
     def find(self, key: Key) -> Kept | None:
         """What is kept, however old: `trusts` says whether it may be used without asking."""
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-        return kept
+        return self._kept.get(key)
 
     def trusts(self, kept: Kept) -> bool:
         moment = kept.moment
@@ -102,15 +104,9 @@ class Shelf:
         known = self._kept.get(key)
         if not kept.moment.stamp.holds or (known is not None and known.moment.sent > kept.moment.sent):
             return
-        if known is not None:
-            self.size -= known.size
-            del self._kept[key]
-        if kept.size > self._largest_bytes:
-            return
-        self._kept[key] = kept
-        self.size += kept.size
-        while self.size > self._largest_bytes:
-            self.size -= self._kept.popitem(last=False)[1].size
+        self._kept.pop(key, None)  # first, or what takes its place would push out others for its room
+        if kept.size <= self._kept.maxsize:
+            self._kept[key] = kept
 
     def _slot(self) -> int:
         return int(self._clock.wall() // self._slot_seconds) if self._slot_seconds else 0

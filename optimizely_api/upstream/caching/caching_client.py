@@ -13,6 +13,7 @@ One value object serves many requests, for as long as it is kept: nobody may cha
 only makes new dictionaries around its parts.
 """
 
+import mmap
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from typing import Any
 
 from optimizely_api.upstream.caching.cache import Clock, Moment, Shelf
 from optimizely_api.upstream.caching.coalescing import Flight, Waiting
-from optimizely_api.upstream.caching.generations import Stamps, shared_memory
+from optimizely_api.upstream.caching.generations import Stamps
 from optimizely_api.upstream.calls import Call, Key
 from optimizely_api.upstream.client import NO_ANSWER, Client, Limits, Scope, Upstream, make_connector
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
@@ -233,9 +234,16 @@ class SavingClient(Client):
 
 @asynccontextmanager
 async def open_saving_client(
-    upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check], saving: Saving
+    upstreams: Mapping[str, Upstream],
+    limits: Limits,
+    shapes: Mapping[str, Check],
+    saving: Saving,
+    shared: mmap.mmap | None = None,
 ) -> AsyncIterator[Client]:
-    """Open the worker's client, with what `saving` says; leaving closes its connections."""
+    """Open the worker's client, with what `saving` says; leaving closes its connections.
+
+    `shared` is memory that the clients of several processes have in common, and with it what they know of writes.
+    """
     connector = make_connector(limits)
     async with connector:
-        yield SavingClient(connector, upstreams, limits, shapes, saving, Stamps(shared_memory()))
+        yield SavingClient(connector, upstreams, limits, shapes, saving, Stamps(shared))

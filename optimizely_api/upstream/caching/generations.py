@@ -4,12 +4,11 @@ A stamp is a random number in a small table, at a place that follows from a serv
 stamps of what it may have changed; who keeps an answer remembers the stamps as they were before its call was sent, and
 does not use it once they differ. Two paths that fall on one place only cost a call more.
 
-The table must be there before gunicorn forks: `GatewayWorker.setup()` makes it, in the master, and a HUP keeps it. A
-process that was not forked so has a table of its own. Gateways on other machines learn nothing of a write: there,
+The table must be there before gunicorn forks: `serving/shared_memory.py` has memory that is. A client that is given
+none has a table of its own. Gateways on other machines learn nothing of a write: there,
 `definition_cache_seconds` is the bound.
 """
 
-import functools
 import mmap
 import os
 import zlib
@@ -82,12 +81,6 @@ def changed_paths(path: str) -> Iterator[str]:
     for other in SHOWN_IN.get(kind, ()):
         yield f"/{other}"
         yield f"/{other}/"
-
-
-@functools.cache
-def shared_memory() -> mmap.mmap:
-    """The one table of this process and of all that it forks from now on."""
-    return private_memory()
 
 
 def private_memory() -> mmap.mmap:

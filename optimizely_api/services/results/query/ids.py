@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimizely_api.services.http.application import bad_request
+from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.results.numbers import MAX_INT64
 
 

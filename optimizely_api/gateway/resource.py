@@ -1,0 +1,158 @@
+"""The one road of list, get, create, update and archive of an entity: three lines a view.
+
+    ATTRIBUTES = Resource("Attribute", "experiments")
+
+    @operation
+    async def list_attributes(request):
+        return await ATTRIBUTES.list(request)
+
+A request comes here valid. The road checks that the caller may see the project or entity that the request names,
+makes the call, and shows nothing but the contract's properties.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from pyramid.request import Request
+from pyramid.view import view_config
+
+from optimizely_api.contract import CONTRACT
+from optimizely_api.contract.definitions import noun_of, public, writable_part
+from optimizely_api.gateway.errors import BadRequest, NotFound, PreconditionFailed
+from optimizely_api.gateway.identity import check_account
+from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.http.codings import CODINGS
+from optimizely_api.http.entity_tags import coded_tag, entity_tag, names_tag, version_tag
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.calls import Collection
+from optimizely_api.upstream.errors import EntityNotFound
+
+Entity = dict[str, Any]
+View = Callable[[Request], Any]
+
+PROJECTS = Collection("projects", "/projects", "Project", "project")
+
+
+def operation(view: View) -> View:
+    """Make a coroutine the view of the operation of its name; what it returns is rendered as JSON."""
+    registered: View = view_config(route_name=view.__name__, renderer="json", _depth=1)(view)
+    return registered
+
+
+class Resource:
+    """An entity of the contract and the service that keeps it."""
+
+    def __init__(self, definition: str, service: str, *, noun: str = "", path: str = "") -> None:
+        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition."""
+        self.definition = definition
+        self.noun = noun or noun_of(definition)
+        self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun)
+
+    async def list(self, request: Request, *filters: str, **fixed: Any) -> list[Entity]:
+        """A page of the entities of the project that the query names; `filters` are further query parameters.
+
+        `fixed` are filters that do not come from the query.
+        """
+        query, page = request.swagger_data, requested_page(request)
+        if query.get("project_id") is not None:
+            await visible_project(request, query["project_id"])
+        chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
+        call = calls.list_entities(self.collection, request.caller.account_id, page, {**chosen, **fixed})
+        listed = await request.fetch(call)
+        return [public(self.definition, entity) for entity in answer_page(request, page, listed)]
+
+    async def get(self, request: Request, **within: Any) -> Entity:
+        return self.shown(await self.visible(request, **within))
+
+    async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
+        """201 with the whole entity; `fixed` are members that the address decides, whatever the body says."""
+        body = {**sent_body(request), **fixed, "account_id": request.caller.account_id}
+        if "project_id" in body and "project_id" not in fixed:
+            await named_project(request, body["project_id"])
+        entity = await request.fetch(calls.create_entity(self.collection, body, query))
+        request.response.status_int = 201
+        return self.written(request, entity)
+
+    async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
+        """200 with the whole entity; `If-Match` may name the ETag of the entity that is to be changed."""
+        entity = await self.visible(request, **within)
+        version = self.version(request, entity)
+        call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
+        return self.written(request, await request.fetch(call))
+
+    async def archive(self, request: Request, **within: Any) -> None:
+        """204; 410 when it is archived already."""
+        entity = await self.visible(request, **within)
+        version = self.version(request, entity)
+        await request.fetch(calls.archive_entity(self.collection, entity["id"], version))
+        request.response.status_int = 204
+
+    async def visible(self, request: Request, **within: Any) -> Entity:
+        """The entity whose id the path names; raises EntityNotFound, NotFound or Forbidden.
+
+        `within` are the members that it must have where its address names its parent: the 404 of a child under the
+        wrong parent.
+        """
+        entity_id = request.swagger_data[f"{self.noun}_id"]
+        # A condition is about the entity as it is, not as it was kept a moment ago.
+        fresh = "HTTP_IF_MATCH" in request.environ
+        entity: Entity = await request.fetch(calls.get_entity(self.collection, entity_id, fresh=fresh))
+        what = f"{self.noun.replace('_', ' ')} {entity_id}"
+        check_account(request.caller, entity, what)
+        if any(entity.get(name) != value for name, value in within.items()):
+            raise NotFound(what)
+        return entity
+
+    def shown(self, entity: Mapping[str, Any]) -> Entity:
+        return public(self.definition, entity)
+
+    def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
+        """What a write is answered with; its ETag is the one that a GET would have (RFC 9110 section 8.8.3)."""
+        shown = self.shown(entity)
+        request.response.headers["ETag"] = entity_tag(orjson.dumps(shown))
+        return shown
+
+    def version(self, request: Request, entity: Mapping[str, Any]) -> str:
+        """The service's version of the entity, when the request has a condition; raises PreconditionFailed.
+
+        The condition names the ETag of the contract's representation, in any content coding. The service holds its
+        own version against what it has when it writes, so that nothing comes in between.
+        """
+        condition = request.environ.get("HTTP_IF_MATCH")
+        if condition is None:
+            return ""
+        etag = entity_tag(orjson.dumps(self.shown(entity)))
+        if not any(names_tag(condition, coded_tag(etag, coding)) for coding in (None, *CODINGS)):
+            raise PreconditionFailed
+        return version_tag(entity)
+
+
+def sent_body(request: Request) -> Entity:
+    """What the caller may set, of the body: a service takes internal keys beside it, which callers must not reach."""
+    operation = request.registry[CONTRACT].operations[request.matched_route.name]
+    reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
+    sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
+    return sent
+
+
+async def visible_project(request: Request, project_id: int) -> Entity:
+    """A project that the address names; raises EntityNotFound, or Forbidden when it is another account's."""
+    project: Entity = await request.fetch(calls.get_entity(PROJECTS, project_id))
+    check_account(request.caller, project, f"project {project_id}")
+    return project
+
+
+async def named_project(request: Request, project_id: int) -> Entity:
+    """A project that a body names for something new: an unknown or archived one is a 400."""
+    try:
+        project = await visible_project(request, project_id)
+    except EntityNotFound:
+        raise _wrong_project(f"names no project: there is no project {project_id}") from None
+    if project.get("status") == "archived":
+        raise _wrong_project(f"names project {project_id}, which is archived")
+    return project
+
+
+def _wrong_project(problem: str) -> BadRequest:
+    return BadRequest(f"project_id {problem}.", {"/body/project_id": problem})
