@@ -31,7 +31,8 @@ INSTALL = [
     # The server. runtime/server/ and serving/ build on names of its arbiter and workers that a minor release may
     # change: their relied_on.py list them.
     "gunicorn>=27.0,<27.1",
-    "httptools>=0.7,<1",  # llhttp, the HTTP/1 parser of Node.js: runtime/server/http1/ reads heads and chunks with it
+    # llhttp, the HTTP/1 parser of Node.js: runtime/server/http1/ reads heads and chunks with it, comparison/ messages
+    "httptools>=0.7,<1",
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
     # The client of the upstreams, and the services' web framework. upstream/transport/ and services/http/ build on
     # private names of its connector, protocols and server, which a minor release may change: their relied_on.py list
@@ -57,6 +58,7 @@ INSTALL = [
 ]
 COMPARE = [
     "matplotlib>=3.9",  # the charts of the comparison's report
+    "Mako>=1.3",  # the page of the report; alembic brings it already
     "psutil>=6",  # memory and processes of each mode
 ]
 TEST = [

@@ -13,10 +13,9 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     `global_config` is the ini file's [DEFAULT], `settings` the application's section, whose keys
     `gateway/settings.py` lists.
     """
-    # Imported here, so that the services, which are packages of this one, do not import Pyramid and the runtime.
-    warnings.filterwarnings(
-        "ignore", "pkg_resources is deprecated", UserWarning
-    )  # setup.py has the pin, and why
+    # Pyramid imports pkg_resources; setup.py has the pin of setuptools and its reason.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+    # Imported here: the services import this package too and must not import Pyramid and the runtime.
     from pyramid.config import Configurator
 
     from optimizely_api.gateway.contract.routes import EVENTS_PATH, route_namer

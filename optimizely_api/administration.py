@@ -1,7 +1,7 @@
-"""`optimizely-api account` and `optimizely-api token`: what operators do with accounts and their tokens.
+"""`optimizely-api account` and `optimizely-api token`: manage accounts and their tokens.
 
-They ask the projects service, with the services' key. What cannot be done is one line on standard error and status 1, a
-wrong command line status 2.
+The commands call the projects service with the services' key. A failure is one line on standard error and status 1; a
+wrong command line is status 2.
 """
 
 import os
@@ -58,16 +58,16 @@ def token() -> None:
 
 @token.command("create", epilog=WHERE)
 @account_option
-@click.option("--name", default="token", show_default=True, help="What the list shows it as.")
+@click.option("--name", default="token", show_default=True, help="Its name in the list.")
 @url_option
 def create_token(account_id: int, name: str, url: str) -> None:
     """Create a token of an account and print it, alone, on standard output.
 
-    It is shown this once: the service keeps its hash only.
+    It is shown only once: the service stores only its hash.
     """
-    made = _call("POST", url, f"/accounts/{account_id}/tokens", {"name": name})
-    click.echo(made["token"])
-    click.echo(f"Token {made['token_id']} of account {account_id}; it is not shown again.", err=True)
+    created = _call("POST", url, f"/accounts/{account_id}/tokens", {"name": name})
+    click.echo(created["token"])
+    click.echo(f"Token {created['token_id']} of account {account_id}; it is not shown again.", err=True)
 
 
 @token.command("list", epilog=WHERE)
@@ -103,7 +103,7 @@ def _all(url: str, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _call(method: str, url: str, path: str, body: Any = None) -> Any:
-    """The JSON of a good answer, None without one; raises ClickException for every other."""
+    """The JSON of a successful response, or None if it has no body; raises ClickException for other responses."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy, and no .netrc in place of the key
         session.headers.update(services_key.authorization(_key()))
@@ -125,11 +125,11 @@ def _call(method: str, url: str, path: str, body: Any = None) -> Any:
 
 
 def _key() -> str:
-    """The key of the environment, or that of `optimizely-api run`."""
+    """The key from the environment, or the key file of `optimizely-api run`."""
     environ = dict(os.environ)
-    made = running.data_folder() / services_key.FILE_NAME
-    if not environ.get(services_key.FILE_VARIABLE) and made.exists():
-        environ[services_key.FILE_VARIABLE] = str(made)
+    key_file = running.data_folder() / services_key.FILE_NAME
+    if not environ.get(services_key.FILE_VARIABLE) and key_file.exists():
+        environ[services_key.FILE_VARIABLE] = str(key_file)
     try:
         return services_key.read_keys(environ)[0]
     except services_key.InvalidServicesKey as exc:
@@ -154,5 +154,5 @@ def _print(rows: Sequence[tuple[Any, ...]]) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Without what would move a terminal's cursor: names are anybody's text."""
+    """The text without control characters: a name is untrusted text and could move the terminal's cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)

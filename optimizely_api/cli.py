@@ -34,15 +34,15 @@ main.add_command(token)
     help="What to start: lines of `name: command`.",
 )
 @click.option(
-    "--demo/--no-demo", default=True, show_default=True, help="Load the demo data unless it is there."
+    "--demo/--no-demo", default=True, show_default=True, help="Load the demo data unless they exist."
 )
 @click.option("--verbose", is_flag=True, help="Show what the processes log instead of writing it to a file.")
 def run(procfile: Path, demo: bool, verbose: bool) -> None:
     """Start the gateway and the three services, load demo data, and print a request that works.
 
     Ports: GATEWAY_PORT (6543), PROJECTS_PORT (6551), EXPERIMENTS_PORT (6552), RESULTS_PORT (6553), EVENTS_PORT (6554),
-    in the environment. The services' key: SERVICES_KEY or SERVICES_KEY_FILE; without them one is made beside the log.
-    Databases: PROJECTS_DATABASE_URL, EXPERIMENTS_DATABASE_URL, RESULTS_DATABASE_URL; by default SQLite files in
+    in the environment. The services' key: SERVICES_KEY or SERVICES_KEY_FILE; without them one is created next to the
+    log. Databases: PROJECTS_DATABASE_URL, EXPERIMENTS_DATABASE_URL, RESULTS_DATABASE_URL; by default SQLite files in
     OPTIMIZELY_API_DATA_DIR (./var). Ctrl-C stops everything.
     """
     if not procfile.exists():
@@ -57,14 +57,14 @@ def run(procfile: Path, demo: bool, verbose: bool) -> None:
 
 @main.command("services-key")
 def services_key() -> None:
-    """Print the file with the services' key in OPTIMIZELY_API_DATA_DIR (./var); make it unless it is there.
+    """Print the path of the services' key file in OPTIMIZELY_API_DATA_DIR (./var); create it if it does not exist.
 
-    For SERVICES_KEY_FILE, which the gateway and its services read.
+    The path is a value for SERVICES_KEY_FILE, which the gateway and its services read.
     """
     try:
         click.echo(running.key_file().absolute())
     except OSError as exc:
-        raise click.ClickException(f"the key cannot be kept: {exc}") from None
+        raise click.ClickException(f"the key cannot be stored: {exc}") from None
 
 
 @main.command()
@@ -104,8 +104,8 @@ def settings(ini_file: Path | None) -> None:
 def service(name: str, host: str, port: int | None, workers: int, database_url: str | None) -> None:
     """Start one of the services behind the gateway; its database is brought up to date first.
 
-    They take calls with the services' key alone: SERVICES_KEY, or SERVICES_KEY_FILE, in the environment. `events` is
-    the part of the results service that may be public: POST /v1/events and nothing else, without a key.
+    A service accepts only calls with the services' key: SERVICES_KEY, or SERVICES_KEY_FILE, in the environment.
+    `events` is the part of the results service that may be public: only POST /v1/events, without a key.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -115,7 +115,7 @@ def service(name: str, host: str, port: int | None, workers: int, database_url: 
         run_service(name, host, port, workers, database_url)
     except CannotStart as exc:
         raise click.ClickException(str(exc)) from None
-    except (SQLAlchemyError, OSError) as exc:  # missing, unwritable, or nobody listens there
+    except (SQLAlchemyError, OSError) as exc:  # missing, not writable, or no server listens there
         reason = " ".join(str(getattr(exc, "orig", exc)).split())
         raise click.ClickException(f"the database of the {name} service cannot be used: {reason}") from None
 

@@ -1,8 +1,8 @@
-"""The key that the services share with those who may call them: the gateway, the demo's loader, the command line.
+"""The key that the services share with their clients: the gateway, the demo's loader, the command line.
 
-It comes from `SERVICES_KEY`, or from the file that `SERVICES_KEY_FILE` names, and travels as a bearer token (RFC 6750
-section 2.1). There may be several, with white space between them: a service takes each, a caller sends the first, so
-that a key can be changed while all is running. No message here contains a key.
+It comes from `SERVICES_KEY`, or from the file that `SERVICES_KEY_FILE` names, and is sent as a bearer token (RFC 6750
+section 2.1). There may be several keys, separated by white space: a service accepts each, a client sends the first. So
+a key can be replaced while everything runs. No message here contains a key.
 """
 
 import os
@@ -16,22 +16,22 @@ from optimizely_api.start_failures import CannotStart
 
 VARIABLE = "SERVICES_KEY"
 FILE_VARIABLE = "SERVICES_KEY_FILE"
-FILE_NAME = "services.key"  # what `make run` makes in its data folder
+FILE_NAME = "services.key"  # in the data folder of `make run`
 LEAST_CHARACTERS = 16
 HOW = (
     f"set {VARIABLE}, or {FILE_VARIABLE} to a file that holds it, for the gateway and its services alike"
     f" (at least {LEAST_CHARACTERS} characters; `optimizely-api services-key` makes one)"
 )
 
-_VISIBLE = re.compile("[!-~]+")  # what may stand in a header
+_VISIBLE = re.compile("[!-~]+")  # the characters that a header may contain
 
 
 class InvalidServicesKey(CannotStart, ValueError):
-    """There is no key, or one that cannot be used; the message says how to set it."""
+    """The key is missing or unusable; the message says how to set it."""
 
 
 def read_keys(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The keys that the environment names; raises InvalidServicesKey."""
+    """The keys from the environment; raises InvalidServicesKey."""
     return keys_of(environ.get(VARIABLE, ""), environ.get(FILE_VARIABLE, ""))
 
 
@@ -59,20 +59,20 @@ def _checked(text: str, what: str) -> tuple[str, ...]:
 
 
 def authorization(key: str) -> dict[str, str]:
-    """The header that carries the key."""
+    """The Authorization header with the key."""
     return {"Authorization": f"Bearer {key}"}
 
 
 def is_authorized(header: str | None, keys: Sequence[str]) -> bool:
-    """Whether an Authorization header carries one of the keys; takes as long whatever it has in common with them."""
-    scheme, _, given = (header or "").partition(" ")
-    sent = given.strip().encode("utf-8", "surrogateescape")
-    matches = [compare_digest(sent, key.encode()) for key in keys]
+    """Whether an Authorization header has one of the keys; takes the same time whatever they have in common."""
+    scheme, _, token = (header or "").partition(" ")
+    token_bytes = token.strip().encode("utf-8", "surrogateescape")
+    matches = [compare_digest(token_bytes, key.encode()) for key in keys]
     return scheme.lower() == "bearer" and any(matches)
 
 
 def key_file(folder: Path) -> Path:
-    """The file in `folder` that holds a key; made with a new one, for its owner alone, unless it is there."""
+    """The key file in `folder`; if it does not exist, it is created with a new key, readable only by its owner."""
     path = folder / FILE_NAME
     folder.mkdir(parents=True, exist_ok=True)
     try:

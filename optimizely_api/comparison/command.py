@@ -61,7 +61,7 @@ def _number(
     type=click.Choice(["stub", "real"]),
     default=DEFAULTS["upstreams"],
     show_default=True,
-    help="What answers the gateway: a light stub with a known delay, or the three services with demo data.",
+    help="The gateway's upstreams: a light stub with a known delay, or the three services with demo data.",
 )
 @click.option(
     "--balancer/--no-balancer",
@@ -71,13 +71,13 @@ def _number(
 )
 @_number("workers", "gunicorn worker processes, the same in every mode.", least=1, most=64)
 @_number("threads", "Threads of a worker in the mode `threads`.", least=1, most=512)
-@_number("delay_ms", "How long the stub takes for an answer.")
-@_number("tail_share", "Share of the stub's answers that are slower.", most=1.0)
+@_number("delay_ms", "The delay of the stub's responses.")
+@_number("tail_share", "Share of the stub's responses that are slower.", most=1.0)
 @_number("tail_factor", "How many times slower those are.", least=1.0)
-@_number("fail_share", "Share of the stub's answers that are 503.", most=1.0)
-@_number("fan_out", "Ask for a campaign with so many experiments instead of one experiment.", most=100)
-@_number("timeout_seconds", "How long the balancer waits for an answer: then it is a 504.", above=True)
-@_number("objective_ms", "The p99 that a rate must keep to hold.", above=True)
+@_number("fail_share", "Share of the stub's responses that are 503.", most=1.0)
+@_number("fan_out", "Request a campaign with this many experiments instead of one experiment.", most=100)
+@_number("timeout_seconds", "How long the balancer waits for a response before its 504.", above=True)
+@_number("objective_ms", "The limit for the p99 at a rate that holds.", above=True)
 @click.option(
     "--arrivals",
     type=click.Choice(["constant", "poisson"]),
@@ -85,8 +85,8 @@ def _number(
     show_default=True,
     help="Requests at equal intervals, or at random ones.",
 )
-@_number("seed", "Of everything random.")
-@_number("trial_seconds", "How long a rate must hold in the search; the rate found, twice that.", above=True)
+@_number("seed", "The seed of all random numbers.")
+@_number("trial_seconds", "How long a rate must hold in the search; the final rate, twice that.", above=True)
 @_number("ramp_from", "Requests per second at which the growing load begins.", above=True)
 @_number("ramp_to", "Requests per second at which it ends.", above=True)
 @_number("ramp_seconds", "How long it grows.", least=1)
@@ -106,16 +106,16 @@ def _number(
 )
 @_number("cpu_ms", "Computing per request, where nothing but computing is measured.", above=True)
 @_number("blocking_ms", "How long the blocking view holds the event loop.", above=True)
-@_number("blocking_rate", "How often a second somebody calls it.", above=True)
+@_number("blocking_rate", "Calls of the blocking view per second.", above=True)
 def compare(quick: bool, **chosen: Any) -> None:
-    """Blocking against asyncio on this machine: 5XX, latency and the highest rate of every mode.
+    """Compare blocking and asyncio on this machine: 5XX, latency and the highest rate of every mode.
 
-    The real gateway runs under gunicorn as it once was (multiprocessing on sync workers), with threads (gthread),
+    The real gateway runs under gunicorn in its original form (multiprocessing on sync workers), with threads (gthread),
     with coroutines (asyncio), and with coroutines and one view that blocks them; behind HAProxy, in front of upstreams
-    with a known delay. Load is offered at rates that wait for nobody. It takes about eight minutes, --quick less than
-    90 seconds. Best on a machine that does nothing else.
+    with a known delay. Requests are sent at fixed rates, whether or not earlier responses have come. The comparison
+    takes about ten minutes, --quick less than 90 seconds. It is most accurate on an otherwise idle machine.
 
-    Ctrl-C ends everything; what was measured until then is reported. Ports are free ones of 127.0.0.1.
+    Ctrl-C stops all processes; the report has the measurements until then. Servers use free ports of 127.0.0.1.
     """
     console = Console()
     try:
@@ -129,18 +129,18 @@ def compare(quick: bool, **chosen: Any) -> None:
 def run_comparison(options: Options, console: Console) -> int:
     """Measure, print the table, write the report, and return the exit status.
 
-    0 when all is well, 130 when it was broken off, 3 when the load generator fell behind in what was left out.
+    0 on success, 130 when it was interrupted, 3 when measurements were left out because the load generator fell behind.
     """
-    from optimizely_api.comparison.report.terminal import shown
+    from optimizely_api.comparison.report.terminal import progress_bar
     from optimizely_api.comparison.rig.run import compare_modes
 
     began = datetime.now(UTC)
     modes: dict[str, Any] = {}
     try:
-        with shown(options, console) as progress:
+        with progress_bar(options, console) as progress:
             finished = compare_modes(options, modes, progress)
     except BaseException:
-        # Whatever went wrong, what was measured before is kept.
+        # After any failure the measurements until then are reported.
         if modes:
             _report(options, modes, began, console, finished=False)
         raise
@@ -166,13 +166,13 @@ def _report(
     for sentence in left_out:
         console.print(f"Left out, the load generator fell behind: {sentence}", highlight=False, markup=False)
     if not finished:
-        console.print("Broken off: the report holds what was measured until then. Nothing is left running.")
+        console.print("Interrupted: the report has the measurements until then. All processes have ended.")
     console.print(f"Report    {page}\nFigures   {data}", soft_wrap=True, highlight=False, markup=False)
     return INTERRUPTED if not finished else NOT_FIT if left_out else 0
 
 
 def _options(quick: bool, chosen: dict[str, Any]) -> Options:
-    """Make options of what was chosen; raises CannotCompare for a choice that makes no sense."""
+    """The options from the command line; raises CannotCompare for an invalid combination."""
     chosen = {
         **chosen,
         "modes": chosen["modes"] or DEFAULTS["modes"],

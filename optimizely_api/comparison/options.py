@@ -1,4 +1,4 @@
-"""What a comparison may be told, with defaults that take a few minutes."""
+"""The options of a comparison, with defaults that take a few minutes."""
 
 import os
 from dataclasses import dataclass, replace
@@ -11,16 +11,16 @@ SCENARIOS = ("search", "ramp", "slow", "restart", "one", "cpu")
 
 
 class CannotCompare(Exception):
-    """Why there is nothing to measure, in words for the person at the terminal."""
+    """The comparison cannot run; the message tells the user why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The settings of one comparison; they are in the report, so that it can be repeated.
+    """The settings of one comparison. The report repeats them, so that the comparison can be repeated.
 
     Rates are in requests per second. A `rolling` restart ends gunicorn's old workers when the new ones can serve; with
-    `hup` gunicorn ends them at once. `fan_out` is the number of experiments of the campaign that is asked for; 0 asks
-    for one experiment's results, which take three calls side by side.
+    `hup` gunicorn ends them at once. With `fan_out` the load requests the results of a campaign with that many
+    experiments; with 0, one experiment's results, which take three concurrent upstream calls.
     """
 
     output: Path = Path("comparison")

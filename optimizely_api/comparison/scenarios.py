@@ -1,4 +1,4 @@
-"""What is done to a mode, and what is kept of it: each scenario takes a bench and returns its part of the report."""
+"""The scenarios: each measures one mode on a bench and returns its part of the report."""
 
 import asyncio
 import statistics
@@ -17,30 +17,31 @@ from optimizely_api.comparison.rig.bench import LOAD_START_SECONDS, Bench, Event
 from optimizely_api.comparison.rig.workloads import CPU_PATH
 
 Outcome = dict[str, Any]
-Tell = Callable[[str], None]
-Scenario = Callable[[Bench, Outcome, Tell], Coroutine[Any, Any, Outcome]]
+ShowStep = Callable[[str], None]
+Scenario = Callable[[Bench, Outcome, ShowStep], Coroutine[Any, Any, Outcome]]
 
-# Where the search begins; it is the shorter the nearer that is, and ends at the same rate wherever it begins.
+# Starting points of the search. A closer guess shortens it and does not change the result.
 GUESSES = {"multiprocessing": 8.0, "threads": 300.0, "asyncio": 800.0, "asyncio-blocked": 400.0}
-FEWEST_REQUESTS = 20  # of a trial, so that its p99 is of something
+FEWEST_REQUESTS = 20  # of a trial: fewer have no meaningful p99
 LONGEST_TRIAL_FACTOR = 3
-NEARLY = 3.0  # times the objective: a trial that failed no worse gets a second chance
+# A failed trial is repeated once if its p99 is below NEARLY times the objective and at most NEARLY_SHARE was lost.
+NEARLY = 3.0
 NEARLY_SHARE = 0.05
 CPU_CALLERS_PER_WORKER = 16
 WARMING_REQUESTS_PER_WORKER = 2
 
 
-async def search(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
-    """The highest rate with good answers only and p99 within the objective, confirmed over twice the time."""
+async def search(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+    """The highest rate with good responses only and p99 within the objective, confirmed over twice the time."""
     trials: list[Outcome] = []
     # Unknown modes start in the middle.
     searching = RateSearch(GUESSES.get(bench.gateway.mode.name, 20.0), step=bench.options.search_step)
     while (rate := searching.next_rate()) is not None:
-        tell(f"trying {rate:g}/s")
+        show_step(f"trying {rate:g}/s")
         searching.record(rate, await _holds(bench, rate, 1, trials))
     highest, confirmed = searching.highest, None
     while highest:
-        tell(f"confirming {highest:g}/s")
+        show_step(f"confirming {highest:g}/s")
         confirmed = await _trial(bench, highest, 2, trials)
         if confirmed.meets(bench.options.objective_ms):
             break
@@ -55,11 +56,11 @@ async def search(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
     }
 
 
-async def ramp(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
+async def ramp(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
     """Offered load that grows by the same factor every second, the same for every mode."""
     options = bench.options
     rates = ramp_rates(options.ramp_from, options.ramp_to, options.ramp_seconds)
-    tell(f"{options.ramp_from:g}/s to {options.ramp_to:g}/s")
+    show_step(f"{options.ramp_from:g}/s to {options.ramp_to:g}/s")
     measured = await _fit(bench, lambda: bench.measure([(rate, 1.0) for rate in rates]))
     outcome = as_json(measured)
     outcome["highest_rate"], outcome["reached_limit"] = highest_in_ramp(
@@ -68,11 +69,11 @@ async def ramp(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
     return outcome
 
 
-async def slow(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
+async def slow(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
     """A steady load during which one of the upstreams is slow for a while."""
     options = bench.options
     rate = common_rate(bench, known)
-    tell(f"{rate:g}/s")
+    show_step(f"{rate:g}/s")
 
     async def unhealthy(events: Events) -> None:
         await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.calm_seconds)
@@ -86,11 +87,11 @@ async def slow(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
     return {**as_json(measured), "rate": rate}
 
 
-async def restart(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
+async def restart(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
     """A steady load during which gunicorn replaces its workers."""
     options = bench.options
     rate = common_rate(bench, known)
-    tell(f"{rate:g}/s")
+    show_step(f"{rate:g}/s")
 
     async def replace_workers(events: Events) -> None:
         await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.restart_seconds / 4)
@@ -104,41 +105,41 @@ async def restart(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
     return {**as_json(measured), "rate": rate}
 
 
-async def one(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
-    """One request at a time, one upstream slow, nothing else to do: where asyncio has nothing to give."""
+async def one(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+    """One request at a time with one slow upstream on an idle gateway: asyncio has no advantage here."""
     options = bench.options
     least = options.delay_ms + max(options.delay_ms, options.one_delay_ms)
-    tell("one request at a time")
+    show_step("one request at a time")
     await asyncio.to_thread(bench.one_after_the_other, WARMING_REQUESTS_PER_WORKER * options.workers)
     if options.upstreams == "stub":
         with bench.upstreams.slow_results(options.one_delay_ms):
-            took = await asyncio.to_thread(bench.one_after_the_other, options.one_requests)
+            durations = await asyncio.to_thread(bench.one_after_the_other, options.one_requests)
     else:
-        took = await asyncio.to_thread(bench.one_after_the_other, options.one_requests)
-    median = statistics.median(took) * 1000
+        durations = await asyncio.to_thread(bench.one_after_the_other, options.one_requests)
+    median = statistics.median(durations) * 1000
     return {
-        "requests": len(took),
+        "requests": len(durations),
         "median_ms": round(median, 1),
-        "longest_ms": round(max(took) * 1000, 1),
+        "longest_ms": round(max(durations) * 1000, 1),
         "least_possible_ms": least if options.upstreams == "stub" else None,
     }
 
 
-async def cpu(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
-    """Work that holds the processor: as many answers per second as it gives."""
+async def cpu(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+    """The highest number of responses per second when each takes a fixed amount of computing."""
     options = bench.options
     callers = CPU_CALLERS_PER_WORKER * options.workers
-    tell(f"{options.cpu_ms:g} ms of computing per request")
+    show_step(f"{options.cpu_ms:g} ms of computing per request")
     path = f"{CPU_PATH}?iterations={known['iterations']}"
     per_second = await asyncio.to_thread(bench.as_fast_as_it_can, path, callers, options.cpu_seconds)
     return {"answers_per_second": round(per_second, 1), "callers": callers, "cpu_ms": options.cpu_ms}
 
 
-async def blocking(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
-    """A steady load during which somebody calls a view that blocks the event loop; everybody else is measured."""
+async def blocking(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+    """A steady load while some calls go to a view that blocks the event loop; only the other requests are measured."""
     options = bench.options
     rate = common_rate(bench, known)
-    tell(f"{rate:g}/s")
+    show_step(f"{rate:g}/s")
 
     async def call(events: Events) -> None:
         await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.calm_seconds)
@@ -161,30 +162,31 @@ async def blocking(bench: Bench, known: Outcome, tell: Tell) -> Outcome:
 
 
 def _with_and_without(measured: Measurement) -> Outcome:
-    """The median of the seconds' p99, of those in which somebody blocked the loop and of the others."""
-    held: list[float] = []
-    calm: list[float] = []
+    """The median p99 of the seconds with calls of the blocking view, and of the seconds without."""
+    with_calls: list[float] = []
+    without: list[float] = []
     begin, end = measured.events[0]["at"], measured.events[-1]["at"]
     for second in measured.seconds:
         if second.p99_ms is not None:
-            (held if second.end > begin and second.start < end else calm).append(second.p99_ms)
+            is_blocked = second.end > begin and second.start < end
+            (with_calls if is_blocked else without).append(second.p99_ms)
     return {
-        "p99_with_ms": statistics.median(held) if held else None,
-        "p99_without_ms": statistics.median(calm) if calm else None,
+        "p99_with_ms": statistics.median(with_calls) if with_calls else None,
+        "p99_without_ms": statistics.median(without) if without else None,
     }
 
 
 def common_rate(bench: Bench, known: Outcome) -> float:
-    """The rate that all modes get, or a share of the mode's own highest where that is less.
+    """The rate that all modes get, or a share of the mode's own highest rate if that is lower.
 
-    Of a mode that is overloaded before anything happens one would see only that.
+    Without this limit a slow mode would be overloaded from the start, and the scenario's event would not show.
     """
     own = [known[name]["highest_rate"] * COMMON_SHARE for name in ("search", "ramp") if name in known]
     return float(f"{max(1.0, min([bench.options.rate, *own])):.3g}")
 
 
 async def _fit(bench: Bench, measure: Callable[[], Coroutine[Any, Any, Measurement]]) -> Measurement:
-    """Measure, and once more if the generator fell behind; it is up to the report to refuse what is not fit."""
+    """Measure, and repeat it once if the generator fell behind; the report leaves out what is still not fit."""
     measured = await measure()
     if not measured.not_fit:
         return measured
@@ -205,7 +207,7 @@ async def _trial(bench: Bench, rate: float, times: int, trials: list[Outcome]) -
     options = bench.options
     least = options.trial_seconds
     seconds = times * min(max(least, FEWEST_REQUESTS / rate), least * LONGEST_TRIAL_FACTOR)
-    # A caller that has waited for twice the objective has seen enough.
+    # A response after twice the objective fails the trial anyway: waiting longer tells nothing more.
     measured = await bench.measure([(rate, seconds)], timeout_seconds=2 * options.objective_ms / 1000)
     trials.append(
         {
@@ -236,7 +238,7 @@ def _nearly(measured: Measurement, objective_ms: float) -> bool:
 
 
 def _generator_was_the_limit(trials: list[Outcome], highest: float) -> bool:
-    """Whether every higher rate that did not hold was one that the generator did not keep."""
+    """Whether all trials at higher rates failed because the generator fell behind."""
     above = [trial for trial in trials if trial["rate"] > highest and not trial["holds"]]
     return bool(above) and all(trial["not_fit"] for trial in above)
 
@@ -262,9 +264,10 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def scenarios_of(blocks_the_loop: bool, asked: tuple[str, ...]) -> list[str]:
-    """The scenarios of a mode in their order; the mode with a blocking view has its own in place of the others.
+    """The scenarios of a mode in their order; the mode with a blocking view has a scenario of its own.
 
-    The ramp comes last, for it ends in overload, unless it is what says how much the mode can carry.
+    The ramp comes last because it ends in overload; without `search` it comes first, because other scenarios need the
+    mode's highest rate.
     """
     if blocks_the_loop:
         return [name for name in ("search", "ramp") if name in asked] + ["blocking"]

@@ -1,4 +1,4 @@
-"""Times as callers write them: RFC 3339, and the looser forms that people type."""
+"""Reading times as callers write them (RFC 3339, and the looser forms that people type), and writing them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,11 @@ def read_time(text: str) -> datetime:
     iso = f"{date}T{minutes or '00:00'}:{'59' if is_leap else seconds or '00'}{(fraction or '')[:7]}{offset}"
     moment = datetime.fromisoformat(iso).astimezone(UTC)
     return _after_leap_second(moment) if is_leap else moment
+
+
+def format_time(moment: datetime) -> str:
+    """An aware datetime as ISO 8601 in UTC with `Z`; six decimals if it has a fraction of a second, none otherwise."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _after_leap_second(last: datetime) -> datetime:

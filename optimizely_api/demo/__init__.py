@@ -1,7 +1,7 @@
 """Demo data: a shop with three projects, twelve experiments in all states, and 50,000 visitors.
 
-Everything goes through the services' HTTP interfaces, events through `/v1/events` as an SDK would send
-them: every figure that the API shows afterwards was computed.
+All data are sent to the services by HTTP, events to `/v1/events` as by an SDK, so the API computes every figure that it
+shows.
 """
 
 from optimizely_api.demo.client import DemoError

@@ -1,8 +1,8 @@
-"""Loading the demo: once, over HTTP, and safe to interrupt.
+"""Loads the demo data once, over HTTP; a load may be interrupted.
 
-What exists already is found by its name or key and used again, visitors and their events are the same
-every time, and the results service counts each event once. The token is written last: as long as it does
-not work, the next load goes through everything again and adds what is missing.
+Existing entities are found by name or key and used again. Visitors and their events are the same in every load, and the
+results service counts each event once. The token is written last: until it exists, the next load repeats all steps and
+adds what is missing.
 """
 
 from __future__ import annotations
@@ -18,38 +18,37 @@ from typing import Any
 import aiohttp
 from rich.console import Console
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.demo import story
 from optimizely_api.demo.client import TIMEOUT_SECONDS, DemoError, ServiceClient
 from optimizely_api.demo.progress import Progress
 from optimizely_api.demo.visitors import Batch, Target, batches, variation_key
 from optimizely_api.services_key import authorization
 
-SENDERS = 4  # batches under way at once
+SENDERS = 4  # batches in flight at once
 TOKEN_SHA256 = hashlib.sha256(story.TOKEN.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What the demo holds: the token to ask with, the experiment to ask for, and what it took.
+    """The result of `load_demo`: the demo's token, an experiment with results, and counts.
 
-    `counts` has projects and experiments, and after a load visitors and events as well.
+    `counts` has projects and experiments, and after a load also visitors and events.
     """
 
     token: str
     experiment_id: int
     counts: dict[str, int]
     seconds: float
-    loaded: bool  # False: it was there already
+    loaded: bool  # False: the demo data existed already
 
 
 async def load_demo(
     projects_url: str, experiments_url: str, results_url: str, console: Console, *, key: str
 ) -> DemoSummary:
-    """Load the demo into the three services, unless it is there; progress goes to `console`.
+    """Load the demo data into the three services unless they exist; show progress on `console`.
 
-    `key` is the services' key.
-
-    Raises DemoError when a service does not take its part. Another call then completes the load.
+    `key` is the services' key. Raises DemoError when a service refuses a request; another call completes the load.
     """
     started = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
@@ -64,33 +63,33 @@ async def load_demo(
 
 
 class Loader:
-    """What knows, for each part of the story, whether it is there, and how to make it."""
+    """Finds or creates each part of the story."""
 
     def __init__(self, projects: ServiceClient, experiments: ServiceClient, results: ServiceClient) -> None:
         self.projects, self.experiments, self.results = projects, experiments, results
 
     @staticmethod
     def counts() -> dict[str, int]:
-        """How much there is of what is always there."""
+        """The counts that do not depend on a load."""
         return {"projects": len(story.PROJECTS), "experiments": story.EXPERIMENTS}
 
     async def find(self) -> int | None:
-        """The headline experiment's id, if the whole demo is there."""
+        """The headline experiment's id if the demo data are complete, else None."""
         status, token = await self.projects.call("GET", f"/tokens/{TOKEN_SHA256}", expected={200, 404})
         if status == 404:
             return None
-        found = await self.experiments.listed("/experiments", account_id=token["account_id"])
-        by_key = {experiment.get("key"): experiment for experiment in found}
+        experiments = await self.experiments.list_all("/experiments", account_id=token["account_id"])
+        by_key = {experiment.get("key"): experiment for experiment in experiments}
         headline = by_key.get(story.HEADLINE)
         if headline is None or not await self._has_results(headline):
-            return None  # one of the databases was removed
+            return None  # the database of another service was removed
         return int(headline["id"])
 
     async def _has_results(self, experiment: dict[str, Any]) -> bool:
         return await self._reach(experiment) > 0
 
     async def _reach(self, experiment: dict[str, Any]) -> int:
-        """How many visitors the results service has counted in the experiment."""
+        """The number of visitors that the results service has counted in the experiment."""
         settings = experiment["results_settings"]
         metrics = [
             {**metric, "name": name}
@@ -109,7 +108,7 @@ class Loader:
         return int(results["reach"]["total_count"]) if status == 200 else 0
 
     async def load(self, console: Console) -> tuple[int, dict[str, int]]:
-        """Everything that is missing; returns the headline experiment's id and what was sent."""
+        """Create everything that is missing; return the headline experiment's id and the counts."""
         account = await self._account()
         now = await self._beginning(account)
         targets: list[tuple[story.Experiment, Target]] = []
@@ -117,28 +116,28 @@ class Loader:
             targets += await self._project(account["id"], project, now)
         visitors, events = await self._send_visitors(targets, console)
         await self._verify(account["id"])
-        given = {"name": "Demo", "token_sha256": TOKEN_SHA256}
-        await self.projects.made(f"/accounts/{account['id']}/tokens", given)
+        token = {"name": "Demo", "token_sha256": TOKEN_SHA256}
+        await self.projects.create(f"/accounts/{account['id']}/tokens", token)
         (headline,) = (target for experiment, target in targets if experiment.key == story.HEADLINE)
         return headline.experiment_id, {**self.counts(), "visitors": visitors, "events": events}
 
     async def _beginning(self, account: dict[str, Any]) -> datetime:
-        """When this load began: one that was interrupted, or lost its account, goes on with the same times."""
-        (headline,) = (one for one in story.SHOP.experiments if one.key == story.HEADLINE)
-        for found in await self.experiments.listed("/experiments", account_id=account["id"]):
-            if found.get("key") == story.HEADLINE and "earliest" in found:
-                return datetime.fromisoformat(found["earliest"]) + timedelta(days=headline.started or 0)
+        """The time of the first load, interrupted or not: a repeated load must send events with the same times."""
+        (headline,) = (item for item in story.SHOP.experiments if item.key == story.HEADLINE)
+        for experiment in await self.experiments.list_all("/experiments", account_id=account["id"]):
+            if experiment.get("key") == story.HEADLINE and "earliest" in experiment:
+                return datetime.fromisoformat(experiment["earliest"]) + timedelta(days=headline.started or 0)
         return datetime.fromisoformat(account["created"])
 
     async def _account(self) -> Any:
-        found = await self.projects.listed("/accounts", name=story.ACCOUNT)
-        return found[0] if found else await self.projects.made("/accounts", {"name": story.ACCOUNT})
+        accounts = await self.projects.list_all("/accounts", name=story.ACCOUNT)
+        return accounts[0] if accounts else await self.projects.create("/accounts", {"name": story.ACCOUNT})
 
     async def _project(
         self, account_id: int, project: story.Project, now: datetime
     ) -> list[tuple[story.Experiment, Target]]:
-        known = {
-            found["name"]: found for found in await self.projects.listed("/projects", account_id=account_id)
+        existing = {
+            item["name"]: item for item in await self.projects.list_all("/projects", account_id=account_id)
         }
         settings = {
             "account_id": account_id,
@@ -148,11 +147,13 @@ class Loader:
             "confidence_threshold": project.confidence_threshold,
             **({"sdks": list(project.sdks)} if project.sdks else {}),
         }
-        made_at = _days_before(now, 40)
-        made = known.get(project.name) or await self.projects.made("/projects", settings, at=made_at)
-        owner = {"account_id": account_id, "project_id": made["id"]}
-        event_ids = await self._events(project, owner, made_at)
-        campaign_ids = await self._campaigns(project, owner, made_at)
+        created_at = _days_before(now, 40)
+        entity = existing.get(project.name) or await self.projects.create(
+            "/projects", settings, at=created_at
+        )
+        owner = {"account_id": account_id, "project_id": entity["id"]}
+        event_ids = await self._events(project, owner, created_at)
+        campaign_ids = await self._campaigns(project, owner, created_at)
         targets = [
             (experiment, await self._experiment(project, experiment, owner, event_ids, campaign_ids, now))
             for experiment in project.experiments
@@ -160,23 +161,30 @@ class Loader:
         await self._pause_campaigns(project, campaign_ids, now)
         return targets
 
-    async def _events(self, project: story.Project, owner: dict[str, int], made_at: str) -> dict[str, int]:
-        known = {event["key"]: event["id"] for event in await self.experiments.listed("/events", **owner)}
+    async def _events(self, project: story.Project, owner: dict[str, int], created_at: str) -> dict[str, int]:
+        ids = {event["key"]: event["id"] for event in await self.experiments.list_all("/events", **owner)}
         for event in project.events:
-            if event.key not in known:
-                given = {"key": event.key, "name": event.name, "category": event.category}
-                body = {**owner, **given, "event_type": event.event_type}
-                known[event.key] = (await self.experiments.made("/events", body, at=made_at))["id"]
-        return known
+            if event.key not in ids:
+                body = {
+                    **owner,
+                    "key": event.key,
+                    "name": event.name,
+                    "category": event.category,
+                    "event_type": event.event_type,
+                }
+                ids[event.key] = (await self.experiments.create("/events", body, at=created_at))["id"]
+        return ids
 
-    async def _campaigns(self, project: story.Project, owner: dict[str, int], made_at: str) -> dict[str, int]:
-        listed = await self.experiments.listed("/layers", **owner)
-        known = {layer.get("name"): layer["id"] for layer in listed if layer["type"] == "personalization"}
+    async def _campaigns(
+        self, project: story.Project, owner: dict[str, int], created_at: str
+    ) -> dict[str, int]:
+        layers = await self.experiments.list_all("/layers", **owner)
+        ids = {layer.get("name"): layer["id"] for layer in layers if layer["type"] == "personalization"}
         for name in project.campaigns:
-            if name not in known:
+            if name not in ids:
                 body = {**owner, "name": name, "type": "personalization"}
-                known[name] = (await self.experiments.made("/layers", body, at=made_at))["id"]
-        return known
+                ids[name] = (await self.experiments.create("/layers", body, at=created_at))["id"]
+        return ids
 
     async def _pause_campaigns(
         self, project: story.Project, campaign_ids: dict[str, int], now: datetime
@@ -196,22 +204,24 @@ class Loader:
         campaign_ids: dict[str, int],
         now: datetime,
     ) -> Target:
-        known = {found.get("key"): found for found in await self.experiments.listed("/experiments", **owner)}
-        made = known.get(experiment.key)
-        if made is None:
+        existing = {
+            item.get("key"): item for item in await self.experiments.list_all("/experiments", **owner)
+        }
+        entity = existing.get(experiment.key)
+        if entity is None:
             body = {**owner, **_definition(project, experiment, event_ids, now)}
             if experiment.campaign is not None:
                 body["campaign_id"] = campaign_ids[experiment.campaign]
             params = {"at": _days_before(now, experiment.started or 2)}
             if experiment.started is not None:
                 params["action"] = "start"
-            made = await self.experiments.made("/experiments", body, **params)
-        await self._end(experiment, made["id"], now)
+            entity = await self.experiments.create("/experiments", body, **params)
+        await self._end(experiment, entity["id"], now)
         return Target(
             **owner,
-            campaign_id=made["campaign_id"],
-            experiment_id=made["id"],
-            variation_ids=tuple(variation["variation_id"] for variation in made["variations"]),
+            campaign_id=entity["campaign_id"],
+            experiment_id=entity["id"],
+            variation_ids=tuple(variation["variation_id"] for variation in entity["variations"]),
             event_ids=event_ids,
             first=now - timedelta(days=experiment.started or 0),
             last=now - timedelta(days=experiment.ended),
@@ -246,10 +256,10 @@ class Loader:
         return progress.visitors, progress.events
 
     async def _verify(self, account_id: int) -> None:
-        """Compare what the results service has counted with what was sent."""
-        found = await self.experiments.listed("/experiments", account_id=account_id)
-        by_key = {experiment.get("key"): experiment for experiment in found}
-        for experiment in (one for project in story.PROJECTS for one in project.experiments):
+        """Compare the visitors that the results service has counted with those sent."""
+        entities = await self.experiments.list_all("/experiments", account_id=account_id)
+        by_key = {entity.get("key"): entity for entity in entities}
+        for experiment in (item for project in story.PROJECTS for item in project.experiments):
             reach = await self._reach(by_key[experiment.key])
             if reach != experiment.visitors:
                 raise DemoError(
@@ -271,7 +281,7 @@ def _all_batches(targets: list[tuple[story.Experiment, Target]]) -> Iterator[Bat
 def _definition(
     project: story.Project, experiment: story.Experiment, event_ids: dict[str, int], now: datetime
 ) -> dict[str, Any]:
-    """The body that makes the experiment."""
+    """The request body that creates the experiment."""
     variations = [
         {"key": variation_key(name), "name": name, "weight": weight}
         for name, weight in zip(experiment.variations, experiment.weights, strict=True)
@@ -289,11 +299,11 @@ def _definition(
         "stats_config": {"confidence_level": project.confidence_threshold},
     }
     if experiment.end == "schedule":
-        # Schedules know whole minutes only.
+        # Times of schedules have no seconds.
         stop = (now - timedelta(days=experiment.ended)).replace(second=0, microsecond=0)
         body["schedule"] = {"stop_time": stop.strftime("%Y-%m-%dT%H:%M:00Z"), "time_zone": "UTC"}
     return body
 
 
 def _days_before(now: datetime, days: float) -> str:
-    return (now.astimezone(UTC) - timedelta(days=days)).isoformat().replace("+00:00", "Z")
+    return format_time(now.astimezone(UTC) - timedelta(days=days))

@@ -1,4 +1,4 @@
-"""Progress of a load: a bar in a terminal, a line now and then anywhere else."""
+"""Shows the progress of a load: a bar in a terminal, a few lines anywhere else."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.progress import Progress as Bar
 
 from optimizely_api.demo.visitors import Batch
 
-LINES = 5  # how many lines stand in for the bar
+LINES = 5  # instead of the bar
 
 
 class Progress:
-    """Counts what has been sent, and shows it."""
+    """Counts and shows the visitors and events sent."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total = console, total

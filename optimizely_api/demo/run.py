@@ -35,12 +35,12 @@ _FAILED = re.compile(r"^\S+ (?P<process>[\w-]+)\.\d+ *\| (?:[\w-]+: )?[Ee]rror: 
 
 
 class CannotRun(Exception):
-    """Why the processes could not be started, in words for the person at the terminal."""
+    """The processes cannot run; the message tells the user why."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where each process listens on this machine."""
+    """The port of each process on this machine."""
 
     gateway: int
     projects: int
@@ -53,9 +53,9 @@ class Ports:
 
 
 def run(procfile: Path, *, demo: bool, verbose: bool) -> int:
-    """Start everything, stay until it ends or Ctrl-C, and return the exit status.
+    """Start everything, run until it ends or Ctrl-C, and return the exit status.
 
-    Raises CannotRun for a port that is taken and for a process that does not come up.
+    Raises CannotRun for a port in use and for a process that does not start.
     """
     console = Console()
     ports = _ports()
@@ -84,14 +84,14 @@ async def _start(
     if demo_key is not None:
         urls = ports.url("projects"), ports.url("experiments"), ports.url("results")
         summary = await load_demo(*urls, console, key=demo_key)
-    _say_what_to_do(console, ports, summary, log_path)
+    _print_summary(console, ports, summary, log_path)
 
 
 async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_path: Path | None) -> None:
-    last = time.monotonic() + LONGEST_START_SECONDS
+    deadline = time.monotonic() + LONGEST_START_SECONDS
     problem = ""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        while time.monotonic() < last:
+        while time.monotonic() < deadline:
             if processes.poll() is not None:
                 raise CannotRun(_why_it_ended(log_path))
             try:
@@ -106,30 +106,33 @@ async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_p
 
 
 async def _until_listening(processes: "subprocess.Popen[bytes]", port: int, log_path: Path | None) -> None:
-    last = time.monotonic() + LONGEST_START_SECONDS
-    while time.monotonic() < last and processes.poll() is None:
+    deadline = time.monotonic() + LONGEST_START_SECONDS
+    while time.monotonic() < deadline and processes.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         await asyncio.sleep(POLL_SECONDS)
-    raise CannotRun(f"Nobody takes events at port {port}.{_tail(log_path)}")
+    raise CannotRun(f"Nothing listens for events on port {port}.{_tail(log_path)}")
 
 
-def _say_what_to_do(
+def _print_summary(
     console: Console, ports: Ports, summary: DemoSummary | None, log_path: Path | None
 ) -> None:
     gateway = ports.url("gateway")
-    say = [f"Docs      {gateway}/docs"]
+    lines = [f"Docs      {gateway}/docs"]
     if summary:
-        say += [f"Token     {summary.token}", "Request   the results of a running experiment:", ""]
+        lines += [f"Token     {summary.token}", "Request   the results of a running experiment:", ""]
         request = f"{gateway}/v2/experiments/{summary.experiment_id}/results"
-        say += [f"  curl -s -H 'Authorization: Bearer {summary.token}' {request} | python3 -m json.tool", ""]
-    say.append("Tokens    optimizely-api token --help")
-    say.append(f"Events    {ports.url('events')}/v1/events")
+        lines += [
+            f"  curl -s -H 'Authorization: Bearer {summary.token}' {request} | python3 -m json.tool",
+            "",
+        ]
+    lines.append("Tokens    optimizely-api token --help")
+    lines.append(f"Events    {ports.url('events')}/v1/events")
     if log_path:
-        say.append(f"Log       {log_path}")
-    say.append("Stop      Ctrl-C")
-    for line in say:
+        lines.append(f"Log       {log_path}")
+    lines.append("Stop      Ctrl-C")
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     sys.stdout.flush()
 
@@ -157,17 +160,17 @@ def _refuse_taken(name: str, port: int) -> None:
 
 
 def data_folder() -> Path:
-    """Where databases, log and key are."""
+    """The folder of the databases, the log and the key."""
     return Path(os.environ.get(DATA_DIRECTORY) or "var")
 
 
 def key_file() -> Path:
-    """The file of the data folder that holds the services' key; made unless it is there."""
+    """The file with the services' key in the data folder; created if it does not exist."""
     return services_key.key_file(data_folder())
 
 
 def _key() -> str:
-    """The services' key for this run, which the environment names from here on."""
+    """The services' key for this run; sets the environment variable for the processes to start."""
     if not (os.environ.get(services_key.VARIABLE) or os.environ.get(services_key.FILE_VARIABLE)):
         os.environ[services_key.FILE_VARIABLE] = str(key_file().absolute())
     try:
@@ -211,7 +214,7 @@ def _tail(log_path: Path | None) -> str:
 
 @contextlib.contextmanager
 def _processes(procfile: Path, ports: Ports, log_path: Path | None) -> Iterator["subprocess.Popen[bytes]"]:
-    """honcho with the Procfile, in a session of its own so that Ctrl-C reaches it once, from here."""
+    """Run honcho with the Procfile, in its own session: Ctrl-C must reach it once, through `_stop`."""
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -251,7 +254,7 @@ def _stop(processes: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """TERM stops everything the way Ctrl-C does."""
+    """Make TERM stop everything like Ctrl-C."""
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""What the demo is about: the shop, its experiments, and how its visitors behave. Facts only, no code.
+"""The contents of the demo: the shop, its experiments, and the behaviour of its visitors.
 
-Rates are what the visitors are generated with; the services never see them and compute their own.
+The rates generate the visitors. The services do not know them and compute their own from the events.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ACCOUNT = "Fern & Oak (demo)"
-# The token of a demo on one's own machine is no secret: the same on every machine, so that
-# documentation can show it.
+# The token of a local demo is no secret. It is the same on every machine, so that documentation can show it.
 TOKEN = "2:demo-fern-and-oak-furniture"  # noqa: S105
 SEED = 20_170_321
 
@@ -27,13 +26,13 @@ BROWSERS = (("chrome", 58), ("safari", 27), ("firefox", 11), ("opera", 4))
 SOURCES = (("search", 41), ("direct", 29), ("campaign", 18), ("referral", 12))
 CUSTOMERS = (("new", 55), ("returning", 33), ("club", 12))
 
-# How busy the shop is, by hour of the day.
+# Relative number of visitors by hour of the day.
 HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 11, 11, 12, 11, 10, 10, 11, 12, 14, 16, 17, 14, 9, 5)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something visitors do."""
+    """An event that visitors cause."""
 
     key: str
     name: str
@@ -43,10 +42,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How often the visitors of each variation do something.
+    """How often the visitors of each variation cause an event.
 
-    `rates` is the share of visitors per variation (of those who did `after`, if that is given); those who do
-    it do it `times` times on average. `revenue` is (typical cents, spread), `value` a range.
+    `rates` has the share of converting visitors for each variation, of the visitors with the event `after` if that is
+    set. A converting visitor causes the event `times` times on average. `revenue` is (typical cents, spread), `value` a
+    range.
     """
 
     event: str
@@ -90,17 +90,17 @@ class Project:
 
 
 def converting(event: str, direction: str = "increasing") -> dict[str, Any]:
-    """The share of visitors who do something at all."""
+    """A metric: the share of converting visitors."""
     return {"event": event, "aggregator": "unique", "scope": "visitor", "winning_direction": direction}
 
 
 def counted(event: str, direction: str = "increasing") -> dict[str, Any]:
-    """How often a visitor does something."""
+    """A metric: the number of an event's conversions per visitor."""
     return {"event": event, "aggregator": "count", "scope": "visitor", "winning_direction": direction}
 
 
 def valued(event: str, direction: str = "increasing") -> dict[str, Any]:
-    """The values of an event added up."""
+    """A metric: the sum of an event's values per visitor."""
     summed = {"aggregator": "sum", "field": "value", "scope": "visitor"}
     return {"event": event, **summed, "winning_direction": direction}
 
@@ -116,13 +116,13 @@ VIEWED = "product_viewed"
 ADDED = "added_to_cart"
 ORDERED = "order_placed"
 SIGNED_UP = "newsletter_signed_up"
-BASKET = (8_900, 0.75)  # cents; a lamp rather than a wardrobe, and sometimes the wardrobe
+BASKET = (8_900, 0.75)  # cents, spread: usually a lamp, sometimes a wardrobe
 
 
 def shopping(
     viewed: tuple[float, ...], added: tuple[float, ...], ordered: tuple[float, ...]
 ) -> tuple[Behaviour, ...]:
-    """The way through the shop: look, put into the cart, order."""
+    """The behaviour in a shop: view a product, add to cart, order."""
     return (
         Behaviour(VIEWED, viewed, times=1.9),
         Behaviour(ADDED, added, times=1.3),
@@ -312,6 +312,6 @@ APP = Project(
 )
 
 PROJECTS = (SHOP, ORDER_API, APP)
-HEADLINE = "free_shipping_bar"  # the experiment that the first request shows
+HEADLINE = "free_shipping_bar"  # the experiment of the request that `make run` prints
 EXPERIMENTS = sum(len(project.experiments) for project in PROJECTS)
 VISITORS = sum(experiment.visitors for project in PROJECTS for experiment in project.experiments)

@@ -1,8 +1,8 @@
-"""The visitors of one experiment as batches in the shape that the SDKs send.
+"""Generates the visitors of one experiment as batches in the SDKs' shape.
 
-The same experiment, ids, times and seed give the same batches, byte for byte: uuids too, so a batch that
-is sent again (after an interrupted load) counts once. Another load has other uuids even where the ids are
-the same, which start anew with a new database: the results service would take its events for sent already.
+The same experiment, ids, times and seed give the same batches, including uuids, so a batch that is sent again after an
+interrupted load counts once. Another load must have other uuids even if its ids are the same (they start again with a
+new database), or the results service would ignore its events as duplicates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEVICE_FACTORS = {"mobile": 0.92, "iphone": 0.96}
 
 @dataclass(frozen=True)
 class Target:
-    """An experiment as the services know it: the ids that its events carry."""
+    """The ids and times of an experiment's events."""
 
     account_id: int
     project_id: int
@@ -39,12 +39,12 @@ class Target:
     event_ids: dict[str, int]
     first: datetime
     last: datetime
-    load: str  # what no other load has: when its account was created
+    load: str  # distinguishes this load from others (its account's creation time)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The body of one POST to `/v1/events`, and what is in it."""
+    """The request body of one POST to `/v1/events`, with the numbers of its visitors and events."""
 
     body: bytes
     visitors: int
@@ -55,10 +55,10 @@ def batches(experiment: story.Experiment, target: Target, seed: int = story.SEED
     """The experiment's visitors, in batches of VISITORS_A_BATCH."""
     chance = Random(f"{seed}:{target.load}:{target.experiment_id}")  # noqa: S311  # to be repeatable, not secret
     crowd = _Crowd(experiment, target, chance)
-    left = experiment.visitors
-    while left > 0:
-        size = min(VISITORS_A_BATCH, left)
-        left -= size
+    remaining = experiment.visitors
+    while remaining > 0:
+        size = min(VISITORS_A_BATCH, remaining)
+        remaining -= size
         entries = [entry for _ in range(size) for entry in crowd.visit()]
         body = {
             "account_id": str(target.account_id),
@@ -74,7 +74,7 @@ def batches(experiment: story.Experiment, target: Target, seed: int = story.SEED
 
 
 class _Crowd:
-    """The visitors of one experiment, one after the other."""
+    """Generates the visitors of one experiment."""
 
     def __init__(self, experiment: story.Experiment, target: Target, chance: Random) -> None:
         self.experiment, self.target, self.chance = experiment, target, chance
@@ -85,7 +85,7 @@ class _Crowd:
         self.hours = list(accumulate(story.HOURS))
 
     def visit(self) -> Iterator[dict[str, Any]]:
-        """One visitor: the decision, then what the visitor did; each its own entry, as the SDKs do it."""
+        """One visitor: an entry with the decision, then one for each conversion, as the SDKs send them."""
         (arm,) = self.chance.choices(self.arms, cum_weights=self.shares)
         traits = self._traits()
         visitor = {"visitor_id": f"v{self.chance.getrandbits(64):016x}", "attributes": _attributes(traits)}
@@ -103,7 +103,7 @@ class _Crowd:
         }
 
     def _arrival(self) -> int:
-        """A moment between the start and the end of the experiment, more often in the evening."""
+        """A time between the experiment's start and end, distributed over the day by `story.HOURS`."""
         while True:
             day = self.chance.randrange(self.first, self.last) // DAY * DAY
             (hour,) = self.chance.choices(range(24), cum_weights=self.hours)
@@ -137,7 +137,7 @@ class _Crowd:
                 continue
             done.add(behaviour.event)
             for _ in range(_times(self.chance, behaviour.times)):
-                # Never after the end: a visitor who would be late is in a hurry.
+                # Not after the end: later conversions would not count, and the figures would differ from the story.
                 moment = min(moment + int(self.chance.expovariate(1 / 4) * MINUTE), self.last)
                 yield self._conversion(behaviour, moment)
 
@@ -157,7 +157,7 @@ class _Crowd:
 
 
 def variation_key(name: str) -> str:
-    """A variation's key, out of its name."""
+    """A variation's key, from its name."""
     return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
 
 
@@ -178,7 +178,7 @@ def _pick(chance: Random, shares: tuple[tuple[str, int], ...]) -> str:
 
 
 def _times(chance: Random, mean: float) -> int:
-    """How often: once at least, and geometric beyond."""
+    """A random number of times, at least 1, geometrically distributed."""
     times = 1
     while mean > 1 and chance.random() < 1 - 1 / mean:
         times += 1

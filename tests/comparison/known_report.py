@@ -7,7 +7,7 @@ from optimizely_api.comparison.load.plan import LoadPlan
 from optimizely_api.comparison.load.result import TIMEOUT, LoadResult, Slice, Tally
 from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report import report
-from optimizely_api.comparison.report.arithmetic import NO_ANSWER, measurement
+from optimizely_api.comparison.report.arithmetic import NO_RESPONSE, measurement
 from optimizely_api.comparison.rig.bench import as_json
 from optimizely_api.comparison.rig.modes import MODES
 
@@ -59,7 +59,7 @@ def modes() -> dict[str, Any]:
             "search": {"highest_rate": highest, "reached_limit": False, "trials": [], "at_highest": None},
             "ramp": measured(tally(50), tally(100, late) if late else tally(150)),
             "slow": measured(tally(10), tally(10, latency_ms=2000), rate=10.0),
-            "watchdog": {"stalls": 0, "longest_seconds": None, "said": []},
+            "watchdog": {"stalls": 0, "longest_seconds": None, "first_warning": []},
         }
     return outcomes
 
@@ -72,4 +72,4 @@ def known_report(**changes: Any) -> report.Report:
     }
 
 
-__all__ = ["NO_ANSWER", "known_report", "load", "measured", "modes", "tally"]
+__all__ = ["NO_RESPONSE", "known_report", "load", "measured", "modes", "tally"]

@@ -1,6 +1,6 @@
 """A server whose every answer is known beforehand, on the test's own event loop.
 
-The path says what happens: /status/503, /close (no answer), /cut (half an answer), /bad (not HTTP), /never, /chunked,
+The path says what happens: /status/503, /close (no response), /cut (half an answer), /bad (not HTTP), /never, /chunked,
 /until-close (the body ends with the connection), /last (whole, with Connection: close), and /twice, where a
 connection's second request meets a closed door. Anything else is a 200. All come after `delay_seconds`, and none
 while the server stalls.

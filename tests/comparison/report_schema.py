@@ -65,7 +65,9 @@ MODE = {
             trials={"type": "array", "items": _entity(rate={"type": "number"}, holds={"type": "boolean"})},
         ),
         **dict.fromkeys(("ramp", "slow", "restart", "blocking"), MEASUREMENT),
-        "watchdog": _entity(stalls={"type": "integer"}, longest_seconds=NUMBER, said={"type": "array"}),
+        "watchdog": _entity(
+            stalls={"type": "integer"}, longest_seconds=NUMBER, first_warning={"type": "array"}
+        ),
     },
 }
 REPORT = _entity(

@@ -6,7 +6,7 @@ from optimizely_api.comparison.load.result import BAD, LATE, REFUSED, RESET, Tal
 from optimizely_api.comparison.report.arithmetic import (
     BROKEN_OFF,
     CUT_SHORT,
-    NO_ANSWER,
+    NO_RESPONSE,
     QUEUE_FULL,
     REFUSED_CONNECTION,
     UNANSWERED,
@@ -33,7 +33,7 @@ def line(status: int, ended: str, arrived: float = STARTED_AT, sent_bytes: int =
         (503, "--", "503, by the gateway"),
         (504, "--", "504, by the gateway"),
         (500, "--", "500, by the gateway"),
-        (504, "sH", NO_ANSWER),
+        (504, "sH", NO_RESPONSE),
         (502, "SH", BROKEN_OFF),
         (502, "PH", BROKEN_OFF),
         (503, "SC", REFUSED_CONNECTION),
@@ -66,10 +66,10 @@ def test_the_balancers_5xx_belong_to_the_second_in_which_their_request_arrived()
     ]
     made = measurement(load(tally(10), tally(10)), lines)
     assert [second.errors for second in made.seconds] == [
-        {NO_ANSWER: 1},
+        {NO_RESPONSE: 1},
         {BROKEN_OFF: 1, REFUSED_CONNECTION: 2},
     ]
-    assert made.errors == {NO_ANSWER: 1, BROKEN_OFF: 1, REFUSED_CONNECTION: 2}
+    assert made.errors == {NO_RESPONSE: 1, BROKEN_OFF: 1, REFUSED_CONNECTION: 2}
     assert made.error_count == 4
     assert made.counted_by == "load balancer"
 
@@ -93,7 +93,7 @@ def test_without_a_balancer_failures_count_as_one_would_have_answered_them():
     seen.statuses[503] = 3
     seen.failures[REFUSED], seen.failures[RESET], seen.failures[BAD] = 1, 1, 1
     made = measurement(load(seen), None)
-    assert made.errors == {NO_ANSWER: 4, "503, by the gateway": 3, REFUSED_CONNECTION: 1, BROKEN_OFF: 2}
+    assert made.errors == {NO_RESPONSE: 4, "503, by the gateway": 3, REFUSED_CONNECTION: 1, BROKEN_OFF: 2}
     assert made.counted_by == "load generator"
 
 

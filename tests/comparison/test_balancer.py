@@ -14,7 +14,7 @@ from optimizely_api.comparison.options import CannotCompare
 from optimizely_api.comparison.report.arithmetic import (
     BROKEN_OFF,
     CUT_SHORT,
-    NO_ANSWER,
+    NO_RESPONSE,
     REFUSED_CONNECTION,
     error_class,
 )
@@ -105,7 +105,7 @@ async def ask(port, path):
         ("/fine", 200, None),
         ("/status/404", 404, None),
         ("/status/503", 503, "503, by the gateway"),
-        ("/never", 504, NO_ANSWER),
+        ("/never", 504, NO_RESPONSE),
         ("/close", 502, BROKEN_OFF),
         ("/bad", 502, BROKEN_OFF),
         ("/cut", 200, CUT_SHORT),

@@ -105,11 +105,11 @@ def test_a_signal_reaches_the_whole_session(tmp_path):
     process = Process("group", [sys.executable, "-c", LISTENS, str(free_port())], tmp_path)
     try:
         first_line(process)
-        process.tell_all(signal.SIGSTOP)
+        process.send_signal_to_all(signal.SIGSTOP)
         last = time.monotonic() + 10
         while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < last
             time.sleep(0.01)
-        process.tell_all(signal.SIGCONT)
+        process.send_signal_to_all(signal.SIGCONT)
     finally:
         process.stop()

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from optimizely_api.comparison.report import report as reporting
-from optimizely_api.comparison.report.arithmetic import NO_ANSWER
+from optimizely_api.comparison.report.arithmetic import NO_RESPONSE
 from optimizely_api.comparison.report.captions import captions
 from optimizely_api.comparison.report.charts import charts, cumulated
 from optimizely_api.comparison.report.page import page, write_page
@@ -33,7 +33,7 @@ def test_a_report_of_nothing_but_a_broken_off_mode_fits_too():
     broken = {"asyncio": {"title": "asyncio", "start_seconds": 2.0}}
     whole = known_report(modes=broken, summary=reporting.summary(broken), interrupted=True)
     jsonschema_rs.validator_for(REPORT).validate(json.loads(json.dumps(whole)))
-    assert "broken off" in page(whole, charts(whole))
+    assert "interrupted" in page(whole, charts(whole))
 
 
 def test_the_summary_says_how_many_times_more_asyncio_carries(report):
@@ -60,8 +60,8 @@ def test_the_table_has_a_column_per_mode_and_a_line_per_figure(report):
     assert table[""] == ["multiprocessing", "threads", "asyncio"]
     assert table["highest rate, no 5XX, p99 < 1 s"] == ["10/s", "200/s", "400/s"]
     assert table["asyncio carries"] == ["40.0 times", "2.0 times", "-"]
-    assert table["5XX or no answer, load grows"] == ["25.0%", "0.0%", "0.0%"]
-    assert table["5XX or no answer, restart"] == ["-", "-", "-"]
+    assert table["5XX or no response, load grows"] == ["25.0%", "0.0%", "0.0%"]
+    assert table["5XX or no response, restart"] == ["-", "-", "-"]
 
 
 def test_the_table_fits_a_terminal(report):
@@ -88,7 +88,7 @@ def test_every_chart_has_a_caption_with_figures(report):
 
 def test_a_caption_counts_a_request_once_however_often_it_was_asked():
     modes = known_report()["modes"]
-    modes["threads"]["slow"] = measured(tally(90, late=10), rate=10.0) | {"errors": {NO_ANSWER: 13}}
+    modes["threads"]["slow"] = measured(tally(90, late=10), rate=10.0) | {"errors": {NO_RESPONSE: 13}}
     assert "threads at 10/s: 10 of 100 requests" in captions(known_report(modes=modes))["slow"]
 
 
@@ -146,7 +146,7 @@ def test_the_page_says_how_5xx_were_counted_and_how_to_repeat_it(report):
     text = page(report, [])
     assert "No balancer: 5XX are those answered" in text
     assert "seed = 1" in text
-    assert f"<td>multiprocessing</td><td>growing load</td><td>{NO_ANSWER}</td><td>50</td>" in text
+    assert f"<td>multiprocessing</td><td>growing load</td><td>{NO_RESPONSE}</td><td>50</td>" in text
 
 
 def test_what_is_measured_is_escaped_in_the_page():

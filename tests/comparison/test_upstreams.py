@@ -139,9 +139,9 @@ def test_answers_come_after_the_delay(name: str, stub: Running) -> None:
 
 def test_a_setting_without_a_service_is_for_all(stub: Running) -> None:
     stub.control("/_set?delay_ms=20&results.delay_ms=30")
-    assert [service["manners"]["delay_ms"] for service in stub.stats().values()] == [20, 20, 30]
+    assert [service["behaviour"]["delay_ms"] for service in stub.stats().values()] == [20, 20, 30]
     stub.control("/_reset")
-    assert [service["manners"]["delay_ms"] for service in stub.stats().values()] == [0, 0, 0]
+    assert [service["behaviour"]["delay_ms"] for service in stub.stats().values()] == [0, 0, 0]
 
 
 def test_a_share_of_the_calls_is_slower_by_the_factor(stub: Running) -> None:
@@ -196,7 +196,7 @@ def test_400_names_a_wrong_setting_and_nothing_is_changed(query: str, words: str
     answer = stub.control(f"/_set?results.delay_ms=77&{query}")
     assert answer.status_code == 400
     assert words in answer.json()["message"]
-    assert stub.stats()["results"]["manners"]["delay_ms"] == 0
+    assert stub.stats()["results"]["behaviour"]["delay_ms"] == 0
 
 
 @pytest.mark.parametrize(

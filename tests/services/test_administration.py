@@ -123,7 +123,7 @@ async def test_the_key_of_make_run_is_found(
     [
         (["account"], ["create", "list", "SERVICES_KEY"]),
         (["token"], ["create", "list", "revoke", "SERVICES_KEY"]),
-        (["token", "create"], ["--account", "--name", "shown this once"]),
+        (["token", "create"], ["--account", "--name", "shown only once"]),
         (["token", "revoke"], ["--account", "TOKEN_ID", "identity_cache_seconds"]),
     ],
     ids=" ".join,

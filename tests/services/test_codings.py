@@ -10,7 +10,7 @@ import zlib
 import brotli
 import pytest
 
-from optimizely_api.services.http.codings import MAX_MEMBERS, PIECE_BYTES, UndecodableError, coding_of, decode
+from optimizely_api.services.http.codings import MAX_MEMBERS, PIECE_BYTES, Undecodable, coding_of, decode
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -50,14 +50,14 @@ def test_what_was_encoded_is_decoded_in_small_pieces(coding, encode, content) ->
 def test_content_that_is_cut_or_in_no_coding_is_refused(coding, encode) -> None:
     encoded = encode(random.Random(1).randbytes(200_000))
     for broken in (encoded[:-1], encoded[:100_000], b"\xff\xff\xff\xff" * 100):
-        with pytest.raises(UndecodableError):
+        with pytest.raises(Undecodable):
             list(decode(coding, broken))
 
 
 @pytest.mark.parametrize(("coding", "encode"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
 def test_members_follow_each_other_but_not_without_end(coding, encode) -> None:
     assert b"".join(decode(coding, encode(b"one") + encode(b"two"))) == b"onetwo"
-    with pytest.raises(UndecodableError, match="members"):
+    with pytest.raises(Undecodable, match="members"):
         list(decode(coding, encode(b"") * (MAX_MEMBERS + 1)))
 
 
@@ -65,7 +65,7 @@ def test_a_frame_that_wants_a_window_over_8_mib_is_refused() -> None:
     options = {zstd.CompressionParameter.window_log: 25, zstd.CompressionParameter.content_size_flag: 0}
     coder = zstd.ZstdCompressor(options=options)
     frame = coder.compress(b"x", zstd.ZstdCompressor.FLUSH_BLOCK) + coder.flush()
-    with pytest.raises(UndecodableError):
+    with pytest.raises(Undecodable):
         list(decode("zstd", frame))
 
 

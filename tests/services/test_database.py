@@ -34,8 +34,8 @@ from optimizely_api.services.projects.tables import METADATA as PROJECTS
 from optimizely_api.services.storage import database as database_module
 from optimizely_api.services.storage.database import (
     Database,
-    DatabaseURLError,
-    NewerDatabaseError,
+    InvalidDatabaseURL,
+    NewerDatabase,
     UtcTime,
     default_database_url,
     migrate,
@@ -79,7 +79,7 @@ def test_plain_urls_get_the_asynchronous_driver(given: str, driver: str) -> None
     "given", ["", "no url", "mysql://h/n", "postgresql+psycopg2://h/n", "sqlite://", "sqlite:///:memory:"]
 )
 def test_an_unusable_url_is_refused_with_its_reason(given: str) -> None:
-    with pytest.raises(DatabaseURLError, match=r"."):
+    with pytest.raises(InvalidDatabaseURL, match=r"."):
         read_url(given)
 
 
@@ -243,7 +243,7 @@ async def test_a_database_of_a_newer_release_stops_the_start_by_name(database_ur
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await database.close()
     name = re.escape(Path(str(make_url(database_url).database)).name)
-    with pytest.raises(NewerDatabaseError, match=rf"{name} is at revision 9999.* by a newer one"):
+    with pytest.raises(NewerDatabase, match=rf"{name} is at revision 9999.* by a newer one"):
         await migrate_async(database_url, migrations)
 
 

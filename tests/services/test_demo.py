@@ -16,6 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from rich.console import Console
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.demo import DemoError, DemoSummary, load_demo, story
 from optimizely_api.demo.client import ServiceClient
 from optimizely_api.demo.loader import TOKEN_SHA256, Loader
@@ -309,7 +310,7 @@ async def test_a_load_after_one_database_was_removed_gives_the_same_figures(
 @pytest.mark.usefixtures("small_story")
 async def test_a_load_beside_the_events_of_an_older_one_is_refused(services: Services, serve: Serve) -> None:
     """Ids start anew with the databases: the results service cannot tell the two loads apart."""
-    two_weeks_ago = (datetime.now(UTC) - timedelta(days=14)).isoformat().replace("+00:00", "Z")
+    two_weeks_ago = format_time(datetime.now(UTC) - timedelta(days=14))
     await services.projects.made("/accounts", {"name": story.ACCOUNT}, params={"at": two_weeks_ago})
     await services.load()
     services.projects = await serve("projects")

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from optimizely_api.contract.times import format_time
 from tests.support import samples
 from tests.support.ports import free_port
 
@@ -98,7 +99,7 @@ def _event(entity_id: int, key: str, moment: int) -> dict[str, Any]:
 
 
 def _text(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+    return format_time(moment)
 
 
 @contextlib.contextmanager

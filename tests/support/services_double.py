@@ -17,6 +17,7 @@ from aiohttp import web
 
 from optimizely_api.contract import load
 from optimizely_api.contract.definitions import noun_of
+from optimizely_api.contract.times import format_time
 from tests.support import samples
 from tests.support.ports import free_port
 
@@ -336,7 +337,7 @@ class ServicesDouble:
             return web.json_response(answer)
         count, at = self.conversions
         end = max(time.time() // SLOT_SECONDS * SLOT_SECONDS, at // 1)
-        answer["end_time"] = datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")
+        answer["end_time"] = format_time(datetime.fromtimestamp(end, UTC))
         answer["reach"]["total_count"] = count
         tag = f'"{count}-{end}"'
         if request.headers.get("If-None-Match") == tag:

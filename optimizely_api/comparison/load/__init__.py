@@ -1,1 +1,1 @@
-"""The load generator: an open loop, its plan, its HTTP client and its counts."""
+"""The load generator, an open loop: its plan, its HTTP client and its counts."""

@@ -1,9 +1,9 @@
-"""A cheap HTTP/1.1 client for load: requests are bytes, answers are a status, and no call waits for another.
+"""A cheap HTTP/1.1 client for load: a request is bytes, a response is its status, and no request waits for another.
 
-Rules: a request takes the connection that has been idle longest, so that all of them stay in use and a server's
-processes get equal shares; where none is idle a new one is opened, up to a limit. A kept-alive connection that the
-server closes before the first byte of an answer is a race and not a failure: the request is sent once more, on a new
-connection. Any other end before the answer is whole is `reset`.
+Rules: a request takes the connection that has been idle longest, so that all stay in use and a server's processes get
+equal shares of the load. If none is idle, it opens a new one, up to a limit. If the server closes a kept-alive
+connection before the first byte of the response, that is a race and not a failure: the request is sent once more, on a
+new connection. Any other end of the connection before the response is complete is a `reset`.
 """
 
 import asyncio
@@ -13,19 +13,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from optimizely_api.comparison.load.response_reader import AnswerReader, BadAnswer
+from optimizely_api.comparison.load.response_reader import BadResponse, ResponseReader
 from optimizely_api.comparison.load.result import BAD, NO_CONNECTION, REFUSED, RESET
 
 CLOSE_SECONDS = 5.0
-# The machine is out of descriptors, ports or memory, which says nothing about the server.
+# The generator's machine is out of descriptors, ports or memory; the server is not at fault.
 _OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
 Outcome = Callable[["Request", int, str], None]
-"""Called once per request: with its answer's status, or with 0 and the kind of its failure."""
+"""Called once per request, with the status of its response, or with 0 and the kind of failure."""
 
 
 class Request:
-    """One request on its way; whoever sends it may subclass it to remember more."""
+    """One request in flight; callers may subclass it to add fields."""
 
     __slots__ = ("connection", "done", "payload", "sent_again")
 
@@ -39,12 +39,12 @@ class Request:
 class Connection(asyncio.Protocol):
     """One connection: idle, or with one request on it."""
 
-    __slots__ = ("_answer", "_pool", "_request", "_transport", "_used")
+    __slots__ = ("_pool", "_reader", "_request", "_transport", "_used")
 
     def __init__(self, pool: "ConnectionPool", request: Request) -> None:
         self._pool = pool
         self._request: Request | None = request
-        self._answer = AnswerReader()
+        self._reader = ResponseReader()
         self._transport: asyncio.Transport | None = None
         self._used = False
 
@@ -59,43 +59,44 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: Request) -> None:
         self._request = request
-        self._answer = AnswerReader()
+        self._reader.begin()
         request.connection = self
         if self._transport is not None:
             self._transport.write(request.payload)
 
     def data_received(self, data: bytes) -> None:
-        if self._request is None:  # nothing was asked for
+        if self._request is None:  # a response without a request
             self.abort()
             return
         try:
-            whole = self._answer.feed(data)
-        except BadAnswer:
+            is_complete = self._reader.feed(data)
+        except BadResponse:
             self._fail(BAD)
             return
-        if whole:
+        if is_complete:
             self._complete()
 
     def eof_received(self) -> None:
-        """Closes: the answer, if there is one, ends in `connection_lost`."""
+        """Close the connection; `connection_lost` finishes the response, if there is one."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
         request, self._request = self._request, None
         self._transport = None
+        self._reader.close()
         if request is None or request.done:
             return
-        if self._used and not self._answer.begun and not request.sent_again:
+        if self._used and not self._reader.begun and not request.sent_again:
             request.sent_again = True
-            # Other idle connections may be closing just as well, unnoticed yet.
+            # Not on an idle connection: the server may be closing these too.
             self._pool.send_on_new(request)
-        elif exc is None and self._answer.ends_at_close():
-            self._pool.finish(request, self._answer.status, "")
+        elif exc is None and self._reader.ends_at_close():
+            self._pool.finish(request, self._reader.status, "")
         else:
             self._pool.finish(request, 0, RESET)
 
     def abort(self) -> None:
-        """Close at once, with whatever is on the way."""
+        """Close at once, without waiting for a response."""
         self._pool.idle.pop(self, None)
         self._request = None
         if self._transport is not None:
@@ -104,12 +105,12 @@ class Connection(asyncio.Protocol):
     def _complete(self) -> None:
         request, self._request = self._request, None
         self._used = True
-        if self._answer.keep_alive:
+        if self._reader.keep_alive:
             self._pool.idle[self] = None
         else:
             self.abort()
         if request is not None:
-            self._pool.finish(request, self._answer.status, "")
+            self._pool.finish(request, self._reader.status, "")
 
     def _fail(self, kind: str) -> None:
         request = self._request
@@ -119,7 +120,7 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """The connections to one server; `on_outcome` hears of every request's end, except of those given up."""
+    """The connections to one server; `on_outcome` is called at the end of every request that is not given up."""
 
     def __init__(self, host: str, port: int, limit: int, on_outcome: Outcome) -> None:
         self.connections: set[Connection] = set()
@@ -149,13 +150,13 @@ class ConnectionPool:
         task.add_done_callback(self._connecting.discard)
 
     def give_up(self, request: Request) -> None:
-        """Stop waiting for a request: its connection is closed, and `on_outcome` does not hear of it."""
+        """Stop waiting for a request: close its connection without calling `on_outcome`."""
         request.done = True
-        waiting, request.connection = request.connection, None
-        if isinstance(waiting, Connection):
-            waiting.abort()
-        elif waiting is not None:
-            waiting.cancel()
+        connection, request.connection = request.connection, None
+        if isinstance(connection, Connection):
+            connection.abort()
+        elif connection is not None:
+            connection.cancel()
 
     def finish(self, request: Request, status: int, failure: str) -> None:
         if not request.done:
@@ -170,7 +171,7 @@ class ConnectionPool:
             self._closed.set()
 
     async def close(self) -> None:
-        """Close every connection and wait until all are."""
+        """Close every connection and wait until all are closed."""
         connecting = list(self._connecting)
         for task in connecting:
             task.cancel()

@@ -1,14 +1,14 @@
-"""Offer load to an HTTP server at a rate that does not depend on its answers (an open loop).
+"""Offer load to an HTTP server at a rate that does not depend on its responses (an open loop).
 
     python -m optimizely_api.comparison.load.command --url http://127.0.0.1:6543 --rate 500 --seconds 10
 
-Every request has a time at which it is due, fixed before the first one is sent. A latency counts from then, so that
-a server which stalls is charged for every request that came due meanwhile. The clock of sending ticks in milliseconds:
-a request leaves up to some 2 ms after it was due, which is part of its latency and reported as `lag`.
+Every request has a due time, fixed before the first request is sent. Latency counts from the due time, so a stall of
+the server increases the latency of all requests due meanwhile. Timers tick in milliseconds: a request leaves up to
+about 2 ms after it was due. This delay is part of its latency and reported as `lag`.
 
-Rules: no whole answer within the time limit is a `timeout` and its latency is the limit; `refused`, `reset` and `bad`
-are in `load_result`, and when a request is sent a second time in `http_client`. What is over a second late is not sent
-any more, and counts against the generator.
+Rules: without a complete response within the time limit a request is a `timeout`, and its latency is the limit.
+`result` defines the failures `refused`, `reset` and `bad`, and `client` when a request is sent a second time. A request
+that is more than a second late is not sent, and counts as a failure of the generator.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ FELL_BEHIND, INTERRUPTED = 3, 130  # exit statuses
 
 
 class LoadFailed(Exception):
-    """The load's process gave no result; in its own words."""
+    """The load's process gave no result; the message is its error output."""
 
 
 async def run_load(plan: LoadPlan) -> LoadResult:
-    """Offer the load from the running event loop; cancelled, it closes every connection and gives no result."""
+    """Offer the load from the running event loop; if cancelled, close every connection without a result."""
     return await LoadRun(plan).run()
 
 
 async def run_load_process(plan: LoadPlan, output: Path) -> LoadResult:
-    """Offer the load from a process of its own, which writes its result to `output`.
+    """Offer the load from a separate process, which writes its result to `output`.
 
-    Cancelled, it stops that process and waits until it has ended: `output` then holds the partial result. Raises
-    LoadFailed when there is none.
+    If cancelled, stop the process and wait for its end; `output` then has the partial result. Raises LoadFailed when
+    the process gives no result.
     """
     process = await asyncio.create_subprocess_exec(
         *(
@@ -63,15 +63,15 @@ async def run_load_process(plan: LoadPlan, output: Path) -> LoadResult:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C reaches it once, from here
+        start_new_session=True,  # Ctrl-C in the terminal must reach it only through `_end`
     )
     try:
-        _, said = await process.communicate(orjson.dumps(plan.to_json()))
+        _, error_output = await process.communicate(orjson.dumps(plan.to_json()))
     finally:
         await _end(process)
     if process.returncode not in (0, FELL_BEHIND, INTERRUPTED):
         raise LoadFailed(
-            said.decode(errors="replace").strip() or f"it ended with status {process.returncode}"
+            error_output.decode(errors="replace").strip() or f"it ended with status {process.returncode}"
         )
     return LoadResult.read(output)
 
@@ -99,7 +99,7 @@ async def _run_until_signalled(plan: LoadPlan) -> LoadResult:
 
 @contextlib.contextmanager
 def _without_collector_pauses() -> Iterator[None]:
-    """Requests leave no cycles behind, and a collection in the middle would make others late."""
+    """Switch the cycle collector off: a collection would delay requests, and finished requests leave no cycles."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -125,7 +125,7 @@ def _without_collector_pauses() -> Iterator[None]:
 )
 @click.option("--connections", type=int, default=10_000, show_default=True, help="At most so many at once.")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with every request.")
-@click.option("--path", "paths", multiple=True, help="Asked for in turn.  [default: /]")
+@click.option("--path", "paths", multiple=True, help="Requested in turn.  [default: /]")
 @click.option("--path-list", type=click.File(), help="A file with one path a line.")
 @click.option("--arrivals", type=click.Choice(ARRIVALS), default="constant", show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of Poisson arrivals.")
@@ -135,10 +135,10 @@ def _without_collector_pauses() -> Iterator[None]:
     "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="JSON goes here."
 )
 def main(plan_file: IO[bytes] | None, output: Path, **options: Any) -> None:
-    """Offer load at a fixed rate, whatever the server does, and write down what came of it.
+    """Offer load at a fixed rate, whatever the server does, and write the result as JSON.
 
     Exit status 3: the generator did not keep the rate, and the figures are not fit to be reported. 130: interrupted
-    by Ctrl-C or TERM; what was measured until then is in the output.
+    by Ctrl-C or TERM; the output has the measurements until then.
     """
     try:
         plan = LoadPlan.from_json(orjson.loads(plan_file.read())) if plan_file else _plan(options)
@@ -151,7 +151,7 @@ def main(plan_file: IO[bytes] | None, output: Path, **options: Any) -> None:
         except OSError as exc:
             raise click.ClickException(f"{plan.url}: {exc}") from None
     result.write(output)
-    _say(result)
+    _print(result)
     sys.exit(INTERRUPTED if result.interrupted else FELL_BEHIND if result.fell_behind else 0)
 
 
@@ -177,21 +177,21 @@ def _plan(options: Mapping[str, Any]) -> LoadPlan:
 
 
 def _phase(text: str) -> tuple[float, float]:
-    rate, found, seconds = text.partition(":")
+    rate, colon, seconds = text.partition(":")
     try:
-        return float(rate), float(seconds if found else "")
+        return float(rate), float(seconds if colon else "")
     except ValueError:
         raise InvalidPlan(f"--phase {text}: a phase is RATE:SECONDS") from None
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, found, value = text.partition(":")
-    if not found or not name.strip():
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
         raise InvalidPlan(f"--header {text}: a header is NAME: VALUE")
     return name.strip(), value.strip()
 
 
-def _say(result: LoadResult) -> None:
+def _print(result: LoadResult) -> None:
     total = result.total()
     latency = total.latency
     click.echo(

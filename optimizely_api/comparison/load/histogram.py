@@ -1,7 +1,10 @@
-"""Latencies counted in buckets of 0.1 % width: the layout of HdrHistogram with three significant digits.
+"""Counts latencies in buckets of 0.1 % width: the layout of HdrHistogram with three significant digits.
 
-Microseconds up to 2,047 have a bucket each; above, every power of two is split into 1,024. Recording is one dictionary
-update, and two histograms add up without loss, so that seconds, phases and processes can be put together later.
+Each microsecond up to 2,047 has its own bucket; above, every power of two is split into 1,024 buckets. Recording is one
+dictionary update. Histograms of seconds, phases and processes add up without loss.
+
+Not the package hdrhistogram: it needs setuptools 83 or later, and Pyramid 2.1 needs setuptools below 81 for its
+pkg_resources.
 """
 
 import math
@@ -10,8 +13,8 @@ from typing import Any, Self
 
 SUB_BUCKETS = 1024  # per power of two: a bucket is at most 1/1024 of its value wide
 _EXACT_BELOW = 2 * SUB_BUCKETS
-_SHIFTED_BITS = SUB_BUCKETS.bit_length()  # bits of a value that its bucket keeps
-_TOLERANCE = 1e-9  # 99.9 % of 1,000 is rank 999, whatever the floating point makes of it
+_SHIFTED_BITS = SUB_BUCKETS.bit_length()  # the significant bits of a value in its bucket
+_TOLERANCE = 1e-9  # rank 999 is 99.9 % of 1,000 in spite of floating-point errors
 
 
 class Histogram:
@@ -37,7 +40,7 @@ class Histogram:
         self.sum_us += value * times
 
     def merge(self, other: "Histogram") -> None:
-        """Add what the other one counted to this one."""
+        """Add the counts of the other histogram to this one."""
         if not other.count:
             return
         for index, times in other._counts.items():
@@ -49,31 +52,31 @@ class Histogram:
 
     @classmethod
     def merged(cls, histograms: Iterable["Histogram"]) -> Self:
-        """A new histogram with everything that the given ones counted."""
-        whole = cls()
+        """A new histogram with the counts of all given ones."""
+        total = cls()
         for histogram in histograms:
-            whole.merge(histogram)
-        return whole
+            total.merge(histogram)
+        return total
 
     def percentile(self, percent: float) -> float | None:
-        """The latency in ms that `percent` of all did not exceed (nearest rank); None when nothing was counted.
+        """The latency in ms that `percent` of all did not exceed (nearest rank); None for an empty histogram.
 
-        It is the upper end of its bucket, so at most 0.1 % too high and never too low, and never above the maximum.
+        It is the upper end of its bucket: at most 0.1 % too high, never too low and never above the maximum.
         """
         if not 0 <= percent <= 100:
             raise ValueError(f"a percentile is between 0 and 100, not {percent}")
         if not self.count:
             return None
         rank = max(1, math.ceil(percent * self.count / 100 - _TOLERANCE))
-        seen = 0
+        cumulated = 0
         for index in sorted(self._counts):
-            seen += self._counts[index]
-            if seen >= rank:
+            cumulated += self._counts[index]
+            if cumulated >= rank:
                 return min(_highest(index), self.max_us) / 1000
-        raise AssertionError("the buckets hold fewer than were counted")
+        raise AssertionError("the buckets add up to less than the count")
 
     def share_above_ms(self, limit: float) -> float:
-        """The share (0 to 1) of latencies in buckets that lie wholly above `limit` ms; 0 when nothing was counted."""
+        """The share (0 to 1) of latencies in buckets wholly above `limit` ms; 0 for an empty histogram."""
         if not self.count:
             return 0.0
         last = _index(int(limit * 1000))
@@ -81,25 +84,25 @@ class Histogram:
 
     @property
     def max(self) -> float | None:
-        """The longest latency in ms, exactly; None when nothing was counted."""
+        """The exact longest latency in ms; None for an empty histogram."""
         return self.max_us / 1000 if self.count else None
 
     @property
     def min(self) -> float | None:
-        """The shortest latency in ms, exactly; None when nothing was counted."""
+        """The exact shortest latency in ms; None for an empty histogram."""
         return self.min_us / 1000 if self.count else None
 
     @property
     def mean(self) -> float | None:
-        """The mean latency in ms, exactly; None when nothing was counted."""
+        """The exact mean latency in ms; None for an empty histogram."""
         return self.sum_us / self.count / 1000 if self.count else None
 
     def buckets_ms(self) -> list[tuple[float, int]]:
-        """(upper end in ms, count) of every bucket that is not empty, in order: the distribution, for a chart."""
+        """(upper end in ms, count) of every bucket that is not empty, in order, for a chart."""
         return [(_highest(index) / 1000, times) for index, times in sorted(self._counts.items())]
 
     def to_json(self) -> dict[str, Any]:
-        """Only the buckets that are not empty, each as [its upper end in microseconds, count]."""
+        """The counts; the buckets without the empty ones, each as [upper end in microseconds, count]."""
         return {
             "count": self.count,
             "sum_us": self.sum_us,

@@ -1,4 +1,4 @@
-"""What load to offer: phases of a rate, and when each of their requests is due. No IO."""
+"""The plan of a load: phases with a rate, and the due time of each request. No IO."""
 
 import math
 import random
@@ -12,13 +12,13 @@ ARRIVALS = ("constant", "poisson")
 
 
 class InvalidPlan(ValueError):
-    """Why a load cannot be offered, in words for the person who asked for it."""
+    """The load cannot be offered; the message tells the user why."""
 
 
 class Span(NamedTuple):
-    """A stretch of the load with one rate, at most one second long; times are seconds since the measurement began.
+    """A part of the load with one rate, at most one second long; times are seconds since the measurement began.
 
-    `phase` is -1 in the warm-up, which lies before 0.
+    `phase` is -1 in the warm-up, whose times are negative.
     """
 
     start: float
@@ -29,13 +29,13 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """An open load: requests are due at times that do not depend on the answers.
+    """An open load: the due times of requests do not depend on the responses.
 
-    `phases` are (requests per second, seconds), one after the other. The warm-up runs at the first phase's rate and
-    is left out of every figure. `constant` arrivals lie in the middle of equal intervals; `poisson` ones have
-    exponential gaps drawn from `seed`. `paths` are asked for in turn. A request not answered `timeout_seconds` after
-    it was due has failed. The plan fails (`fell_behind`) when the requests sent differ by more than 1 % from those
-    due, or when more than 1 % were sent over `lag_bound_ms` late.
+    `phases` are (requests per second, seconds), in order. The warm-up has the first phase's rate and is not measured.
+    `constant` arrivals lie in the middle of equal intervals; `poisson` arrivals have exponential gaps drawn from
+    `seed`. `paths` are requested in turn. A request without a response `timeout_seconds` after its due time has failed.
+    The plan fails (`fell_behind`) when the requests sent differ by more than 1 % from those due, or when more than 1 %
+    were sent over `lag_bound_ms` late.
     """
 
     url: str
@@ -69,7 +69,7 @@ class LoadPlan:
 
     @property
     def seconds(self) -> float:
-        """How long is measured: all phases, without the warm-up."""
+        """The duration of all phases, without the warm-up."""
         return sum(seconds for _, seconds in self.phases)
 
     def spans(self) -> list[Span]:
@@ -97,7 +97,7 @@ class LoadPlan:
     def _poisson(self) -> Iterator[tuple[float, int]]:
         gaps = random.Random(self.seed)  # noqa: S311
         for index, span in enumerate(self.spans()):
-            # Exponential gaps have no memory: each span may begin anew and the whole is still Poisson.
+            # Exponential gaps have no memory: with a new start in each span the arrivals are still Poisson.
             due = span.start + gaps.expovariate(span.rate)
             while due < span.end:
                 yield due, index

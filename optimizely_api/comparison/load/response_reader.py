@@ -1,142 +1,90 @@
-"""Read HTTP/1.1 answers as they arrive, and keep of them what a load generator needs: status, end, and keep-alive.
+"""Reads HTTP/1.1 responses and reports what a load generator needs: status, end of the response, and keep-alive."""
 
-RFC 9112: section 4 (status line), 6 and 7 (how long the body is), 9.3 (whether the connection stays).
-"""
-
-from typing import Final
+import httptools
 
 LARGEST_HEAD = 64 * 1024  # bytes
-_HEAD_END = b"\r\n\r\n"
-_WITHOUT_BODY = frozenset({204, 304})
-_TO_THE_END: Final = -1
-_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 
 
-class BadAnswer(Exception):
-    """What arrived is not an HTTP/1.x answer."""
+class BadResponse(Exception):
+    """The server did not send an HTTP/1.x response."""
 
 
-class AnswerReader:
-    """One answer, fed piece by piece; a fresh one is needed for the next.
+class ResponseReader:
+    """Reads the responses on one connection, one after the other: `begin` starts the next, `feed` adds bytes.
 
-    `begun` once any byte has arrived, `status` once the head is complete.
+    `begun` is true once a byte of the response has arrived. `status` is 0 until its head is complete; responses from
+    100 to 199 are skipped.
     """
 
-    __slots__ = ("_chunks", "_head", "_remaining", "begun", "keep_alive", "status")
+    __slots__ = (
+        "_head_bytes",
+        "_is_complete",
+        "_is_framed",
+        "_parser",
+        "begun",
+        "keep_alive",
+        "status",
+    )
 
     def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect the next response."""
         self.begun = False
         self.status = 0
         self.keep_alive = False
-        self._head = b""
-        self._remaining = 0
-        self._chunks: ChunkReader | None = None
+        self._is_complete = False
+        self._is_framed = False  # its head says where the body ends
+        self._head_bytes = 0
+
+    def close(self) -> None:
+        """Release the parser, which refers back to this reader: the load generator runs without the cycle collector."""
+        del self._parser
 
     def feed(self, data: bytes) -> bool:
-        """Take the next bytes; returns whether the answer is whole now. Raises BadAnswer."""
+        """Read the next bytes; returns whether the response is complete. Raises BadResponse."""
         self.begun = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as exc:
+            if not self._is_complete:
+                raise BadResponse(str(exc)) from None
+            self.keep_alive = False  # bytes after the response that are no response
         if not self.status:
-            body = self._read_head(data)
-            if body is None:
-                return False
-            data = body
-        if self._chunks:
-            whole, rest = self._chunks.feed(data)
-            self._must_end(whole, rest)
-            return whole
-        if self._remaining == _TO_THE_END:
-            return False
-        rest = len(data) - self._remaining
-        self._remaining = max(0, -rest)
-        self._must_end(rest >= 0, rest)
-        return rest >= 0
+            self._head_bytes += len(data)
+            if self._head_bytes > LARGEST_HEAD:
+                raise BadResponse("the head is too long")
+        return self._is_complete
 
     def ends_at_close(self) -> bool:
-        """Whether the server's closing the connection makes the answer whole."""
-        return bool(self.status) and self._remaining == _TO_THE_END
+        """Whether the response is complete when the server closes the connection (RFC 9112 section 6.3)."""
+        return bool(self.status) and not self._is_complete and not self._is_framed
 
-    def _must_end(self, whole: bool, rest: int) -> None:
-        if whole and rest > 0:  # more than was asked for: nobody knows what the next bytes belong to
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:  # a second response to one request: the next one's beginning would be unknown
             self.keep_alive = False
 
-    def _read_head(self, data: bytes) -> bytes | None:
-        """Returns what follows the head, or None while it is not complete; answers from 100 to 199 are skipped."""
-        if self._head:
-            data = self._head + data
-        while (end := data.find(_HEAD_END)) >= 0:
-            self._parse(data[: end + 2].lower())
-            data = data[end + 4 :]
-            if self.status >= 200:
-                self._head = b""
-                return data
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # The lengths first: most headers need no comparison then.
+        if len(name) == len(b"content-length") and name.lower() == b"content-length":
+            self._is_framed = True
+        elif len(name) == len(b"transfer-encoding") and name.lower() == b"transfer-encoding":
+            self._is_framed = b"chunked" in value.lower()
+
+    def on_headers_complete(self) -> None:
+        if not self._is_complete:
+            self.status = self._parser.get_status_code()
+
+    def on_message_complete(self) -> None:
+        if self._is_complete:
+            return
+        if self.status < 200:
             self.status = 0
-        if len(data) > LARGEST_HEAD or not b"HTTP/1.".startswith(data[:7]):
-            raise BadAnswer("no HTTP head")
-        self._head = data
-        return None
-
-    def _parse(self, head: bytes) -> None:
-        if head[:7] != b"http/1." or not head[9:12].isdigit():
-            raise BadAnswer("no HTTP status line")
-        self.status = int(head[9:12])
-        connection = _field(head, b"\r\nconnection:")
-        self.keep_alive = b"close" not in connection and (head[7:8] == b"1" or b"keep-alive" in connection)
-        if self.status in _WITHOUT_BODY or self.status < 200:
-            return
-        if b"chunked" in _field(head, b"\r\ntransfer-encoding:"):
-            self._chunks = ChunkReader()
-            return
-        length = _field(head, b"\r\ncontent-length:")
-        if length and not length.isdigit():
-            raise BadAnswer("no length that can be read")
-        self._remaining = int(length) if length else _TO_THE_END
-        self.keep_alive = self.keep_alive and bool(length)
-
-
-class ChunkReader:
-    """The end of a chunked body (RFC 9112 section 7.1), found without keeping the body."""
-
-    __slots__ = ("_line", "_skip", "_trailer")
-
-    def __init__(self) -> None:
-        self._line = b""
-        self._skip = 0  # bytes until the next size line, with the line break behind the chunk
-        self._trailer = False
-
-    def feed(self, data: bytes) -> tuple[bool, int]:
-        """Returns (whether the last chunk and the trailers are over, how many bytes came after). Raises BadAnswer."""
-        while data:
-            if self._skip:
-                taken = min(self._skip, len(data))
-                self._skip -= taken
-                data = data[taken:]
-                continue
-            line, found, data = (self._line + data).partition(b"\r\n")
-            self._line = b"" if found else line
-            if not found:
-                if len(line) > LARGEST_HEAD:
-                    raise BadAnswer("no end of a chunk's size")
-                return False, 0
-            if self._trailer:
-                if not line:
-                    return True, len(data)
-            else:
-                self._begin(line)
-        return False, 0
-
-    def _begin(self, line: bytes) -> None:
-        size = line.partition(b";")[0].strip()
-        if not size or size.strip(_HEX_DIGITS):  # int() would take signs and underscores too
-            raise BadAnswer("no chunk size that can be read")
-        length = int(size, 16)
-        self._trailer = length == 0
-        self._skip = length + 2 if length else 0
-
-
-def _field(head: bytes, name: bytes) -> bytes:
-    """A header field's value in lower case, empty where there is none; `name` as b'\\r\\nname:'."""
-    start = head.find(name)
-    if start < 0:
-        return b""
-    start += len(name)
-    return head[start : head.find(b"\r\n", start)].strip()
+            self._is_framed = False
+        else:
+            self._is_complete = True
+            self.keep_alive = self._parser.should_keep_alive()

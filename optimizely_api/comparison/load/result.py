@@ -1,6 +1,6 @@
-"""What came of a load: counts and latencies per second, and whether they may be believed. No IO but files.
+"""The result of a load: counts and latencies per second, and whether they are fit to be reported. No IO but files.
 
-Every request belongs to the second in which it was due, whenever its answer came.
+Every request belongs to the second in which it was due, whenever its response came.
 """
 
 import json
@@ -14,30 +14,30 @@ from typing import Any, Final, Self
 from optimizely_api.comparison.load.histogram import Histogram
 from optimizely_api.comparison.load.plan import LoadPlan
 
-TIMEOUT: Final = "timeout"  # no whole answer within the limit, counted from when the request was due
+TIMEOUT: Final = "timeout"  # no complete response within the time limit, counted from the due time
 REFUSED: Final = "refused"  # no connection
-RESET: Final = "reset"  # the connection broke off before the answer was whole
-BAD: Final = "bad"  # the answer was not HTTP
+RESET: Final = "reset"  # the connection ended before the response was complete
+BAD: Final = "bad"  # the response was not HTTP
 FAILURES: Final = (TIMEOUT, REFUSED, RESET, BAD)
 
-LATE: Final = "late"  # the generator came to it more than a second after it was due
-NO_CONNECTION: Final = "no_connection"  # all connections that the plan allows, or the system has, were in use
+LATE: Final = "late"  # the generator was more than a second late
+NO_CONNECTION: Final = "no_connection"  # all connections that the plan or the system allows were in use
 
-# What a load balancer in the generator's place would have answered (RFC 9110 sections 15.6.3 to 15.6.5).
+# The status that a load balancer in the generator's place would have sent (RFC 9110 sections 15.6.3 to 15.6.5).
 STATUS_OF_FAILURE: Final[Mapping[str, int]] = {TIMEOUT: 504, REFUSED: 503, RESET: 502, BAD: 502}
 
 SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 NOT_WRITTEN: Final = "(not written down)"
-LARGEST_DEVIATION = 0.01  # of the requests sent from those due
+LARGEST_DEVIATION = 0.01  # of the number of requests sent from the number due
 
 
 @dataclass
 class Tally:
-    """Counts and latencies of the requests due in some time; `+=` by `add`, and all of a run by `LoadResult.total`.
+    """Counts and latencies of the requests due in a period; `add` adds another, `LoadResult.total` has the whole run.
 
-    offered == answered + failed + unsent + unfinished. `sent` is not part of that sum: it counts what left during this
-    time on the clock, so that it tells the rate achieved. `ok` holds the latencies of answers from 200 to 299, `other`
-    those of everything else that reached an end, timeouts at the limit.
+    offered == answered + failed + unsent + unfinished. `sent` is not part of that sum: it counts the requests that left
+    during the period, for the achieved rate. `ok` has the latencies of responses from 200 to 299, `other` those of all
+    other responses and failures, with the time limit for timeouts.
     """
 
     offered: int = 0
@@ -61,26 +61,23 @@ class Tally:
 
     @property
     def succeeded(self) -> int:
-        """Answers from 200 to 299."""
+        """Responses from 200 to 299."""
         return self.ok.count
 
     @property
     def latency(self) -> Histogram:
-        """From due to known outcome, of every request that had one: a caller's time, good or bad."""
+        """The latency of every request with an outcome, good or bad."""
         return Histogram.merged((self.ok, self.other))
 
     def by_class(self) -> dict[str, int]:
-        """Answers by status class: {"2xx": 10, "5xx": 1}."""
+        """Responses by status class: {"2xx": 10, "5xx": 1}."""
         classes: Counter[str] = Counter()
         for status, count in self.statuses.items():
             classes[f"{status // 100}xx"] += count
         return dict(sorted(classes.items()))
 
     def server_errors(self) -> dict[int, int]:
-        """{status: count} of all 5XX: those answered, and failures as the 5XX of a load balancer.
-
-        A timeout is a 504, a refused connection a 503, one that broke off or did not speak HTTP a 502.
-        """
+        """{status: count} of all 5XX: 5XX responses, and failures as the 5XX of a load balancer (STATUS_OF_FAILURE)."""
         errors: Counter[int] = Counter()
         for status, count in self.statuses.items():
             if 500 <= status <= 599:
@@ -99,7 +96,7 @@ class Tally:
         return abs(self.sent - self.offered) > allowed or self.unsent.total() > allowed
 
     def fell_behind(self, lag_bound_ms: float) -> bool:
-        """Whether the generator did not keep the rate, so that the figures say more about it than about the server."""
+        """Whether the generator did not keep the rate, so that the figures are not about the server."""
         return self.deviates() or (self.lag.percentile(99) or 0.0) > lag_bound_ms
 
     def add(self, other: "Tally") -> None:
@@ -116,13 +113,13 @@ class Tally:
 
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> Self:
-        whole = cls()
+        total = cls()
         for tally in tallies:
-            whole.add(tally)
-        return whole
+            total.add(tally)
+        return total
 
     def to_json(self) -> dict[str, Any]:
-        """The counts, the figures that follow from them, and the histograms."""
+        """The counts, the figures computed from them, and the histograms."""
         latency = self.latency
         return {
             "offered": self.offered,
@@ -165,7 +162,7 @@ class Tally:
 
 @dataclass
 class Slice:
-    """A second of the load, or the rest of a phase; `start` and `end` in seconds since the measurement began."""
+    """One second of the load, or the rest of a phase; `start` and `end` are seconds since the measurement began."""
 
     start: float
     end: float
@@ -188,10 +185,10 @@ class Slice:
 
 @dataclass
 class LoadResult:
-    """A load and what came of it, second by second.
+    """The result of a load, second by second.
 
-    `started_at` is the Unix time at which the measurement (not the warm-up) began. `interrupted` results stop early:
-    their slices end with the one in which that happened, whose `offered` counts what was due until then.
+    `started_at` is the Unix time at which the measurement (not the warm-up) began. An `interrupted` result ends early:
+    its last slice is that of the interruption, and its `offered` counts the requests due until then.
     """
 
     plan: LoadPlan
@@ -204,20 +201,20 @@ class LoadResult:
     interrupted: bool = False
 
     def total(self) -> Tally:
-        """Everything measured."""
+        """The sum of all slices."""
         return Tally.sum(each.tally for each in self.slices)
 
     def of_phase(self, phase: int) -> Tally:
-        """What was measured in one phase, by its index in the plan."""
+        """The sum of one phase, by its index in the plan."""
         return Tally.sum(each.tally for each in self.slices if each.phase == phase)
 
     def between(self, start: float, end: float) -> Tally:
-        """What was measured in the slices that lie wholly within these seconds."""
+        """The sum of the slices that lie wholly within these seconds."""
         return Tally.sum(each.tally for each in self.slices if start <= each.start and each.end <= end)
 
     @property
     def seconds(self) -> float:
-        """How long was measured."""
+        """The duration of the measurement."""
         return sum(each.seconds for each in self.slices)
 
     @property
@@ -226,12 +223,12 @@ class LoadResult:
 
     @property
     def achieved_rate(self) -> float:
-        """Requests per second that left during the measurement, on the clock."""
+        """Requests per second sent during the measurement."""
         return self.total().sent / self.seconds if self.seconds else 0.0
 
     @property
     def fell_behind(self) -> bool:
-        """Whether the generator did not keep the rate in any phase: no figure of such a run is fit to be reported."""
+        """Whether the generator did not keep the rate in some phase: then no figure is fit to be reported."""
         return bool(self.why_fell_behind())
 
     def why_fell_behind(self) -> list[str]:
@@ -273,10 +270,10 @@ class LoadResult:
         )
 
     def write(self, path: Path) -> None:
-        """Write the result as JSON; whoever reads the file meets all of it or none of it."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps(self.to_json()), encoding="utf-8")
-        beside.replace(path)
+        """Write the result as JSON, atomically: a reader never sees a partial file."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(self.to_json()), encoding="utf-8")
+        temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -284,15 +281,19 @@ class LoadResult:
 
 
 def _without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
-    """Results are passed around; what lets a caller in is not written into them."""
+    """The headers without credentials: results are shared with others."""
     return {name: NOT_WRITTEN if name.lower() in SECRET else value for name, value in headers.items()}
 
 
 def _why(phase: int, rate: float, tally: Tally, plan: LoadPlan) -> str:
     late, bound = tally.lag.percentile(99) or 0.0, plan.lag_bound_ms
-    said = f"phase {phase} ({rate:g} requests/s): {tally.sent} of {tally.offered} requests were sent in time"
+    sentence = (
+        f"phase {phase} ({rate:g} requests/s): {tally.sent} of {tally.offered} requests were sent in time"
+    )
     if late > bound:
-        said += f", 1 % of them {late:.0f} ms late or more (at most {bound:g} ms is fit to be reported)"
+        sentence += f", 1 % of them {late:.0f} ms late or more (at most {bound:g} ms is fit to be reported)"
     if tally.unsent[NO_CONNECTION]:
-        said += f", {tally.unsent[NO_CONNECTION]} not at all: {plan.connections} connections were not enough"
-    return said
+        sentence += (
+            f", {tally.unsent[NO_CONNECTION]} not at all: {plan.connections} connections were not enough"
+        )
+    return sentence

@@ -1,4 +1,4 @@
-"""Carry a load plan out on the running event loop: send when due, count what comes of it, close everything."""
+"""Runs a load plan on the running event loop: sends each request when due, counts outcomes, closes connections."""
 
 import asyncio
 import resource
@@ -11,14 +11,14 @@ from optimizely_api.comparison.load.client import ConnectionPool, Request, resol
 from optimizely_api.comparison.load.plan import LoadPlan
 from optimizely_api.comparison.load.result import LATE, NO_CONNECTION, TIMEOUT, LoadResult, Slice, Tally
 
-START_SECONDS = 0.02  # between making the schedule and its beginning
-LATEST_SECONDS = 1.0  # after a request was due; later it is not sent
-BURST = 32  # requests sent between two looks at what has arrived
+START_SECONDS = 0.02  # from making the schedule to its beginning
+LATEST_SECONDS = 1.0  # a request that is later than this is not sent
+BURST = 32  # requests sent before the event loop reads responses again
 TICK_SECONDS = 0.001  # the resolution of the event loop's timers
 
 
 class _Due(Request):
-    """A request, when it was due and the tally that it belongs to."""
+    """A request with its due time and its tally."""
 
     __slots__ = ("due", "tally")
 
@@ -29,7 +29,7 @@ class _Due(Request):
 
 
 class LoadRun:
-    """One plan being carried out; times are those of `time.monotonic`."""
+    """One run of a plan; times are those of `time.monotonic`."""
 
     def __init__(self, plan: LoadPlan) -> None:
         self._plan = plan
@@ -43,14 +43,14 @@ class LoadRun:
         self._next: tuple[float, int] | None = next(self._due_times, None)
         self._waiting: deque[_Due] = deque()  # in the order of their deadlines
         self._in_flight = 0
-        self._now_in = 0  # the slice of the present moment
+        self._current = 0  # index of the present slice
         self._interrupted = False
         self._timer: asyncio.Handle | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._zero = time.monotonic() + START_SECONDS - spans[0].start
 
     async def run(self) -> LoadResult:
-        """Send everything, wait for every answer or its time limit, and close every connection."""
+        """Send all requests, wait for every response or its time limit, and close every connection."""
         begun, cpu = time.monotonic(), _cpu_seconds()
         started_at = time.time() + self._zero - begun
         try:
@@ -71,7 +71,7 @@ class LoadRun:
         )
 
     def stop(self) -> None:
-        """End now: `run` returns what is known, with the requests on their way counted as unfinished."""
+        """End now: `run` returns the result so far, and requests in flight count as unfinished."""
         if self._over.done():
             return
         self._interrupted = True
@@ -107,7 +107,7 @@ class LoadRun:
             sent += 1
 
     def _skip_due(self, now: float) -> None:
-        """Count what should have been sent by now and never will be."""
+        """Count requests that are due by now and will not be sent."""
         while self._next is not None and self._zero + self._next[0] <= now:
             tally = self._slices[self._next[1]].tally
             tally.offered += 1
@@ -124,10 +124,10 @@ class LoadRun:
             self._count_sent(now - self._zero)
 
     def _count_sent(self, moment: float) -> None:
-        while self._now_in < len(self._slices) and self._slices[self._now_in].end <= moment:
-            self._now_in += 1
-        if self._now_in < len(self._slices):
-            self._slices[self._now_in].tally.sent += 1
+        while self._current < len(self._slices) and self._slices[self._current].end <= moment:
+            self._current += 1
+        if self._current < len(self._slices):
+            self._slices[self._current].tally.sent += 1
 
     def _expire(self, now: float) -> None:
         while self._waiting:
@@ -140,7 +140,7 @@ class LoadRun:
             self._waiting.popleft()
 
     def _schedule(self, now: float) -> None:
-        """Tick again when the next request is due or the oldest one runs out of time, whichever is first."""
+        """Tick again at the due time of the next request or the deadline of the oldest, whichever is first."""
         if self._over.done():
             return
         if self._next is None and not self._in_flight:
@@ -183,7 +183,7 @@ class LoadRun:
             self._timer = asyncio.get_running_loop().call_soon(self._tick)
 
     def _measured(self) -> list[Slice]:
-        """The phases' slices; of an interrupted run those that had begun, the last one cut where it ended."""
+        """The phases' slices; for an interrupted run those that had begun, the last one cut at the interruption."""
         slices = [each for each in self._slices if each.phase >= 0]
         if not self._interrupted:
             return slices

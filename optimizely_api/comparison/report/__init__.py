@@ -1,1 +1,1 @@
-"""What a comparison shows: progress, tables, charts and the page."""
+"""The output of a comparison: progress, tables, charts and the page."""

@@ -1,4 +1,4 @@
-"""How what was seen is counted: classes of 5XX, seconds, ratios, and the search for the highest rate. No IO."""
+"""Computes the figures of a comparison: classes of 5XX, seconds, ratios, and the search for the highest rate. No IO."""
 
 import math
 from collections import Counter
@@ -9,33 +9,33 @@ from typing import Any
 from optimizely_api.comparison.load.result import BAD, REFUSED, RESET, TIMEOUT, LoadResult, Slice, Tally
 from optimizely_api.comparison.rig.balancer import LogLine
 
-# The classes of 5XX: who answered it, and why; and what a caller has whom nobody answered in all its patience.
+# The classes of 5XX by origin and cause, and a class for requests without any response.
 GATEWAY = "by the gateway"
-NO_ANSWER = "504, no answer in time"
+NO_RESPONSE = "504, no response in time"
 REFUSED_CONNECTION = "503, no connection to the gateway"
 QUEUE_FULL = "503, waited too long for a connection"
 BROKEN_OFF = "502, the connection broke off"
 CUT_SHORT = "502, the answer was cut short"
-UNANSWERED = "no answer at all, the caller gave up"
+UNANSWERED = "no response at all, the caller gave up"
 
-# Without a balancer: the class of 5XX that one in the generator's place would have answered.
+# Without a balancer: the class of the 5XX that a balancer would have sent.
 CLASS_OF_FAILURE = {
-    TIMEOUT: NO_ANSWER,
+    TIMEOUT: NO_RESPONSE,
     REFUSED: REFUSED_CONNECTION,
     RESET: BROKEN_OFF,
     BAD: BROKEN_OFF,
 }
 
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)
-COMMON_SHARE = 0.6  # of a mode's own highest rate: a load that it serves with ease
+COMMON_SHARE = 0.6  # of a mode's own highest rate: a load well below its limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Second:
-    """What was offered in one second, and what became of it; latencies are of whatever the caller got.
+    """The requests offered in one second and their outcomes; latencies include good and bad outcomes.
 
-    `lost` are the requests of that second whose caller got a 5XX or no answer, `errors` what was counted of them by
-    class. `fit` tells that the generator kept the rate.
+    `lost` counts the requests with a 5XX or without a response, `errors` the 5XX by class. `fit` is true if the
+    generator kept the rate.
     """
 
     start: float
@@ -53,12 +53,12 @@ class Second:
 
 @dataclass(kw_only=True)
 class Measurement:
-    """One load and what became of it, as it stands in the report.
+    """One load and its outcomes, as in the report.
 
-    `good` requests got a 2XX within the time limit, `lost` ones a 5XX or no answer, `other` is the rest: each request
-    has one end, as its caller saw it. `errors` counts the 5XX by class; a request that was asked again may be among
-    them twice, or be good after all. `distribution` holds (ms, count) of the good answers. `not_fit` says why the
-    figures say nothing about the gateway; empty when they do.
+    Each request has one outcome, as seen by its client: `good` requests got a 2XX within the time limit, `lost` ones a
+    5XX or no response, `other` counts the rest. `errors` counts the 5XX by class; a request that was sent again may be
+    among them twice, or be good in the end. `distribution` has (ms, count) of the good responses. `not_fit` has the
+    reasons why the figures are not about the gateway; it is empty when they are.
     """
 
     offered: int
@@ -92,20 +92,20 @@ class Measurement:
         return self.percentiles_ms["99"]
 
     def meets(self, objective_ms: float) -> bool:
-        """Whether every request got a good answer, 99 % of them within the objective."""
+        """Whether every request got a good response, 99 % of them within the objective."""
         return not self.not_fit and self.good == self.offered and (self.p99_ms or math.inf) < objective_ms
 
 
 def error_class(line: LogLine) -> str | None:
-    """Return the class of 5XX that the caller saw by the balancer's log; None when it saw none.
+    """Return the class of the 5XX that the client got, by the balancer's log; None if it got none.
 
-    A termination state (HAProxy's configuration manual, section 8.5) of two dashes is an answer of the gateway
-    passed on. Otherwise its first letter says whose fault it was (s, S: the server was late, or broke off; C, c: the
-    caller gave up, and so saw nothing), its second when: Q in the queue, C connecting, H before the answer's head, D in
-    its body.
+    A termination state (HAProxy's configuration manual, section 8.5) of two dashes is a response of the gateway, passed
+    on. Otherwise its first letter is the cause (s, S: the server was late or closed the connection; C, c: the client
+    gave up and got no response), its second letter the phase: Q in the queue, C connecting, H before the response's
+    head, D in its body.
 
-    A request that was not the first of its connection gets no answer when the gateway cannot be reached: HAProxy closes
-    the connection, for callers then ask again (RFC 9112 section 9.3.1), and that is the request that counts.
+    When the gateway cannot be reached, a later request of a connection gets no response: HAProxy closes the connection
+    and the client sends the request again (RFC 9112 section 9.3.1). Only the second one counts.
     """
     cause, moment = line.ended[0], line.ended[1]
     if cause in "Cc" or not line.sent_bytes:
@@ -120,7 +120,7 @@ def error_class(line: LogLine) -> str | None:
         return QUEUE_FULL
     if moment == "C":
         return REFUSED_CONNECTION
-    return {502: BROKEN_OFF, 503: REFUSED_CONNECTION, 504: NO_ANSWER}.get(
+    return {502: BROKEN_OFF, 503: REFUSED_CONNECTION, 504: NO_RESPONSE}.get(
         line.status, f"{line.status}, by the balancer"
     )
 
@@ -128,25 +128,26 @@ def error_class(line: LogLine) -> str | None:
 def errors_by_second(lines: Iterable[LogLine], result: LoadResult) -> list[Counter[str]]:
     """Count the log's 5XX by class for each slice of the load, by the time at which a request arrived.
 
-    What arrived before was the warm-up; what arrived after the end are requests that were due before, asked again.
+    Requests that arrived before the first slice belong to the warm-up. Requests that arrived after the last one were
+    due before its end and sent again.
     """
-    counted: list[Counter[str]] = [Counter() for _ in result.slices]
+    errors: list[Counter[str]] = [Counter() for _ in result.slices]
     for line in lines:
-        seen = error_class(line)
+        kind = error_class(line)
         index = slice_at(result.slices, line.arrived - result.started_at)
-        if seen is not None and index is not None:
-            counted[index][seen] += 1
-    return counted
+        if kind is not None and index is not None:
+            errors[index][kind] += 1
+    return errors
 
 
 def slice_at(slices: Sequence[Slice], moment: float) -> int | None:
-    """The index of the slice that a moment is in: the last one for all that is later, None before the first."""
+    """The index of the slice at a moment: the last slice after its end, None before the first slice."""
     begun = [index for index, each in enumerate(slices) if each.start <= moment]
     return begun[-1] if begun else None
 
 
 def errors_seen_by_generator(tally: Tally) -> Counter[str]:
-    """The 5XX by class without a balancer: those answered, and failures as a balancer would have answered them."""
+    """The 5XX by class without a balancer: 5XX responses, and failures as the 5XX that a balancer would have sent."""
     errors: Counter[str] = Counter()
     for status, count in tally.statuses.items():
         if 500 <= status <= 599:
@@ -157,16 +158,16 @@ def errors_seen_by_generator(tally: Tally) -> Counter[str]:
 
 
 def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurement:
-    """Put the generator's result and the balancer's log together; `lines` is None without a balancer."""
+    """Combine the generator's result with the balancer's log; `lines` is None without a balancer."""
     if lines is None:
-        counted = [errors_seen_by_generator(each.tally) for each in result.slices]
+        by_slice = [errors_seen_by_generator(each.tally) for each in result.slices]
     else:
-        counted = errors_by_second(lines, result)
-        for each, seen in zip(result.slices, counted, strict=True):
-            seen[UNANSWERED] += each.tally.failed
-        counted = [+seen for seen in counted]
+        by_slice = errors_by_second(lines, result)
+        for each, errors_of_slice in zip(result.slices, by_slice, strict=True):
+            errors_of_slice[UNANSWERED] += each.tally.failed
+        by_slice = [+errors_of_slice for errors_of_slice in by_slice]
     total = result.total()
-    errors: Counter[str] = sum(counted, Counter())
+    errors: Counter[str] = sum(by_slice, Counter())
     latency = total.latency
     return Measurement(
         offered=total.offered,
@@ -180,7 +181,7 @@ def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurem
         percentiles_ms={f"{percent:g}": latency.percentile(percent) for percent in PERCENTILES},
         seconds=[
             _second(each, errors, result.plan.lag_bound_ms)
-            for each, errors in zip(result.slices, counted, strict=True)
+            for each, errors in zip(result.slices, by_slice, strict=True)
         ],
         distribution=_thinned(total.ok.buckets_ms()),
         not_fit=result.why_fell_behind(),
@@ -206,7 +207,7 @@ def _second(piece: Slice, errors: Counter[str], lag_bound_ms: float) -> Second:
 
 
 def _other(total: Tally) -> dict[str, int]:
-    """What was neither good nor a 5XX nor unanswered."""
+    """Counts of outcomes other than good responses, 5XX and missing responses."""
     other = {
         str(status): count
         for status, count in total.statuses.items()
@@ -233,14 +234,14 @@ def _generator(result: LoadResult, total: Tally) -> dict[str, Any]:
 
 
 def _thinned(buckets: Sequence[tuple[float, int]], at_most: int = 300) -> list[tuple[float, int]]:
-    """The same counts in fewer buckets: a chart shows no more."""
-    together = max(1, math.ceil(len(buckets) / at_most))
-    groups = [buckets[start : start + together] for start in range(0, len(buckets), together)]
+    """The same counts in at most this many buckets: a chart shows no more."""
+    group_size = max(1, math.ceil(len(buckets) / at_most))
+    groups = [buckets[start : start + group_size] for start in range(0, len(buckets), group_size)]
     return [(group[-1][0], sum(count for _, count in group)) for group in groups]
 
 
 def ratio(rate: float | None, other: float | None) -> float | None:
-    """How many times the other rate it is; None when either is unknown or the other is 0."""
+    """The rate divided by the other; None when either is unknown or the other is 0."""
     return rate / other if rate is not None and other else None
 
 
@@ -255,16 +256,14 @@ def ramp_rates(first: float, last: float, seconds: int) -> list[float]:
 def highest_in_ramp(seconds: Sequence[Second], objective_ms: float) -> tuple[float, bool]:
     """The highest rate of a ramp up to which every second met the objective without a 5XX; 0 for none.
 
-    With it comes whether the highest rate may be above it: the ramp has ended, or the generator fell behind.
+    The second value is true if the real highest rate may be above it: the ramp ended, or the generator fell behind.
     """
     highest = 0.0
     for second in seconds:
         if not second.fit:
             return highest, True
-        met = (
-            second.good == second.offered and not second.errors and (second.p99_ms or math.inf) < objective_ms
-        )
-        if not met:
+        is_good = second.good == second.offered and not second.errors
+        if not is_good or (second.p99_ms or math.inf) >= objective_ms:
             return highest, False
         highest = second.rate
     return highest, True
@@ -276,8 +275,8 @@ class RateSearch:
         while (rate := search.next_rate()) is not None:
             search.record(rate, holds(rate))
 
-    It ends when the two are within the factor `step`; `highest` is then the rate that held, or 0 when not even
-    `lowest` did. `reached_limit` tells that `limit` held, so that the highest rate may be above it.
+    The search ends when the two rates differ by at most the factor `step`. `highest` is then the rate that held, or 0
+    if `lowest` did not hold. `reached_limit` is true if `limit` held; then the real highest rate may be above it.
     """
 
     def __init__(self, guess: float, *, step: float, lowest: float = 0.5, limit: float = 5000.0) -> None:
@@ -313,5 +312,5 @@ class RateSearch:
 
 
 def _rounded(rate: float) -> float:
-    """Three digits: enough, and fit for a table."""
+    """The rate with three significant digits, for tables."""
     return float(f"{rate:.3g}")

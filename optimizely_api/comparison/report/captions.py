@@ -1,4 +1,4 @@
-"""What one sees in the charts, in words made of the figures of this run."""
+"""The captions of the charts, with the figures of this run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from optimizely_api.comparison.report.report import Report
 
 
 def captions(report: Report) -> dict[str, str]:
-    """A caption for each chart for which there are figures."""
+    """A caption for each chart that has figures."""
     modes, options = report["modes"], report["options"]
-    made = {
+    texts = {
         "ramp": _ramp(modes),
         "slow": _slow(modes, options),
         "restart": _restart(modes, options),
@@ -20,7 +20,7 @@ def captions(report: Report) -> dict[str, str]:
         "no_help": "On the left there is nothing to wait for at the same time, on the right nothing to wait for "
         "at all: asyncio has no advantage in either.",
     }
-    return {name: text for name, text in made.items() if text}
+    return {name: text for name, text in texts.items() if text}
 
 
 def fit_from_the_start(seconds: list[Any]) -> list[Any]:
@@ -32,12 +32,12 @@ def fit_from_the_start(seconds: list[Any]) -> list[Any]:
 
 
 def _ramp(modes: Mapping[str, Any]) -> str:
-    said = [
+    parts = [
         f"{outcome['title']} {_first_error(outcome['ramp'])}"
         for outcome in modes.values()
         if "ramp" in outcome
     ]
-    return f"The same load is offered to every mode. {'; '.join(said)}." if said else ""
+    return f"The same load is offered to every mode. {'; '.join(parts)}." if parts else ""
 
 
 def _first_error(measured: Mapping[str, Any]) -> str:
@@ -53,35 +53,35 @@ def _first_error(measured: Mapping[str, Any]) -> str:
 
 
 def _slow(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    said = _eventful(modes, "slow")
+    parts = _eventful(modes, "slow")
     how = (
         f"answers after {options['slow_delay_ms'] / 1000:g} s instead of {options['delay_ms']:g} ms"
         if options["upstreams"] == "stub"
         else "stands still"
     )
-    return f"While it is shaded the results service {how}. {said}" if said else ""
+    return f"While it is shaded the results service {how}. {parts}" if parts else ""
 
 
 def _restart(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    said = _eventful(modes, "restart")
+    parts = _eventful(modes, "restart")
     how = (
         "New workers are started beside the old ones (TTIN), which leave when those can serve (TTOU)"
         if options["restart"] == "rolling"
         else "gunicorn gets a HUP and ends the old workers while the new ones are still starting"
     )
-    return f"{how}. {said}" if said else ""
+    return f"{how}. {parts}" if parts else ""
 
 
 def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
-    said = []
+    parts = []
     for outcome in modes.values():
         if (measured := outcome.get(scenario)) and not measured["not_fit"]:
             slowest = measured["percentiles_ms"]["100"]
-            said.append(
+            parts.append(
                 f"{outcome['title']} at {measured['rate']:g}/s: {measured['lost']} of {measured['offered']} "
-                f"requests got a 5XX or no answer, the slowest answer took {slowest / 1000:.1f} s"
+                f"requests got a 5XX or no response, the slowest response took {slowest / 1000:.1f} s"
             )
-    return "; ".join(said) + "." if said else ""
+    return "; ".join(parts) + "." if parts else ""
 
 
 def _blocking(modes: Mapping[str, Any]) -> str:
@@ -90,46 +90,47 @@ def _blocking(modes: Mapping[str, Any]) -> str:
         return ""
     return (
         f"While it is shaded, {measured['blocking_rate']:g} request a second goes to a view that sleeps "
-        f"{measured['blocking_ms']:g} ms without giving the loop back. Everybody else is drawn, at "
-        f"{measured['rate']:g}/s: whoever is on the same worker waits until the sleep is over."
+        f"{measured['blocking_ms']:g} ms on the event loop. The chart shows all other requests, at "
+        f"{measured['rate']:g}/s: those on the same worker wait until the sleep is over."
     )
 
 
 def _distribution(modes: Mapping[str, Any]) -> str:
-    said = [
+    parts = [
         f"{outcome['title']} {outcome['ramp']['good'] / outcome['ramp']['offered']:.0%}"
         for outcome in modes.values()
         if "ramp" in outcome and outcome["ramp"]["offered"] and not outcome["ramp"]["not_fit"]
     ]
-    if not said:
+    if not parts:
         return ""
     return (
         "All requests of the growing load. A curve that ends below 100 % leaves the rest without a good answer; "
-        f"well answered in all: {', '.join(said)}."
+        f"well answered in all: {', '.join(parts)}."
     )
 
 
 def _highest(report: Report) -> str:
     found = {row["highest_rate_found_by"] for row in report["summary"]["modes"].values()}
     how = "read off the growing load, so coarse" if found == {"ramp"} else "found by trying, and confirmed"
-    said = "; ".join(
+    parts = "; ".join(
         f"asyncio carries {value:.1f} times what {_title(report, name.removeprefix('asyncio / '))} does"
         for name, value in report["summary"]["ratios"].items()
         if value
     )
-    return f"The rates are {how}. {said[:1].upper()}{said[1:]}." if said else f"The rates are {how}."
+    return f"The rates are {how}. {parts[:1].upper()}{parts[1:]}." if parts else f"The rates are {how}."
 
 
 def _resources(report: Report) -> str:
-    said = [
+    parts = [
         f"{row['title']} {row['idle_memory_mb']:.0f} MB and {row['idle_processes']} processes when idle"
         for row in report["summary"]["modes"].values()
         if row["idle_memory_mb"]
     ]
     return (
-        "The most that was seen while the load grew, looked at twice a second; memory shared by forked processes "
-        "counts once. " + "; ".join(said) + "."
-        if said
+        "The maximum of two samples a second during the growing load; memory shared by forked processes counts once. "
+        + "; ".join(parts)
+        + "."
+        if parts
         else ""
     )
 

@@ -1,6 +1,7 @@
-"""The charts of the report, as PNG files in memory; colours by Okabe and Ito, which colour-blind people can tell apart.
+"""The charts of the report, as PNG files in memory.
 
-Every mode keeps its colour, marker and line style through all charts.
+Every mode has the same colour, marker and line style in all charts. The colours are those of Okabe and Ito, which
+colour-blind people can distinguish.
 """
 
 import io
@@ -40,7 +41,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture, its title, and what one sees in it."""
+    """A picture with its title and caption."""
 
     name: str
     title: str
@@ -49,7 +50,7 @@ class Chart:
 
 
 def charts(report: Report) -> list[Chart]:
-    """Every chart for which there are figures."""
+    """The charts that have figures."""
     modes = report["modes"]
     drawn = {
         "ramp": ("Offered load grows", _ramp(modes, report["options"])),
@@ -61,9 +62,9 @@ def charts(report: Report) -> list[Chart]:
         "resources": ("Memory and processes", _resources(report)),
         "no_help": ("Where asyncio does not help", _no_help(report)),
     }
-    said = captions(report)
+    captions_by_name = captions(report)
     return [
-        Chart(name, title, said.get(name, ""), _png(figure))
+        Chart(name, title, captions_by_name.get(name, ""), _png(figure))
         for name, (title, figure) in drawn.items()
         if figure is not None
     ]
@@ -78,7 +79,7 @@ def _png(figure: Figure) -> bytes:
 def _two_panels() -> tuple[Figure, Axes, Axes]:
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel("5XX or no answer, % of requests")
+    upper.set_ylabel("5XX or no response, % of requests")
     upper.set_ylim(-4, 104)
     lower.set_ylabel("p99 of latency, ms")
     _logarithmic(lower)
@@ -154,7 +155,7 @@ def _eventful(modes: Mapping[str, Any], scenario: str, between: tuple[str, str])
 
 
 def _shade(panels: Sequence[Axes], measured: Mapping[str, Any], between: tuple[str, str]) -> None:
-    """Shade from the first mode's begin to the last mode's end: they differ by fractions of a second."""
+    """Shade the time from the first mode's beginning to the last mode's end; they differ by fractions of a second."""
     begins = [
         event["at"]
         for outcome in measured.values()
@@ -222,12 +223,12 @@ def _distribution(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figur
 
 
 def cumulated(distribution: Sequence[Sequence[float]], offered: int) -> tuple[list[float], list[float]]:
-    """Latencies, and the percentage of all that were offered which got a good answer within each."""
-    x, y, seen = [], [], 0.0
+    """Latencies, and for each the percentage of all offered requests with a good response within it."""
+    x, y, cumulated_count = [], [], 0.0
     for latency, count in distribution:
-        seen += count
+        cumulated_count += count
         x.append(latency)
-        y.append(100 * seen / offered)
+        y.append(100 * cumulated_count / offered)
     return x, y
 
 
@@ -292,7 +293,7 @@ def _bars(
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis whose marks are numbers, not powers."""
+    """A logarithmic axis with numbers as marks, not powers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""The report: what was measured as JSON, its summary, and one HTML file with the charts."""
+"""The report as JSON, with its summary and the sentences about it; `page` makes the HTML file."""
 
 import importlib.metadata
 import json
@@ -37,7 +37,7 @@ PACKAGES = (
 COUNTING = {
     "load balancer": (
         "5XX are counted from HAProxy's log, in the second in which a request arrived: those that it passed on from "
-        "the gateway, and its own 502 (the connection broke off), 503 (no connection) and 504 (no answer in time). "
+        "the gateway, and its own 502 (the connection broke off), 503 (no connection) and 504 (no response in time). "
         "A caller that is not answered at all gives up two seconds after that limit, and is counted with them. "
         "Shares are of requests, each by the one end that its caller saw; a request that was asked again on a new "
         "connection may have caused a 5XX before. "
@@ -45,7 +45,7 @@ COUNTING = {
     ),
     "load generator": (
         "No balancer: 5XX are those answered, and what one would have answered in the generator's place: a refused "
-        "connection is a 503, one that broke off or did not speak HTTP a 502, no answer in time a 504."
+        "connection is a 503, one that broke off or did not speak HTTP a 502, no response in time a 504."
     ),
 }
 
@@ -53,7 +53,7 @@ Report = dict[str, Any]
 
 
 def document(options: Options, modes: Mapping[str, Any], began: datetime, *, interrupted: bool) -> Report:
-    """Everything there is to know of a comparison, finished or broken off."""
+    """The complete report of a comparison, finished or interrupted."""
     return {
         "format": FORMAT,
         "began": began.isoformat(timespec="seconds"),
@@ -70,7 +70,7 @@ def document(options: Options, modes: Mapping[str, Any], began: datetime, *, int
 
 
 def summary(modes: Mapping[str, Any]) -> Report:
-    """The figures of the table: per mode, and the ratios of the modes' highest rates."""
+    """The figures of the table by mode, and the ratios of the modes' highest rates."""
     figures = {name: _figures(outcome) for name, outcome in modes.items()}
     highest = {name: row["highest_rate"] for name, row in figures.items()}
     return {
@@ -84,13 +84,13 @@ def summary(modes: Mapping[str, Any]) -> Report:
 
 
 def _figures(outcome: Mapping[str, Any]) -> Report:
-    found = outcome.get("search") or outcome.get("ramp") or {}
     search = outcome.get("search") or {}
+    highest = search or outcome.get("ramp") or {}
     return {
         "title": outcome["title"],
-        "highest_rate": found.get("highest_rate"),
-        "highest_rate_found_by": "search" if search else "ramp" if found else None,
-        "highest_rate_may_be_more": bool(found.get("reached_limit")),
+        "highest_rate": highest.get("highest_rate"),
+        "highest_rate_found_by": "search" if search else "ramp" if highest else None,
+        "highest_rate_may_be_more": bool(highest.get("reached_limit")),
         "p99_at_highest_ms": (search.get("at_highest") or {}).get("percentiles_ms", {}).get("99"),
         **{
             f"{name}_{key}": value for name in EVENTFUL for key, value in _eventful(outcome.get(name)).items()
@@ -110,25 +110,25 @@ EVENTFUL = ("ramp", "slow", "restart", "blocking")
 
 
 def _eventful(measured: Mapping[str, Any] | None) -> Report:
-    """The figures of a scenario; None where the generator did not keep the rate."""
+    """The figures of a scenario; None if the generator did not keep the rate."""
     if not measured or measured["not_fit"]:
         return {"error_share": None, "p99_ms": None}
     return {"error_share": measured["error_share"], "p99_ms": measured["percentiles_ms"]["99"]}
 
 
 def _most(outcome: Mapping[str, Any], key: str) -> Any:
-    """The most while the same load was offered to all; a restart has the workers twice."""
+    """The maximum during the ramp, which offers all modes the same load; a restart would count the workers twice."""
     return outcome["ramp"]["usage"][key] if "ramp" in outcome else None
 
 
 def rate_text(row: Mapping[str, Any]) -> str:
-    """A mode's highest rate in three digits, with a sign where it may be more."""
+    """A mode's highest rate with three digits, and with a sign if it may be more."""
     more = "≥ " if row["highest_rate_may_be_more"] else ""
     return f"{more}{float(format(row['highest_rate'], '.3g')):g}/s"
 
 
 def not_fit(modes: Mapping[str, Any]) -> list[str]:
-    """What is left out because the generator did not keep the rate, a sentence each."""
+    """A sentence for each measurement left out because the generator did not keep the rate."""
     return [
         f"{outcome['title']}, {name}: {sentence}"
         for outcome in modes.values()
@@ -139,7 +139,7 @@ def not_fit(modes: Mapping[str, Any]) -> list[str]:
 
 
 def disturbed(report: Report) -> list[str]:
-    """A warning when other programs took a good part of the machine while it was measured."""
+    """A warning if other programs used more than DISTURBING_SHARE of the processors during a measurement."""
     shares = [
         measured["usage"]["others_share"]
         for outcome in report["modes"].values()
@@ -159,13 +159,13 @@ def _trials(outcome: Mapping[str, Any]) -> list[Any]:
 
 
 def plain_words(report: Report) -> list[str]:
-    """Where asyncio does not help, and what it costs to block its loop, with the figures of this run."""
+    """Sentences on where asyncio does not help and on the cost of blocking its loop, with the figures of this run."""
     figures = report["summary"]["modes"]
-    said = []
+    sentences = []
     if one := {row["title"]: row["one_request_ms"] for row in figures.values() if row["one_request_ms"]}:
         least = next((o["one"]["least_possible_ms"] for o in report["modes"].values() if "one" in o), None)
         waiting = f", of which {least:g} ms is waiting for the upstreams" if least else ""
-        said.append(
+        sentences.append(
             f"One slow request on an idle machine is not made faster{waiting}: {_listed(one, '{:.0f} ms')}."
         )
     if cpu := {
@@ -173,13 +173,13 @@ def plain_words(report: Report) -> list[str]:
         for row in figures.values()
         if row["cpu_answers_per_second"]
     }:
-        said.append(
+        sentences.append(
             f"Computing is not made faster: with {report['options']['cpu_ms']:g} ms of pure Python per request, "
             f"answers per second were {_listed(cpu, '{:.0f}')}. On an event loop it also keeps everybody else waiting."
         )
     if blocked := report["modes"].get("asyncio-blocked", {}).get("blocking"):
-        said.append(_blocked_words(blocked))
-    return said
+        sentences.append(_blocked_words(blocked))
+    return sentences
 
 
 def _blocked_words(blocked: Mapping[str, Any]) -> str:

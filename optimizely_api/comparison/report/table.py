@@ -1,4 +1,4 @@
-"""The table of the results, for the terminal and for the page: a column per mode."""
+"""The table of the results for the terminal and the page, with a column per mode."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,15 @@ from rich.table import Table
 
 from optimizely_api.comparison.report.report import Report, rate_text
 
-NOTHING = "-"
+MISSING = "-"
 
 # Row title, key of the summary, form.
 ROWS = (
-    ("5XX or no answer, load grows", "ramp_error_share", "{:.1%}"),
+    ("5XX or no response, load grows", "ramp_error_share", "{:.1%}"),
     ("p99, load grows", "ramp_p99_ms", "{:.0f} ms"),
-    ("5XX or no answer, upstream slow", "slow_error_share", "{:.1%}"),
+    ("5XX or no response, upstream slow", "slow_error_share", "{:.1%}"),
     ("p99, upstream slow", "slow_p99_ms", "{:.0f} ms"),
-    ("5XX or no answer, restart", "restart_error_share", "{:.1%}"),
+    ("5XX or no response, restart", "restart_error_share", "{:.1%}"),
     ("p99, restart", "restart_p99_ms", "{:.0f} ms"),
     ("one slow request, idle machine", "one_request_ms", "{:.0f} ms"),
     ("computing, answers per second", "cpu_answers_per_second", "{:.0f}/s"),
@@ -25,15 +25,15 @@ ROWS = (
 
 
 def rows(report: Report) -> list[list[str]]:
-    """The head with the modes, and one row per figure."""
+    """The head with the modes, then one row per figure."""
     modes: Mapping[str, Any] = report["summary"]["modes"]
     objective = report["options"]["objective_ms"] / 1000
     ratios = report["summary"]["ratios"]
     return [
         ["", *(row["title"] for row in modes.values())],
         [f"highest rate, no 5XX, p99 < {objective:g} s", *(_highest(row) for row in modes.values())],
-        ["asyncio carries", *(_said(ratios.get(f"asyncio / {name}"), "{:.1f} times") for name in modes)],
-        *([title, *(_said(row[key], form) for row in modes.values())] for title, key, form in ROWS),
+        ["asyncio carries", *(_text(ratios.get(f"asyncio / {name}"), "{:.1f} times") for name in modes)],
+        *([title, *(_text(row[key], form) for row in modes.values())] for title, key, form in ROWS),
     ]
 
 
@@ -48,8 +48,8 @@ def rich_table(report: Report) -> Table:
 
 
 def _highest(row: Mapping[str, Any]) -> str:
-    return NOTHING if row["highest_rate"] is None else rate_text(row)
+    return MISSING if row["highest_rate"] is None else rate_text(row)
 
 
-def _said(value: Any, form: str) -> str:
-    return NOTHING if value is None else form.format(value)
+def _text(value: Any, form: str) -> str:
+    return MISSING if value is None else form.format(value)

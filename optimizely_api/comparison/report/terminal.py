@@ -13,8 +13,8 @@ from optimizely_api.comparison.rig.run import Progress, steps
 from optimizely_api.comparison.scenarios import TITLES, Outcome
 
 
-class Shown(Progress):
-    """A bar over all scenarios, and a line for each that has ended."""
+class ProgressBar(Progress):
+    """A progress bar over all scenarios, and a line for each scenario that has ended."""
 
     def __init__(self, console: Console, bars: Bars, task: TaskID) -> None:
         self._console = console
@@ -27,12 +27,14 @@ class Shown(Progress):
     def done(self, mode: Mode, scenario: str, outcome: Outcome) -> None:
         self._bars.advance(self._task)
         self._console.print(
-            f"{mode.title}: {TITLES[scenario]}: {said(scenario, outcome)}", highlight=False, markup=False
+            f"{mode.title}: {TITLES[scenario]}: {outcome_text(scenario, outcome)}",
+            highlight=False,
+            markup=False,
         )
 
 
 @contextlib.contextmanager
-def shown(options: Options, console: Console) -> Iterator[Shown]:
+def progress_bar(options: Options, console: Console) -> Iterator[ProgressBar]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -41,10 +43,10 @@ def shown(options: Options, console: Console) -> Iterator[Shown]:
         TimeElapsedColumn(),
     )
     with Bars(*columns, console=console, transient=True) as bars:
-        yield Shown(console, bars, bars.add_task("starting", total=steps(options)))
+        yield ProgressBar(console, bars, bars.add_task("starting", total=steps(options)))
 
 
-def said(scenario: str, outcome: Outcome) -> str:
+def outcome_text(scenario: str, outcome: Outcome) -> str:
     """A scenario's outcome in a few words."""
     if scenario == "one":
         return f"{outcome['median_ms']:.0f} ms"
@@ -56,7 +58,7 @@ def said(scenario: str, outcome: Outcome) -> str:
         return "left out, the load generator fell behind"
     p99 = outcome["percentiles_ms"]["99"]
     return (
-        f"{outcome['error_share']:.1%} 5XX or no answer, p99 {p99:.0f} ms"
+        f"{outcome['error_share']:.1%} 5XX or no response, p99 {p99:.0f} ms"
         if p99 is not None
         else "nothing was answered"
     )

@@ -1,1 +1,1 @@
-"""What a comparison starts and stops: gateways, upstreams and the balancer."""
+"""Starts and stops the processes of a comparison: gateways, upstreams and the balancer."""

@@ -1,7 +1,7 @@
-"""The applications that are compared: the real ones, and two views beside theirs that only two scenarios call.
+"""The applications to compare: the real ones, with two additional views for two of the scenarios.
 
-`GET /compare/cpu?iterations=N` computes, which no worker class makes faster. `GET /compare/blocking?ms=N` sleeps
-without giving the event loop back, as a forgotten synchronous call does.
+`GET /compare/cpu?iterations=N` computes; no worker class makes that faster. `GET /compare/blocking?ms=N` blocks the
+event loop by sleeping, like a forgotten synchronous call.
 """
 
 import os
@@ -36,7 +36,7 @@ def cpu(context: Any, request: Request) -> dict[str, int]:
 
 
 def hold_the_loop(context: Any, request: Request) -> dict[str, bool]:
-    # On purpose: this is what must not be done on an event loop.
+    # On purpose: this view demonstrates the mistake.
     time.sleep(float(request.GET["ms"]) / 1000)
     return {"blocked": True}
 
@@ -47,6 +47,6 @@ def _with_more_views(router: Router, settings: dict[str, Any]) -> Router:
         config.add_route(path, path)
         config.add_view(view, route_name=path, renderer="json", mapper=DefaultViewMapper)
     config.commit()
-    # The workers that can serve are counted by these files.
+    # The rig counts these files to know how many workers can serve.
     Path(settings[READY_FOLDER], str(os.getpid())).touch()
     return router

@@ -1,10 +1,9 @@
-"""HAProxy in front of the gateway, as in production: its log and its counters say what a caller sees.
+"""HAProxy in front of the gateway, as in production; its log and counters have the client's view of every request.
 
-A line of its log is, by `LOG_FORMAT`: when the request ended (Unix time in ms), how many milliseconds it took from its
-first byte to the last one of the answer, the status, how it ended (the termination state), retries, bytes sent to the
-caller, and the path. When
-it arrived follows from the two: HAProxy's own accept date of a later request on a connection is that of the answer
-before it.
+A line of its log has, by `LOG_FORMAT`: the end of the request (Unix time in ms), the milliseconds from its first byte
+to the last byte of the response, the status, the termination state, retries, bytes sent to the client, and the path.
+The time of arrival is computed from the first two: HAProxy's accept date is wrong for later requests of a connection,
+where it is the time of the previous response.
 """
 
 import csv
@@ -22,14 +21,14 @@ LOG_FORMAT = "request %[date(0,ms)] %Ta %ST %ts %rc %B %HP"
 LONGEST_START_SECONDS = 10.0
 SETTLE_SECONDS = 0.2
 MOST_CONNECTIONS = 8000
-FILES_BESIDE = 200  # open files that are no connections; each connection takes two
+FILES_BESIDE = 200  # open files other than connections, each of which takes two
 HOW_TO_GET_ONE = (
     "No load balancer was found: HAProxy is not installed (looked for `haproxy` on the PATH and in /usr/sbin).\n"
     "  Debian, Ubuntu:  sudo apt-get install haproxy\n"
     "  Fedora:          sudo dnf install haproxy\n"
     "  macOS:           brew install haproxy\n"
-    "It need not run as a service. Or measure without one: `--no-balancer` counts the 5XX that a balancer would have "
-    "answered from what the load generator sees."
+    "It need not run as a service. Or measure without one: with `--no-balancer` the load generator counts the 5XX that "
+    "a balancer would have sent."
 )
 
 _LINE = re.compile(
@@ -81,13 +80,13 @@ class LogLine:
 
 
 def find() -> str:
-    """Return HAProxy's path; raises CannotCompare saying how to get it."""
-    found = shutil.which("haproxy") or shutil.which(
+    """Return HAProxy's path; raises CannotCompare with instructions to install it."""
+    path = shutil.which("haproxy") or shutil.which(
         "haproxy", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin"
     )
-    if not found:
+    if not path:
         raise CannotCompare(HOW_TO_GET_ONE)
-    return found
+    return path
 
 
 def config_text(
@@ -104,7 +103,7 @@ def config_text(
 
 
 def parse_log_line(text: str) -> LogLine | None:
-    """Return what a line of the log says; None for a line that is about no request."""
+    """Parse a line of the log; None for a line that is not about a request."""
     match = _LINE.match(text)
     if match is None:
         return None
@@ -121,7 +120,7 @@ def parse_log_line(text: str) -> LogLine | None:
 
 
 def parse_counters(text: str) -> dict[str, int]:
-    """Return the counters of interest from the CSV of `show stat`, by the names they have in a report."""
+    """Return the counters of interest from the CSV of `show stat`, by their names in the report."""
     rows = list(csv.DictReader(text.lstrip("# ").splitlines()))
     front = next(row for row in rows if row["svname"] == "FRONTEND")
     back = next(row for row in rows if row["svname"] == "BACKEND")
@@ -147,7 +146,7 @@ class Balancer:
         self._read_to = 0
 
     def counters(self) -> dict[str, int]:
-        """Its own counters, since it was started."""
+        """HAProxy's own counters since its start."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self._stats))
@@ -158,14 +157,14 @@ class Balancer:
         return parse_counters(b"".join(parts).decode())
 
     def new_lines(self) -> list[LogLine]:
-        """The requests that ended since this was asked last."""
+        """The requests that ended since the last call."""
         time.sleep(SETTLE_SECONDS)
         with self.process.output.open("rb") as log:
             log.seek(self._read_to)
             data = log.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        lines = (parse_log_line(line) for line in whole.decode("utf-8", "replace").splitlines())
+        complete_lines = data[: data.rfind(b"\n") + 1]
+        self._read_to += len(complete_lines)
+        lines = (parse_log_line(line) for line in complete_lines.decode("utf-8", "replace").splitlines())
         return [line for line in lines if line is not None]
 
 
@@ -177,7 +176,7 @@ def version(path: str) -> str:
 
 
 def start(path: str, folder: Path, *, port: int, gateway_port: int, timeout_seconds: float) -> Balancer:
-    """Start HAProxy on `port`; raises CannotCompare with what it said when it does not come up."""
+    """Start HAProxy on `port`; raises CannotCompare with its output when it does not start."""
     stats = folder / "stats"
     config = folder / "haproxy.cfg"
     config.write_text(
@@ -190,8 +189,8 @@ def start(path: str, folder: Path, *, port: int, gateway_port: int, timeout_seco
         )
     )
     process = Process("haproxy", [path, "-db", "-f", str(config)], folder)
-    last = time.monotonic() + LONGEST_START_SECONDS
-    while process.running and time.monotonic() < last:
+    deadline = time.monotonic() + LONGEST_START_SECONDS
+    while process.running and time.monotonic() < deadline:
         if is_listening(port):
             return Balancer(process, port, stats)
         time.sleep(POLL_SECONDS)

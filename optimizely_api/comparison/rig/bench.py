@@ -1,4 +1,4 @@
-"""The bench that scenarios work on: a gateway, what is behind and before it, and one way to put a load on it."""
+"""The bench for scenarios: a gateway with its upstreams and balancer, and methods to load and measure it."""
 
 import asyncio
 import contextlib
@@ -23,21 +23,21 @@ from optimizely_api.comparison.rig.workloads import BLOCKING_PATH
 
 SAMPLE_SECONDS = 0.5
 LOAD_START_SECONDS = 0.6  # from starting the load's process to its first request
-CALLER_PATIENCE = 2.0  # seconds that a caller waits longer than the balancer
+CLIENT_EXTRA_SECONDS = 2.0  # the client's time limit minus the balancer's
 MEGABYTE = 1024 * 1024
 
-Events = list[tuple[float, str]]  # Unix time and what happened
+Events = list[tuple[float, str]]  # Unix time and name of the event
 During = Callable[[Events], Coroutine[Any, Any, None]]
 
 
 @dataclass
 class Peaks:
-    """The most that a gateway took while it was looked at."""
+    """A gateway's largest number of processes and largest memory, over all samples."""
 
     processes: int = 0
     memory_bytes: int = 0
 
-    def see(self, usage: Usage) -> None:
+    def add(self, usage: Usage) -> None:
         self.processes = max(self.processes, usage.processes)
         self.memory_bytes = max(self.memory_bytes, usage.memory_bytes)
 
@@ -55,7 +55,7 @@ class Bench:
 
     @property
     def port(self) -> int:
-        """Where a caller asks: the balancer, or the gateway itself."""
+        """The clients' port: the balancer's, or the gateway's without one."""
         return self.balancer.port if self.balancer else self.gateway.port
 
     async def measure(
@@ -67,10 +67,10 @@ class Bench:
         during: During | None = None,
         blocking: bool | None = None,
     ) -> Measurement:
-        """Offer the load and return what became of it.
+        """Offer the load and return the measurement.
 
-        `during` runs beside it, and notes what it does. `blocking` says whether somebody calls the blocking view
-        meanwhile; by default in the mode that is about it.
+        `during` runs concurrently and records its events. With `blocking` the blocking view is called at its rate
+        meanwhile; the default is to do so in the mode with a blocking view.
         """
         plan = self._plan(phases, warm_up_seconds, timeout_seconds)
         before = self._cpu_seconds()
@@ -79,39 +79,39 @@ class Bench:
             self.balancer.new_lines()
         events: Events = []
         async with self._sampled() as peaks, self._side_load(plan, blocking):
-            beside = asyncio.create_task(during(events)) if during else None
+            during_task = asyncio.create_task(during(events)) if during else None
             try:
                 result = await run_load_process(plan, self._output())
-                if beside:
-                    await beside
+                if during_task:
+                    await during_task
             finally:
-                if beside and not beside.done():
-                    beside.cancel()
-                    await asyncio.wait([beside])
+                if during_task and not during_task.done():
+                    during_task.cancel()
+                    await asyncio.wait([during_task])
         return self._measured(result, events, before, counters, peaks)
 
     def one_after_the_other(self, requests: int) -> list[float]:
-        """Send so many requests, each after the answer of the one before; returns the seconds each took."""
-        took = []
+        """Send requests one at a time, each after the previous response; return the duration of each in seconds."""
+        durations = []
         for _ in range(requests):
             started = time.perf_counter()
             status = get("127.0.0.1", self.port, self.gateway.target, self.options.timeout_seconds * 2)
-            took.append(time.perf_counter() - started)
+            durations.append(time.perf_counter() - started)
             if status != 200:
-                raise RuntimeError(f"{self.gateway.mode.title} answered {status} on an idle machine")
-        return took
+                raise RuntimeError(f"{self.gateway.mode.title} responded {status} on an idle machine")
+        return durations
 
     def as_fast_as_it_can(self, path: str, callers: int, seconds: float) -> float:
-        """Have so many callers ask again as soon as they are answered; returns good answers per second."""
+        """Run this many clients, each sending requests back to back; return the good responses per second."""
         target = Target(path, self.gateway.target.headers)
-        last = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         good: list[int] = []
 
         def call() -> None:
-            # A comparison that is broken off takes the gateway away.
+            # The gateway ends during a call if the comparison is interrupted.
             with contextlib.suppress(OSError, http.client.HTTPException):
-                while time.monotonic() < last:
-                    if get("127.0.0.1", self.port, target, 30.0) == 200 and time.monotonic() < last:
+                while time.monotonic() < deadline:
+                    if get("127.0.0.1", self.port, target, 30.0) == 200 and time.monotonic() < deadline:
                         good.append(1)
 
         threads = [threading.Thread(target=call, daemon=True) for _ in range(callers)]
@@ -131,22 +131,22 @@ class Bench:
             paths=(self.gateway.target.path,),
             headers=self.gateway.target.headers,
             warm_up_seconds=options.warm_up_seconds if warm_up is None else warm_up,
-            timeout_seconds=self.patience if timeout is None else timeout,
+            timeout_seconds=self.client_timeout_seconds if timeout is None else timeout,
             arrivals=options.arrivals,
             seed=options.seed,
         )
 
     @property
-    def patience(self) -> float:
-        """How long a caller waits: the limit itself, or with a balancer a little longer, since that one answers."""
-        return self.options.timeout_seconds + (CALLER_PATIENCE if self.balancer else 0.0)
+    def client_timeout_seconds(self) -> float:
+        """The client's time limit: the option, or a little more with a balancer, whose 504 comes at that limit."""
+        return self.options.timeout_seconds + (CLIENT_EXTRA_SECONDS if self.balancer else 0.0)
 
     def _output(self) -> Path:
         return self.folder / f"load-{next(self._numbers)}.json"
 
     @contextlib.asynccontextmanager
     async def _side_load(self, plan: LoadPlan, blocking: bool | None) -> AsyncIterator[None]:
-        """While the block runs, call the blocking view at its rate, if the mode is about that."""
+        """Call the blocking view at its rate while the block runs; see `measure` for `blocking`."""
         if not (self.gateway.mode.blocks_the_loop if blocking is None else blocking):
             yield
             return
@@ -160,12 +160,12 @@ class Bench:
                 calls.result()
 
     async def call_blocking_view(self, seconds: float) -> LoadResult:
-        """Call the blocking view at its rate for so long."""
+        """Call the blocking view at its rate for this long."""
         plan = LoadPlan(
             url=f"http://127.0.0.1:{self.port}",
             phases=((self.options.blocking_rate, seconds),),
             paths=(f"{BLOCKING_PATH}?ms={self.options.blocking_ms:g}",),
-            timeout_seconds=self.patience,
+            timeout_seconds=self.client_timeout_seconds,
         )
         return await run_load_process(plan, self._output())
 
@@ -175,7 +175,7 @@ class Bench:
 
         async def sample() -> None:
             while True:
-                peaks.see(await asyncio.to_thread(self.gateway.usage))
+                peaks.add(await asyncio.to_thread(self.gateway.usage))
                 await asyncio.sleep(SAMPLE_SECONDS)
 
         sampling = asyncio.create_task(sample())
@@ -227,5 +227,5 @@ class Bench:
 
 
 def as_json(measured: Measurement) -> dict[str, Any]:
-    """A measurement as it stands in the report."""
+    """A measurement as JSON for the report."""
     return {**asdict(measured), "error_count": measured.error_count, "error_share": measured.error_share}

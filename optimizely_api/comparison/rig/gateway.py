@@ -1,4 +1,4 @@
-"""One mode's gateway while it is measured: started, restarted, watched and ended."""
+"""Runs one mode's gateway: starts it, replaces its workers, reads its watchdog's log and stops it."""
 
 import asyncio
 import http.client
@@ -16,13 +16,13 @@ from optimizely_api.comparison.rig.modes import Mode, ini_text
 from optimizely_api.comparison.rig.processes import POLL_SECONDS, Process, Usage
 
 LONGEST_START_SECONDS = 90.0
-BETWEEN_SIGNALS_SECONDS = 0.3  # two of a kind that arrive together are one
+BETWEEN_SIGNALS_SECONDS = 0.3  # two signals of one kind that arrive together count as one
 SETTLE_SECONDS = 1.5
-# A gateway that takes all processors must not make the load, the balancer and the upstreams late.
-LESS_URGENT = ("nice", "-n", "5")
+# A gateway that uses all processors must not slow down the load generator, the balancer and the upstreams.
+LOWER_PRIORITY = ("nice", "-n", "5")
 PROMPT_SECONDS = 0.5
 FIRST_REQUESTS = 20
-FIRST_ANSWER_SECONDS = 5.0
+FIRST_RESPONSE_SECONDS = 5.0
 
 _STALL = re.compile(r"the event loop is held for more than")
 _LASTED = re.compile(r"the event loop was held for about ([0-9.]+) s")
@@ -31,14 +31,14 @@ _HOLDER = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of the gateway, by everybody: a path and a token that the upstreams know."""
+    """The request that all clients send to the gateway: a path, and headers with a token that the upstreams know."""
 
     path: str
     headers: Mapping[str, str]
 
 
 class Gateway:
-    """gunicorn with a mode's application and worker class, on one port for as long as the mode is measured."""
+    """gunicorn with a mode's application and worker class, on a fixed port."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class Gateway:
         self._process: Process | None = None
 
     async def start(self) -> float:
-        """Start it, wait until every worker has its application, and return the seconds that took."""
+        """Start it, wait until every worker has loaded its application, and return the duration in seconds."""
         self._ini.write_text(self._text)
         self.forget_workers()
         started = time.monotonic()
-        # The section's settings for gunicorn are obeyed by this configuration; there is none in the folder.
+        # This configuration reads gunicorn's settings from the ini file's server section.
         command = [
-            *LESS_URGENT,
+            *LOWER_PRIORITY,
             sys.executable,
             "-W",
             "ignore",
@@ -88,22 +88,22 @@ class Gateway:
                 self._give_up("did not start")
             await asyncio.sleep(POLL_SECONDS)
         for _ in range(FIRST_REQUESTS):
-            if self._status(FIRST_ANSWER_SECONDS) == 200:
+            if self._status(FIRST_RESPONSE_SECONDS) == 200:
                 return time.monotonic() - started
             await asyncio.sleep(POLL_SECONDS)
-        return self._give_up(f"gives no good answer to GET {self.target.path}")
+        return self._give_up(f"gives no good response to GET {self.target.path}")
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop(grace_seconds=0.5)
 
     async def settle(self) -> bool:
-        """Wait a moment for an overloaded gateway to come to itself; else start it anew and return True."""
-        last = time.monotonic() + SETTLE_SECONDS
-        prompt = 0
-        while time.monotonic() < last:
-            prompt = prompt + 1 if self._status(PROMPT_SECONDS) else 0
-            if prompt > self._workers:
+        """Wait a moment for an overloaded gateway to recover; if it does not, restart it and return True."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        prompt_responses = 0
+        while time.monotonic() < deadline:
+            prompt_responses = prompt_responses + 1 if self._status(PROMPT_SECONDS) else 0
+            if prompt_responses > self._workers:
                 return False
             await asyncio.sleep(POLL_SECONDS)
         self.stop()
@@ -111,22 +111,22 @@ class Gateway:
         return True
 
     async def replace_workers(self, *, rolling: bool) -> None:
-        """Have new workers in place of the old ones, which finish what they have begun; returns when they can serve.
+        """Replace the workers; return when the new ones can serve. Old workers finish their requests.
 
-        Rolling, the old ones are told to leave (TTOU) when the new ones (TTIN) can serve. Otherwise by HUP, upon which
-        gunicorn ends the old ones while the new ones are still importing the application.
+        With `rolling`, new workers are added (TTIN) and the old ones end (TTOU) when the new ones can serve. Otherwise
+        HUP: gunicorn ends the old workers while the new ones are still importing the application.
         """
         self.forget_workers()
         if not rolling:
-            self.running_process.tell(signal.SIGHUP)
+            self.running_process.send_signal(signal.SIGHUP)
         for _ in range(self._workers if rolling else 0):
-            self.running_process.tell(signal.SIGTTIN)
+            self.running_process.send_signal(signal.SIGTTIN)
             await asyncio.sleep(BETWEEN_SIGNALS_SECONDS)
         async with asyncio.timeout(LONGEST_START_SECONDS):
             while self.ready_workers() < self._workers:  # noqa: ASYNC110 - they are other processes
                 await asyncio.sleep(POLL_SECONDS)
         for _ in range(self._workers if rolling else 0):
-            self.running_process.tell(signal.SIGTTOU)
+            self.running_process.send_signal(signal.SIGTTOU)
             await asyncio.sleep(BETWEEN_SIGNALS_SECONDS)
 
     def forget_workers(self) -> None:
@@ -135,7 +135,7 @@ class Gateway:
             marker.unlink()
 
     def ready_workers(self) -> int:
-        """How many workers have made their application since they were forgotten."""
+        """How many workers have loaded their application since `forget_workers`."""
         return sum(1 for _ in self._ready.iterdir())
 
     @property
@@ -148,13 +148,13 @@ class Gateway:
         return self.running_process.usage()
 
     def watchdog(self) -> dict[str, Any]:
-        """What the event loop's watchdog has logged so far: how often, how long at most, and what held the loop."""
+        """The watchdog's log so far: the number of stalls, the longest one, and the first warning with its stack."""
         text = self.running_process.log.read_text(encoding="utf-8", errors="replace")
-        lasted = [float(seconds) for seconds in _LASTED.findall(text)]
+        durations = [float(seconds) for seconds in _LASTED.findall(text)]
         return {
             "stalls": len(_STALL.findall(text)),
-            "longest_seconds": max(lasted, default=None),
-            "said": first_stall(text),
+            "longest_seconds": max(durations, default=None),
+            "first_warning": first_stall(text),
         }
 
     def _give_up(self, what: str) -> NoReturn:
@@ -162,7 +162,7 @@ class Gateway:
         raise CannotCompare(f"The gateway ({self.mode.title}) {what}:\n{self.running_process.tail()}")
 
     def _status(self, timeout_seconds: float) -> int | None:
-        """The status of the measured request; None when there is no answer in time."""
+        """The status of the response to `target`; None without a response in time."""
         try:
             return get("127.0.0.1", self.port, self.target, timeout_seconds)
         except (OSError, http.client.HTTPException):
@@ -170,11 +170,11 @@ class Gateway:
 
 
 def first_stall(text: str) -> list[str]:
-    """The first warning of the watchdog, with the innermost frames of the stack that it saw; [] without one."""
-    found = _STALL.search(text)
-    if found is None:
+    """The watchdog's first warning with the innermost frames of its stack; [] without a warning."""
+    warning = _STALL.search(text)
+    if warning is None:
         return []
-    lines = text[text.rfind("\n", 0, found.start()) + 1 :].splitlines()
+    lines = text[text.rfind("\n", 0, warning.start()) + 1 :].splitlines()
     stack = []
     for line in lines[1:]:
         if not line.startswith(" "):
@@ -184,7 +184,7 @@ def first_stall(text: str) -> list[str]:
 
 
 def get(host: str, port: int, target: Target, timeout_seconds: float) -> int:
-    """Ask once, on a connection of its own, and return the status."""
+    """Send one request on a new connection and return the status."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
     try:
         connection.request("GET", target.path, headers={**target.headers, "Connection": "close"})

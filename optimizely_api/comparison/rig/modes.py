@@ -1,11 +1,11 @@
-"""The modes that are compared: the same application, contract and worker count under different gunicorn workers."""
+"""The modes to compare: the same application, contract and worker count under different gunicorn workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 APPLICATION = "optimizely_api.comparison.rig.application"
 
-# The blocking applications make every call; so that the workers are compared, the others do too.
+# The blocking applications neither cache nor share upstream calls. The others must not either: only workers differ.
 EVERY_CALL = {"coalesce_calls": "false", "definition_cache_seconds": "0", "results_cache_bytes": "0"}
 
 
@@ -21,7 +21,7 @@ class Mode:
     factory: str
     server: Mapping[str, str]
     application: Mapping[str, str] = field(default_factory=dict)
-    blocks_the_loop: bool = False  # somebody calls the blocking view all the time
+    blocks_the_loop: bool = False  # the blocking view is called during all measurements
 
 
 MODES: dict[str, Mode] = {
@@ -131,7 +131,7 @@ class = optimizely_api.serving.log.JSONLines
 def ini_text(
     mode: Mode, *, port: int, workers: int, threads: int, settings: Mapping[str, str], ready_folder: str
 ) -> str:
-    """Return the ini file of a mode; `settings` are the gateway's.
+    """Return the text of a mode's ini file; `settings` are the gateway's.
 
     Its access log is that of production.ini. All else is plain text, which `gateway.first_stall` reads.
     """

@@ -1,4 +1,4 @@
-"""Processes that are started for a comparison, each in a session of its own, so that all of it can be ended."""
+"""The processes of a comparison, each in its own session, so that all its descendants can be ended."""
 
 import contextlib
 import itertools
@@ -24,15 +24,15 @@ LARGEST_LIMIT = 65536
 LOWEST_PORT = 10_000
 OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
-# What the person's shell says to a gateway or a gunicorn of theirs must not reach those that are measured.
+# Environment variables of the user's own gateway or gunicorn, which must not reach the measured ones.
 FOREIGN_SETTINGS = ("OPTIMIZELY_API_", "SERVICES_KEY", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process and its descendants take at one moment; `cpu_seconds` is since their start.
+    """The resources of a process and its descendants at one moment; `cpu_seconds` counts since their start.
 
-    Memory is the proportional set size where the system knows it: pages shared by forked processes count once.
+    Memory is the proportional set size if the system has it: pages shared by forked processes count once.
     """
 
     processes: int
@@ -41,7 +41,7 @@ class Usage:
 
 
 class Process:
-    """A command in a session of its own; `stop` ends every process of that session."""
+    """A command in its own session; `stop` ends every process of that session."""
 
     def __init__(
         self,
@@ -72,17 +72,17 @@ class Process:
     def running(self) -> bool:
         return self._popen.poll() is None
 
-    def tell(self, number: signal.Signals) -> None:
-        """Tell the first process of the session."""
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the first process of the session."""
         self._popen.send_signal(number)
 
-    def tell_all(self, number: signal.Signals) -> None:
-        """Tell every process of the session's group."""
+    def send_signal_to_all(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the session's process group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def tail(self) -> str:
-        """The end of what it logged, for an error message."""
+        """The last lines of its log, for an error message."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-TAIL_LINES:])
 
@@ -98,20 +98,20 @@ class Process:
         return Usage(processes, memory, cpu)
 
     def stop(self, grace_seconds: float = 2.0) -> None:
-        """Ask the first process to end, then kill what is left of the session; returns when nothing is."""
+        """End the first process, then kill the rest of the session; return when no process is left."""
         if self.running:
             self._popen.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(grace_seconds)
-        last = time.monotonic() + KILL_SECONDS
-        while left := list(session_members(self.pid)):
-            for process in left:
+        deadline = time.monotonic() + KILL_SECONDS
+        while members := list(session_members(self.pid)):
+            for process in members:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             self._popen.poll()
-            if time.monotonic() > last:
+            if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"processes of {self.name} do not end: {[process.pid for process in left]}"
+                    f"processes of {self.name} do not end: {[process.pid for process in members]}"
                 )
             time.sleep(POLL_SECONDS)
         self._popen.wait()
@@ -125,7 +125,7 @@ class Process:
 
 
 def session_members(session: int) -> Iterator[psutil.Process]:
-    """The living processes of a session, orphans of a killed worker among them."""
+    """The living processes of a session, including orphans of a killed worker."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
@@ -133,17 +133,17 @@ def session_members(session: int) -> Iterator[psutil.Process]:
 
 
 def machine_busy_seconds() -> float:
-    """Seconds that the machine's processors have worked since it was started, for whomever."""
+    """CPU seconds of all processes since the machine's start."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     return float(sum(times[:8]) - idle)  # user, nice, system, idle, iowait, irq, softirq, steal
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different, for servers that bind them later.
+    """Different free ports of 127.0.0.1, for servers that bind them later.
 
-    They are outside the range from which the system takes the ports of outgoing connections, of which a load test has
-    thousands: none of them is on such a port when its server starts, or starts again.
+    They lie outside the system's range for outgoing connections. A load test has thousands of these, and one could
+    otherwise occupy a port before its server starts or restarts.
     """
     outside = range(LOWEST_PORT, _first_outgoing_port())
     candidates = list(outside or range(LOWEST_PORT, 65_536))
@@ -178,7 +178,7 @@ def is_listening(port: int) -> bool:
 
 
 def open_files() -> int:
-    """How many files, and so connections, a process to come may have open."""
+    """The limit of open files, and so of connections, for a new process."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return LARGEST_LIMIT if soft == resource.RLIM_INFINITY else min(soft, LARGEST_LIMIT)
 

@@ -1,4 +1,4 @@
-"""What the gateway stands in front of: the stub of the services, or the services themselves with demo data."""
+"""The gateway's upstreams: the stub of the services, or the services themselves with demo data."""
 
 import asyncio
 import contextlib
@@ -21,15 +21,15 @@ from optimizely_api.comparison.stub import entities as stub_entities
 from optimizely_api.services_key import VARIABLE
 
 LONGEST_START_SECONDS = 60.0
-ANSWER_SECONDS = 5.0
+RESPONSE_SECONDS = 5.0
 
 
-class Stub:
-    """The stub of the three services: one process, with delays that can be changed at any time."""
+class StubProcess:
+    """The stub of the three services (`stub.server`) in one process, with delays that can change at any time."""
 
     def __init__(self, options: Options, folder: Path) -> None:
         module = "optimizely_api.comparison.stub.server"
-        manners = {
+        behaviour = {
             "--ports": "0,0,0",
             "--control-port": 0,
             "--delay-ms": options.delay_ms,
@@ -39,7 +39,7 @@ class Stub:
             "--fan-out": max(1, options.fan_out),
             "--seed": options.seed,
         }
-        arguments = [str(part) for pair in manners.items() for part in pair]
+        arguments = [str(part) for pair in behaviour.items() for part in pair]
         key = secrets.token_urlsafe()
         command = [sys.executable, "-m", module, *arguments]
         self._process = Process("upstreams", command, folder, {VARIABLE: key})
@@ -48,19 +48,19 @@ class Stub:
         except BaseException:
             self.stop()
             raise
-        self._control = ports.pop("control")
+        self._control_port = ports.pop("control")
         self.settings = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in ports.items()}
         self.settings["services_key"] = key
         self.target = Target(_path(options), {"Authorization": "Bearer 2:comparison"})
 
     @contextlib.contextmanager
     def slow_results(self, delay_ms: float) -> Iterator[None]:
-        """One of the three services answers late for a while."""
-        self._ask(f"/_set?results.delay_ms={delay_ms:g}")
+        """Delay the responses of the results service while the block runs."""
+        self._control(f"/_set?results.delay_ms={delay_ms:g}")
         try:
             yield
         finally:
-            self._ask("/_reset")
+            self._control("/_reset")
 
     def usage(self) -> Usage:
         return self._process.usage()
@@ -68,14 +68,14 @@ class Stub:
     def stop(self) -> None:
         self._process.stop()
 
-    def _ask(self, path: str) -> None:
+    def _control(self, path: str) -> None:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self._control}{path}", timeout=ANSWER_SECONDS):
+        with opener.open(f"http://127.0.0.1:{self._control_port}{path}", timeout=RESPONSE_SECONDS):
             pass
 
     def _wait_for_ports(self) -> dict[str, int]:
-        last = time.monotonic() + LONGEST_START_SECONDS
-        while self._process.running and time.monotonic() < last:
+        deadline = time.monotonic() + LONGEST_START_SECONDS
+        while self._process.running and time.monotonic() < deadline:
             text = self._process.output.read_text()
             if text.endswith("\n"):
                 ports: dict[str, int] = json.loads(text.splitlines()[0])
@@ -85,7 +85,7 @@ class Stub:
 
 
 class RealServices:
-    """The three services on SQLite files of their own, with the demo data."""
+    """The three services on new SQLite files, with the demo data."""
 
     def __init__(self, options: Options, folder: Path) -> None:
         if options.fan_out:
@@ -97,7 +97,7 @@ class RealServices:
         self.target = Target("", {})
 
     async def start(self) -> None:
-        """Start them and load the demo data; raises CannotCompare with what they said when one does not start."""
+        """Start them and load the demo data; raises CannotCompare with a service's log when it does not start."""
         from optimizely_api.demo import load_demo
         from optimizely_api.services.http.server import SERVICES
 
@@ -125,13 +125,13 @@ class RealServices:
 
     @contextlib.contextmanager
     def slow_results(self, delay_ms: float) -> Iterator[None]:
-        """The results service stands still for a while; how long is up to the caller, whatever `delay_ms` is."""
+        """Stop the results service while the block runs; `delay_ms` has no effect here."""
         results = self._processes["results"]
-        results.tell_all(signal.SIGSTOP)
+        results.send_signal_to_all(signal.SIGSTOP)
         try:
             yield
         finally:
-            results.tell_all(signal.SIGCONT)
+            results.send_signal_to_all(signal.SIGCONT)
 
     def usage(self) -> Usage:
         parts = [process.usage() for process in self._processes.values()]
@@ -146,22 +146,22 @@ class RealServices:
             process.stop()
 
     async def _until_listening(self, ports: Mapping[str, int]) -> None:
-        last = time.monotonic() + LONGEST_START_SECONDS
+        deadline = time.monotonic() + LONGEST_START_SECONDS
         for name, port in ports.items():
             while not is_listening(port):
-                if not self._processes[name].running or time.monotonic() > last:
+                if not self._processes[name].running or time.monotonic() > deadline:
                     raise CannotCompare(f"The {name} service did not start:\n{self._processes[name].tail()}")
                 await asyncio.sleep(POLL_SECONDS)
 
 
-Upstreams = Stub | RealServices
+Upstreams = StubProcess | RealServices
 
 
 @contextlib.asynccontextmanager
-async def upstreams(options: Options, folder: Path) -> Any:
-    """The upstreams that the options ask for, ended with the block."""
+async def start_upstreams(options: Options, folder: Path) -> Any:
+    """Run the upstreams that the options name until the block ends."""
     if options.upstreams == "stub":
-        stub = Stub(options, folder)
+        stub = StubProcess(options, folder)
         try:
             yield stub
         finally:

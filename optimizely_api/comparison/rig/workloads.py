@@ -1,4 +1,4 @@
-"""Two kinds of request that asyncio does not help with: where they are asked for, and what computing is."""
+"""The paths of the two additional views, and a computation of known duration."""
 
 import time
 
@@ -7,7 +7,7 @@ BLOCKING_PATH = "/compare/blocking"
 
 
 def compute(iterations: int) -> int:
-    """Hold the processor, and the interpreter's lock, for a number of steps."""
+    """Use the processor, and hold the interpreter's lock, for a number of steps."""
     value = 1
     for step in range(iterations):
         value = (value * 31 + step) % 65521
@@ -15,7 +15,7 @@ def compute(iterations: int) -> int:
 
 
 def iterations_for(milliseconds: float) -> int:
-    """How many steps of `compute` take so long on this machine, at its best of a few tries."""
+    """The number of steps of `compute` that take this long on this machine, by the fastest of a few tries."""
     steps = 100_000
     best = min(_timed(steps) for _ in range(5))
     return max(1, round(steps * milliseconds / 1000 / best))

@@ -1,18 +1,18 @@
-"""How the stub of a service behaves, and what happened at it."""
+"""The behaviour of a stub service, and its counts."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-CLOSE_WITHOUT_ANSWER: Final = 0  # as `fail_status`
+CLOSE_WITHOUT_RESPONSE: Final = 0  # as `fail_status`
 
 
-class InvalidManners(ValueError):
-    """A setting that the stub does not have, or a value that makes no sense, in words for whoever set it."""
+class InvalidBehaviour(ValueError):
+    """An unknown setting or an invalid value; the message tells the user which."""
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How a service behaves. `fail_status` 0 closes the connection without an answer."""
+class Behaviour:
+    """How a service behaves. `fail_status` 0 closes the connection without a response."""
 
     delay_ms: float = 50.0
     tail_share: float = 0.0
@@ -23,28 +23,28 @@ class Manners:
     def __post_init__(self) -> None:
         for name in ("tail_share", "fail_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InvalidManners(f"{name} is between 0 and 1, not {getattr(self, name):g}")
+                raise InvalidBehaviour(f"{name} is between 0 and 1, not {getattr(self, name):g}")
         for name in ("delay_ms", "tail_factor"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InvalidManners(f"{name} is not below 0, and finite")
-        if self.fail_status != CLOSE_WITHOUT_ANSWER and not 400 <= self.fail_status <= 599:
-            raise InvalidManners(f"fail_status is 0 or from 400 to 599, not {self.fail_status}")
+                raise InvalidBehaviour(f"{name} is not below 0, and finite")
+        if self.fail_status != CLOSE_WITHOUT_RESPONSE and not 400 <= self.fail_status <= 599:
+            raise InvalidBehaviour(f"fail_status is 0 or from 400 to 599, not {self.fail_status}")
 
-    def changed(self, name: str, text: str) -> "Manners":
-        """With one value read from text. Raises InvalidManners."""
+    def changed(self, name: str, text: str) -> "Behaviour":
+        """A copy with one setting changed to the value in `text`. Raises InvalidBehaviour."""
         types = {each.name: int if each.type is int else float for each in fields(self)}
         if name not in types:
-            raise InvalidManners(f"there is no {name}; there are {', '.join(types)}")
+            raise InvalidBehaviour(f"there is no {name}; there are {', '.join(types)}")
         try:
             value: Any = types[name](text)
         except ValueError:
-            raise InvalidManners(f"{name}={text}: not a number that it could be") from None
+            raise InvalidBehaviour(f"{name}={text}: not a number that it could be") from None
         return replace(self, **{name: value})
 
 
 @dataclass
 class Counts:
-    """What happened at one service."""
+    """Requests and connections of one service; `abandoned` counts requests whose client left before the response."""
 
     requests: int = 0
     answered: int = 0

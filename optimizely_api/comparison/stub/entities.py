@@ -1,7 +1,7 @@
-"""What the stub of the services knows: one account, one project, and any number of experiments that look alike.
+"""The entities of the stub: one account, one project, and an experiment for every id, all alike.
 
-Every token is good and every id is known. Experiment E is in campaign `CAMPAIGNS_FROM + E // fan_out`, so that a
-campaign has `fan_out` experiments.
+Every token is valid and every id exists. Experiment E is in campaign `CAMPAIGNS_FROM + E // fan_out`, so a campaign has
+`fan_out` experiments.
 """
 
 import math
@@ -13,7 +13,7 @@ ACCOUNT = 12_001
 PROJECT = 12_002
 VARIATIONS = {12_201: "Original", 12_202: "Larger button", 12_203: "Green button"}
 CAMPAIGNS_FROM = 10_000_000_000
-EXPERIMENTS_FROM = 9_000_000_000  # where an example begins; every number is an experiment
+EXPERIMENTS_FROM = 9_000_000_000  # the first id in examples; every number is an experiment's id
 
 STARTED = "2026-01-05T09:30:00Z"
 ENDED = "2026-01-19T09:30:00Z"
@@ -31,8 +31,13 @@ BASELINE, *TREATMENTS = VARIATIONS
 
 
 def token(token_sha256: str) -> Entity:
-    known = {"token_id": 1, "account_id": ACCOUNT, "name": "load", "created": STARTED}
-    return {**known, "token_sha256": token_sha256}
+    return {
+        "token_id": 1,
+        "account_id": ACCOUNT,
+        "name": "load",
+        "created": STARTED,
+        "token_sha256": token_sha256,
+    }
 
 
 def project(project_id: int) -> Entity:
@@ -110,9 +115,9 @@ def experiment_ids(layer_id: int, fan_out: int) -> list[int]:
 
 
 def experiments_page(layer_id: int, page: int, per_page: int, fan_out: int) -> Entity:
-    known = experiment_ids(layer_id, fan_out)
-    shown = known[(page - 1) * per_page : page * per_page]
-    return {"total": len(known), "items": [experiment(each, fan_out) for each in shown]}
+    ids = experiment_ids(layer_id, fan_out)
+    ids_of_page = ids[(page - 1) * per_page : page * per_page]
+    return {"total": len(ids), "items": [experiment(number, fan_out) for number in ids_of_page]}
 
 
 def metrics() -> list[Entity]:
@@ -123,7 +128,7 @@ def metrics() -> list[Entity]:
 
 
 def results(experiment_id: int) -> Entity:
-    """The results of an experiment: five metrics of three variations, some 6 kB."""
+    """The results of an experiment: five metrics of three variations, about 6 kB."""
     share = 1 / len(VARIATIONS)
     return {
         "experiment_id": experiment_id,
@@ -158,15 +163,15 @@ def _metric_results(metric: Entity) -> Entity:
         "name": METRIC_NAMES[metric["event_id"]],
         "conclusion": {"winner": str(TREATMENTS[0])},
         "results": {
-            str(number): _variant(number, count, conversions[BASELINE])
+            str(number): _variation_results(number, count, conversions[BASELINE])
             for number, count in conversions.items()
         },
     }
 
 
-def _variant(variation_id: int, conversions: int, of_baseline: int) -> Entity:
+def _variation_results(variation_id: int, conversions: int, of_baseline: int) -> Entity:
     rate = conversions / VISITORS
-    variant: Entity = {
+    results: Entity = {
         "variation_id": str(variation_id),
         "name": VARIATIONS[variation_id],
         "level": "variation",
@@ -177,12 +182,12 @@ def _variant(variation_id: int, conversions: int, of_baseline: int) -> Entity:
         "is_baseline": variation_id == BASELINE,
     }
     if variation_id != BASELINE:
-        variant["lift"] = _lift(conversions, of_baseline)
-    return variant
+        results["lift"] = _lift(conversions, of_baseline)
+    return results
 
 
 def _lift(conversions: int, of_baseline: int) -> Entity:
-    """A plain z-test on the ratio, with the delta method: believable numbers, not the results service's."""
+    """The lift by a z-test on the ratio (delta method): plausible, but not the results service's method."""
     value = conversions / of_baseline - 1
     error = (value + 1) * math.sqrt(1 / conversions + 1 / of_baseline - 2 / VISITORS)
     significance = math.erf(abs(value) / error / math.sqrt(2))

@@ -1,14 +1,14 @@
-"""The little of an HTTP/1.1 server that a stub needs: one request after the other, each answered whole and in time."""
+"""A minimal HTTP/1.1 server for a stub: handles one request of a connection at a time, each response after a delay."""
 
 import asyncio
+from collections import deque
 from typing import Final
 
+import httptools
 import orjson
 
-LARGEST_HEAD = 64 * 1024  # bytes
 HEALTH: Final = b"/healthz"
-_HEAD_END: Final = b"\r\n\r\n"
-_REQUEST_ID: Final = b"\r\nX-Request-Id: "  # as the gateways write it
+_REQUEST_ID: Final = b"\r\nX-Request-Id: "
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -21,19 +21,33 @@ _REASONS: Final = {
 }
 
 
+class _Request:
+    """A request without its body: no response of a stub depends on one."""
+
+    __slots__ = ("authorization", "method", "request_id", "target")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.request_id = b""
+        self.authorization = b""
+
+
 class HttpProtocol(asyncio.Protocol):
-    """A connection of a server that answers one request after the other; subclasses say what."""
+    """A connection to a server; subclasses say what it responds."""
 
     def __init__(self, open_connections: "set[HttpProtocol]") -> None:
         self._open = open_connections
-        self._buffer = b""
-        self._request_id = b""  # of the request that is being answered: the services echo it
+        self._parser = httptools.HttpRequestParser(self)
+        self._arriving = _Request()
+        self._waiting: deque[_Request] = deque()
+        self._request_id = b""  # of the current request: the services echo it
         self._transport: asyncio.Transport | None = None
         self._later: asyncio.TimerHandle | None = None
-        self._authorization = b""  # the line that a head must have, if any
+        self._authorization = b""  # the header value that a request must have, if any
 
     def respond(self, method: bytes, target: bytes) -> tuple[bytes, float]:
-        """The bytes to send, empty to close instead, and the seconds until then."""
+        """The bytes to send (none to close the connection instead) and the delay in seconds."""
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,65 +61,73 @@ class HttpProtocol(asyncio.Protocol):
             self._later.cancel()
 
     def abort(self) -> None:
-        """Close at once, with whatever is on the way."""
+        """Close at once, without sending pending responses."""
         if self._transport is not None:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._write(b"")
+            return
         if self._later is None:
             self._next()
 
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self._arriving = _Request()
+
+    def on_url(self, url: bytes) -> None:
+        self._arriving.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # The lengths first: most headers need no comparison then.
+        if len(name) == len(b"x-request-id") and name.lower() == b"x-request-id":
+            self._arriving.request_id = value
+        elif len(name) == len(b"authorization") and name.lower() == b"authorization":
+            self._arriving.authorization = value
+
+    def on_message_complete(self) -> None:
+        self._arriving.method = self._parser.get_method()
+        self._waiting.append(self._arriving)
+
     def _next(self) -> None:
-        """Take one whole request from what has arrived, if there is one."""
-        end = self._buffer.find(_HEAD_END)
-        if end < 0:
-            if len(self._buffer) > LARGEST_HEAD:
-                self._write(b"")
-            return
-        head = self._buffer[:end]
-        length = _body_length(head)
-        if length is None:
-            self._write(b"")
-            return
-        whole = end + len(_HEAD_END) + length
-        if len(self._buffer) < whole:
-            return
-        self._buffer = self._buffer[whole:]
-        self._request_id = head.partition(_REQUEST_ID)[2].partition(b"\r\n")[0]
-        method, _, rest = head.partition(b" ")
-        target = rest.partition(b" ")[0]
-        # The health of the services is open to all. The key may be in the last line.
-        if not self._authorization or target == HEALTH or self._authorization in head + b"\r\n":
-            answer, delay = self.respond(method, target)
-        else:
-            answer, delay = http_error(401, "unauthorized"), 0.0
-        if delay > 0:
-            self._later = asyncio.get_running_loop().call_later(delay, self._answer_late, answer)
-        else:
-            self._write(answer)
-            if self._buffer:
-                self._next()
+        """Respond to the waiting requests up to the first with a delay."""
+        while self._waiting and self._later is None:
+            request = self._waiting.popleft()
+            self._request_id = request.request_id
+            # The health of the services needs no key.
+            is_allowed = request.target == HEALTH or request.authorization == self._authorization
+            if is_allowed or not self._authorization:
+                response, delay = self.respond(request.method, request.target)
+            else:
+                response, delay = http_error(401, "unauthorized"), 0.0
+            if delay > 0:
+                self._later = asyncio.get_running_loop().call_later(delay, self._respond_late, response)
+            else:
+                self._write(response)
 
-    def _answer_late(self, answer: bytes) -> None:
+    def _respond_late(self, response: bytes) -> None:
         self._later = None
-        self._write(answer)
-        if self._buffer:
-            self._next()
+        self._write(response)
+        self._next()
 
-    def _write(self, answer: bytes) -> None:
+    def _write(self, response: bytes) -> None:
         if self._transport is None:
             return
-        if answer and self._request_id:
-            self._transport.write(answer.replace(b"\r\n", b"%b%b\r\n" % (_REQUEST_ID, self._request_id), 1))
-        elif answer:
-            self._transport.write(answer)
+        if response and self._request_id:
+            request_id_line = b"%b%b\r\n" % (_REQUEST_ID, self._request_id)
+            self._transport.write(response.replace(b"\r\n", request_id_line, 1))
+        elif response:
+            self._transport.write(response)
         else:
-            self._buffer = b""
+            self._waiting.clear()
             self._transport.close()
 
 
-def http_answer(status: int, value: object) -> bytes:
+def http_response(status: int, value: object) -> bytes:
     body = orjson.dumps(value)
     head = (
         f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}\r\n"
@@ -115,16 +137,4 @@ def http_answer(status: int, value: object) -> bytes:
 
 
 def http_error(status: int, code: str, message: str = "From the stub of the services.") -> bytes:
-    return http_answer(status, {"code": code, "message": message})
-
-
-def _body_length(head: bytes) -> int | None:
-    """The bytes of the body; None where this server cannot tell (a chunked body, or no number)."""
-    lowered = head.lower()
-    if b"\r\ntransfer-encoding:" in lowered:
-        return None
-    start = lowered.find(b"\r\ncontent-length:")
-    if start < 0:
-        return 0
-    value = lowered[start + len(b"\r\ncontent-length:") :].partition(b"\r\n")[0].strip()
-    return int(value) if value.isdigit() else None
+    return http_response(status, {"code": code, "message": message})

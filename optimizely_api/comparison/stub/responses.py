@@ -1,48 +1,48 @@
-"""What the stub of the services answers: whole HTTP answers, made once for each target."""
+"""The stub's responses as complete HTTP messages, cached by target."""
 
 import re
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from optimizely_api.comparison.stub import entities as stub_entities
-from optimizely_api.comparison.stub.protocol import http_answer, http_error
+from optimizely_api.comparison.stub.protocol import http_error, http_response
 
-REMEMBERED_ANSWERS = 20_000
+CACHED_RESPONSES = 20_000
 
 Route = tuple[str, str, Callable[..., bytes]]
-"""Method, pattern of the path, and what makes the answer of the pattern's groups."""
+"""Method, pattern of the path, and a function from the pattern's groups to the response."""
 
 
-class Answers:
-    """Whole HTTP answers by service, method and target; the same for as long as the process lives."""
+class Responses:
+    """Complete HTTP responses by service, method and target; they never change."""
 
     def __init__(self, fan_out: int) -> None:
         self._fan_out = fan_out
-        self._remembered: dict[tuple[str, bytes, bytes], bytes] = {}
+        self._cache: dict[tuple[str, bytes, bytes], bytes] = {}
 
-    def find(self, service: str, method: bytes, target: bytes) -> bytes:
+    def get(self, service: str, method: bytes, target: bytes) -> bytes:
         key = (service, method, target)
-        answer = self._remembered.get(key)
-        if answer is None:
-            answer = self._make(*key)
-            if len(self._remembered) < REMEMBERED_ANSWERS:
-                self._remembered[key] = answer
-        return answer
+        response = self._cache.get(key)
+        if response is None:
+            response = self._make(*key)
+            if len(self._cache) < CACHED_RESPONSES:
+                self._cache[key] = response
+        return response
 
     def _make(self, service: str, method: bytes, target: bytes) -> bytes:
         path, _, query = target.decode("latin-1").partition("?")
-        for expected, pattern, make in self._routes(service, dict(parse_qsl(query))):
-            if found := re.fullmatch(pattern, path):
-                if method.decode("latin-1") != expected:
+        for expected_method, pattern, make in self._routes(service, dict(parse_qsl(query))):
+            if match := re.fullmatch(pattern, path):
+                if method.decode("latin-1") != expected_method:
                     return http_error(405, "method_not_allowed")
-                return make(*found.groups())
+                return make(*match.groups())
         return http_error(404, "not_found")
 
     def _routes(self, service: str, query: Mapping[str, str]) -> list[Route]:
         fan_out = self._fan_out
 
         def one(entity: object) -> bytes:
-            return http_answer(200, entity)
+            return http_response(200, entity)
 
         health: Route = ("GET", "/healthz", lambda: one({"status": "ok"}))
         routes: dict[str, list[Route]] = {
@@ -68,4 +68,4 @@ class Answers:
             layer_id, page, per_page = (int(query[name]) for name in ("campaign_id", "page", "per_page"))
         except (KeyError, ValueError):
             return http_error(400, "bad_request")
-        return http_answer(200, stub_entities.experiments_page(layer_id, page, per_page, self._fan_out))
+        return http_response(200, stub_entities.experiments_page(layer_id, page, per_page, self._fan_out))

@@ -1,15 +1,16 @@
-"""A light stub of the three services, so that what a load measures is the gateway.
+"""A light stub of the three services, so that a load measures the gateway and not its upstreams.
 
     python -m optimizely_api.comparison.stub.server --ports 6551,6552,6553 --control-port 6550 --delay-ms 50
 
-One process, one event loop, no framework: some 50 microseconds of CPU an answer. Every answer comes after the delay;
-a share of them (the tail) after a multiple of it, and a share of the calls fails. All of that changes at run time:
+One process, one event loop, no framework: a response costs about 50 microseconds of CPU. Every response comes after the
+delay, a share of them (the tail) after a multiple of it, and a share of the calls fails. All of this can be changed at
+run time:
 
     GET /_set?results.delay_ms=2000&tail_share=0.05    a key without a service's name sets all three
-    GET /_stats                                        what was asked for and what came of it, per service
-    GET /_reset                                        back to the command line's manners, counts at 0
+    GET /_stats                                        counts and behaviour of each service
+    GET /_reset                                        restores the command line's behaviour, sets counts to 0
 
-The timers of the event loop tick in milliseconds: an answer comes up to 1 ms early or late.
+Timers of the event loop tick in milliseconds: a response comes up to 1 ms early or late.
 """
 
 import asyncio
@@ -26,10 +27,15 @@ import click
 import orjson
 import uvloop
 
-from optimizely_api.comparison.stub.behaviour import CLOSE_WITHOUT_ANSWER, Counts, InvalidManners, Manners
-from optimizely_api.comparison.stub.protocol import HEALTH, HttpProtocol, http_answer, http_error
-from optimizely_api.comparison.stub.responses import Answers
-from optimizely_api.services_key import VARIABLE
+from optimizely_api.comparison.stub.behaviour import (
+    CLOSE_WITHOUT_RESPONSE,
+    Behaviour,
+    Counts,
+    InvalidBehaviour,
+)
+from optimizely_api.comparison.stub.protocol import HEALTH, HttpProtocol, http_error, http_response
+from optimizely_api.comparison.stub.responses import Responses
+from optimizely_api.services_key import VARIABLE, authorization
 from optimizely_api.serving.file_limits import allow_many_files
 
 SERVICES: Final = ("projects", "experiments", "results")
@@ -37,31 +43,35 @@ BACKLOG = 4096
 
 
 class Service:
-    """One service: what it knows, how it behaves, what happened."""
+    """One service: its responses, behaviour and counts."""
 
-    def __init__(self, name: str, manners: Manners, answers: Answers, seed: int, key: str = "") -> None:
+    def __init__(
+        self, name: str, behaviour: Behaviour, responses: Responses, seed: int, key: str = ""
+    ) -> None:
         self.name = name
-        # As the gateways write it.
-        self.authorization = f"\r\nAuthorization: Bearer {key}\r\n".encode() if key else b""
-        self.manners = manners
+        self.authorization = authorization(key)["Authorization"].encode() if key else b""
+        self.behaviour = behaviour
         self.counts = Counts()
-        self._answers = answers
+        self._responses = responses
         self._random = random.Random(f"{seed} {name}")  # noqa: S311
 
-    def answer(self, method: bytes, target: bytes) -> tuple[bytes, float]:
-        """The bytes to send, empty to close instead, and the seconds until then; /healthz is always well."""
+    def respond(self, method: bytes, target: bytes) -> tuple[bytes, float]:
+        """The bytes to send (none to close the connection instead) and the delay in seconds.
+
+        /healthz always responds at once.
+        """
         if target == HEALTH:
-            return self._answers.find(self.name, method, target), 0.0
-        manners, counts = self.manners, self.counts
+            return self._responses.get(self.name, method, target), 0.0
+        behaviour, counts = self.behaviour, self.counts
         counts.requests += 1
-        delay = manners.delay_ms / 1000
-        if manners.tail_share and self._random.random() < manners.tail_share:
+        delay = behaviour.delay_ms / 1000
+        if behaviour.tail_share and self._random.random() < behaviour.tail_share:
             counts.slow += 1
-            delay *= manners.tail_factor
-        if manners.fail_share and self._random.random() < manners.fail_share:
+            delay *= behaviour.tail_factor
+        if behaviour.fail_share and self._random.random() < behaviour.fail_share:
             counts.failed += 1
-            return _failure(manners.fail_status), delay
-        return self._answers.find(self.name, method, target), delay
+            return _failure(behaviour.fail_status), delay
+        return self._responses.get(self.name, method, target), delay
 
 
 class ServiceProtocol(HttpProtocol):
@@ -73,7 +83,7 @@ class ServiceProtocol(HttpProtocol):
         self._authorization = service.authorization
 
     def respond(self, method: bytes, target: bytes) -> tuple[bytes, float]:
-        return self._service.answer(method, target)
+        return self._service.respond(method, target)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -87,28 +97,28 @@ class ServiceProtocol(HttpProtocol):
             self._service.counts.abandoned += 1
         super().connection_lost(exc)
 
-    def _write(self, answer: bytes) -> None:
-        if answer and self._transport is not None:
+    def _write(self, response: bytes) -> None:
+        if response and self._transport is not None:
             self._service.counts.answered += 1
-        super()._write(answer)
+        super()._write(response)
 
 
-class Stub:
-    """The three services and the control of them."""
+class StubServer:
+    """The three services and their control port."""
 
-    def __init__(self, manners: Manners, *, fan_out: int = 1, seed: int = 1, key: str = "") -> None:
-        """With a `key` calls without it are refused, as the services refuse them."""
+    def __init__(self, behaviour: Behaviour, *, fan_out: int = 1, seed: int = 1, key: str = "") -> None:
+        """With a `key` the services respond 401 to calls without it, as the real ones do."""
         if fan_out < 1:
-            raise InvalidManners(f"fan_out is at least 1, not {fan_out}")
-        self._manners = manners
-        answers = Answers(fan_out)
-        self.services = {name: Service(name, manners, answers, seed, key) for name in SERVICES}
+            raise InvalidBehaviour(f"fan_out is at least 1, not {fan_out}")
+        self._initial_behaviour = behaviour
+        responses = Responses(fan_out)
+        self.services = {name: Service(name, behaviour, responses, seed, key) for name in SERVICES}
         self.ports: dict[str, int] = {}
         self._servers: list[asyncio.Server] = []
         self._open: set[HttpProtocol] = set()
 
     async def start(self, ports: Sequence[int], control_port: int | None, host: str = "127.0.0.1") -> None:
-        """Listen; port 0 is any free one, and `ports` of the stub says which. Raises OSError for one that is taken."""
+        """Listen on the ports (0: any free port, then in `self.ports`); raises OSError for a port in use."""
         try:
             for name, port in zip(SERVICES, ports, strict=True):
                 await self._listen(name, host, port, self._protocol(self.services[name]))
@@ -119,7 +129,7 @@ class Stub:
             raise
 
     async def stop(self) -> None:
-        """Close the ports, and the connections with all that is on the way."""
+        """Close the ports and the connections, without sending pending responses."""
         for server in self._servers:
             server.close()
         for protocol in list(self._open):
@@ -128,27 +138,30 @@ class Stub:
             await server.wait_closed()
 
     def set(self, changes: Sequence[tuple[str, str]]) -> None:
-        """Change manners, ("results.delay_ms", "2000") or of all services ("delay_ms", "20"): all changes or none."""
-        changed = {name: service.manners for name, service in self.services.items()}
+        """Apply all changes, or none if one is invalid.
+
+        A change is of one service, ("results.delay_ms", "2000"), or of all, ("delay_ms", "20").
+        """
+        changed = {name: service.behaviour for name, service in self.services.items()}
         for key, text in changes:
             service, dot, setting = key.rpartition(".")
             if dot and service not in changed:
-                raise InvalidManners(f"there is no service {service}; there are {', '.join(SERVICES)}")
+                raise InvalidBehaviour(f"there is no service {service}; there are {', '.join(SERVICES)}")
             for name in (service,) if dot else SERVICES:
                 changed[name] = changed[name].changed(setting, text)
-        for name, manners in changed.items():
-            self.services[name].manners = manners
+        for name, behaviour in changed.items():
+            self.services[name].behaviour = behaviour
 
     def reset(self) -> None:
-        """The manners of the start; counts at 0, but for connections that are open."""
+        """Restore the initial behaviour and set all counts but those of open connections to 0."""
         for service in self.services.values():
-            service.manners = self._manners
-            now = service.counts.connections
-            service.counts = Counts(connections=now, most_connections=now)
+            service.behaviour = self._initial_behaviour
+            open_now = service.counts.connections
+            service.counts = Counts(connections=open_now, most_connections=open_now)
 
     def stats(self) -> dict[str, Any]:
         return {
-            name: {**asdict(service.counts), "manners": asdict(service.manners)}
+            name: {**asdict(service.counts), "behaviour": asdict(service.behaviour)}
             for name, service in self.services.items()
         }
 
@@ -162,9 +175,9 @@ class Stub:
 
 
 class ControlProtocol(HttpProtocol):
-    """Answers /_set, /_stats and /_reset."""
+    """A connection to the control port: /_set, /_stats and /_reset."""
 
-    def __init__(self, stub: Stub, open_connections: set[HttpProtocol]) -> None:
+    def __init__(self, stub: StubServer, open_connections: set[HttpProtocol]) -> None:
         super().__init__(open_connections)
         self._stub = stub
 
@@ -175,20 +188,20 @@ class ControlProtocol(HttpProtocol):
         if path == "/_set":
             try:
                 self._stub.set(parse_qsl(query, keep_blank_values=True))
-            except InvalidManners as exc:
+            except InvalidBehaviour as exc:
                 return http_error(400, "bad_request", str(exc)), 0.0
         elif path == "/_reset":
             self._stub.reset()
         elif path != "/_stats":
             return http_error(404, "not_found"), 0.0
-        return http_answer(200, self._stub.stats()), 0.0
+        return http_response(200, self._stub.stats()), 0.0
 
 
 def _failure(status: int) -> bytes:
-    return b"" if status == CLOSE_WITHOUT_ANSWER else http_error(status, "failed_on_purpose")
+    return b"" if status == CLOSE_WITHOUT_RESPONSE else http_error(status, "failed_on_purpose")
 
 
-async def _serve(stub: Stub, ports: Sequence[int], control_port: int | None) -> None:
+async def _serve(stub: StubServer, ports: Sequence[int], control_port: int | None) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -210,26 +223,28 @@ def _ports(_context: click.Context, _option: click.Parameter, text: str) -> tupl
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--ports", callback=_ports, default="0,0,0", help="Of projects, experiments, results; 0: any free one."
+    "--ports", callback=_ports, default="0,0,0", help="Of projects, experiments, results; 0: any free port."
 )
 @click.option(
-    "--control-port", type=click.IntRange(0, 65535), help="Where manners are changed and counts read."
+    "--control-port", type=click.IntRange(0, 65535), help="The port to change behaviour and read counts."
 )
-@click.option("--delay-ms", type=float, default=50.0, show_default=True, help="From request to answer.")
-@click.option("--tail-share", type=float, default=0.0, show_default=True, help="Of calls that are slower.")
-@click.option("--tail-factor", type=float, default=10.0, show_default=True, help="By how much they are.")
-@click.option("--fail-share", type=float, default=0.0, show_default=True, help="Of calls that fail.")
-@click.option("--fail-status", type=int, default=503, show_default=True, help="How; 0 closes the connection.")
+@click.option("--delay-ms", type=float, default=50.0, show_default=True, help="From request to response.")
+@click.option("--tail-share", type=float, default=0.0, show_default=True, help="Share of slower calls.")
+@click.option("--tail-factor", type=float, default=10.0, show_default=True, help="How many times slower.")
+@click.option("--fail-share", type=float, default=0.0, show_default=True, help="Share of failing calls.")
+@click.option(
+    "--fail-status", type=int, default=503, show_default=True, help="Their status; 0 closes the connection."
+)
 @click.option("--fan-out", type=int, default=1, show_default=True, help="Experiments in each campaign.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of what is slow and what fails.")
-def main(ports: tuple[int, ...], control_port: int | None, fan_out: int, seed: int, **manners: Any) -> None:
-    """Answer as the three services would. The first line on standard output says where, as JSON, once all listen."""
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides which calls are slow or fail.")
+def main(ports: tuple[int, ...], control_port: int | None, fan_out: int, seed: int, **behaviour: Any) -> None:
+    """Run a stub of the three services. It prints their ports as one line of JSON once all listen."""
     allow_many_files()
     try:
         key = os.environ.get(VARIABLE, "")
-        stub = Stub(Manners(**manners), fan_out=fan_out, seed=seed, key=key)
+        stub = StubServer(Behaviour(**behaviour), fan_out=fan_out, seed=seed, key=key)
         uvloop.run(_serve(stub, ports, control_port))
-    except InvalidManners as exc:
+    except InvalidBehaviour as exc:
         raise click.UsageError(str(exc)) from None
     except OSError as exc:
         raise click.ClickException(str(exc)) from None

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call, Page
@@ -237,7 +238,7 @@ def _iso(time: datetime | str) -> str:
     if isinstance(time, str):
         return time
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return format_time(aware)
 
 
 def _without(entity: Entity, key: str) -> Entity:

@@ -27,11 +27,11 @@ from sqlalchemy import ColumnElement, MetaData, Row, Table, insert, select, upda
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import defaults, has_definition, noun_of, writable
+from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
 from optimizely_api.services.entities.tables import COLUMNS, entity_table
 from optimizely_api.services.http.errors import conflict, field_errors, gone, not_found, version_mismatch
 from optimizely_api.services.http.query import Page
-from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.schema import ID, Schema
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments.states import State
-from optimizely_api.services.http.responses import format_time
 
 Weights = Mapping[str, int]
 MAX_RUNS = 500  # the limit of the results service

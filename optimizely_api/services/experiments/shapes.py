@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import definitions, runs, states
 from optimizely_api.services.experiments.runs import Run
 from optimizely_api.services.experiments.states import State
-from optimizely_api.services.http.responses import format_time
 
 
 def state_of(row: Row[Any], now: datetime) -> State:

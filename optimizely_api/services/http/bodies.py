@@ -175,7 +175,7 @@ class BoundedRequest(web.Request):
                     self._reserve(len(piece))
                     content.add(piece)
                     await asyncio.sleep(0)
-            except codings.UndecodableError as exc:
+            except codings.Undecodable as exc:
                 raise bad_request(f"the body is not valid {coding}: {exc}") from exc
         return content.joined()
 

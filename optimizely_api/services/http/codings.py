@@ -20,7 +20,7 @@ _WINDOW_LOG = 23  # the 8 MiB that a decoder of zstd must support, and no more (
 _ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
 
-class UndecodableError(ValueError):
+class Undecodable(ValueError):
     """The content is not valid in its coding, or incomplete."""
 
 
@@ -66,25 +66,25 @@ def coding_of(content_encoding: str) -> str | None:
 
 
 def decode(coding: str, data: bytes) -> Iterator[bytes]:
-    """Decode `data`, and yield the content in pieces of about PIECE_BYTES at most. Raises UndecodableError."""
+    """Decode `data`, and yield the content in pieces of about PIECE_BYTES at most. Raises Undecodable."""
     at = members = 0
     while at < len(data):
         members += 1
         if members > MAX_MEMBERS:
-            raise UndecodableError(f"more than {MAX_MEMBERS} members")
+            raise Undecodable(f"more than {MAX_MEMBERS} members")
         decoder = _DECODERS[coding](data)
         pending = b""
         while not decoder.eof:
             try:
                 piece = decoder.decompress(pending, PIECE_BYTES)
             except _ERRORS as exc:
-                raise UndecodableError(str(exc)) from exc
+                raise Undecodable(str(exc)) from exc
             pending = getattr(decoder, "unconsumed_tail", b"")
             if piece:
                 yield piece
             elif not pending and not decoder.eof:
                 if at == len(data):
-                    raise UndecodableError("cut short")
+                    raise Undecodable("cut short")
                 pending = data[at : at + PIECE_BYTES]
                 at += len(pending)
         at -= len(decoder.unused_data)

@@ -1,9 +1,8 @@
-"""JSON responses of the services: their body, the shape of a list, the text of a time."""
+"""JSON responses of the services: their body, and the shape of a list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -31,8 +30,3 @@ class JSONResponse(web.Response):
 def page_body(total: int, items: Sequence[Any]) -> dict[str, Any]:
     """The body of every list answer."""
     return {"total": total, "items": list(items)}
-
-
-def format_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with `Z`; six decimals when there is a fraction, none otherwise."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.errors import conflict, not_found
 from optimizely_api.services.http.query import Page
-from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.projects.schema import PROJECT_DEFAULTS, WEB_SNIPPET_DEFAULTS
 from optimizely_api.services.projects.tables import accounts, next_ids, projects, tokens
 from optimizely_api.services.storage.ids import allocate_ids

@@ -1,9 +1,9 @@
-"""The results service: takes the SDKs' events, answers experiment results with always-valid statistics.
+"""The results service: stores the SDKs' events and computes experiment results with always-valid statistics.
 
-A visitor belongs to an experiment, and to the variation, of the first decision that counts: one for a variation that
-the experiment has, made while it ran. A conversion counts if it happened at or after that decision (same millisecond
-included). `inference` names the statistical methods and their sources, `tables` the rollups that keep answers fast,
-`batches` and `admission` the limits on what is taken.
+A visitor's first decision that counts decides the variation. A decision counts if it names a variation that the
+experiment has and was made while the experiment ran. A conversion counts if it happened at or after that decision (same
+millisecond included). `inference` names the statistical methods and their sources, `tables` the rollups that keep
+queries fast, `batches` and `admission` the limits on what is stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from optimizely_api.services.results.handlers import (
     receive_events,
 )
 from optimizely_api.services.results.ingest.bots import is_bot
-from optimizely_api.services.results.ingest.cross_origin import EVERY_ORIGIN, answer_options
+from optimizely_api.services.results.ingest.cross_origin import EVERY_ORIGIN, handle_options
 from optimizely_api.services.results.ingest.group_commit import GroupCommit
 from optimizely_api.services.results.query.mismatches import MismatchLog
 from optimizely_api.services.results.statistics.smoothing import is_smoothing
@@ -34,7 +34,7 @@ MAX_BATCH_BYTES_VARIABLE = "RESULTS_MAX_BATCH_BYTES"
 
 
 def check_environment() -> None:
-    """Raise InvalidVariable for a variable of this service that makes no sense."""
+    """Raise InvalidVariable when an environment variable of this service has an invalid value."""
     _max_batch_bytes()
     is_smoothing()
 
@@ -42,8 +42,8 @@ def check_environment() -> None:
 def create_application(database_url: str) -> web.Application:
     """The service on a migrated database.
 
-    A body longer than `RESULTS_MAX_BATCH_BYTES` (environment) is a 413. Raises InvalidVariable when that
-    variable is no positive whole number.
+    A request body longer than `RESULTS_MAX_BATCH_BYTES` (environment) is a 413. Raises InvalidVariable when that
+    variable is not a positive whole number.
     """
     return make_application(
         "results",
@@ -55,11 +55,11 @@ def create_application(database_url: str) -> web.Application:
 
 
 def create_public_application(database_url: str) -> web.Application:
-    """`POST /v1/events` and nothing else, without a key and for pages of every origin: for SDKs."""
+    """The public part, for SDKs: only `POST /v1/events`, without a key and for pages of every origin."""
     return make_application(
         "events",
         database_url=database_url,
-        routes=[web.post(EVENTS_PATH, receive_events), web.options(EVENTS_PATH, answer_options)],
+        routes=[web.post(EVENTS_PATH, receive_events), web.options(EVENTS_PATH, handle_options)],
         contexts=[_with_group_commit],
         max_body_bytes=_max_batch_bytes(),
         is_public=True,
@@ -69,7 +69,9 @@ def create_public_application(database_url: str) -> web.Application:
 
 async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:
     app[MISMATCHES] = MismatchLog()
-    await asyncio.to_thread(is_bot, "")  # the first time compiles the list
+    await asyncio.to_thread(
+        is_bot, ""
+    )  # the first call compiles the list of bots, too slow for the event loop
     async with GroupCommit(app[DATABASE]).running() as app[GROUP_COMMIT]:
         yield
 

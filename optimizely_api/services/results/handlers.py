@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 
 from aiohttp import web
@@ -15,32 +14,31 @@ from optimizely_api.services.http.json_body import parse_json
 from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services.http.query import path_id
 from optimizely_api.services.http.responses import JSONResponse
-from optimizely_api.services.results.ingest.batches import Batch, MalformedBatchError, parse_batch
-from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStoredError
+from optimizely_api.services.results.ingest.batches import Batch, MalformedBatch, parse_batch
+from optimizely_api.services.results.ingest.dropped import log_dropped
+from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
 from optimizely_api.services.results.query.mismatches import HEADER, MismatchLog, sample_ratio_p_value
 from optimizely_api.services.results.query.questions import read_question
-from optimizely_api.services.results.query.response import compose_answer
+from optimizely_api.services.results.query.response import compose_response
 from optimizely_api.services.results.statistics.sample_ratio import ALARM
-from optimizely_api.services.results.versions import answered_until, data_version, results_tag
+from optimizely_api.services.results.versions import data_version, results_end, results_tag
 
 EVENTS_PATH = "/v1/events"
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
 MISMATCHES = web.AppKey("mismatches", MismatchLog)
-PARSED_IN_THREAD_BYTES = 64 * 1024  # parsing more than this would hold the event loop for milliseconds
+PARSED_IN_THREAD_BYTES = 64 * 1024  # parsing a longer body would block the event loop for milliseconds
 
 ROUTES = web.RouteTableDef()
-
-log = logging.getLogger("optimizely_api.services.results")
 
 
 @ROUTES.post(EVENTS_PATH)
 async def receive_events(request: web.Request) -> web.Response:
-    """Take a batch of the SDKs, whatever its Content-Type; 204 when it is durable.
+    """Store a batch of the SDKs, whatever its Content-Type; 204 when it is durable.
 
-    400 for what is no batch at all; 503 when it cannot be stored soon (should it have been stored all the
-    same, it counts once when sent again). Unusable parts of a batch are left out, counted in the log.
+    400 for a body that is not a batch; 503 when the batch cannot be stored soon. (If it was stored after all, its
+    events still count once when it is sent again.) Unusable parts of a batch are left out and counted in the log.
     """
     body = await request.read()
     agent = request.headers.get("User-Agent", "")
@@ -49,43 +47,37 @@ async def receive_events(request: web.Request) -> web.Response:
             batch = await asyncio.to_thread(parse_batch, body, user_agent=agent)
         else:
             batch = parse_batch(body, user_agent=agent)
-    except MalformedBatchError as exc:
+    except MalformedBatch as exc:
         raise bad_request(str(exc)) from exc
     if batch.dropped:
-        _log_dropped(request, batch)
+        _log_unusable(request, batch)
     try:
         await request.app[GROUP_COMMIT].store(batch)
-    except NotStoredError as exc:
+    except NotStored as exc:
         return error_response(503, "unavailable", str(exc), {"Retry-After": "1"})
     return web.Response(status=204)
 
 
-def _log_dropped(request: web.Request, batch: Batch) -> None:
-    reasons = dict(batch.dropped)
-    log.warning(
-        "left out %d parts of a batch: %s",
-        batch.dropped.total(),
-        ", ".join(f"{reason} ({count})" for reason, count in reasons.items()),
-        extra={
-            "fields": {
-                "request_id": request[REQUEST_ID],
-                "account_id": batch.account_id,
-                "dropped": batch.dropped.total(),
-                "reasons": reasons,
-                "kept_events": len(batch.events),
-                "kept_revenue": sum(event.revenue or 0 for event in batch.events),
-                "kept_value": without_noise(math.fsum(event.value or 0 for event in batch.events)),
-            }
+def _log_unusable(request: web.Request, batch: Batch) -> None:
+    log_dropped(
+        "a batch",
+        batch.dropped,
+        {
+            "request_id": request[REQUEST_ID],
+            "account_id": batch.account_id,
+            "kept_events": len(batch.events),
+            "kept_revenue": sum(event.revenue or 0 for event in batch.events),
+            "kept_value": without_noise(math.fsum(event.value or 0 for event in batch.events)),
         },
     )
 
 
 @ROUTES.post("/results/{experiment_id}")
-async def answer_results(request: web.Request) -> web.Response:
-    """Reach, metrics and statistics of an experiment; 204 when nobody lies in the interval and segment.
+async def query_results(request: web.Request) -> web.Response:
+    """Reach, metrics and statistics of an experiment; 204 when the interval and the segment contain no visitor.
 
-    304, without computing anything, for a caller who has the answer already. `X-Sample-Ratio-Mismatch` has the
-    p-value when visitors do not come as the epochs' weights say.
+    304, without computing anything, if the client has the current response. `X-Sample-Ratio-Mismatch` has the p-value
+    when the visitors' split over the variations contradicts the epochs' weights.
     """
     body = await request.read()
     question = read_question(path_id(request, "experiment_id"), parse_json(body))
@@ -97,13 +89,13 @@ async def answer_results(request: web.Request) -> web.Response:
         measurement = await connection.run_sync(measure, question)
         ratio = await connection.run_sync(sample_ratio_p_value, question)
     request.app[MISMATCHES].note(question.experiment_id, ratio)
-    answer = compose_answer(question, measurement, answered_until(question, version))
-    if answer is None:
+    response_body = compose_response(question, measurement, results_end(question, version))
+    if response_body is None:
         return web.Response(status=204)
-    is_settled = not question.interval.will_see(measurement.last_activity)
+    is_settled = not question.interval.will_contain(measurement.last_activity)
     headers = {"ETag": tag} if is_settled else {}
     if ratio <= ALARM:
         headers[HEADER] = f"{ratio:.3g}"
-        # Also in the body, which is what the gateway keeps; there it becomes the header again.
-        answer["sample_ratio_p_value"] = ratio
-    return JSONResponse(answer, headers=headers)
+        # Also in the body: the gateway caches only bodies, and makes the header from this key.
+        response_body["sample_ratio_p_value"] = ratio
+    return JSONResponse(response_body, headers=headers)

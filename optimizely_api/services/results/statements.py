@@ -1,4 +1,4 @@
-"""What storing needs again and again: a few SQL statements, and work in slices that let others run."""
+"""SQL statements that several modules share, and work in slices that yield to the event loop."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from sqlalchemy.util import await_only
 
 _T = TypeVar("_T")
 
-CHUNK = 2_000  # members of one IN list; both databases take many more
-SLICE = 200  # items to work out, or rows to prepare, before the event loop gets its turn: some milliseconds
+CHUNK = 2_000  # members of one IN list; both databases allow many more
+SLICE = 200  # items to process, or rows to prepare, between two yields to the event loop: some milliseconds
 
 
 def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that knows ON CONFLICT, which SQLAlchemy spells per database."""
+    """An INSERT that supports ON CONFLICT; SQLAlchemy has one per database."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def write(connection: Connection, statement: Any, rows: Iterable[dict[str, Any]]) -> None:
-    """Execute the statement for every row, a slice of them at a time."""
+    """Execute the statement for every row, SLICE rows at a time."""
     iterator = iter(rows)
-    while some := list(islice(iterator, SLICE)):
-        connection.execute(statement, some)
+    while row_slice := list(islice(iterator, SLICE)):
+        connection.execute(statement, row_slice)
 
 
 def insert_missing(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    """Insert the rows that are not there yet."""
+    """Insert the rows that do not exist yet."""
     write(connection, upsert(connection, table).on_conflict_do_nothing(), rows)
 
 
@@ -42,9 +42,9 @@ def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
 
 
 def paced(items: Iterable[_T]) -> Iterator[_T]:
-    """The items; after every SLICE of them the event loop runs what else is ready.
+    """Iterate over the items and yield to the event loop after every SLICE of them.
 
-    Only inside SQLAlchemy's `run_sync`, which is what can wait in the middle of synchronous code.
+    Only inside SQLAlchemy's `run_sync`, whose greenlet can await in the middle of synchronous code.
     """
     for number, item in enumerate(items, 1):
         yield item

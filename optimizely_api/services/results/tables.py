@@ -1,16 +1,18 @@
 """The tables of the results service.
 
 Raw data: `visitor` (an account's visitor ids, interned to integers), `event` (every event once, by `uuid`,
-entity and time), `assignment` (the first decision of a visitor for an experiment), `later_decision` (some after it),
-which event ids a visitor converted on and what attributes a visitor's events carried.
+entity and time), `assignment` (a visitor's first decision for an experiment), `later_decision` (some of the decisions
+after it), `visitor_event_id` (the event ids that a visitor converted on), `attribute` and `visitor_attribute` (the
+attributes of a visitor's events).
 
-Rollups, kept exact in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a
-visitor's attributed conversions of each day, `cell` sums visitor totals (and their squares) over the visitors of one
-variation who entered in the same hour, `entry_slot` counts those visitors. An answer adds up cells; only
-hours that the asked interval cuts are computed from the raw data. `growth` has what each day changed in the
-sums, for the looks at past times.
+Rollups, updated in the same transaction as the raw data (see `rollups.py`): `visitor_total` sums a visitor's
+attributed conversions of each day. `cell` sums visitor totals (and their squares) over the visitors of one variation
+who entered in the same hour. `entry_slot` counts those visitors. A query adds up cells; it reads raw data only for
+hours of entry that its interval cuts. `growth` has each day's change of the sums, for the looks at past times.
 
-`data_version` says whether anything stored since could change an experiment's results (see `versions.py`).
+`data_version` grows with every change that may affect an experiment's results (see `versions.py`).
+
+The database calls an hour of entry `slot`, in the table `entry_slot` and in two columns. Python calls it `entry_hour`.
 
 Times are integer milliseconds since 1970, as the SDKs send them.
 """
@@ -34,9 +36,9 @@ from sqlalchemy import (
 
 METADATA = MetaData()
 
-SLOT_MILLISECONDS = 3_600_000
+HOUR_MILLISECONDS = 3_600_000
 ANY_EVENT = 0  # as `entity_id` of a rollup: all conversions of a project together
-NO_PROJECT = 0  # as `project_id` of a rollup: the sender named none, or the row is about one event
+NO_PROJECT = 0  # as `project_id` of a rollup: the sender named no project, or the row is about one event
 
 # SQLite numbers rows by itself only where the column is spelled INTEGER.
 _RowId = BigInteger().with_variant(Integer(), "sqlite")
@@ -54,18 +56,19 @@ EVENT = Table(
     "event",
     METADATA,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    Column("uuid", LargeBinary(16), nullable=False),  # the sender's; without one, a digest of the visitor
+    Column("uuid", LargeBinary(16), nullable=False),  # the sender's uuid; a digest of the visitor without one
     Column("visitor_id", BigInteger, ForeignKey("visitor.id"), nullable=False),
     Column("happened", BigInteger, nullable=False),
     Column("is_impression", Boolean, nullable=False),
-    Column("entity_id", BigInteger),  # null when the sender's is none or not numeric
+    Column("entity_id", BigInteger),  # null when the sender's is missing or not numeric
     Column("project_id", BigInteger),
     Column("key", Text),
     Column("revenue", BigInteger),  # cents
     Column("value", Double),
     Column("tags", Text),  # JSON, without revenue and value
     Index("event_of_visitor", "visitor_id", "entity_id", "happened"),
-    # Nulls differ here: events without an entity are kept single by the look-up before storing alone.
+    # Unique indexes treat nulls as different: for events without an entity only the look-up before storing
+    # prevents duplicates.
     Index("event_once", "uuid", "entity_id", "happened", unique=True),
 )
 
@@ -105,13 +108,13 @@ ATTRIBUTE = Table(
     "attribute",
     METADATA,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    # Of the columns below: short, where an index over all of them may be too wide for PostgreSQL.
+    # A digest of the columns below: an index over all of them may be too wide for PostgreSQL.
     Column("digest", LargeBinary(16), nullable=False, unique=True),
     Column("entity_id", Text, nullable=False, index=True),
     Column("key", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False),  # string, number, boolean
-    Column("value", Text, nullable=False),  # as JSON would spell it, strings without quotes
-    # The value with the case of letters folded by Python: SQLite folds only ASCII.
+    Column("value", Text, nullable=False),  # as JSON, strings without quotes
+    # The value in Python's case folding: SQLite folds only ASCII.
     Column("folded", Text, nullable=False),
 )
 
@@ -134,7 +137,7 @@ VISITOR_TOTAL = Table(
     Column("events", BigInteger, nullable=False),
     Column("revenue", Double, nullable=False),
     Column("value", Double, nullable=False),
-    Column("revenue_squares", Double, nullable=False),  # of the single events
+    Column("revenue_squares", Double, nullable=False),  # sum over events of revenue squared
     Column("value_squares", Double, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -153,15 +156,15 @@ CELL_SUMS = (
     "value_events",
     "value_squares",
 )
-# Whole numbers add up exactly in a double; of the others, `<name>_rest` holds what rounding took from the sum,
-# so that small numbers are still there when a large one moves to another cell.
+# Whole numbers add up exactly in a double. For the other sums, `<name>_rest` holds the rounding error, so that small
+# amounts survive when a large one moves to another cell.
 COMPENSATED_SUMS = CELL_SUMS[3:]
 
 CELL = Table(
     "cell",
     METADATA,
     Column("experiment_id", BigInteger, primary_key=True),
-    Column("slot", BigInteger, primary_key=True),
+    Column("slot", BigInteger, key="entry_hour", primary_key=True),
     Column("variation_id", BigInteger, primary_key=True),
     Column("entity_id", BigInteger, primary_key=True),
     Column("project_id", BigInteger, primary_key=True),
@@ -171,7 +174,7 @@ CELL = Table(
 )
 
 GROWTH_FIELDS = ("events", "revenue", "value")
-# Of the visitors of a size class; x is the field's total of a visitor.
+# Sums over the visitors of a size class; x is a visitor's total of the field.
 GROWTH_SUMS = ("visitors", "x", "xx", "x_events", "events")
 
 GROWTH = Table(
@@ -189,14 +192,14 @@ GROWTH = Table(
     sqlite_with_rowid=False,
 )
 
-ENTRY_SLOT = Table(
+ENTRY_HOUR = Table(
     "entry_slot",
     METADATA,
     Column("experiment_id", BigInteger, primary_key=True),
-    Column("slot", BigInteger, primary_key=True),
+    Column("slot", BigInteger, key="entry_hour", primary_key=True),
     Column("variation_id", BigInteger, primary_key=True),
     Column("visitors", BigInteger, nullable=False),
-    # Never above the first entry and never below the last activity of the slot's visitors.
+    # Bounds: `first_entered` is at or before the hour's first entry, `last_activity` at or after its visitors' last.
     Column("first_entered", BigInteger, nullable=False),
     Column("last_activity", BigInteger, nullable=False),
     sqlite_with_rowid=False,

@@ -1,14 +1,14 @@
-"""Whether an experiment's results may have changed: a version of its data, and an entity tag for an answer.
+"""Whether an experiment's results may have changed: a version of its data, and an entity tag for a response.
 
-An answer follows from the question, from what is stored, and, when its interval is open, from the time: visitors'
-clocks may be ahead, and what is dated ahead of ours only counts when its time has come. So the tag is made of
+A response depends on the question, on the stored data and, if its interval is open (ends now or later), on the time:
+visitors' clocks may be ahead, and an event dated in the future counts only when that time has come. So the tag covers
 
-- the question's body;
-- the experiment's data version, which grows in the transaction of every event of a visitor who is in it: the event may
+- the request body;
+- the experiment's data version, which grows in the transaction of every event of one of its visitors: the event may
   be a conversion, move the visitor's decision, or carry an attribute that a segment asks for;
-- the five minutes of the clock that it is computed in, when the interval is open: when it ends now, or later;
+- the current five minutes of the clock, if the interval is open.
 
-and there is none while data are dated beyond what an open interval sees: they will come in with time alone.
+A response has no tag while stored events are dated after the limit of its open interval: they enter it by time alone.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, case, select
 
 from optimizely_api.http.entity_tags import entity_tag
-from optimizely_api.services.results.query.questions import ROUNDED_TO_MILLISECONDS, Question
+from optimizely_api.services.results.query.questions import FIVE_MINUTES_MILLISECONDS, Question
 from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.tables import DATA_VERSION
 
-# To be raised when the same question about the same data gets another answer: callers may keep tags for long.
-ANSWERS = 3
+# Increase when the same question over the same data gets a different response; clients keep tags for long.
+RESPONSE_VERSION = 3
 
 
 def data_version(connection: Connection, experiment_id: int) -> int:
-    """The version of the experiment's data in the state that the connection sees; 0 before any event."""
+    """The version of the experiment's data in the connection's snapshot; 0 before any event."""
     query = select(DATA_VERSION.c.version).where(DATA_VERSION.c.experiment_id == experiment_id)
     version: int | None = connection.execute(query).scalar()
     return version or 0
 
 
 def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
-    """Let the versions of these experiments grow, in the transaction of what changes their data.
+    """Increase the versions of these experiments, in the transaction that changes their data.
 
-    They are microseconds since 1970, or one more than before where the clock stood still: so that a database brought
-    back from a copy does not give other data a version that callers know.
+    A version is the time in microseconds since 1970, or the old version plus one if the clock has not advanced. A
+    counter would not do: after a restore from a backup it would give new data a version that clients already know.
     """
-    statement, known = upsert(connection, DATA_VERSION), DATA_VERSION.c.version
+    statement, old = upsert(connection, DATA_VERSION), DATA_VERSION.c.version
     new = statement.excluded.version
     statement = statement.on_conflict_do_update(
-        index_elements=["experiment_id"], set_={"version": case((new > known, new), else_=known + 1)}
+        index_elements=["experiment_id"], set_={"version": case((new > old, new), else_=old + 1)}
     )
     now = time.time_ns() // 1000
     write(
@@ -52,19 +52,19 @@ def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
 
 
 def results_tag(question: Question, body: bytes, version: int) -> str:
-    """The entity tag of the answer to a question that was read of `body`, over data of this version."""
-    asked = ANSWERS, question.experiment_id, question.interval.slot, version
-    return entity_tag(body, repr(asked))
+    """The entity tag of the response to `question`, read from the request body `body`, over data of this version."""
+    state = RESPONSE_VERSION, question.experiment_id, question.interval.five_minutes, version
+    return entity_tag(body, repr(state))
 
 
-def answered_until(question: Question, version: int) -> int:
-    """The moment that the answer is about, in milliseconds: the end that was asked for, or when the data last changed.
+def results_end(question: Question, version: int) -> int:
+    """The end of the period that the results cover, in milliseconds: the requested end, or the data's last change.
 
-    Where they have not changed in these five minutes, it is the beginning of these. It follows from what the entity
-    tag follows from, so that the same answer has the same bytes whichever process computes it, and when.
+    If the data have not changed in the current five minutes, it is the beginning of these. It depends on nothing that
+    the entity tag does not cover: responses with one tag have the same bytes, whichever process computes them and when.
     """
     interval = question.interval
-    if interval.end is not None or interval.slot is None:
+    if interval.end is not None or interval.five_minutes is None:
         return interval.limit
     changed = version // 1_000_000 * 1_000
-    return max(changed, interval.slot * ROUNDED_TO_MILLISECONDS, interval.start or 0)
+    return max(changed, interval.five_minutes * FIVE_MINUTES_MILLISECONDS, interval.start or 0)

@@ -58,11 +58,11 @@ UNAVAILABLE_SQLITE = {
 _ALEMBIC_IN_USE = threading.Lock()
 
 
-class DatabaseURLError(CannotStart, ValueError):
+class InvalidDatabaseURL(CannotStart, ValueError):
     """A database URL that no service can use; the message says what is wrong with it."""
 
 
-class NewerDatabaseError(CannotStart, RuntimeError):
+class NewerDatabase(CannotStart, RuntimeError):
     """The database has been migrated by a newer release; the message names both."""
 
 
@@ -104,22 +104,22 @@ def default_database_url(service: str, environ: Mapping[str, str] | None = None)
 def database_url(value: str) -> URL:
     """Parse a database URL and put the asynchronous driver in; SQLite paths become absolute.
 
-    Raises DatabaseURLError for text that is no URL, other databases, and SQLite in memory (every
+    Raises InvalidDatabaseURL for text that is no URL, other databases, and SQLite in memory (every
     worker process would have its own).
     """
     try:
         url = make_url(value)
     except ArgumentError as exc:
-        raise DatabaseURLError(f"not a database URL: {value!r}") from exc
+        raise InvalidDatabaseURL(f"not a database URL: {value!r}") from exc
     name = url.drivername
     driver = ASYNC_DRIVERS.get(name, name)
     if driver not in ASYNC_DRIVERS.values():
-        raise DatabaseURLError(f"unknown database {name!r}; use sqlite:///FILE or postgresql://HOST/NAME")
+        raise InvalidDatabaseURL(f"unknown database {name!r}; use sqlite:///FILE or postgresql://HOST/NAME")
     url = url.set(drivername=driver)
     if driver != ASYNC_DRIVERS["sqlite"]:
         return url
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-        raise DatabaseURLError(f"SQLite needs a plain file name, shared by all workers: {value!r}")
+        raise InvalidDatabaseURL(f"SQLite needs a plain file name, shared by all workers: {value!r}")
     return url.set(database=str(Path(url.database).absolute()))
 
 
@@ -230,7 +230,7 @@ def migrate(url: str, script_location: str) -> None:
     `script_location` names package data, `package:folder` (`optimizely_api.services.projects:migrations`),
     so an installed wheel needs no ini file. Safe when several processes start at once: the others
     wait and then find nothing to do. Raises TimeoutError when the lock is not free within
-    MIGRATION_LOCK_TIMEOUT_SECONDS, and NewerDatabaseError when the database has a revision that is not known
+    MIGRATION_LOCK_TIMEOUT_SECONDS, and NewerDatabase when the database has a revision that is not known
     here. Not for a thread with a running event loop: see `migrate_async`.
     """
     parsed = database_url(url)
@@ -262,7 +262,7 @@ def _upgrade_on(connection: Connection, script_location: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if unknown := set(MigrationContext.configure(connection).get_current_heads()) - known:
         url = connection.engine.url.render_as_string(hide_password=True)
-        raise NewerDatabaseError(
+        raise NewerDatabase(
             f"the database {url} is at revision {', '.join(sorted(unknown))}, which this release does not know:"
             " it was migrated by a newer one; use that release, or another database"
         )

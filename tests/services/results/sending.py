@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from optimizely_api.contract.times import format_time
+
 ACCOUNT, PROJECT = "77", 9001
 CAMPAIGN, EXPERIMENT = 9100, 9101
 CONTROL, TREATMENT = 9102, 9103
@@ -114,4 +116,4 @@ def question(*metrics: dict[str, Any], **more: Any) -> dict[str, Any]:
 def iso(milliseconds: int) -> str:
     """The moment as the API writes it."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-    return moment.isoformat().replace("+00:00", "Z")
+    return format_time(moment)

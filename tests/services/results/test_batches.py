@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimizely_api.services.results.ingest import batches
-from optimizely_api.services.results.ingest.batches import Batch, Decision, MalformedBatchError, parse_batch
+from optimizely_api.services.results.ingest.batches import Batch, Decision, MalformedBatch, parse_batch
 from tests.services.results.malformed import BAD_EVENTS, BAD_VISITORS, MALFORMED, ODD_TAGS, REVENUES, VALUES
 from tests.services.results.sending import (
     CAMPAIGN,
@@ -33,7 +33,7 @@ def parse(*entries: Any, **more: Any) -> Batch:
 
 @pytest.mark.parametrize(("body", "says"), MALFORMED.values(), ids=MALFORMED.keys())
 def test_what_is_no_batch_is_refused_with_its_reason(body: bytes, says: str) -> None:
-    with pytest.raises(MalformedBatchError, match=says):
+    with pytest.raises(MalformedBatch, match=says):
         parse_batch(body)
 
 

@@ -26,8 +26,8 @@ from optimizely_api.services.results.ingest import store as ingest
 from optimizely_api.services.results.ingest.batches import Batch, parse_batch
 from optimizely_api.services.results.ingest.group_commit import (
     GroupCommit,
-    NotStoredError,
-    TooMuchWaitingError,
+    NotStored,
+    TooManyWaiting,
 )
 from optimizely_api.services.results.tables import EVENT, METADATA
 from optimizely_api.services.storage.database import Database, migrate_async
@@ -127,7 +127,7 @@ async def test_a_locked_database_fails_the_whole_group_in_one_attempt(
         outcomes = await asyncio.gather(
             *(commits.store(parsed(impression(f"v{number}"))) for number in range(30)), return_exceptions=True
         )
-        assert {type(outcome) for outcome in outcomes} == {NotStoredError}
+        assert {type(outcome) for outcome in outcomes} == {NotStored}
         assert database.attempts == 1
     assert await stored_events(database) == 0
     await database.close()
@@ -139,7 +139,7 @@ async def test_a_database_that_cannot_be_opened_fails_the_whole_group(tmp_path: 
         outcomes = await asyncio.gather(
             *(commits.store(parsed(impression(f"v{number}"))) for number in range(30)), return_exceptions=True
         )
-    assert {type(outcome) for outcome in outcomes} == {NotStoredError}
+    assert {type(outcome) for outcome in outcomes} == {NotStored}
     assert database.attempts == 1
     await database.close()
     await driver_threads_ended()
@@ -185,7 +185,7 @@ async def test_a_batch_given_up_before_its_turn_is_not_stored(
             while commits._waiting:  # until its transaction is under way
                 await asyncio.sleep(0)
             monkeypatch.setattr(group_commit, "MAX_WAIT_SECONDS", 0.05)
-            with pytest.raises(NotStoredError):
+            with pytest.raises(NotStored):
                 await commits.store(parsed(impression("bob"), impression("eve")))
         await under_way
     assert await stored_events(database) == 1
@@ -198,7 +198,7 @@ async def test_a_batch_is_refused_when_too_much_waits(
     async with GroupCommit(database).running() as commits:
         first = asyncio.create_task(commits.store(parsed(impression("ann"), impression("bob"))))
         await asyncio.sleep(0)
-        with pytest.raises(TooMuchWaitingError):
+        with pytest.raises(TooManyWaiting):
             await commits.store(parsed(impression("eve")))
         await first
         await commits.store(parsed(impression("eve")))

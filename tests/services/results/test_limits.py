@@ -131,7 +131,7 @@ async def test_one_batch_changes_so_many_totals_at_most(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty visitors in 50 experiments each convert on 50 events: 50,000 totals and as many cells."""
-    monkeypatch.setattr(admission, "MAX_TOTALS", 3_000)
+    monkeypatch.setattr(admission, "MAX_COST", 3_000)
     for visitor in range(20):
         await store_all(database, parsed(*in_experiments(f"v{visitor}", range(50))))
     rows = rows_written(database)
@@ -146,7 +146,7 @@ async def test_one_batch_changes_so_many_totals_at_most(
 async def test_decisions_that_have_much_summed_up_again_are_limited_too(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "MAX_TOTALS", 3_000)
+    monkeypatch.setattr(admission, "MAX_COST", 3_000)
     await store_all(database, parsed(*[conversion("ann", 7_000 + number) for number in range(100)]))
     stored = await store_all(database, parsed(*in_experiments("ann", range(100), NOON)))
     assert stored.dropped.total() == 100 - 3_000 // (101 - 3)
@@ -156,7 +156,7 @@ async def test_decisions_that_have_much_summed_up_again_are_limited_too(
 async def test_a_large_batch_of_visitors_in_few_experiments_is_stored_whole(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "MAX_TOTALS", 10)
+    monkeypatch.setattr(admission, "MAX_COST", 10)
     entries = [entry for n in range(300) for entry in (impression(f"v{n}"), conversion(f"v{n}"))]
     for _ in range(2):
         stored = await store_all(database, parsed(*entries))
@@ -167,7 +167,7 @@ async def test_a_large_batch_of_visitors_in_few_experiments_is_stored_whole(
 async def test_batches_that_are_much_work_share_no_transaction(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "MAX_TOTALS", 100)
+    monkeypatch.setattr(admission, "MAX_COST", 100)
     async with GroupCommit(database).running() as commits:
         waiting: list[Awaitable[None]] = [
             commits.store(parsed(decided_at_once(f"v{number}", range(90)))) for number in range(8)

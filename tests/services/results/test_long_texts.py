@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from optimizely_api.services.http.errors import ServiceError
-from optimizely_api.services.results.ingest.batches import MalformedBatchError, parse_batch
+from optimizely_api.services.results.ingest.batches import MalformedBatch, parse_batch
 from optimizely_api.services.results.query.questions import read_question
 from optimizely_api.services.results.query.segments import matching_visitors
 from tests.services.results.conftest import Results
@@ -80,7 +80,7 @@ def cpu_seconds(read: Callable[[], Any]) -> float:
     took = []
     for _ in range(2):
         began = time.process_time()
-        with contextlib.suppress(MalformedBatchError, ServiceError):
+        with contextlib.suppress(MalformedBatch, ServiceError):
             read()
         took.append(time.process_time() - began)
     return min(took)

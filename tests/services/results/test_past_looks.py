@@ -20,7 +20,7 @@ from optimizely_api.services.results.query.history import (
     History,
     Scope,
     Visitors,
-    _kept_looks,
+    _select_looks,
     load_histories,
 )
 from optimizely_api.services.results.query.measurement import Selection
@@ -182,10 +182,10 @@ def plain_sums(rows: list[list[float]], number: int) -> dict[int, tuple[float, .
 
 def test_earlier_looks_stay_when_days_are_added() -> None:
     for count in (10, 365, 366, 400, 2_000):
-        now, later = _kept_looks(count), _kept_looks(count + 30)
+        now, later = _select_looks(count), _select_looks(count + 30)
         assert set(now[:-1]) <= set(later)
         assert now[-1] == count - 1
-    assert len(_kept_looks(DAILY_LOOKS + 2_000)) <= 500
+    assert len(_select_looks(DAILY_LOOKS + 2_000)) <= 500
 
 
 # Verdicts

@@ -189,7 +189,7 @@ async def test_an_interval_that_closes_by_itself_is_answered_anew(
 async def test_no_tag_while_what_is_dated_ahead_will_come_in_with_time_alone(
     results: Results, clock: Clock, monkeypatch: pytest.MonkeyPatch, ahead: str
 ) -> None:
-    # The five minutes of tolerance end a minute before the event's time, and all of it within one slot.
+    # The five minutes of tolerance end a minute before the event's time, and all of it within the same five minutes.
     clock.milliseconds = present = int(time.time() * 1000) // (5 * MINUTE) * 5 * MINUTE
     await results.send(impression("ann", CONTROL, present - HOUR))
     dated = present + 6 * MINUTE

@@ -1,7 +1,7 @@
-"""How much of what has arrived is stored, so that no sender can make the work of storing grow without bound.
+"""Limits the work that one batch can cause, so that no sender can make it grow without bound.
 
-A conversion is summed up once for every experiment that its visitor is in: what a small body can multiply is
-limited here. What is over a limit is left out and counted.
+A conversion is summed up once for every experiment of its visitor, so a small batch can cause much work. Events and
+decisions over a limit are left out and counted.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from optimizely_api.services.results.statements import chunks, paced
 from optimizely_api.services.results.tables import VISITOR_EVENT_ID
 
 MAX_EXPERIMENTS = 100  # of one visitor
-MAX_EVENT_IDS = 100  # different ones that one visitor converts on
-# Visitor totals that one batch may change, at 40 to 150 microseconds each, not counting the first few of every
-# event: 200 conversions, if every visitor is in 100 experiments.
-MAX_TOTALS = 20_000
-FREE_TOTALS = 3  # per event: no batch of visitors who are in few experiments is too much
-READ_PER_CHANGED = 10  # so many totals are read in the time that changing one takes
+MAX_EVENT_IDS = 100  # different ids that one visitor converts on
+# The cost of a batch (see `_cost`), in visitor totals changed, at 40 to 150 microseconds each. It allows for 200
+# conversions if every visitor is in 100 experiments.
+MAX_COST = 20_000
+FREE_COST = (
+    3  # the first three totals per event are free, so a batch of ordinary visitors never hits the limit
+)
+READ_PER_CHANGED = 10  # reading ten totals takes as long as changing one
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event that was not stored before, with the decisions that count, and whose batch and visitor it is."""
+    """An event that was not stored before, with its decisions, visitor and project, and the index of its batch."""
 
     event: Event
     visitor: int
@@ -38,7 +40,7 @@ class Received:
 
 @dataclass
 class Admitted:
-    """What is to be stored: of the first `batches` batches. `event_ids` are (visitor, id), new ones only."""
+    """What to store, from the first `batches` batches. `event_ids` has the new pairs of visitor and event id."""
 
     batches: int
     received: list[Received] = field(default_factory=list)
@@ -50,35 +52,54 @@ class Admitted:
 class _Visitor:
     experiments: set[int] = field(default_factory=set)
     event_ids: set[int] = field(default_factory=set)
-    # What this transaction touches of them:
+    # The experiments with a decision, and the event ids with a conversion, in this transaction:
     decided: set[int] = field(default_factory=set)
     converted: set[int | None] = field(default_factory=set)
+
+
+def _cost(event: Event, visitor: _Visitor, newly_decided: set[int]) -> int:
+    """The visitor totals that storing the event changes, without the FREE_COST first ones.
+
+    - Each experiment with a first decision in this transaction: one total for each event id that the visitor has
+      converted on, and one for ANY_EVENT.
+    - A conversion on an event id that is the first in this transaction: one total for each experiment of the visitor.
+    - The visitor's first event in this transaction: its totals are read, READ_PER_CHANGED of them at the cost of one.
+
+    Example: a visitor in 30 experiments has converted on 20 event ids, none of it in this transaction. The event is a
+    conversion with a decision for one more experiment: 1 * (20 + 1) + 31 + 30 * 20 // 10 - 3 = 109.
+    """
+    cost = len(newly_decided) * (len(visitor.event_ids) + 1)
+    if not event.is_impression and event.entity_id not in visitor.converted:
+        cost += len(visitor.experiments | newly_decided)
+    if not visitor.decided and not visitor.converted:
+        cost += len(visitor.experiments) * len(visitor.event_ids) // READ_PER_CHANGED
+    return max(0, cost - FREE_COST)
 
 
 class Admission:
     """Decides event by event, in the order of arrival."""
 
     def __init__(self, connection: Connection, assigned: Iterable[tuple[int, int]]) -> None:
-        """`assigned` are the pairs of visitor and experiment that are there already, of all visitors met."""
+        """`assigned` has the stored pairs of visitor and experiment, for all visitors of the events."""
         self.connection = connection
         self.visitors: dict[int, _Visitor] = defaultdict(_Visitor)
         for visitor, experiment in assigned:
             self.visitors[visitor].experiments.add(experiment)
 
     def admit(self, received: list[Received], batches: int) -> Admitted:
-        """All that may be stored together; batches that would be too much work wait for the next time."""
+        """What to store in one transaction; batches beyond MAX_COST are left for the next transaction."""
         self._load_event_ids(
             {item.visitor for item in received if item.decisions or not item.event.is_impression}
         )
         self.admitted = Admitted(batches)
-        batch, earlier, totals = -1, 0, 0
+        batch, cost_before, cost = -1, 0, 0
         for item in paced(received):
             if item.batch != batch:
-                batch, earlier, totals = item.batch, earlier + totals, 0
-                if earlier >= MAX_TOTALS:
+                batch, cost_before, cost = item.batch, cost_before + cost, 0
+                if cost_before >= MAX_COST:
                     self.admitted.batches = batch
                     break
-            totals += self._admit(item, MAX_TOTALS - totals)
+            cost += self._admit(item, MAX_COST - cost)
         return self.admitted
 
     def _load_event_ids(self, visitors: set[int]) -> None:
@@ -88,8 +109,8 @@ class Admission:
             for visitor, entity_id in self.connection.execute(query):
                 self.visitors[visitor].event_ids.add(entity_id)
 
-    def _admit(self, item: Received, room: int) -> int:
-        """Take the event unless it is too much; returns how many totals it changes, without the free ones."""
+    def _admit(self, item: Received, allowed_cost: int) -> int:
+        """Admit the event or leave it out; return its cost (0 if left out)."""
         visitor, event = self.visitors[item.visitor], item.event
         entity_id = None if event.is_impression else event.entity_id
         is_new_id = entity_id is not None and entity_id not in visitor.event_ids
@@ -98,13 +119,8 @@ class Admission:
             return 0
         decisions = list(self._decisions(item.decisions, visitor))
         newly_decided = {decision.experiment_id for decision in decisions} - visitor.decided
-        totals = len(newly_decided) * (len(visitor.event_ids) + 1)
-        if not event.is_impression and entity_id not in visitor.converted:
-            totals += len(visitor.experiments | newly_decided)
-        if not visitor.decided and not visitor.converted:
-            totals += len(visitor.experiments) * len(visitor.event_ids) // READ_PER_CHANGED
-        totals = max(0, totals - FREE_TOTALS)
-        if totals > room:
+        cost = _cost(event, visitor, newly_decided)
+        if cost > allowed_cost:
             self.admitted.dropped["an event too much for one batch: its visitor is in many experiments"] += 1
             return 0
         visitor.experiments |= newly_decided
@@ -115,7 +131,7 @@ class Admission:
             visitor.event_ids.add(entity_id)
             self.admitted.event_ids.append((item.visitor, entity_id))
         self.admitted.received.append(Received(event, item.visitor, item.project_id, item.batch, decisions))
-        return totals
+        return cost
 
     def _decisions(self, decisions: Iterable[Decision], visitor: _Visitor) -> Iterator[Decision]:
         experiments = set(visitor.experiments)

@@ -1,8 +1,8 @@
-"""From the body of `POST /v1/events` to the events in it: what can be used is used, the rest is counted.
+"""Reads the events from the request body of `POST /v1/events`; unusable parts are left out and counted.
 
-A body that is no batch at all is a MalformedBatchError. Inside a batch every visitor, snapshot, decision
-and event is judged by itself: `Batch.dropped` says how many were left out and why. The limits below keep the
-work of storing in proportion to the body; what is over them is left out too.
+A body that is not a batch raises MalformedBatch. Inside a batch every visitor, snapshot, decision and event is checked
+by itself: an unusable one does not affect the others. `Batch.dropped` counts the parts left out by reason. The limits
+below keep the work of storing in proportion to the body; parts beyond them are left out too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import orjson
 
 from optimizely_api.services.results.ingest.bots import is_bot, visitors_agent
 from optimizely_api.services.results.numbers import (
-    MAX_ID,
+    MAX_INT64,
     MAX_NUMBER_DIGITS,
     read_revenue,
     read_value,
@@ -29,15 +29,15 @@ from optimizely_api.services.results.numbers import (
 )
 
 EARLIEST_HAPPENED = 1_262_304_000_000  # 2010-01-01: earlier timestamps are a sender's mistake
-MAX_AHEAD = 24 * 3_600_000  # milliseconds that a sender's clock may be ahead of ours
+MAX_AHEAD = 24 * 3_600_000  # milliseconds; a sender's clock may be ahead of ours by this much
 MAX_ATTRIBUTES = 100  # of a visitor entry
 MAX_EVENTS = 1_000  # of a visitor entry, over all its snapshots
-MAX_BATCH_EVENTS = 20_000  # as the SDKs write them, a batch of the largest size has some 10,000
+MAX_BATCH_EVENTS = 20_000  # the largest batch that an SDK writes has some 10,000
 MAX_DECISIONS = 100  # of a snapshot
-# PostgreSQL's indexes refuse entries of more than about 2,700 bytes, all columns together.
+# PostgreSQL's indexes allow entries up to about 2,700 bytes, all columns together.
 MAX_TEXT_BYTES = 1000
 MAX_NAME_BYTES = 300
-MAX_UUID_LENGTH = 100  # a longer text is none, however many dashes it has
+MAX_UUID_LENGTH = 100  # a longer text is not a UUID, however many dashes it has
 IMPRESSION = "campaign_activated"
 BOT_FILTERING, USER_AGENT = "$opt_bot_filtering", "$opt_user_agent"
 CUSTOM = "custom"  # the type of attributes that the account has defined
@@ -47,17 +47,17 @@ _Amount = TypeVar("_Amount", int, float)
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-class MalformedBatchError(ValueError):
-    """The body is no batch; the message says why."""
+class MalformedBatch(ValueError):
+    """The request body is not a batch; the message says why."""
 
 
-class _UnusableError(ValueError):
-    """A part of a batch that has to be left out; the message is the reason counted."""
+class _Unusable(ValueError):
+    """A part of a batch must be left out; the message is the reason in `Batch.dropped`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute as a visitor entry carried it.
+    """An attribute of a visitor entry.
 
     `kind` is `string`, `number` or `boolean`; `value` is its JSON text, without quotes.
     """
@@ -69,15 +69,15 @@ class Attribute:
 
     @property
     def digest(self) -> bytes:
-        """Sixteen bytes that no other attribute has."""
-        # None of the texts can hold U+0000.
+        """Sixteen bytes that identify the attribute."""
+        # None of the texts contains U+0000.
         text = "\0".join((self.entity_id, self.key, self.kind, self.value))
         return blake2b(text.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A visitor has been put into a variation of an experiment."""
+    """The assignment of a visitor to a variation of an experiment."""
 
     experiment_id: int
     variation_id: int
@@ -87,7 +87,7 @@ class Decision:
 class Event:
     """One event of a visitor, with the decisions that it reports.
 
-    Two events are the same if `uuid`, `entity_id` and `happened` are (see `_uuid`).
+    Two events with equal `uuid`, `entity_id` and `happened` are the same event (see `_uuid`).
     """
 
     uuid: bytes
@@ -99,13 +99,13 @@ class Event:
     revenue: int | None
     value: float | None
     tags: str | None
-    attributes: tuple[Attribute, ...]  # one object for all events of a visitor entry
+    attributes: tuple[Attribute, ...]  # all events of a visitor entry share one tuple
     decisions: list[Decision] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The usable events of one request, and how many parts were unusable for which reason."""
+    """The usable events of one request, and the number of unusable parts by reason."""
 
     account_id: str
     project_id: int | None
@@ -114,29 +114,29 @@ class Batch:
 
 
 def parse_batch(body: bytes, now: int | None = None, user_agent: str = "") -> Batch:
-    """Read a batch in the shape the SDKs send; raises MalformedBatchError when it is none.
+    """Read a batch in the SDKs' shape; raises MalformedBatch for another body.
 
-    Events before EARLIEST_HAPPENED or more than MAX_AHEAD after `now` (milliseconds; default: the clock) are
-    left out. So are visitor entries with BOT_FILTERING whose user agent is a bot's: that of the entry, or
-    `user_agent`, that of the request.
+    Events before EARLIEST_HAPPENED or more than MAX_AHEAD after `now` (milliseconds; default: the clock) are left out.
+    So are visitor entries with BOT_FILTERING whose user agent is a bot's. The user agent is in the entry; if not, it is
+    `user_agent`, the request's.
     """
     document = _load(body)
     if not isinstance(document, dict):
-        raise MalformedBatchError("the body must be a JSON object")
+        raise MalformedBatch("the body must be a JSON object")
     account_id = document.get("account_id")
     if isinstance(account_id, int) and not isinstance(account_id, bool):
-        account_id = str(account_id) if 0 <= account_id <= MAX_ID else None
+        account_id = str(account_id) if 0 <= account_id <= MAX_INT64 else None
     if not isinstance(account_id, str) or not _is_key(account_id, MAX_NAME_BYTES):
-        raise MalformedBatchError("account_id must be the account's id, as text")
+        raise MalformedBatch("account_id must be the account's id, as text")
     visitors = document.get("visitors")
     if not isinstance(visitors, list):
-        raise MalformedBatchError("visitors must be an array")
+        raise MalformedBatch("visitors must be an array")
     batch = Batch(account_id, _numeric_id(document.get("project_id")), [], Counter())
     latest = (int(time.time() * 1000) if now is None else now) + MAX_AHEAD
     for visitor in visitors:
         try:
             _read_visitor(visitor, batch, latest, user_agent)
-        except _UnusableError as exc:
+        except _Unusable as exc:
             batch.dropped[str(exc)] += 1
     return batch
 
@@ -146,16 +146,16 @@ def _load(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    # orjson refuses the whole text for one NaN or one halved emoji in it: the slower parser leaves these in
-    # place, so that they only cost the visitor they belong to.
+    # orjson rejects the whole body for a single NaN or half of an emoji. The slower parser accepts both, so that
+    # only the visitor with the bad value is left out.
     try:
         return json.loads(body.decode("utf-8-sig"), parse_int=_parse_integer)
     except UnicodeDecodeError as exc:
-        raise MalformedBatchError("the body is not UTF-8") from exc
+        raise MalformedBatch("the body is not UTF-8") from exc
     except json.JSONDecodeError as exc:
-        raise MalformedBatchError(f"the body is not JSON: {exc}") from exc
+        raise MalformedBatch(f"the body is not JSON: {exc}") from exc
     except RecursionError as exc:
-        raise MalformedBatchError("the body is nested too deeply") from exc
+        raise MalformedBatch("the body is nested too deeply") from exc
 
 
 def _parse_integer(digits: str) -> float:
@@ -164,15 +164,15 @@ def _parse_integer(digits: str) -> float:
 
 def _read_visitor(visitor: Any, batch: Batch, latest: int, user_agent: str) -> None:
     if not isinstance(visitor, dict):
-        raise _UnusableError("a visitor that is no object")
+        raise _Unusable("a visitor that is no object")
     visitor_key = visitor.get("visitor_id")
     if not isinstance(visitor_key, str) or not _is_key(visitor_key):
-        raise _UnusableError("a visitor without a usable visitor_id")
+        raise _Unusable("a visitor without a usable visitor_id")
     snapshots = visitor.get("snapshots")
     if not isinstance(snapshots, list):
-        raise _UnusableError("a visitor without snapshots")
+        raise _Unusable("a visitor without snapshots")
     if _is_bots(visitor.get("attributes"), user_agent):
-        raise _UnusableError("a visitor entry of a bot")
+        raise _Unusable("a visitor entry of a bot")
     attributes = tuple(_attributes(visitor.get("attributes"), batch.dropped))
     room = min(MAX_EVENTS, MAX_BATCH_EVENTS - len(batch.events))
 
@@ -184,7 +184,7 @@ def _read_visitor(visitor: Any, batch: Batch, latest: int, user_agent: str) -> N
     for snapshot in snapshots:
         try:
             events = _read_snapshot(snapshot, read_event, room, batch.dropped)
-        except _UnusableError as exc:
+        except _Unusable as exc:
             batch.dropped[str(exc)] += 1
         else:
             room -= len(events)
@@ -192,7 +192,7 @@ def _read_visitor(visitor: Any, batch: Batch, latest: int, user_agent: str) -> N
 
 
 def _is_bots(attributes: Any, user_agent: str) -> bool:
-    """Whether a visitor entry of these attributes wants bots to be left out, and is one's."""
+    """Whether a visitor entry with these attributes asks for bot filtering and comes from a bot."""
     values = {}
     for item in attributes[:MAX_ATTRIBUTES] if isinstance(attributes, list) else ():
         if isinstance(item, dict):
@@ -230,9 +230,8 @@ def _attribute(item: dict[str, Any]) -> Attribute | None:
     if isinstance(entity_id, int) and not isinstance(entity_id, bool):
         entity_id = str(_numeric_id(entity_id) or "")
     if not key and item.get("type") != CUSTOM:
-        key = item.get(
-            "type"
-        )  # browsers send what they find out themselves so: browserId, device, source_type
+        # Browsers send built-in attributes without a key, by their type: browserId, device, source_type.
+        key = item.get("type")
     names = [name if isinstance(name, str) else "" for name in (entity_id, key)]
     if not any(names) or not all(_is_text(name, MAX_NAME_BYTES) for name in names):
         return None
@@ -246,15 +245,15 @@ def _read_snapshot(
     snapshot: Any, read_event: Callable[[Any], Event], room: int, dropped: Counter[str]
 ) -> list[Event]:
     if not isinstance(snapshot, dict):
-        raise _UnusableError("a snapshot that is no object")
+        raise _Unusable("a snapshot that is no object")
     items = snapshot.get("events")
     if not isinstance(items, list):
-        raise _UnusableError("a snapshot without events")
+        raise _Unusable("a snapshot without events")
     events = []
     for item in _at_most(items, room, "an event beyond the limit of its visitor entry or batch", dropped):
         try:
             events.append(read_event(item))
-        except _UnusableError as exc:
+        except _Unusable as exc:
             dropped[str(exc)] += 1
     decisions = snapshot.get("decisions") or ()
     if isinstance(decisions, list | tuple):
@@ -266,10 +265,10 @@ def _read_snapshot(
 
 
 def _attach_all(decisions: Iterable[Any], events: list[Event], dropped: Counter[str]) -> None:
-    """Hand every decision to the event that reports it: its campaign's impression, or else the first."""
+    """Attach every decision to an event, whose time it gets: its campaign's impression, or else the first event."""
     ordered = sorted(events, key=lambda event: event.happened)
     impressions = [event for event in ordered if event.is_impression]
-    by_campaign = {event.entity_id: event for event in reversed(impressions)}  # the earliest stays
+    by_campaign = {event.entity_id: event for event in reversed(impressions)}  # the earliest one wins
     for item in decisions:
         if not isinstance(item, dict):
             dropped["a decision that is no object"] += 1
@@ -277,14 +276,14 @@ def _attach_all(decisions: Iterable[Any], events: list[Event], dropped: Counter[
             dropped["a decision without a usable event to say when"] += 1
         elif (decision := _decision(item)) is not None:
             campaign_id = _numeric_id(item.get("campaign_id"))
-            carrier = (impressions or ordered)[0]
+            event = (impressions or ordered)[0]
             if campaign_id is not None:
-                carrier = by_campaign.get(campaign_id, carrier)
-            carrier.decisions.append(decision)
+                event = by_campaign.get(campaign_id, event)
+            event.decisions.append(decision)
 
 
 def _decision(item: dict[str, Any]) -> Decision | None:
-    """None for decisions for no variation: they concern no experiment."""
+    """The decision; None if it names no variation, as for visitors held back from the campaign."""
     experiment_id = _numeric_id(item.get("experiment_id"))
     variation_id = _numeric_id(item.get("variation_id"))
     if experiment_id is None or variation_id is None or item.get("is_campaign_holdback") is True:
@@ -299,14 +298,14 @@ def _read_event(
     latest: int,
     dropped: Counter[str],
 ) -> Event:
-    """`sender` is the account and the visitor; a revenue or value that cannot be read does not cost the event."""
+    """Read an event; `sender` is its account and visitor. An unreadable revenue or value does not drop the event."""
     if not isinstance(item, dict):
-        raise _UnusableError("an event that is no object")
-    happened = _whole(item.get("timestamp"))
+        raise _Unusable("an event that is no object")
+    happened = _integer(item.get("timestamp"))
     if happened is None:
-        raise _UnusableError("an event without a usable timestamp")
+        raise _Unusable("an event without a usable timestamp")
     if not EARLIEST_HAPPENED <= happened <= latest:
-        raise _UnusableError("an event of the far past or the future")
+        raise _Unusable("an event of the far past or the future")
     key, kind = item.get("key"), item.get("type")
     entity_id = _numeric_id(item.get("entity_id"))
     return Event(
@@ -326,18 +325,18 @@ def _read_event(
 def _counted(
     read: Callable[[Any], _Amount | None], item: dict[str, Any], name: str, dropped: Counter[str]
 ) -> _Amount | None:
-    """The amount called `name`; one that is there and cannot be read is counted as left out."""
-    given = item.get(name)
-    amount = read(given)
-    if amount is None and given is not None:
+    """The amount called `name`; an unreadable one is counted as left out."""
+    value = item.get(name)
+    amount = read(value)
+    if amount is None and value is not None:
         dropped[f"an unusable {name}"] += 1
     return amount
 
 
 def _uuid(item: dict[str, Any], entity_id: int | None, sender: tuple[str, str]) -> bytes:
-    """What distinguishes the event from others of its entity and time: the uuid, or else the visitor.
+    """Sixteen bytes that distinguish the event from others with its entity and time: its uuid, or else its visitor.
 
-    An entity of no numeric id takes part by name; where there is neither a uuid nor an entity, the key does.
+    An entity id that is not numeric is part of the digest. The key is, if there is neither a uuid nor an entity id.
     """
     identity, entity, key = item.get("uuid"), item.get("entity_id"), item.get("key")
     name = entity if entity_id is None and isinstance(entity, str) else ""
@@ -349,14 +348,14 @@ def _uuid(item: dict[str, Any], entity_id: int | None, sender: tuple[str, str]) 
 
 
 def _uuid_bytes(identity: str) -> bytes:
-    """The sixteen bytes of a UUID however it is spelled; a digest of any other text."""
+    """The sixteen bytes of a UUID in any spelling; a digest of any other text."""
     digits = identity.replace("-", "") if len(identity) <= MAX_UUID_LENGTH else ""
     if len(digits) == 32:
         try:
             packed = bytes.fromhex(digits)
         except ValueError:
             packed = b""
-        if len(packed) == 16:  # fromhex skips blanks
+        if len(packed) == 16:  # shorter if there were spaces, which fromhex skips
             return packed
     return _digest(identity)
 
@@ -382,12 +381,12 @@ def _is_key(value: Any, limit: int = MAX_TEXT_BYTES) -> bool:
 def _numeric_id(value: Any) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ID:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_INT64:
         return value
     return None
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -401,5 +400,5 @@ def _tags(tags: Any) -> str | None:
         return None
     try:
         return orjson.dumps(others).decode()
-    except orjson.JSONEncodeError:  # integers beyond 64 bits, halved emojis: tags take no part in any result
-        return None
+    except orjson.JSONEncodeError:  # integers beyond 64 bits, halves of emojis
+        return None  # no loss: no result depends on these tags

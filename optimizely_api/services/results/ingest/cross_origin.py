@@ -1,4 +1,4 @@
-"""Cross-origin requests to the public port: pages of every origin may send events, as with the gateway."""
+"""Cross-origin requests to the public port: pages of every origin may send events."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EVERY_ORIGIN = {
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "POST, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Encoding, Content-Type, X-Request-Id",
-    "Access-Control-Max-Age": "7200",  # seconds; browsers keep a preflight no longer than that
+    "Access-Control-Max-Age": "7200",  # seconds; browsers cache a preflight response no longer than this
 }
 
 
-async def answer_options(request: web.Request) -> web.Response:
-    """204, to a preflight with what a page may send (Fetch standard, "CORS-preflight request")."""
+async def handle_options(request: web.Request) -> web.Response:
+    """204; for a preflight (Fetch standard, "CORS-preflight request") with the methods and headers that are allowed."""
     is_preflight = "Access-Control-Request-Method" in request.headers
     return web.Response(status=204, headers=PREFLIGHT if is_preflight else {"Allow": "OPTIONS, POST"})

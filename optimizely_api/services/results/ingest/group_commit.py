@@ -1,11 +1,11 @@
 """Group commit: batches that wait at the same time are stored in one transaction.
 
-A commit costs a write to the disk whatever it holds, and only one transaction can write: so everything that
-arrived while the last one was under way goes into the next.
+Every commit costs a disk write, whatever its size, and only one transaction can write at a time. So all batches that
+arrive during a transaction go into the next one.
 
-A batch that is not stored in time is given up: its sender is told so and may send it again. One whose
-transaction was under way may have been stored all the same; then the events' identities keep the second
-sending from counting. No batch is ever stored in part.
+A batch that is not stored in time is given up: its sender gets a 503 and may send it again. If its transaction was
+already running, the batch may have been stored after all; its events have identities, so they count once. No batch is
+ever stored in part.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from optimizely_api.services.results.ingest.batches import Batch
+from optimizely_api.services.results.ingest.dropped import log_dropped
 from optimizely_api.services.results.ingest.store import Stored, store
 from optimizely_api.services.storage.database import Database, is_unavailable
 
 MAX_EVENTS_TOGETHER = 5_000  # in one transaction, unless a single batch has more
-MAX_EVENTS_WAITING = 200_000  # in memory; beyond, senders are asked to come back
-MAX_WAIT_SECONDS = 10.0  # from taking a batch to its commit; the SDKs' own patience ends about there
+MAX_EVENTS_WAITING = 200_000  # in memory; beyond this number further batches get a 503
+MAX_WAIT_SECONDS = 10.0  # from a batch's arrival to its commit; the SDKs give up after about this time
 
 log = logging.getLogger("optimizely_api.services.results")
 
 
-class NotStoredError(Exception):
-    """The batch is not stored, as far as is known, through no fault of its own; send it again."""
+class NotStored(Exception):
+    """The batch was probably not stored, for a reason outside the batch; the sender should send it again."""
 
 
-class TooMuchWaitingError(NotStoredError):
-    """More events wait to be stored than memory should hold; nothing of the batch was taken."""
+class TooManyWaiting(NotStored):
+    """MAX_EVENTS_WAITING is reached; nothing of the batch was stored."""
 
 
 @dataclass(eq=False)
@@ -56,7 +57,7 @@ class GroupCommit:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[GroupCommit]:
-        """Run the writer; at the end, what still waits is stored first."""
+        """Run the writer; at the end, store the batches that still wait."""
         writer = asyncio.create_task(self._run(), name="results group commit")
         try:
             yield self
@@ -66,16 +67,16 @@ class GroupCommit:
             await writer
 
     async def store(self, batch: Batch) -> None:
-        """Return when the batch is durable; raises what kept it from being stored.
+        """Return when the batch is durable; otherwise raise the reason.
 
-        NotStoredError when the database does not answer, or after MAX_WAIT_SECONDS; TooMuchWaitingError at
-        once when too much waits already. A caller that is cancelled leaves its batch in: sent again, it finds
-        its events stored and changes nothing.
+        Raises NotStored when the database is unavailable, or after MAX_WAIT_SECONDS, and TooManyWaiting at once when
+        too many events wait already. When a caller is cancelled its batch is still stored; sent again, it changes
+        nothing.
         """
         if not batch.events:
             return
         if self._closing or self._events_waiting >= MAX_EVENTS_WAITING:
-            raise TooMuchWaitingError("too many events wait to be stored; send the batch again")
+            raise TooManyWaiting("too many events wait to be stored; send the batch again")
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._events_waiting += len(batch.events)
@@ -84,10 +85,10 @@ class GroupCommit:
             await asyncio.wait_for(waiting.stored, MAX_WAIT_SECONDS)
         except TimeoutError as exc:
             self._give_up(waiting)
-            raise NotStoredError("storing takes too long now; send the batch again") from exc
+            raise NotStored("storing takes too long now; send the batch again") from exc
 
     def _give_up(self, waiting: _Waiting) -> None:
-        with contextlib.suppress(ValueError):  # not there: its transaction is under way
+        with contextlib.suppress(ValueError):  # not in the queue: its transaction is running
             self._waiting.remove(waiting)
             self._events_waiting -= len(waiting.batch.events)
         waiting.given_up = True
@@ -103,7 +104,8 @@ class GroupCommit:
                 await self._store_group(group)
             finally:
                 for item in group:
-                    if not item.stored.done():  # a bug or a cancelled writer: nobody may wait for ever
+                    # Only after a bug or when the writer is cancelled: no caller may wait for ever.
+                    if not item.stored.done():
                         item.stored.cancel()
 
     def _take(self) -> list[_Waiting]:
@@ -119,7 +121,7 @@ class GroupCommit:
         return group
 
     async def _store_group(self, group: Sequence[_Waiting]) -> None:
-        """Store the group, in as many transactions as its work needs; every member hears how it went."""
+        """Store the group in as many transactions as its size needs, and finish every member."""
         while group := [item for item in group if not item.given_up]:
             try:
                 stored = await self._commit([item.batch for item in group])
@@ -131,14 +133,14 @@ class GroupCommit:
             group = group[stored.batches :]
 
     async def _store_parts(self, group: Sequence[_Waiting], error: Exception) -> None:
-        """One batch must not fail because of another that happened to wait beside it: try the halves.
+        """Store the halves separately: one bad batch must not fail the others of its group.
 
-        Not when the database is to blame: every further attempt would take as long, and others wait.
+        Not when the database is unavailable: every further attempt would take as long, and other batches wait.
         """
         if is_unavailable(error):
             log.error("%d batches were not stored, the database failed: %s", len(group), error)
             for item in group:
-                _finish(item, NotStoredError("the database does not answer; send the batch again"))
+                _finish(item, NotStored("the database does not answer; send the batch again"))
         elif len(group) == 1:
             _finish(group[0], error)
         else:
@@ -152,28 +154,13 @@ class GroupCommit:
             stored = await connection.run_sync(store, batches)
         self.transactions += 1
         if stored.dropped:
-            _log_dropped(stored, batches[: stored.batches])
+            accounts = sorted({batch.account_id for batch in batches[: stored.batches]})
+            log_dropped(f"{stored.batches} batches", stored.dropped, {"account_ids": accounts})
         return stored
 
 
-def _log_dropped(stored: Stored, batches: Sequence[Batch]) -> None:
-    log.warning(
-        "left out %d parts of %d batches: %s",
-        stored.dropped.total(),
-        len(batches),
-        ", ".join(f"{reason} ({count})" for reason, count in stored.dropped.items()),
-        extra={
-            "fields": {
-                "account_ids": sorted({batch.account_id for batch in batches}),
-                "dropped": stored.dropped.total(),
-                "reasons": dict(stored.dropped),
-            }
-        },
-    )
-
-
 def _finish(item: _Waiting, error: Exception | None) -> None:
-    if item.stored.done():  # its request was cancelled
+    if item.stored.done():  # the request was cancelled
         return
     if error is None:
         item.stored.set_result(None)

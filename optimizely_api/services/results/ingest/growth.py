@@ -1,9 +1,9 @@
-"""How the visitors' totals grew, day by day: the rollup that past looks are read from.
+"""The growth of the visitors' totals, day by day: the rollup that past looks are read from.
 
-A row says what the conversions of one day changed among the visitors who entered on one day: how many visitors reached
-or left a size class, and what that changed in the class's sums. The rows up to a day add up to the state at its end.
-Classes are powers of two of the visitor's total (negative ones apart), one set for each of events, revenue and value:
-sums of numbers of one magnitude keep their precision, and amounts far out can be told from the rest (`smoothing`).
+A row has the changes that the conversions of one day made among the visitors who entered on one day: the number of
+visitors who entered or left a size class, and the change of the class's sums. The rows up to a day add up to the state
+at its end. The size class of a visitor's total is its power of two and its sign, for each of events, revenue and value.
+Classes have two uses: sums of amounts of one magnitude are precise, and outliers can be smoothed (`smoothing`).
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import GROWTH, GROWTH_SUMS
 
-# Exponents of doubles lie between -1073 and 1024: above zero with this added, so that a class can carry a sign.
+# Exponents of doubles lie between -1073 and 1024. The offset makes them positive, so that a class can have a sign.
 _EXPONENT_OFFSET = 1_100
 
-Path = Iterable[tuple[int, Total]]  # of one visitor and event: days in order, each with what it brought
+Path = Iterable[tuple[int, Total]]  # (day, the day's conversions) in order, for one visitor and event
 
 
 def size_class(amount: float) -> int:
-    """The class of an amount that is not zero; amounts below zero have negative classes."""
+    """The class of an amount other than zero; negative amounts have negative classes."""
     exponent = math.frexp(amount)[1] + _EXPONENT_OFFSET
     return exponent if amount > 0 else -exponent
 
 
 def size_classes(amounts: Any) -> Any:
-    """The classes of an array of amounts, none of them zero."""
+    """The classes of an array of amounts other than zero."""
     exponents = np.frexp(amounts)[1].astype(np.int64) + _EXPONENT_OFFSET
     return np.where(amounts > 0, exponents, -exponents)
 
 
 def upper_bound(magnitude: int) -> float:
-    """What all amounts of the class (its sign left out) lie below, in absolute value."""
+    """The bound that all amounts of a class are below, in absolute value; `magnitude` is the class without its sign."""
     return math.ldexp(1.0, magnitude - _EXPONENT_OFFSET)
 
 
 def paths(totals: Totals) -> dict[tuple[int, int], list[tuple[int, Total]]]:
-    """The days of each event (or ANY_EVENT) and project, in order."""
+    """The path of each event (or ANY_EVENT) and project."""
     by_key: dict[tuple[int, int], list[tuple[int, Total]]] = {}
     for entity_id, project_id, day in sorted(totals):
         by_key.setdefault((entity_id, project_id), []).append((day, totals[entity_id, project_id, day]))
     return by_key
 
 
-def whole(path: Path) -> Total:
-    """All days of a path together."""
+def total_of(path: Path) -> Total:
+    """The sum of all days of a path."""
     total = Total()
     for _, addition in path:
         total.add(addition)
@@ -61,7 +61,7 @@ def whole(path: Path) -> Total:
 
 
 def steps(path: Path) -> Iterator[tuple[int, Total, Total]]:
-    """Of each day, the visitor's total before and after it."""
+    """Each day with the visitor's total before and after it."""
     before = Total()
     for day, addition in path:
         after = copy(before)
@@ -71,13 +71,13 @@ def steps(path: Path) -> Iterator[tuple[int, Total, Total]]:
 
 
 class GrowthChanges:
-    """What is to be added to the table."""
+    """Changes of the table's rows."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, ...], list[float]] = {}
 
     def add(self, experiment_id: int, assigned: Assigned, totals: Totals, sign: int) -> None:
-        """Add, or take away, all that a visitor's conversions changed."""
+        """Add all changes by a visitor's conversions (`sign` 1), or subtract them again (-1)."""
         entry_day = assigned.entered // DAY_MILLISECONDS
         for (entity_id, project_id), path in paths(totals).items():
             for day, before, after in steps(path):
@@ -96,7 +96,7 @@ class GrowthChanges:
                 row[index] += sign * number
 
     def write(self, connection: Connection) -> None:
-        """Add them to the table."""
+        """Add the changes to the table."""
         statement = upsert(connection, GROWTH)
         keys = [column.name for column in GROWTH.primary_key]
         changes: Mapping[str, object] = {

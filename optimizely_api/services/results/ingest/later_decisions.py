@@ -1,7 +1,7 @@
-"""Decisions after a visitor's first: the first one may not count, and then the next one that does is the first.
+"""Decisions after a visitor's first one: if the first does not count, the next one that counts takes its place.
 
-A decision does not count when it names a variation that the experiment does not have, or was made while the experiment
-did not run. Which one that is depends on the question, so some later ones are kept of each visitor.
+A decision does not count if it names a variation that the experiment does not have, or was made while the experiment
+did not run. Both depend on the question, so some later decisions of each visitor are stored.
 """
 
 from __future__ import annotations
@@ -16,26 +16,33 @@ from optimizely_api.services.results.ingest.rollup_tables import Assigned, Pair
 from optimizely_api.services.results.query.questions import Epoch, Question
 from optimizely_api.services.results.query.segments import matching_visitors
 from optimizely_api.services.results.statements import chunks, insert_missing, paced
-from optimizely_api.services.results.tables import ASSIGNMENT, ENTRY_SLOT, LATER_DECISION, SLOT_MILLISECONDS
+from optimizely_api.services.results.tables import ASSIGNMENT, ENTRY_HOUR, HOUR_MILLISECONDS, LATER_DECISION
 
 END_OF_TIME = 2**62
-MAX_LATER = 50  # of one visitor for one experiment; what comes when there are so many is not kept
+MAX_LATER = 50  # decisions of one visitor for one experiment; further ones are not stored
 
 
-def keep(connection: Connection, later: Mapping[Pair, set[Assigned]], ranks: Mapping[int, Any]) -> None:
-    """Keep decisions that are not the first; `ranks` orders those of one millisecond, by visitor."""
+def store_later_decisions(
+    connection: Connection, later: Mapping[Pair, set[Assigned]], ranks: Mapping[int, Any]
+) -> None:
+    """Store decisions that are not the first.
+
+    `ranks` has for each visitor a function from variation to rank, which orders decisions of one millisecond.
+    """
     counts = _counts(connection, {visitor for visitor, _ in later})
     rows = (
         {
             "visitor_id": pair[0],
             "experiment_id": pair[1],
-            "entered": one.entered,
-            "rank": _as_integer(ranks[pair[0]](one.variation_id)),
-            "variation_id": one.variation_id,
-            "project_id": one.project_id,
+            "entered": decision.entered,
+            "rank": _as_integer(ranks[pair[0]](decision.variation_id)),
+            "variation_id": decision.variation_id,
+            "project_id": decision.project_id,
         }
         for pair, decisions in paced(later.items())
-        for one in sorted(decisions, key=lambda one: one.entered)[: max(0, MAX_LATER - counts[pair])]
+        for decision in sorted(decisions, key=lambda decision: decision.entered)[
+            : max(0, MAX_LATER - counts[pair])
+        ]
     )
     insert_missing(connection, LATER_DECISION, rows)
 
@@ -51,19 +58,19 @@ def _counts(connection: Connection, visitors: Iterable[int]) -> dict[Pair, int]:
 
 
 def _as_integer(rank: bytes) -> int:
-    """The first eight bytes as a number that fits a column, in the same order."""
+    """The first eight bytes as a signed 64-bit number, in the same order."""
     return int.from_bytes(rank[:8]) - 2**63
 
 
 def first_that_count(connection: Connection, question: Question) -> Iterator[tuple[int, Assigned]]:
-    """Of each visitor in the segment whose first decision does not count: the first later one that does."""
+    """The first later decision that counts, for each visitor in the segment whose first decision does not count."""
     listed = [variation.variation_id for variation in question.variations]
     runs = question.epochs
-    unlisted, untimely = _doubts(connection, question.experiment_id, listed, runs)
+    may_be_unlisted, may_be_untimely = _exceptions(connection, question.experiment_id, listed, runs)
     conditions: list[ColumnElement[bool]] = []
-    if unlisted:
+    if may_be_unlisted:
         conditions.append(ASSIGNMENT.c.variation_id.not_in(listed))
-    if untimely:
+    if may_be_untimely:
         conditions.append(_outside(ASSIGNMENT.c.entered, runs))
     if not conditions:
         return
@@ -78,35 +85,38 @@ def first_that_count(connection: Connection, question: Question) -> Iterator[tup
     if question.segment is not None:
         is_sqlite = connection.dialect.name == "sqlite"
         query = query.where(matching_visitors(question.segment, is_sqlite=is_sqlite))
-    found = query.subquery()
-    first = select(found.c.visitor_id, found.c.variation_id, found.c.entered, found.c.project_id)
-    for visitor, *decision in paced(connection.execute(first.where(found.c.number == 1))):
+    numbered = query.subquery().c
+    first = select(numbered.visitor_id, numbered.variation_id, numbered.entered, numbered.project_id)
+    for visitor, *decision in paced(connection.execute(first.where(numbered.number == 1))):
         yield visitor, Assigned(*decision)
 
 
-def _doubts(
+def _exceptions(
     connection: Connection, experiment_id: int, listed: Sequence[int], runs: Sequence[Epoch] | None
 ) -> tuple[bool, bool]:
-    """Whether visitors may have entered variations that are not listed, or while the experiment did not run."""
-    c = ENTRY_SLOT.c
+    """Whether visitors may have entered unlisted variations, and whether any may have entered outside the runs.
+
+    Read from the few rows of `entry_slot`: in most experiments both are false, and no later decision is looked up.
+    """
+    c = ENTRY_HOUR.c
     timely = or_(
         false(),
         *(
             and_(
                 c.first_entered >= run.start,
-                or_((c.slot + 1) * SLOT_MILLISECONDS <= end, c.last_activity < end),
+                or_((c.entry_hour + 1) * HOUR_MILLISECONDS <= end, c.last_activity < end),
             )
             for run, end in ((run, END_OF_TIME if run.end is None else run.end) for run in runs or ())
         ),
     )
-    entered = select(c.slot).where(c.experiment_id == experiment_id, c.visitors > 0).limit(1)
+    entered = select(c.entry_hour).where(c.experiment_id == experiment_id, c.visitors > 0).limit(1)
     unlisted = connection.execute(entered.where(c.variation_id.not_in(listed))).first()
     untimely = None if runs is None else connection.execute(entered.where(not_(timely))).first()
     return unlisted is not None, untimely is not None
 
 
 def _outside(moment: Any, runs: Sequence[Epoch] | None) -> ColumnElement[bool]:
-    """Whether the moment lies in none of the runs: as ranges, which an index can find."""
+    """The condition that the moment lies in none of the runs, as ranges so that the database can use an index."""
     if runs is None:
         return false()
     gaps, begin = [], 0

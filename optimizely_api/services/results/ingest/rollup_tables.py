@@ -1,4 +1,4 @@
-"""Reading and writing assignments and rollups; what is to be written is worked out in `rollups`."""
+"""Reads and writes assignments and rollups; `rollups` computes the values."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from optimizely_api.services.results.tables import (
     CELL,
     CELL_SUMS,
     COMPENSATED_SUMS,
-    ENTRY_SLOT,
+    ENTRY_HOUR,
     EVENT,
-    SLOT_MILLISECONDS,
+    HOUR_MILLISECONDS,
     VISITOR_TOTAL,
 )
 
@@ -29,21 +29,21 @@ Pair = tuple[int, int]  # visitor, experiment
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """To which variation a visitor belongs, since when, and in which project that was said."""
+    """A visitor's variation in an experiment, the time of the decision, and the project of the decision's batch."""
 
     variation_id: int
     entered: int
     project_id: int | None
 
     @property
-    def slot(self) -> int:
-        """The hour of entry, as the rollups number hours."""
-        return self.entered // SLOT_MILLISECONDS
+    def entry_hour(self) -> int:
+        """The hour of entry, numbered from 1970 as in the rollups."""
+        return self.entered // HOUR_MILLISECONDS
 
 
 @dataclass(slots=True)
 class Total:
-    """A visitor's conversions on one event (or on any), as far as they count for one experiment."""
+    """A visitor's conversions on one event (or on any) that count for one experiment."""
 
     events: int = 0
     revenue: float = 0.0
@@ -64,7 +64,7 @@ Totals = dict[tuple[int, int, int], Total]  # by event (or ANY_EVENT), project a
 
 
 def rounding_error(one: Any, other: Any, total: Any) -> Any:
-    """What rounding took from `one + other == total`, exactly (Knuth's TwoSum); of floats, or of columns."""
+    """The exact rounding error of the sum `total` of `one` and `other` (Knuth's TwoSum); for floats or SQL columns."""
     part = total - one
     return (one - (total - part)) + (other - part)
 
@@ -94,7 +94,10 @@ def load_totals(connection: Connection, visitors: Iterable[int]) -> dict[Pair, T
 
 
 def sum_up_conversions(connection: Connection, pairs: Iterable[Pair]) -> Iterable[Any]:
-    """Of each pair and day, from the raw events: the pair, event, project, the last time, the sums of a Total."""
+    """Conversions of each pair, event, project and day, summed up from the raw events.
+
+    Yields (pair, event, project, time of the last conversion, then the fields of a Total).
+    """
     a, e = ASSIGNMENT.c, EVENT.c
     day = e.happened // DAY_MILLISECONDS
     revenue, value = (func.coalesce(column, 0.0) * 1.0 for column in (e.revenue, e.value))
@@ -107,15 +110,16 @@ def sum_up_conversions(connection: Connection, pairs: Iterable[Pair]) -> Iterabl
     )
     for chunk in chunks(pairs):
         visitors, experiments = {visitor for visitor, _ in chunk}, {experiment for _, experiment in chunk}
-        wanted = set(chunk)
-        some = query.where(a.visitor_id.in_(visitors), a.experiment_id.in_(experiments))
-        for row in paced(connection.execute(some)):
-            if (row[0], row[1]) in wanted:
+        # The query finds every combination of these visitors and experiments, so also pairs outside the chunk.
+        pairs_of_chunk = set(chunk)
+        chunk_query = query.where(a.visitor_id.in_(visitors), a.experiment_id.in_(experiments))
+        for row in paced(connection.execute(chunk_query)):
+            if (row[0], row[1]) in pairs_of_chunk:
                 yield (row[0], row[1]), *row[2:]
 
 
 def write_assignments(connection: Connection, changed: dict[Pair, Assigned]) -> None:
-    """Write the assignments, over what was there."""
+    """Insert the assignments or replace the stored ones."""
     rows = (
         {
             "visitor_id": visitor,
@@ -130,7 +134,7 @@ def write_assignments(connection: Connection, changed: dict[Pair, Assigned]) -> 
 
 
 def write_totals(connection: Connection, totals: dict[Pair, Totals]) -> None:
-    """Write the totals, over what was there."""
+    """Insert the totals or replace the stored ones."""
     rows = (
         {
             "visitor_id": pair[0],
@@ -162,13 +166,13 @@ def _replace(
 
 
 class CellChanges:
-    """What is to be added to the cells: sums, and what rounding took from them."""
+    """Changes of the cells: their sums, and the sums' rounding errors."""
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, ...], list[float]] = {}
 
     def add(self, key: tuple[int, ...], numbers: Collection[float], sign: int) -> None:
-        """Add to, or take from, the cell with this primary key the numbers of CELL_SUMS."""
+        """Add the numbers of CELL_SUMS to the cell with this primary key (`sign` 1), or subtract them (-1)."""
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cells[key] = [0.0] * (len(CELL_SUMS) + len(COMPENSATED_SUMS))
@@ -182,28 +186,32 @@ class CellChanges:
                 cell[rest] += rounding_error(before, sign * number, total)
 
     def write(self, connection: Connection) -> None:
-        """Add them to the table."""
+        """Add the changes to the table."""
         statement, c = upsert(connection, CELL), CELL.c
         new = statement.excluded
-        keys = [column.name for column in CELL.primary_key]
-        names = (*keys, *CELL_SUMS, *(f"{name}_rest" for name in COMPENSATED_SUMS))
+        key_columns = list(CELL.primary_key)
+        names = (
+            *(column.key for column in key_columns),
+            *CELL_SUMS,
+            *(f"{name}_rest" for name in COMPENSATED_SUMS),
+        )
         changes = {name: c[name] + new[name] for name in CELL_SUMS}
         for name in COMPENSATED_SUMS:
-            lost = rounding_error(c[name], new[name], c[name] + new[name])
-            changes[f"{name}_rest"] = c[f"{name}_rest"] + new[f"{name}_rest"] + lost
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
+            error = rounding_error(c[name], new[name], c[name] + new[name])
+            changes[f"{name}_rest"] = c[f"{name}_rest"] + new[f"{name}_rest"] + error
+        statement = statement.on_conflict_do_update(index_elements=key_columns, set_=changes)
         rows = (dict(zip(names, (*key, *sums), strict=True)) for key, sums in self._cells.items())
         write(connection, statement, rows)
 
 
-def write_slots(connection: Connection, slots: dict[tuple[int, int, int], list[int]]) -> None:
-    """Add visitors to the entry slots, and widen their times: first entry, last activity."""
-    statement, c = upsert(connection, ENTRY_SLOT), ENTRY_SLOT.c
+def write_entry_hours(connection: Connection, entry_hours: dict[tuple[int, int, int], list[int]]) -> None:
+    """Add [visitors, first entry, last activity] by (experiment, hour, variation): sum, minimum and maximum."""
+    statement, c = upsert(connection, ENTRY_HOUR), ENTRY_HOUR.c
     new = statement.excluded
-    keys = [column.name for column in ENTRY_SLOT.primary_key]
-    names = (*keys, "visitors", "first_entered", "last_activity")
+    key_columns = list(ENTRY_HOUR.primary_key)
+    names = (*(column.key for column in key_columns), "visitors", "first_entered", "last_activity")
     statement = statement.on_conflict_do_update(
-        index_elements=keys,
+        index_elements=key_columns,
         set_={
             "visitors": c.visitors + new.visitors,
             "first_entered": case(
@@ -217,5 +225,5 @@ def write_slots(connection: Connection, slots: dict[tuple[int, int, int], list[i
     write(
         connection,
         statement,
-        (dict(zip(names, (*key, *numbers), strict=True)) for key, numbers in slots.items()),
+        (dict(zip(names, (*key, *numbers), strict=True)) for key, numbers in entry_hours.items()),
     )

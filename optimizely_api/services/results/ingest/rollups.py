@@ -1,9 +1,8 @@
-"""Assignments and rollups: what new events change in them, worked out visitor by visitor.
+"""Updates assignments and rollups with new events, visitor by visitor.
 
-A visitor belongs to the variation of the earliest decision for the experiment, also when that decision
-arrives late; conversions from that millisecond on count. The cells are moved by the difference between what
-a visitor's totals were and what they are now. When the earliest decision changes, the totals are summed up
-again from the raw events.
+A visitor belongs to the variation of the earliest decision for the experiment, even if that decision arrives late;
+conversions from that millisecond on count. The cells change by the difference between a visitor's old and new totals.
+When the earliest decision changes, the totals are summed up again from the raw events.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from hashlib import blake2b
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.ingest.admission import Received
-from optimizely_api.services.results.ingest.growth import GrowthChanges, paths, whole
-from optimizely_api.services.results.ingest.later_decisions import keep
+from optimizely_api.services.results.ingest.growth import GrowthChanges, paths, total_of
+from optimizely_api.services.results.ingest.later_decisions import store_later_decisions
 from optimizely_api.services.results.ingest.rollup_tables import (
     Assigned,
     CellChanges,
@@ -28,7 +27,7 @@ from optimizely_api.services.results.ingest.rollup_tables import (
     load_totals,
     sum_up_conversions,
     write_assignments,
-    write_slots,
+    write_entry_hours,
     write_totals,
 )
 from optimizely_api.services.results.statements import paced
@@ -45,7 +44,7 @@ class _Conversion:
 
 
 def contribution(total: Total) -> tuple[float, ...]:
-    """What one visitor's total adds to the sums of a cell, in the order of CELL_SUMS."""
+    """One visitor's contribution to the sums of a cell, in the order of CELL_SUMS."""
     events = total.events
     return (
         1 if events else 0,
@@ -63,25 +62,26 @@ def contribution(total: Total) -> tuple[float, ...]:
 
 
 class Rollup:
-    """The effect of new events on assignments, visitor totals, cells and entry slots."""
+    """The effect of new events on assignments, visitor totals, cells, growth and entry hours."""
 
     def __init__(
         self, connection: Connection, received: Collection[Received], before: dict[Pair, Assigned]
     ) -> None:
-        """`before` are all assignments of the events' visitors as they are in the database."""
+        """`before` has all stored assignments of the events' visitors."""
         self.connection = connection
         self.before = before
-        self.keys: dict[int, str] = {}  # visitor ids as the senders know them
+        self.keys: dict[int, str] = {}  # the senders' visitor ids, by ours
         self.decided: dict[Pair, Assigned] = {}
         self.decisions: dict[Pair, set[Assigned]] = defaultdict(set)
         self.conversions: dict[int, list[_Conversion]] = defaultdict(list)
         for item in paced(received):
-            self._sort_in(item)
+            self._collect(item)
         self.cells = CellChanges()
         self.growth = GrowthChanges()
-        self.slots: dict[tuple[int, int, int], list[int]] = {}  # visitors, first entry, last activity
+        # [visitors, first entry, last activity] by experiment, hour and variation
+        self.entry_hours: dict[tuple[int, int, int], list[int]] = {}
 
-    def _sort_in(self, item: Received) -> None:
+    def _collect(self, item: Received) -> None:
         event = item.event
         self.keys[item.visitor] = event.visitor_key
         for decision in item.decisions:
@@ -100,13 +100,13 @@ class Rollup:
     def _is_earlier(self, visitor: int, one: Assigned, other: Assigned) -> bool:
         if one.entered != other.entered or one.variation_id == other.variation_id:
             return one.entered < other.entered
-        # Two decisions in one millisecond: the order of arrival plays no part, nor does any variation win
-        # more often than another, the baseline say.
+        # Two decisions in one millisecond. The winner must not depend on the order of arrival, and no variation
+        # (such as the baseline) may win more often than another.
         key = self.keys[visitor]
         return neutral_rank(key, one.variation_id) < neutral_rank(key, other.variation_id)
 
     def update(self) -> None:
-        """Bring assignments and all rollups up to date with the events, which have been inserted already."""
+        """Update assignments and all rollups; the events themselves must have been inserted before."""
         changed = {
             pair: assigned
             for pair, assigned in paced(self.decided.items())
@@ -114,7 +114,7 @@ class Rollup:
         }
         write_assignments(self.connection, changed)
         after = {**self.before, **changed}
-        self._keep_later(changed, after)
+        self._store_later_decisions(changed, after)
         affected = {pair for pair in after if pair in changed or pair[0] in self.conversions}
         old = load_totals(self.connection, {visitor for visitor, _ in self.before.keys() & affected})
         fresh, last_happened = self._sum_up_again(changed)
@@ -123,7 +123,7 @@ class Rollup:
             if pair in changed:
                 self._move(pair, after[pair], old_totals, fresh[pair])
                 self._note_activity(pair, after[pair], last_happened.get(pair, 0))
-                # What is no longer found (it belongs to another project, say) goes.
+                # An old total without conversions now (for example because the project changed) becomes zero.
                 for key in old_totals.keys() - fresh[pair].keys():
                     fresh[pair][key] = Total()
             else:
@@ -131,9 +131,9 @@ class Rollup:
         write_totals(self.connection, fresh)
         self.cells.write(self.connection)
         self.growth.write(self.connection)
-        write_slots(self.connection, self.slots)
+        write_entry_hours(self.connection, self.entry_hours)
 
-    def _keep_later(self, changed: dict[Pair, Assigned], after: dict[Pair, Assigned]) -> None:
+    def _store_later_decisions(self, changed: dict[Pair, Assigned], after: dict[Pair, Assigned]) -> None:
         later = {}
         for pair, decisions in paced(self.decisions.items()):
             if pair in changed and pair in self.before:
@@ -144,31 +144,31 @@ class Rollup:
                 later[pair] = others
         if later:
             ranks = {visitor: partial(neutral_rank, self.keys[visitor]) for visitor, _ in later}
-            keep(self.connection, later, ranks)
+            store_later_decisions(self.connection, later, ranks)
 
     def _sum_up_again(self, changed: dict[Pair, Assigned]) -> tuple[dict[Pair, Totals], dict[Pair, int]]:
-        """The totals of the changed pairs from the raw events, and when the last of these happened."""
+        """The totals of the changed pairs from the raw events, and the time of each pair's last conversion."""
         totals: dict[Pair, Totals] = defaultdict(dict)
-        last: dict[Pair, int] = {}
+        last_happened: dict[Pair, int] = {}
         for pair, entity_id, project_id, happened, *sums in sum_up_conversions(self.connection, changed):
-            last[pair] = max(last.get(pair, 0), happened)
-            _count_in(totals[pair], changed[pair], entity_id, project_id, happened, Total(*sums))
-        return totals, last
+            last_happened[pair] = max(last_happened.get(pair, 0), happened)
+            _add_conversions(totals[pair], changed[pair], entity_id, project_id, happened, Total(*sums))
+        return totals, last_happened
 
     def _move(self, pair: Pair, after: Assigned, old: Totals, new: Totals) -> None:
         before = self.before.get(pair)
         if before is not None:
-            self._slot(pair, before)[0] -= 1
+            self._entry_hour(pair, before)[0] -= 1
             self._count(pair, before, old, -1)
-        self._slot(pair, after)[0] += 1
+        self._entry_hour(pair, after)[0] += 1
         self._count(pair, after, new, 1)
 
     def _grow(self, pair: Pair, assigned: Assigned, old: Totals) -> Totals:
-        """Add the new conversions of a visitor who stays where he was; returns the totals that changed."""
+        """Add the new conversions of a visitor whose assignment stays the same; return the changed totals."""
         added: Totals = {}
         for conversion in self.conversions[pair[0]]:
             if conversion.happened >= assigned.entered:
-                _count_in(
+                _add_conversions(
                     added,
                     assigned,
                     conversion.entity_id,
@@ -177,38 +177,40 @@ class Rollup:
                     conversion.total,
                 )
                 self._note_activity(pair, assigned, conversion.happened)
-        concerned = {key[:2] for key in added}
-        known = {key: total for key, total in old.items() if key[:2] in concerned}
+        # A cell has squares of a visitor's total over all days, so the old totals of these events are taken out and
+        # all days are added again.
+        changed_events = {key[:2] for key in added}
+        before = {key: total for key, total in old.items() if key[:2] in changed_events}
         for key, total in added.items():
-            if key in known:
-                total.add(known[key])
-        self._count(pair, assigned, known, -1)
-        self._count(pair, assigned, {**known, **added}, 1)
+            if key in before:
+                total.add(before[key])
+        self._count(pair, assigned, before, -1)
+        self._count(pair, assigned, {**before, **added}, 1)
         return added
 
-    def _slot(self, pair: Pair, assigned: Assigned) -> list[int]:
-        key = (pair[1], assigned.slot, assigned.variation_id)
-        return self.slots.setdefault(key, [0, assigned.entered, assigned.entered])
+    def _entry_hour(self, pair: Pair, assigned: Assigned) -> list[int]:
+        key = (pair[1], assigned.entry_hour, assigned.variation_id)
+        return self.entry_hours.setdefault(key, [0, assigned.entered, assigned.entered])
 
     def _note_activity(self, pair: Pair, assigned: Assigned, happened: int) -> None:
-        slot = self._slot(pair, assigned)
-        slot[1] = min(slot[1], assigned.entered)
-        slot[2] = max(slot[2], assigned.entered, happened)
+        entry_hour = self._entry_hour(pair, assigned)
+        entry_hour[1] = min(entry_hour[1], assigned.entered)
+        entry_hour[2] = max(entry_hour[2], assigned.entered, happened)
 
     def _count(self, pair: Pair, assigned: Assigned, totals: Totals, sign: int) -> None:
-        """Count a visitor's totals in the cells and in the growth, or take them away as they were counted."""
+        """Add a visitor's totals to the cells and the growth (`sign` 1), or subtract them again (-1)."""
         for key, path in paths(totals).items():
-            cell = (pair[1], assigned.slot, assigned.variation_id, *key)
-            self.cells.add(cell, contribution(whole(path)), sign)
+            cell = (pair[1], assigned.entry_hour, assigned.variation_id, *key)
+            self.cells.add(cell, contribution(total_of(path)), sign)
         self.growth.add(pair[1], assigned, totals, sign)
 
 
 def neutral_rank(visitor_key: str, variation_id: int) -> bytes:
-    """An order of variations that is another for every visitor, and always the same for one."""
+    """A sort key of variations: the order differs between visitors and is always the same for one visitor."""
     return blake2b(f"{visitor_key}\0{variation_id}".encode(), digest_size=16).digest()
 
 
-def _count_in(
+def _add_conversions(
     totals: Totals,
     assigned: Assigned,
     entity_id: int | None,
@@ -216,9 +218,9 @@ def _count_in(
     happened: int,
     addition: Total,
 ) -> None:
-    """Count conversions of one day under their event and under the project's "any event".
+    """Add conversions of one day to the totals of their event and of ANY_EVENT.
 
-    An event whose sender named no project belongs to the project of its visitor's decision.
+    An event without a project belongs to the project of its visitor's decision.
     """
     project, day = project_id or assigned.project_id or NO_PROJECT, happened // DAY_MILLISECONDS
     totals.setdefault((ANY_EVENT, project, day), Total()).add(addition)

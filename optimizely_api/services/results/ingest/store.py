@@ -1,7 +1,7 @@
-"""Storing batches: raw events, attributes, and through `rollups` the rest, all in the caller's transaction.
+"""Stores batches: raw events, attributes, and with `rollups` the rest, all in the caller's transaction.
 
-Only one transaction at a time may store (SQLite's write lock; on PostgreSQL an advisory lock), because the
-rollups are moved by the difference between what a visitor's totals were and what they are now.
+Only one transaction at a time may store, because the rollups change by the difference between a visitor's old and new
+totals. On SQLite `Database.transaction` holds the write lock; on PostgreSQL `store` takes an advisory lock.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from optimizely_api.services.results.tables import (
 )
 from optimizely_api.services.results.versions import raise_versions
 
-# Any fixed number will do; it only has to differ from other users' of the same database.
+# An arbitrary number; it must only differ from other locks in the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
 
-_Identity = tuple[bytes, int | None, int]  # of an event: uuid, entity, time
+_Identity = tuple[bytes, int | None, int]  # an event's uuid, entity and time
 
 
 @dataclass
 class Stored:
-    """What a transaction holds: the first `batches` of those given, `events` new events of them.
+    """The result of `store`: the number of batches stored (the first of those given) and of new events in them.
 
-    `dropped` counts by reason what was left out as too much (see `admission`).
+    `dropped` counts by reason the parts left out by `admission`.
     """
 
     batches: int
@@ -45,10 +45,10 @@ class Stored:
 
 
 def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
-    """Store what is new in the batches, each event once; of too much work for one transaction, a part.
+    """Store the new events of the batches, or of the first batches if all are too much for one transaction.
 
-    At least one batch is stored, and none in part. Nothing is committed here: the batches are stored when the
-    caller's transaction is. Runs inside `run_sync` only: the event loop gets its turn between slices of work.
+    At least one batch is stored, and none in part. The caller commits. Runs inside `run_sync` only, because it yields
+    to the event loop between slices of work.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
@@ -65,7 +65,7 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
         insert_missing(connection, VISITOR_EVENT_ID, pairs)
         _insert_attributes(connection, admitted.received)
         Rollup(connection, admitted.received, assigned).update()
-        raise_versions(connection, _concerned(admitted.received, assigned))
+        raise_versions(connection, _affected_experiments(admitted.received, assigned))
     return Stored(admitted.batches, len(admitted.received), admitted.dropped)
 
 
@@ -74,8 +74,8 @@ def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str,
     return Received(event, visitor, batch.project_id, number, event.decisions)
 
 
-def _concerned(received: Collection[Received], assigned: Iterable[tuple[int, int]]) -> set[int]:
-    """The experiments whose results the events may change: all those of their visitors."""
+def _affected_experiments(received: Collection[Received], assigned: Iterable[tuple[int, int]]) -> set[int]:
+    """The experiments whose results the events may change: all experiments of their visitors."""
     experiments = {experiment for _, experiment in paced(assigned)}
     return experiments.union(
         decision.experiment_id for item in paced(received) for decision in item.decisions
@@ -83,7 +83,7 @@ def _concerned(received: Collection[Received], assigned: Iterable[tuple[int, int
 
 
 def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:
-    """The events that are not stored yet, and which of the batches they came in."""
+    """The events that are not stored yet, each with the index of its batch."""
     fresh: dict[_Identity, tuple[Event, int]] = {}
     for number, batch in enumerate(batches):
         for event in paced(batch.events):
@@ -141,7 +141,7 @@ def _insert_events(connection: Connection, received: Collection[Received]) -> No
 
 
 def _insert_attributes(connection: Connection, received: Collection[Received]) -> None:
-    # Once for each visitor entry, not for each of its events: these share the attributes.
+    # Once for each visitor entry: its events share one tuple of attributes.
     entries = {id(item.event.attributes): (item.event.attributes, item.visitor) for item in received}
     pairs = set(paced((item, visitor) for items, visitor in entries.values() for item in items))
     ids = _attribute_ids(connection, {attribute for attribute, _ in pairs})

@@ -1,1 +1,1 @@
-"""Answers to questions about an experiment's results: read, divided, measured and judged."""
+"""Queries for an experiment's results: read the question, divide the time, measure, judge, compose the response."""

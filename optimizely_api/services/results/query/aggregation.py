@@ -1,9 +1,9 @@
-"""From tables to moments, in SQL.
+"""Measures what a question asks for, in SQL.
 
-Visitors are divided by their hour of entry. Hours that lie wholly in the interval are read from the
-rollups. For hours that its start cuts, and for segments, the visitors' totals are summed up; for hours whose
-visitors did something after its end, their events. A visitor counts if the first decision lies in the
-interval, with the conversions from then to the interval's end.
+Visitors are divided by their hour of entry (`division`). Hours that lie wholly in the interval are read from the
+rollup `cell`. For hours that the interval's start cuts, and for segments, the visitors' totals are summed up; for hours
+whose visitors were active after its end, their events. A visitor counts if the first decision lies in the interval,
+with the conversions from that decision to the interval's end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from optimizely_api.services.results.query.cut_days import add_cut_days
-from optimizely_api.services.results.query.division import Division, Divisions, divide
+from optimizely_api.services.results.query.division import Division, Divisions, HourRange, divide
 from optimizely_api.services.results.query.history import Scope, load_histories
 from optimizely_api.services.results.query.history import Visitors as HistoryOfVisitors
 from optimizely_api.services.results.query.later_visitors import add_later
@@ -40,20 +40,20 @@ from optimizely_api.services.results.tables import (
     CELL,
     CELL_SUMS,
     COMPENSATED_SUMS,
-    ENTRY_SLOT,
+    ENTRY_HOUR,
     EVENT,
     GROWTH,
     NO_PROJECT,
     VISITOR_TOTAL,
 )
 
-# More visitors than this on days that are cut are not read, some 100,000 a second: then there is no history.
+# With more visitors on cut days than this there is no history: reading them takes a second per 100,000.
 MAX_CUT_VISITORS = 200_000
 MAX_CUT_DAYS = 200
 
 
 def measure(connection: Connection, question: Question) -> Measurement:
-    """Sum up what the question asks for, on a connection that sees one state of the database."""
+    """Sum up what the question asks for, on a connection with a snapshot of the database."""
     return _Measuring(connection, question).run()
 
 
@@ -65,52 +65,52 @@ class _Measuring:
         self.selection = Selection(connection, question)
         self.variations, self.entities = self.selection.variations, self.selection.entities
         self.strata = strata_of(question)
-        self.result = Measurement()  # of the stratum that is being measured
+        self.result = Measurement()  # of the current stratum
 
     def run(self) -> Measurement:
         divisions = self._divide()
         is_ambiguous = ANY_EVENT in self.entities and self._is_project_ambiguous()
         by_visitor = [ANY_EVENT] if is_ambiguous else []
-        whole = Measurement(last_activity=divisions.last_activity)
+        measurement = Measurement(last_activity=divisions.last_activity)
         for division in divisions.strata:
             self.result = Measurement()
             self._measure(division, by_visitor)
-            whole.strata.append(self.result)
+            measurement.strata.append(self.result)
         others = [HistoryOfVisitors() for _ in self.strata]
-        later = add_later(self.selection, Timeline(self.strata), whole.strata, others)
-        whole.last_activity = max(whole.last_activity, later)
-        for stratum in whole.strata:
-            whole.add(stratum)
+        last_activity = add_later(self.selection, Timeline(self.strata), measurement.strata, others)
+        measurement.last_activity = max(measurement.last_activity, last_activity)
+        for stratum in measurement.strata:
+            measurement.add(stratum)
         if self.question.segment is None and not by_visitor:
-            self._add_histories(divisions, whole.strata, others)
-        whole.first_entered = self._first_entered()
-        return whole
+            self._add_histories(divisions, measurement.strata, others)
+        measurement.first_entered = self._first_entered()
+        return measurement
 
     def _measure(self, division: Division, by_visitor: Collection[int]) -> None:
         by_cell = [entity for entity in self.entities if entity not in by_visitor]
-        if division.slots:
-            self._add_visitors_of_slots(division.slots)
-            self._add_cells(division.slots, by_cell)
-            self._add_totals(division.slot_times, by_visitor)
-        if times := division.settled + division.cut:
+        if division.cell_hours:
+            self._add_visitors_by_hour(division.cell_hours)
+            self._add_cells(division.cell_hours, by_cell)
+            self._add_totals(division.cell_times, by_visitor)
+        if times := division.totals_times + division.events_times:
             self._add_visitors(times)
-        self._add_totals(division.settled, self.entities)
-        self._add_events(division.cut, self.entities)
+        self._add_totals(division.totals_times, self.entities)
+        self._add_events(division.events_times, self.entities)
         for window, entities in self.selection.windows.items():
-            self._add_events(division.slot_times + times, entities, window)
+            self._add_events(division.cell_times + times, entities, window)
 
     def _add_histories(
         self, divisions: Divisions, strata: Sequence[Measurement], others: Sequence[HistoryOfVisitors]
     ) -> None:
         ranges = divisions.ranges
-        left = MAX_CUT_VISITORS
+        remaining = MAX_CUT_VISITORS
         for number, times in enumerate(divisions.cut_times(self.strata)):
             if len(ranges) + len(times) > MAX_CUT_DAYS:
                 return
-            entered = add_cut_days(self.selection, times, others[number], left)
+            entered = add_cut_days(self.selection, times, others[number], remaining)
             if entered is None:
                 return
-            left -= entered
+            remaining -= entered
         scope = Scope(
             self.question.experiment_id,
             self.variations,
@@ -131,46 +131,48 @@ class _Measuring:
         return value
 
     def _divide(self) -> Divisions:
-        c = ENTRY_SLOT.c
+        c = ENTRY_HOUR.c
         query = (
-            select(c.slot, func.min(c.first_entered), func.max(c.last_activity))
+            select(c.entry_hour, func.min(c.first_entered), func.max(c.last_activity))
             .where(c.experiment_id == self.question.experiment_id, c.variation_id.in_(self.variations))
-            .group_by(c.slot)
-            .order_by(c.slot)
+            .group_by(c.entry_hour)
+            .order_by(c.entry_hour)
         )
-        slots = ((slot, first, last) for slot, first, last in self.connection.execute(query))
+        hours = ((hour, first, last) for hour, first, last in self.connection.execute(query))
         is_segment = self.question.segment is not None
         timeline, limit = Timeline(self.strata), self.interval.limit
-        return divide(slots, timeline, len(self.strata), limit, by_visitor=is_segment)
+        return divide(hours, timeline, len(self.strata), limit, by_visitor=is_segment)
 
     def _is_project_ambiguous(self) -> bool:
-        """Whether visitors may have conversions under the project and others under none."""
+        """Whether a visitor may have conversions with the question's project and others without a project.
+
+        Such a visitor has two rows in `cell`, whose squares do not add up to the square of the visitor's total.
+        """
         c = CELL.c
         projects = select(c.project_id).distinct()
         projects = projects.where(
             c.experiment_id == self.question.experiment_id, c.entity_id == ANY_EVENT, c.converting != 0
         )
-        found = set(self.connection.execute(projects).scalars())
-        return {NO_PROJECT, self.question.project_id} <= found
+        return {NO_PROJECT, self.question.project_id} <= set(self.connection.execute(projects).scalars())
 
-    def _add_visitors_of_slots(self, stretches: Sequence[Stretch]) -> None:
-        c = ENTRY_SLOT.c
+    def _add_visitors_by_hour(self, hours: Sequence[HourRange]) -> None:
+        c = ENTRY_HOUR.c
         query = (
             select(c.variation_id, cast(func.sum(c.visitors), Double))
             .where(c.experiment_id == self.question.experiment_id, c.variation_id.in_(self.variations))
-            .where(or_(false(), *(c.slot.between(*stretch) for stretch in stretches)))
+            .where(or_(false(), *(c.entry_hour.between(*hour_range) for hour_range in hours)))
             .group_by(c.variation_id)
         )
         for variation_id, count in self.connection.execute(query):
             self.result.visitors[variation_id] += int(count)
 
-    def _add_cells(self, stretches: Sequence[Stretch], entities: Collection[int]) -> None:
+    def _add_cells(self, hours: Sequence[HourRange], entities: Collection[int]) -> None:
         c = CELL.c
         query = (
             select(c.variation_id, c.entity_id, *(func.sum(_cell_sum(name)) for name in CELL_SUMS))
             .where(c.experiment_id == self.question.experiment_id, c.variation_id.in_(self.variations))
-            .where(or_(false(), *(c.slot.between(*stretch) for stretch in stretches)))
-            # A cell that everybody has left may hold what rounding left over.
+            .where(or_(false(), *(c.entry_hour.between(*hour_range) for hour_range in hours)))
+            # The sums of a cell without converting visitors are rounding errors.
             .where(c.entity_id.in_(entities), c.converting != 0, self.selection.concerns_project(c))
             .group_by(c.variation_id, c.entity_id)
         )
@@ -183,7 +185,7 @@ class _Measuring:
             self.result.visitors[variation_id] += count
 
     def _add_totals(self, stretches: Sequence[Stretch], entities: Collection[int]) -> None:
-        """Add up what the rollups know of each visitor, whenever it happened."""
+        """Add up the totals of each visitor, over all time."""
         if not stretches or not entities:
             return
         a, t = ASSIGNMENT.c, VISITOR_TOTAL.c
@@ -192,14 +194,14 @@ class _Measuring:
         query = select(a.variation_id, t.entity_id).join(VISITOR_TOTAL, joined)
         query = query.where(self.selection.visitors(stretches), t.entity_id.in_(entities), t.events > 0)
         query = query.where(self.selection.concerns_project(t))
-        # A visitor has one a day, and may have two of any event, of the project and of none: one number before
-        # squaring.
+        # Summed up per visitor before squaring: a visitor has a total for each day, and for ANY_EVENT perhaps one
+        # with the project and one without.
         query = query.add_columns(*(cast(func.sum(t[name]), Double).label(name) for name in names))
         query = query.group_by(a.variation_id, t.entity_id, a.visitor_id)
         self._add_per_visitor(query)
 
     def _add_events(self, stretches: Sequence[Stretch], entities: Collection[int], window: int = 0) -> None:
-        """Add up the visitors' conversions before the interval's end and within the window, one by one."""
+        """Add up the visitors' conversions before the interval's end and within the window, from the raw events."""
         if not stretches:
             return
         visitors = self.selection.visitors(stretches)
@@ -212,7 +214,7 @@ class _Measuring:
             self._add_per_visitor(self._event_totals(visitors, None), window)
 
     def _event_totals(self, visitors: ColumnElement[bool], entities: Collection[int] | None) -> Select[Any]:
-        """One row per visitor (and event) with the conversions in the interval; None asks for any event."""
+        """One row per visitor (and event) with the conversions in the interval; with None, all events in one row."""
         a, e = ASSIGNMENT.c, EVENT.c
         revenue = cast(func.coalesce(e.revenue, 0), Double)
         value = func.coalesce(e.value, 0.0)
@@ -232,9 +234,8 @@ class _Measuring:
         )
         if entities is not None:
             return query.where(e.entity_id.in_(entities)).group_by(a.variation_id, e.entity_id, a.visitor_id)
-        wanted = self.question.project_id
-        project = func.coalesce(e.project_id, a.project_id, wanted)
-        return query.where(project == wanted).group_by(a.variation_id, a.visitor_id)
+        project = func.coalesce(e.project_id, a.project_id, self.question.project_id)
+        return query.where(project == self.question.project_id).group_by(a.variation_id, a.visitor_id)
 
     def _add_per_visitor(self, totals: Select[Any], window: int = 0) -> None:
         t = totals.subquery().c

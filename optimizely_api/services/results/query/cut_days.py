@@ -1,7 +1,7 @@
-"""The past of visitors who entered on days whose visitors do not all count, or not in one stratum.
+"""The history of visitors who entered on a cut day: a day whose visitors do not all count, or not in one stratum.
 
-The rollup `growth` knows days of entry as wholes alone. So the totals of these visitors are read, some thousand at a
-time, and what each day changed in the sums is worked out of them as `growth` does, over arrays.
+The rollup `growth` has sums over whole days of entry only. So the totals of these visitors are read, some thousand
+visitors at a time, and each day's change of the sums is computed from them as `growth` does, with arrays.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from sqlalchemy import func, select
 
 from optimizely_api.services.results.ingest.growth import size_classes
-from optimizely_api.services.results.query.history import SLOTS_OF_DAY, Visitors
+from optimizely_api.services.results.query.history import HOURS_OF_DAY, Visitors
 from optimizely_api.services.results.query.measurement import Selection
-from optimizely_api.services.results.query.stretches import Stretch, slot_times
+from optimizely_api.services.results.query.stretches import Stretch, hour_times
 from optimizely_api.services.results.tables import (
     ASSIGNMENT,
     GROWTH_FIELDS,
     GROWTH_SUMS,
-    SLOT_MILLISECONDS,
+    HOUR_MILLISECONDS,
     VISITOR_TOTAL,
 )
 
@@ -28,42 +28,46 @@ VISITORS_AT_ONCE = 5_000
 
 
 def add_cut_days(selection: Selection, times: Sequence[Stretch], others: Visitors, most: int) -> int | None:
-    """Add who entered at these times; returns how many, or None, adding nobody, where they are more than `most`."""
+    """Add the visitors who entered at these times to `others` and return their number.
+
+    If there are more than `most`, add none and return None.
+    """
     if not times:
         return 0
     a = ASSIGNMENT.c
-    slot = a.entered // SLOT_MILLISECONDS
-    query = select(slot, a.variation_id, func.count()).where(selection.visitors(times))
-    rows = selection.connection.execute(query.group_by(slot, a.variation_id)).all()
+    entry_hour = a.entered // HOUR_MILLISECONDS
+    query = select(entry_hour, a.variation_id, func.count()).where(selection.visitors(times))
+    rows = selection.connection.execute(query.group_by(entry_hour, a.variation_id)).all()
     entered: int = sum(row[2] for row in rows)
     if entered > most:
         return None
-    by_slot: dict[int, int] = {}
-    for number, variation, count in rows:
-        by_slot[number] = by_slot.get(number, 0) + count
-        others.entered[number // SLOTS_OF_DAY, variation] += count
-    for piece in _pieces(times, by_slot):
-        _add_growth(selection, piece, others)
+    by_hour: dict[int, int] = {}
+    for hour, variation, count in rows:
+        by_hour[hour] = by_hour.get(hour, 0) + count
+        others.entered[hour // HOURS_OF_DAY, variation] += count
+    for group in _groups(times, by_hour):
+        _add_growth(selection, group, others)
     return entered
 
 
-def _pieces(times: Sequence[Stretch], by_slot: Mapping[int, int]) -> Iterator[list[Stretch]]:
-    """The times in parts of about VISITORS_AT_ONCE."""
-    piece: list[Stretch] = []
+def _groups(times: Sequence[Stretch], visitors_by_hour: Mapping[int, int]) -> Iterator[list[Stretch]]:
+    """The times in groups of about VISITORS_AT_ONCE visitors."""
+    group: list[Stretch] = []
     size = 0
     for start, end in times:
-        for slot in range(start // SLOT_MILLISECONDS, -(-end // SLOT_MILLISECONDS)):
-            if piece and size + by_slot.get(slot, 0) > VISITORS_AT_ONCE:
-                yield piece
-                piece, size = [], 0
-            first, last = slot_times(slot)
+        for hour in range(start // HOUR_MILLISECONDS, -(-end // HOUR_MILLISECONDS)):
+            visitors = visitors_by_hour.get(hour, 0)
+            if group and size + visitors > VISITORS_AT_ONCE:
+                yield group
+                group, size = [], 0
+            first, last = hour_times(hour)
             part = max(start, first), min(end, last)
-            if piece and piece[-1][1] == part[0]:
-                part = piece.pop()[0], part[1]
-            piece.append(part)
-            size += by_slot.get(slot, 0)
+            if group and group[-1][1] == part[0]:
+                part = group.pop()[0], part[1]
+            group.append(part)
+            size += visitors
     if size:
-        yield piece
+        yield group
 
 
 def _add_growth(selection: Selection, times: Sequence[Stretch], others: Visitors) -> None:
@@ -90,29 +94,32 @@ def _add_growth(selection: Selection, times: Sequence[Stretch], others: Visitors
 
 
 def _running_totals(added: Any, follows: Any) -> Any:
-    """The sums along each path; `follows` says whether a column goes on with the path of the one before it."""
-    # Not one running sum over all paths: the paths' differences would hold its rounding.
+    """Running sums over the days of each path; `follows` is true where a column continues its predecessor's path."""
+    # Not differences of one running sum over all columns: these would contain its rounding errors.
     totals = added.copy()
-    place = np.arange(len(follows)) - np.maximum.accumulate(np.where(follows, 0, np.arange(len(follows))))
-    for step in range(1, int(place.max()) + 1):
-        (index,) = np.nonzero(place == step)
+    step_of = np.arange(len(follows)) - np.maximum.accumulate(np.where(follows, 0, np.arange(len(follows))))
+    for step in range(1, int(step_of.max()) + 1):
+        (index,) = np.nonzero(step_of == step)
         totals[:, index] += totals[:, index - 1]
     return totals
 
 
 def _add_classes(others: Visitors, about: Any, field: int, totals: Any, sign: int) -> None:
-    """Add to the classes of one field, or take from them, visitors by day, variation and event."""
+    """Add visitors to the size classes of one field (`sign` 1), or take them out (-1).
+
+    The columns of `about` are day, variation and event, those of `totals` the visitors' totals.
+    """
     events, amounts = totals[0], totals[field]
     (index,) = np.nonzero((events != 0) & (amounts != 0))
     if not index.size:
         return
     x, y = amounts[index], events[index]
     keys = np.vstack([about[:, index], size_classes(x)])
-    found, place = np.unique(keys, axis=1, return_inverse=True)
+    distinct, inverse = np.unique(keys, axis=1, return_inverse=True)
     parts = (np.ones(len(x)), x, x * x, x * y, y)
-    sums = [sign * np.bincount(place.ravel(), weights=part) for part in parts]
-    for (day, variation, entity, size), *numbers in zip(found.T.tolist(), *sums, strict=True):
-        # Neither the experiment nor the day of entry nor the project parts the rows here.
+    sums = [sign * np.bincount(inverse.ravel(), weights=part) for part in parts]
+    for (day, variation, entity, size), *numbers in zip(distinct.T.tolist(), *sums, strict=True):
+        # The zeros: the experiment, the day of entry and the project are the same for all rows here.
         row = others.growth.rows.setdefault(
             (0, 0, day, variation, entity, 0, field, size), [0.0] * len(GROWTH_SUMS)
         )

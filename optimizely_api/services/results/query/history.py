@@ -1,6 +1,6 @@
-"""The sums at each look of the past, from the rollup `growth`: prefix sums over the days.
+"""The sums at each past look: prefix sums over the days of the rollup `growth`.
 
-Days of entry whose visitors do not all count, or not in one stratum, are summed up visitor by visitor.
+Cut days (days of entry whose visitors do not all count, or not in one stratum) are summed up visitor by visitor.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from optimizely_api.services.results.statements import paced
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.statistics.smoothing import Sizes
 from optimizely_api.services.results.tables import (
-    ENTRY_SLOT,
+    ENTRY_HOUR,
     GROWTH,
     GROWTH_FIELDS,
     GROWTH_SUMS,
-    SLOT_MILLISECONDS,
+    HOUR_MILLISECONDS,
 )
 
-SLOTS_OF_DAY = DAY_MILLISECONDS // SLOT_MILLISECONDS
-DAILY_LOOKS = 365  # days with data that are looked at; of later ones, every LATER_STEP-th
+HOURS_OF_DAY = DAY_MILLISECONDS // HOUR_MILLISECONDS
+DAILY_LOOKS = 365  # the first days with data have a look each; of later days, every LATER_STEP-th has one
 LATER_STEP = 16
 
 Key = tuple[int, int, str]  # variation, event (or ANY_EVENT), field
@@ -36,7 +36,7 @@ DayRange = tuple[int, int, int]  # first and last day of entry, stratum
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose history: of an experiment the variations, the events (or ANY_EVENT), the conversions of a project."""
+    """The experiment, variations, events (or ANY_EVENT) and project that a history is about."""
 
     experiment_id: int
     variations: Collection[int]
@@ -46,7 +46,7 @@ class Scope:
 
 @dataclass
 class Visitors:
-    """Visitors of cut days of a stratum: how many entered by day and variation, and what they did."""
+    """The visitors of a stratum's cut days: their number by day of entry and variation, and their growth rows."""
 
     entered: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
     growth: GrowthChanges = field(default_factory=GrowthChanges)
@@ -61,8 +61,8 @@ class Visitors:
 class History:
     """Visitors by variation and totals by variation, event and field, at the end of each day on which either changed.
 
-    The last look is the present, all that counts, unless the history `ends_early`: then the present is one look more.
-    Every sum is an array over the looks.
+    Every sum is an array over the looks. The last look includes everything that counts, unless the history
+    `ends_early`: then the caller adds the present as one more look.
     """
 
     days: Any
@@ -71,9 +71,9 @@ class History:
     ends_early: bool = False
 
     def totals_of(self, variations: Sequence[int], entity_id: int, field: str) -> dict[int, Sizes]:
-        """The totals of each variation; without any class where nobody converted."""
-        nothing = np.zeros((0, len(self.days)))
-        empty = Sizes(np.zeros(0, int), *[nothing] * len(GROWTH_SUMS))
+        """The totals of each variation; a variation without conversions has no size class."""
+        no_rows = np.zeros((0, len(self.days)))
+        empty = Sizes(np.zeros(0, int), *[no_rows] * len(GROWTH_SUMS))
         return {variation: self.totals.get((variation, entity_id, field), empty) for variation in variations}
 
 
@@ -84,9 +84,9 @@ def load_histories(
     others: Sequence[Visitors],
     before_day: int | None = None,
 ) -> list[History]:
-    """The history of each stratum, all over the same days: of whole days of entry, and of the `others` of each.
+    """The history of each stratum, all over the same days: the whole days of entry in `ranges`, and `others`.
 
-    With `before_day` they end early: with the day before it.
+    With `before_day` the histories end with the day before it.
     """
     entered = [*_entered(connection, scope, ranges)]
     grown = [*_grown(connection, scope, ranges)]
@@ -98,11 +98,11 @@ def load_histories(
         grown = [row for row in grown if row[1] < before_day]
     grown = [row for row in grown if row[3] in scope.entities]
     days = np.unique(np.array([row[1] for row in (*entered, *grown)], dtype=int))
-    kept = _kept_looks(len(days))
+    looks = _select_looks(len(days))
     return [
         _history(
             days,
-            kept,
+            looks,
             scope.variations,
             [row[1:] for row in entered if row[0] == number],
             [row[1:] for row in grown if row[0] == number],
@@ -113,35 +113,38 @@ def load_histories(
 
 
 def _history(
-    days: Any, kept: Any, variations: Collection[int], entered: Any, grown: Any, ends_early: bool
+    days: Any, looks: Any, variations: Collection[int], entered: Any, grown: Any, ends_early: bool
 ) -> History:
-    place = {int(day): index for index, day in enumerate(days)}
+    index_of = {int(day): index for index, day in enumerate(days)}
     visitors = {variation: np.zeros(len(days)) for variation in variations}
     for day, variation, count in entered:
-        visitors[variation][place[day]] += count
+        visitors[variation][index_of[day]] += count
     return History(
-        days[kept],
-        {variation: counts.cumsum()[kept] for variation, counts in visitors.items()},
-        _totals(grown, place, kept),
+        days[looks],
+        {variation: counts.cumsum()[looks] for variation, counts in visitors.items()},
+        _totals(grown, index_of, looks),
         ends_early,
     )
 
 
-def _kept_looks(count: int) -> Any:
-    """All days of the first year, then every sixteenth, so that earlier looks stay; and the last one."""
-    looks = np.arange(count)
-    return looks[(looks < DAILY_LOOKS) | (looks % LATER_STEP == 0) | (looks == count - 1)]
+def _select_looks(count: int) -> Any:
+    """The indexes of the days that are looks: DAILY_LOOKS, then every LATER_STEP-th, and the last day.
+
+    A further day of data never removes an earlier look: looks must not depend on when the question is asked.
+    """
+    days = np.arange(count)
+    return days[(days < DAILY_LOOKS) | (days % LATER_STEP == 0) | (days == count - 1)]
 
 
 def _entered(connection: Connection, scope: Scope, ranges: Sequence[DayRange]) -> Iterable[Any]:
     if not ranges:
         return []
-    c = ENTRY_SLOT.c
-    by_slot = [
-        (first * SLOTS_OF_DAY, (last + 1) * SLOTS_OF_DAY - 1, number) for first, last, number in ranges
+    c = ENTRY_HOUR.c
+    hour_ranges = [
+        (first * HOURS_OF_DAY, (last + 1) * HOURS_OF_DAY - 1, number) for first, last, number in ranges
     ]
-    stratum, condition = _by_range(c.slot, by_slot)
-    day = c.slot // SLOTS_OF_DAY
+    stratum, condition = _by_range(c.entry_hour, hour_ranges)
+    day = c.entry_hour // HOURS_OF_DAY
     query = select(stratum, day, c.variation_id, cast(func.sum(c.visitors), Double))
     query = query.where(
         c.experiment_id == scope.experiment_id, c.variation_id.in_(scope.variations), condition
@@ -164,25 +167,25 @@ def _grown(connection: Connection, scope: Scope, ranges: Sequence[DayRange]) -> 
 
 
 def _by_range(column: Any, ranges: Sequence[DayRange]) -> tuple[Any, ColumnElement[bool]]:
-    """The stratum's number by the range that the column lies in, and whether it lies in any."""
+    """Two SQL expressions: the number of the stratum whose range contains the column, and whether any does."""
     conditions = [column.between(first, last) for first, last, _ in ranges]
     numbers = [number for *_, number in ranges]
     stratum = case(*zip(conditions, numbers, strict=True), else_=0).label("stratum")
     return stratum, or_(*conditions)
 
 
-def _totals(rows: Sequence[Any], place: dict[int, int], kept: Any) -> dict[Key, Sizes]:
+def _totals(rows: Sequence[Any], index_of: dict[int, int], looks: Any) -> dict[Key, Sizes]:
     by_key: dict[Key, dict[int, Any]] = {}
     for day, variation, entity, field_number, size, *sums in rows:
         classes = by_key.setdefault((variation, entity, GROWTH_FIELDS[field_number]), {})
         if size not in classes:
-            classes[size] = np.zeros((len(GROWTH_SUMS), len(place)))
-        classes[size][:, place[day]] += sums
-    return {key: _sizes(classes, kept) for key, classes in by_key.items()}
+            classes[size] = np.zeros((len(GROWTH_SUMS), len(index_of)))
+        classes[size][:, index_of[day]] += sums
+    return {key: _sizes(classes, looks) for key, classes in by_key.items()}
 
 
-def _sizes(classes: dict[int, Any], kept: Any) -> Sizes:
-    sums = np.stack([classes[size] for size in sorted(classes)]).cumsum(axis=2)[:, :, kept]
-    # A class that everybody has left holds what rounding left over.
+def _sizes(classes: dict[int, Any], looks: Any) -> Sizes:
+    sums = np.stack([classes[size] for size in sorted(classes)]).cumsum(axis=2)[:, :, looks]
+    # The sums of a class without visitors are rounding errors.
     sums = np.where(np.round(sums[:, :1, :]) == 0, 0.0, sums)
     return Sizes(np.array(sorted(classes)), *np.moveaxis(sums, 1, 0))

@@ -1,4 +1,4 @@
-"""Visitors whose first decision does not count, but a later one: their figures, from their single events."""
+"""Adds the visitors whose first decision does not count but a later one does, from their raw events."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ def add_later(
     strata: Sequence[Measurement],
     others: Sequence[HistoryOfVisitors],
 ) -> int:
-    """Add them to their strata and to their histories; returns the time of the last thing they did."""
-    last, limit = 0, selection.question.interval.limit
-    found = []
+    """Add them to their strata and histories; return the time of their last activity."""
+    last_activity, limit = 0, selection.question.interval.limit
+    later_visitors = []
     for visitor, assigned in first_that_count(selection.connection, selection.question):
         for number, *_ in timeline.within(assigned.entered, assigned.entered + 1):
-            found.append((visitor, assigned, number))
-    for chunk in chunks(found):
+            later_visitors.append((visitor, assigned, number))
+    for chunk in chunks(later_visitors):
         events = _events_of(selection, (visitor for visitor, *_ in chunk))
         for visitor, assigned, number in paced(chunk):
-            last = max(last, assigned.entered, *(event.happened for event in events[visitor]))
+            last_activity = max(
+                last_activity, assigned.entered, *(event.happened for event in events[visitor])
+            )
             strata[number].visitors[assigned.variation_id] += 1
             counted = [event for event in events[visitor] if assigned.entered <= event.happened < limit]
             _add_events(selection, strata[number], assigned, counted)
             _add_history(selection, others[number], assigned, counted)
-    return last
+    return last_activity
 
 
 def _events_of(selection: Selection, visitors: Iterable[int]) -> dict[int, list[Any]]:
@@ -77,8 +79,8 @@ def _add_history(
 
 
 def _entities_of(selection: Selection, event: Any, assigned: Assigned) -> set[int]:
-    wanted = selection.question.project_id
-    is_of_project = (event.project_id or assigned.project_id or wanted) == wanted
+    project_id = selection.question.project_id
+    is_of_project = (event.project_id or assigned.project_id or project_id) == project_id
     entities = {ANY_EVENT} if is_of_project else set()
     return entities if event.entity_id is None else entities | {event.entity_id}
 

@@ -1,4 +1,4 @@
-"""What is measured of an experiment's visitors, and which visitors and conversions a question is about."""
+"""A measurement of an experiment's visitors, and the selection of visitors and conversions for a question."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Measurement:
         default_factory=lambda: defaultdict(lambda: dict.fromkeys(CELL_SUMS, 0.0))
     )
     first_entered: int | None = None
-    # Never below the time of anything, of the variations that were asked for, that counts or will count some day.
+    # Upper bound of the timestamps of all activity in the requested variations, counted now or later.
     last_activity: int = 0
-    # None where it is not known: in a segment, or where too many visitors enter on days that are cut.
+    # None when unknown: for a segment, or when too many visitors entered on cut days.
     history: History | None = None
-    # The same by stratum, in order.
+    # A measurement for each stratum, in order.
     strata: list[Measurement] = field(default_factory=list)
 
     def add_sums(self, rows: Iterable[Any], window: int = 0) -> None:
@@ -42,7 +42,7 @@ class Measurement:
                 sums[name] += number or 0.0
 
     def add(self, other: Measurement) -> None:
-        """Add what was measured of other visitors."""
+        """Add the measurement of other visitors."""
         for variation_id, count in other.visitors.items():
             self.visitors[variation_id] += count
         for (variation_id, entity_id, window), sums in other.sums.items():
@@ -50,9 +50,10 @@ class Measurement:
 
 
 class Selection:
-    """Which visitors and which conversions a question is about, as SQL conditions.
+    """The visitors and conversions that a question is about, as SQL conditions.
 
-    `entities` are the events (or ANY_EVENT) of metrics without a window, `windows` those of the others by window.
+    `entities` are the events (or ANY_EVENT) of metrics without a window. `windows` has the events of metrics with a
+    window, by window.
     """
 
     def __init__(self, connection: Connection, question: Question) -> None:
@@ -67,12 +68,12 @@ class Selection:
                 self.windows[metric.window].add(metric.event_id or ANY_EVENT)
 
     def concerns_project(self, c: Any) -> ColumnElement[bool]:
-        """Rollups about one event, or about any event of the project or of none."""
+        """The condition on rollup rows: about one event, or about any event with the question's project or none."""
         projects = (self.question.project_id, NO_PROJECT)
         return or_(c.entity_id != ANY_EVENT, c.project_id.in_(projects))
 
     def visitors(self, stretches: Sequence[Stretch]) -> ColumnElement[bool]:
-        """The assignments that count: variation, time of entry, segment."""
+        """The condition on assignments that count: variation, time of entry in `stretches`, segment."""
         c = ASSIGNMENT.c
         entered = [and_(c.entered >= start, c.entered < end) for start, end in stretches]
         conditions = [

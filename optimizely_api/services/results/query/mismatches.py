@@ -1,4 +1,4 @@
-"""Sample ratio mismatches of an experiment: its visitors by hour of entry against the weights of its epochs."""
+"""Sample ratio mismatches of an experiment: compares its visitors by hour of entry with the weights of its epochs."""
 
 from __future__ import annotations
 
@@ -12,43 +12,41 @@ from sqlalchemy import Connection, select
 
 from optimizely_api.services.results.query.questions import Epoch, Question
 from optimizely_api.services.results.statistics.sample_ratio import ALARM, mismatch_p_value
-from optimizely_api.services.results.tables import ENTRY_SLOT, SLOT_MILLISECONDS
+from optimizely_api.services.results.tables import ENTRY_HOUR, HOUR_MILLISECONDS
 
 HEADER = "X-Sample-Ratio-Mismatch"
-# SDKs go on deciding by the datafile they have: the first hours of a later epoch are mixed.
-SETTLING_SLOTS = 1
-MAX_REMEMBERED = (
-    10_000  # experiments whose last state is known, so that the log has a line for each change only
-)
+# SDKs use their old datafile for a while after a change, so the beginning of a later epoch has a mix of weights.
+SETTLING_HOURS = 1
+MAX_ALARMED = 10_000  # experiments whose alarm is remembered, so that only its changes are logged
 
 log = logging.getLogger("optimizely_api.services.results")
 
 
 def sample_ratio_p_value(connection: Connection, question: Question) -> float:
-    """The always-valid p-value of "visitors come as the weights say", over all that is stored; 1 without epochs."""
+    """The always-valid p-value of "the weights hold", over all stored visitors; 1 without epochs."""
     if not question.epochs:
         return 1.0
-    c = ENTRY_SLOT.c
-    query = select(c.slot, c.variation_id, c.visitors).where(c.experiment_id == question.experiment_id)
-    rows = [tuple(row) for row in connection.execute(query.order_by(c.slot))]
+    c = ENTRY_HOUR.c
+    query = select(c.entry_hour, c.variation_id, c.visitors).where(c.experiment_id == question.experiment_id)
+    rows = [tuple(row) for row in connection.execute(query.order_by(c.entry_hour))]
     return mismatch_p_value([(epoch.weights, _visitors(epoch, rows)) for epoch in question.epochs])
 
 
 def _visitors(epoch: Epoch, rows: Sequence[Any]) -> dict[int, Any]:
-    """Visitors by variation up to each hour that lies wholly in the epoch."""
-    first = -(-epoch.start // SLOT_MILLISECONDS) + SETTLING_SLOTS if epoch.start else 0
-    end = None if epoch.end is None else bisect_left(rows, (epoch.end // SLOT_MILLISECONDS,))
-    own = rows[bisect_left(rows, (first,)) : end]
-    place = {slot: index for index, slot in enumerate(sorted({row[0] for row in own}))}
-    visitors = {variation: np.zeros(max(len(place), 1)) for variation in epoch.weights}
-    for slot, variation, count in own:
+    """Running totals of visitors by variation, over the hours that lie wholly in the epoch."""
+    first = -(-epoch.start // HOUR_MILLISECONDS) + SETTLING_HOURS if epoch.start else 0
+    end = None if epoch.end is None else bisect_left(rows, (epoch.end // HOUR_MILLISECONDS,))
+    epoch_rows = rows[bisect_left(rows, (first,)) : end]
+    index_of = {hour: index for index, hour in enumerate(sorted({row[0] for row in epoch_rows}))}
+    visitors = {variation: np.zeros(max(len(index_of), 1)) for variation in epoch.weights}
+    for hour, variation, count in epoch_rows:
         if variation in visitors:
-            visitors[variation][place[slot]] += count
+            visitors[variation][index_of[hour]] += count
     return {variation: counts.cumsum() for variation, counts in visitors.items()}
 
 
 class MismatchLog:
-    """One line in the log when an experiment's alarm begins, and one when it ends."""
+    """Logs a line when an experiment's alarm begins, and one when it ends."""
 
     def __init__(self) -> None:
         self._alarmed: dict[int, None] = {}
@@ -61,7 +59,7 @@ class MismatchLog:
                 del self._alarmed[experiment_id]
                 log.info("the sample ratio is as the weights say again", extra={"fields": fields})
         elif experiment_id not in self._alarmed:
-            if len(self._alarmed) >= MAX_REMEMBERED:
+            if len(self._alarmed) >= MAX_ALARMED:
                 del self._alarmed[next(iter(self._alarmed))]
             self._alarmed[experiment_id] = None
             log.warning(

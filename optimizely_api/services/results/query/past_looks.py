@@ -1,4 +1,4 @@
-"""A metric's moments at each look, as they are tested: from a history, with amounts far out smoothed."""
+"""A metric's moments at each look, for the test: from a history, with outliers smoothed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from optimizely_api.services.results.tables import ANY_EVENT
 def arms_over_looks(
     history: History, metric: Metric, variations: Sequence[Variation]
 ) -> dict[Variation, Arm]:
-    """The metric in each variation, its moments being arrays over the looks."""
+    """The metric in each variation; the moments are arrays over the looks."""
     entity, ids = metric.event_id or ANY_EVENT, [variation.variation_id for variation in variations]
     events = history.totals_of(ids, entity, "events")
-    # A rate per event has its events as the denominator; only amounts of money or value are smoothed there.
+    # Events are the denominator of a rate per event: there only revenue and value are smoothed.
     amounts = events if metric.scope == "event" else smoothed(events)
     if metric.field:
         amounts = smoothed(history.totals_of(ids, entity, metric.field))
@@ -44,12 +44,14 @@ def _arm(metric: Metric, visitors: Numbers, events: Sizes, amounts: Sizes) -> Ar
 
 
 def and_then(past: Arm, present: Arm) -> Arm:
-    """The arm over the looks of the past with the present as one look more."""
+    """The arm over the past looks, with the present as one more look."""
     (old,), (new,) = past.by_epoch, present.by_epoch
     names = [field.name for field in fields(Moments)]
-    return replace(past, moments=Moments(*(np.append(getattr(old, one), getattr(new, one)) for one in names)))
+    return replace(
+        past, moments=Moments(*(np.append(getattr(old, name), getattr(new, name)) for name in names))
+    )
 
 
 def in_strata(arms: Sequence[Arm]) -> Arm:
-    """The arms of one variation in each stratum as one."""
+    """One arm from a variation's arms in each stratum."""
     return replace(arms[0], moments=tuple(moments for arm in arms for moments in arm.by_epoch))

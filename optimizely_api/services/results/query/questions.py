@@ -1,4 +1,4 @@
-"""The body of `POST /results/{experiment_id}` as a value: what is asked, checked."""
+"""The request body of `POST /results/{experiment_id}` as a checked value."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import parse_time
-from optimizely_api.services.results.numbers import MAX_ID
+from optimizely_api.services.results.query.ids import read_id
 from optimizely_api.services.results.query.segments import Condition, read_segment
 
-ROUNDED_TO_MILLISECONDS = 5 * 60 * 1000
-CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now has events of clocks so far ahead
+FIVE_MINUTES_MILLISECONDS = 5 * 60 * 1000  # the gateway caches results for the same five minutes of the clock
+CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now includes events dated this far ahead
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
-MAX_EPOCHS = 500  # SQLite takes no longer chain of conditions than 1,000
+MAX_EPOCHS = 500  # SQLite allows at most 1,000 conditions in a chain
 MAX_WEIGHT = 10_000
 KNOWN = {
     "aggregator": ("unique", "count", "sum", "bounce", "exit", "ratio"),
@@ -25,7 +25,7 @@ KNOWN = {
     "winning_direction": ("increasing", "decreasing"),
 }
 COMPUTED_AGGREGATORS, COMPUTED_SCOPES = KNOWN["aggregator"][:3], KNOWN["scope"][:2]
-# What an answer repeats of a metric, as far as it was given.
+# The keys of a metric that the response repeats if the request has them.
 METRIC_KEYS = (
     "aggregator",
     "event_id",
@@ -44,7 +44,11 @@ _UNITS = {"d": 86_400_000, "h": 3_600_000, "": 3_600_000, "m": 60_000}
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured; `given` is what the answer repeats of the metric's definition."""
+    """A metric to compute; `given` has the keys of its definition that the response repeats.
+
+    `window` is the time after the decision in which conversions count, in milliseconds; 0: all conversions count;
+    None: the definition's window cannot be read.
+    """
 
     aggregator: Literal["unique", "count", "sum", "bounce", "exit", "ratio"]
     scope: Literal["visitor", "event", "session"]
@@ -52,13 +56,11 @@ class Metric:
     event_id: int | None
     winning_direction: Literal["increasing", "decreasing"]
     given: dict[str, Any]
-    window: int | None = (
-        0  # milliseconds after the decision in which conversions count; 0: all; None: unreadable
-    )
+    window: int | None = 0
 
     @property
     def is_computed(self) -> bool:
-        """Whether there are figures for it; one of another kind must not cost the experiment its others."""
+        """Whether it has results. A metric of another kind has none, without failing the other metrics."""
         properties = self.given.get("event_properties")
         is_filtered = isinstance(properties, dict) and bool(properties.get("filter"))
         is_known = self.aggregator in COMPUTED_AGGREGATORS and self.scope in COMPUTED_SCOPES
@@ -77,8 +79,7 @@ class Variation:
 class Interval:
     """From `start` (None: the first decision) to `end` (None: now), in milliseconds.
 
-    What counts happened before `limit`: the end that was asked for, or now and a little, since senders' clocks
-    may be ahead.
+    Events before `limit` count: the requested end, or now plus a tolerance for senders' clocks that are ahead.
     """
 
     start: int | None
@@ -87,26 +88,26 @@ class Interval:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing can lie in it."""
+        """Whether no event can lie in it."""
         return self.start is not None and self.start >= self.limit
 
     @property
-    def slot(self) -> int | None:
-        """Of an interval that ends now, the five minutes of the clock it was asked about in; None of any other."""
+    def five_minutes(self) -> int | None:
+        """The current five minutes of the clock (numbered from 1970), for an interval that ends now; else None."""
         if self.end is not None:
             return None
-        return (self.limit - CLOCK_TOLERANCE_MILLISECONDS) // ROUNDED_TO_MILLISECONDS
+        return (self.limit - CLOCK_TOLERANCE_MILLISECONDS) // FIVE_MINUTES_MILLISECONDS
 
-    def will_see(self, moment: int) -> bool:
-        """Whether what happened at this moment comes into it by waiting alone: senders' clocks may be ahead."""
+    def will_contain(self, moment: int) -> bool:
+        """Whether an event at `moment`, now after the limit, enters the interval by time alone."""
         return self.end is None and moment >= self.limit
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A time in which the experiment ran with unchanged weights, by variation id; `end` None: until now.
+    """A time in which the experiment ran with unchanged weights (by variation id), in milliseconds.
 
-    Times are milliseconds.
+    `end` is None if it still runs.
     """
 
     start: int
@@ -116,7 +117,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about one experiment."""
+    """A question about one experiment; `epochs` is None when it is unknown when the experiment ran."""
 
     experiment_id: int
     project_id: int
@@ -126,7 +127,7 @@ class Question:
     stats_config: dict[str, Any]
     interval: Interval
     segment: Condition | None
-    epochs: tuple[Epoch, ...] | None = None  # None: it is not known when the experiment ran
+    epochs: tuple[Epoch, ...] | None = None
 
     @property
     def treatments(self) -> tuple[Variation, ...]:
@@ -135,7 +136,7 @@ class Question:
 
 
 def read_question(experiment_id: int, body: Any) -> Question:
-    """Check the body; raises a ServiceError (400) naming the field that cannot be used."""
+    """Check the request body; raises a ServiceError (400) naming the unusable field."""
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     variations = _read_variations(body.get("variations"))
@@ -144,7 +145,7 @@ def read_question(experiment_id: int, body: Any) -> Question:
         epochs = (Epoch(_to_milliseconds(parse_time(body["earliest"], "earliest")), None, {}),)
     return Question(
         experiment_id=experiment_id,
-        project_id=_read_id(body.get("project_id"), "project_id"),
+        project_id=read_id(body.get("project_id"), "project_id"),
         metrics=_read_metrics(body.get("metrics")),
         variations=variations,
         baseline=_read_baseline(body.get("baseline_variation_id"), variations),
@@ -156,20 +157,12 @@ def read_question(experiment_id: int, body: Any) -> Question:
 
 
 def to_time(milliseconds: int) -> datetime:
-    """The moment so many milliseconds after 1970, cut to the second."""
+    """A time in milliseconds since 1970 as a datetime, cut to the second."""
     return EPOCH + timedelta(seconds=milliseconds // 1000)
 
 
 def _to_milliseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
-
-
-def _read_id(value: Any, name: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_ID:
-        raise bad_request(f"{name} must be a positive whole number")
-    return value
 
 
 def _read_list(value: Any, name: str, most: int) -> list[dict[str, Any]]:
@@ -184,7 +177,7 @@ def _read_variations(value: Any) -> tuple[Variation, ...]:
     items = _read_list(value, "variations", MAX_VARIATIONS)
     variations = []
     for index, item in enumerate(items):
-        number = _read_id(item.get("variation_id"), f"variations[{index}].variation_id")
+        number = read_id(item.get("variation_id"), f"variations[{index}].variation_id")
         name = item.get("name")
         variations.append(Variation(number, name if isinstance(name, str) else ""))
     if not variations:
@@ -197,7 +190,7 @@ def _read_variations(value: Any) -> tuple[Variation, ...]:
 def _read_baseline(value: Any, variations: tuple[Variation, ...]) -> Variation:
     if value is None or value == "":
         return variations[0]
-    number = _read_id(value, "baseline_variation_id")
+    number = read_id(value, "baseline_variation_id")
     for variation in variations:
         if variation.variation_id == number:
             return variation
@@ -221,7 +214,7 @@ def _read_metric(item: dict[str, Any], name: str) -> Metric:
         aggregator,
         scope,
         field if aggregator == "sum" else None,
-        None if event_id is None else _read_id(event_id, f"{name}.event_id"),
+        None if event_id is None else read_id(event_id, f"{name}.event_id"),
         direction,
         {
             key: item[key]
@@ -233,7 +226,7 @@ def _read_metric(item: dict[str, Any], name: str) -> Metric:
 
 
 def _window(text: Any) -> int | None:
-    """`7d`, `48h`, `30m`, or a number of hours, in milliseconds; 0 for no window, None for what is none of these."""
+    """A window (`7d`, `48h`, `30m`, or a number of hours) in milliseconds; 0 for no window, None for other text."""
     if text is None or text == "":
         return 0
     match = _WINDOW.fullmatch(str(text).strip())
@@ -256,17 +249,20 @@ def _read_stats_config(value: Any) -> dict[str, Any]:
     level = value.get("confidence_level", DEFAULT_CONFIDENCE_LEVEL)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise bad_request("stats_config.confidence_level must lie between 0 and 1, such as 0.9")
-    kind = value.get("difference_type", "relative")
-    if kind not in ("absolute", "relative"):
+    difference_type = value.get("difference_type", "relative")
+    if difference_type not in ("absolute", "relative"):
         raise bad_request("stats_config.difference_type must be absolute or relative")
-    epochs = value.get("epoch_enabled", True)
-    if not isinstance(epochs, bool):
+    epoch_enabled = value.get("epoch_enabled", True)
+    if not isinstance(epoch_enabled, bool):
         raise bad_request("stats_config.epoch_enabled must be true or false")
-    return {"confidence_level": level, "difference_type": kind, "epoch_enabled": epochs}
+    return {"confidence_level": level, "difference_type": difference_type, "epoch_enabled": epoch_enabled}
 
 
 def _read_epochs(value: Any) -> tuple[Epoch, ...] | None:
-    """Epochs in order: `{"start_time", "end_time", "weights": {variation id: weight}}`; the last may have no end."""
+    """Epochs in order, each `{"start_time", "end_time", "weights": {variation id: weight}}`.
+
+    The last one has no `end_time` if the experiment still runs.
+    """
     if value is None:
         return None
     items = _read_list(value, "epochs", MAX_EPOCHS)
@@ -281,7 +277,7 @@ def _read_epoch(item: dict[str, Any], name: str) -> Epoch:
     return Epoch(
         _to_milliseconds(parse_time(item.get("start_time"), f"{name}.start_time")),
         None if end is None else _to_milliseconds(parse_time(end, f"{name}.end_time")),
-        {_read_id(key, f"{name}.weights"): weight for key, weight in weights.items()},
+        {read_id(key, f"{name}.weights"): weight for key, weight in weights.items()},
     )
 
 
@@ -290,10 +286,10 @@ def _is_weight(value: Any) -> bool:
 
 
 def _read_interval(body: dict[str, Any], now: datetime, epochs: tuple[Epoch, ...] | None) -> Interval:
-    """Times that the caller gave are rounded to five minutes: the start up, the end down.
+    """The interval, with the requested start rounded up to five minutes and the requested end rounded down.
 
-    A start before `earliest` means `earliest`, which is not rounded; an end in the future means now. Without an end
-    the interval ends when the experiment stopped running, and now if it runs.
+    A start before `earliest` means `earliest`, which is not rounded. An end in the future means now. Without an end the
+    interval ends when the experiment stopped running, or now if it still runs.
     """
     start, end, earliest = (
         None if body.get(name) is None else _to_milliseconds(parse_time(body[name], name))
@@ -302,11 +298,11 @@ def _read_interval(body: dict[str, Any], now: datetime, epochs: tuple[Epoch, ...
     if start is not None and end is not None and end < start:
         raise bad_request("end_time is before start_time")
     if start is not None:
-        start = -(-start // ROUNDED_TO_MILLISECONDS) * ROUNDED_TO_MILLISECONDS
+        start = -(-start // FIVE_MINUTES_MILLISECONDS) * FIVE_MINUTES_MILLISECONDS
     starts = [moment for moment in (start, earliest) if moment is not None]
     start = max(starts, default=None)
     if end is not None:
-        end = end // ROUNDED_TO_MILLISECONDS * ROUNDED_TO_MILLISECONDS
+        end = end // FIVE_MINUTES_MILLISECONDS * FIVE_MINUTES_MILLISECONDS
     elif epochs:
         ends = [epoch.end for epoch in epochs]
         end = None if None in ends else max(moment for moment in ends if moment is not None)

@@ -1,12 +1,12 @@
-"""From a measurement to the answer of `POST /results/{experiment_id}`, in the shapes of the contract.
+"""Makes the response body of `POST /results/{experiment_id}` from a measurement, in the shapes of the contract.
 
-What cannot be said is left out: a rate without samples, a relative lift over a baseline of zero, an
-interval without bounds. A metric of a kind that is not computed is repeated, with no results.
+Undefined figures are left out: a rate without samples, a relative lift over a baseline of zero, an interval without
+bounds. A metric of a kind that is not computed is repeated without results.
 
-`value` is the metric's numerator and `samples` its denominator: visitors for scope `visitor`, conversion
-events for scope `event` (revenue per conversion, say; all conversions of the project where the metric names
-no event). `variance` is the variance of one sample: p (1 - p) for `unique`, the sample variance of the
-visitors' counts or sums, or of the single events' amounts for scope `event`.
+`value` is the metric's numerator and `samples` its denominator: visitors for scope `visitor`, conversion events for
+scope `event` (such as revenue per conversion; all conversions of the project if the metric names no event). `variance`
+is the variance of one sample: p (1 - p) for `unique`; for the others the sample variance of the visitors' counts or
+sums (scope `visitor`) or of the events' amounts (scope `event`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optimizely_api.services.http.responses import format_time
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.results.numbers import quotient, without_noise
 from optimizely_api.services.results.query.measurement import Measurement, Sums
 from optimizely_api.services.results.query.past_looks import and_then, arms_over_looks, in_strata
@@ -35,7 +35,7 @@ from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
 
 @dataclass(frozen=True)
 class _Figures:
-    """A metric in a variation: what is shown of it, and what is inferred from."""
+    """A metric in a variation: the figures in the response, and the arm for the statistical test."""
 
     value: int | float
     samples: int
@@ -44,14 +44,14 @@ class _Figures:
 
     @property
     def rate(self) -> float | None:
-        """Value by samples."""
+        """`value` / `samples`; None without samples."""
         return quotient(self.value, self.samples) if self.samples else None
 
 
-def compose_answer(question: Question, measurement: Measurement, until: int) -> dict[str, Any] | None:
-    """The body of the answer, or None when no visitor lies in the interval and the segment.
+def compose_response(question: Question, measurement: Measurement, end: int) -> dict[str, Any] | None:
+    """The response body, or None when the interval and the segment contain no visitor.
 
-    `until` is the moment that it is about, in milliseconds (`versions.answered_until`).
+    `end` is the end of the period that the results cover, in milliseconds (`versions.results_end`).
     """
     total = sum(measurement.visitors[variation.variation_id] for variation in question.variations)
     if not total:
@@ -62,7 +62,7 @@ def compose_answer(question: Question, measurement: Measurement, until: int) -> 
     return {
         "experiment_id": question.experiment_id,
         "start_time": format_time(to_time(start)),
-        "end_time": format_time(to_time(until)),
+        "end_time": format_time(to_time(end)),
         "is_stale": False,
         "stats_config": question.stats_config,
         "reach": _reach(question, measurement, total),
@@ -91,58 +91,58 @@ def _reach(question: Question, measurement: Measurement, total: int) -> dict[str
 
 
 def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any]]:
-    computed = [metric for metric in question.metrics if metric.is_computed]
-    figures = [
-        {
-            variation: _figures(
-                metric, measurement.visitors[variation.variation_id], _sums(measurement, metric, variation)
-            )
-            for variation in question.variations
-        }
-        for metric in computed
-    ]
-    for metric, by_variation in zip(computed, figures, strict=True):
-        tested = [_tested(question, metric, stratum) for stratum in measurement.strata]
-        for variation, shown in by_variation.items():
-            arms = [arms[variation] for arms in tested]
-            by_variation[variation] = replace(shown, arm=in_strata(arms))
-    pairs = [
-        (by_variation[question.baseline].arm, by_variation[treatment].arm)
-        for by_variation in figures
-        for treatment in question.treatments
-    ]
-    tiers = [
-        tier_of(position)
+    # By position: a question may contain the same metric twice.
+    figures = {
+        position: _figures_by_variation(question, metric, measurement)
         for position, metric in enumerate(question.metrics)
         if metric.is_computed
-        for _ in question.treatments
-    ]
-    verdicts = iter(judge(pairs, question.stats_config["confidence_level"], tiers))
-    by_metric = iter(figures)
+    }
+    verdicts = _verdicts(question, figures)
     return [
-        _metric(
-            question,
-            metric,
-            next(by_metric),
-            {treatment: next(verdicts) for treatment in question.treatments},
-        )
+        _metric(question, metric, figures[position], verdicts[position])
         if metric.is_computed
         else {**_definition(metric), "results": {}, "conclusion": {}}
-        for metric in question.metrics
+        for position, metric in enumerate(question.metrics)
     ]
 
 
-def _tested(question: Question, metric: Metric, stratum: Measurement) -> dict[Variation, Arm]:
-    """What a metric of a stratum is judged by, in each variation: over the looks where they are known.
-
-    The past of a metric with a window is not.
-    """
-    present = {
-        variation: _figures(
-            metric, stratum.visitors[variation.variation_id], _sums(stratum, metric, variation)
-        ).arm
+def _figures_by_variation(
+    question: Question, metric: Metric, measurement: Measurement
+) -> dict[Variation, _Figures]:
+    """The metric's figures over all strata, with the arms of the single strata for the test."""
+    arms_by_stratum = [_tested_arms(question, metric, stratum) for stratum in measurement.strata]
+    return {
+        variation: replace(
+            _figures(measurement, metric, variation),
+            arm=in_strata([arms[variation] for arms in arms_by_stratum]),
+        )
         for variation in question.variations
     }
+
+
+def _verdicts(
+    question: Question, figures: dict[int, dict[Variation, _Figures]]
+) -> dict[int, dict[Variation, Verdict]]:
+    """The verdict on each treatment, by the metric's position; all comparisons are judged together."""
+    comparisons = [(position, treatment) for position in figures for treatment in question.treatments]
+    arms = [
+        (figures[position][question.baseline].arm, figures[position][treatment].arm)
+        for position, treatment in comparisons
+    ]
+    tiers = [tier_of(position) for position, _ in comparisons]
+    verdicts: dict[int, dict[Variation, Verdict]] = {position: {} for position in figures}
+    judged = judge(arms, question.stats_config["confidence_level"], tiers)
+    for (position, treatment), verdict in zip(comparisons, judged, strict=True):
+        verdicts[position][treatment] = verdict
+    return verdicts
+
+
+def _tested_arms(question: Question, metric: Metric, stratum: Measurement) -> dict[Variation, Arm]:
+    """The arm of each variation for the test of a metric within a stratum: over all looks if the history is known.
+
+    The history is never known for a metric with a window: `growth` has no windows.
+    """
+    present = {variation: _figures(stratum, metric, variation).arm for variation in question.variations}
     if stratum.history is None or metric.window:
         return present
     past = arms_over_looks(stratum.history, metric, question.variations)
@@ -160,7 +160,8 @@ def _sums(measurement: Measurement, metric: Metric, variation: Variation) -> Sum
     return measurement.sums.get(key) or dict.fromkeys(CELL_SUMS, 0.0)
 
 
-def _figures(metric: Metric, visitors: int, sums: Sums) -> _Figures:
+def _figures(measurement: Measurement, metric: Metric, variation: Variation) -> _Figures:
+    visitors, sums = measurement.visitors[variation.variation_id], _sums(measurement, metric, variation)
     x, xx, xy, squares = _numerator(metric, sums)
     value = without_noise(x, math.sqrt(squares))
     if metric.scope == "event":
@@ -181,7 +182,7 @@ def _figures(metric: Metric, visitors: int, sums: Sums) -> _Figures:
 
 
 def _numerator(metric: Metric, sums: Sums) -> tuple[float, float, float, float]:
-    """Sums over visitors of x, x squared and x times events, and over events of x squared."""
+    """Sums of x, x squared and x times events over visitors, and of x squared over events."""
     if metric.aggregator == "unique":
         return sums["converting"], sums["converting"], sums["events"], sums["converting"]
     if metric.aggregator == "count":
@@ -205,7 +206,7 @@ def _sample_variance(samples: int, total: float, squares: float) -> float | None
     if samples < 2:
         return 0.0 if samples else None
     variance = (squares - total * total / samples) / (samples - 1)
-    # Below this, the difference of squares is rounding: all samples are alike.
+    # A smaller difference of squares is a rounding error: all samples are equal.
     return variance if variance > ROUNDING * squares / samples else 0.0
 
 
@@ -262,7 +263,7 @@ def _comparison(
     if verdict.visitors_remaining is not None:
         lift["visitors_remaining"] = verdict.visitors_remaining
     result: dict[str, Any] = {"lift": lift}
-    # What the variation brought beyond what the baseline's rate would have brought with as many samples.
+    # The gain over the baseline's rate with the same number of samples.
     if increase := _estimate(verdict.difference, verdict.difference_interval, figures.samples):
         result["total_increase"] = increase
     return result
@@ -278,7 +279,7 @@ def _estimate(value: float | None, interval: tuple[float, float] | None, factor:
 
 
 def _conclusion(verdicts: dict[Variation, Verdict]) -> dict[str, str]:
-    """The significantly best variation as the winner, the significantly worst as the loser."""
+    """The winner (the significantly best variation) and the loser (the significantly worst), if there is one."""
     conclusion = {}
     for name, status in (("winner", "better"), ("loser", "worse")):
         gains = {

@@ -1,8 +1,8 @@
-"""Segments: which visitors a question is about, as a condition tree and as SQL.
+"""Segments: the visitors that a question is about, as a condition tree and as SQL.
 
-A visitor matches a leaf if any event of the visitor, at any time, carried a matching attribute. Negation
-follows the audience conditions of the SDKs: about a visitor whose events never carried the attribute, a
-comparison says nothing, and nothing is not a match, negated or not; only `exists` is known for everybody.
+A visitor matches a leaf if any event of the visitor, at any time, had a matching attribute. Negation follows the
+audience conditions of the SDKs: for a visitor whose events never had the attribute a comparison is unknown, and so is
+its negation; neither matches. Only `exists` is true or false for every visitor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Double, and_, case, cast, false, func, literal, or_, select, true
 
 from optimizely_api.services.http.errors import bad_request
-from optimizely_api.services.results.numbers import MAX_ID, number_in, typed_text
+from optimizely_api.services.results.numbers import number_in, typed_text
+from optimizely_api.services.results.query.ids import read_id
 from optimizely_api.services.results.tables import ASSIGNMENT, ATTRIBUTE, VISITOR_ATTRIBUTE
 
 MAX_CONDITIONS_LENGTH = 8_192
@@ -25,7 +26,7 @@ MAX_DEPTH = 10
 MAX_LEAVES = 50
 MATCHES = ("exact", "exists", "substring", "prefix", "gt", "ge", "lt", "le")
 
-# The segments that have a parameter of their own, and the attribute keys (or types) that senders use for them.
+# The segments with their own parameter, and the attribute keys (or types) that senders use for them.
 NAMED_SEGMENTS = {
     "browser": ("browser", "browserId"),
     "device": ("device",),
@@ -40,8 +41,8 @@ _BASE64 = re.compile(r"[0-9A-Za-z_-]+={0,2}")
 class Leaf:
     """A test of one attribute: by its id, or by any of its `keys`.
 
-    `kind` is the JSON type that the value must have, None for any. With `folded` the value must be one of these,
-    whatever the case of its letters.
+    `kind` is the JSON type that the value must have, None for any. With `folded` the value must equal one of these
+    texts, ignoring case.
     """
 
     attribute_id: str | None
@@ -54,7 +55,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Group:
-    """`and`, `or` or `not` (of exactly one) over conditions."""
+    """`and`, `or` or `not` over conditions; `not` has exactly one operand."""
 
     operator: Literal["and", "or", "not"]
     operands: tuple[Condition, ...]
@@ -64,28 +65,27 @@ Condition = Leaf | Group
 
 
 def read_segment(segment: Any) -> Condition | None:
-    """The condition that the `segment` object of a question states; None for all visitors.
+    """The condition of the `segment` object of a question; None for all visitors.
 
-    Raises a ServiceError (400) that names what is wrong.
+    Raises a ServiceError (400) naming the mistake.
     """
     if segment is None:
         return None
     if not isinstance(segment, dict):
         raise bad_request("segment must be an object")
     given = {name: value for name, value in segment.items() if value not in (None, "")}
-    conditions = [
+    conditions: list[Condition] = [
         Leaf(None, keys, "exact", folded=_spellings(_text(given, name)))
         for name, keys in NAMED_SEGMENTS.items()
         if name in given
     ]
     if (leaf := _read_attribute(given)) is not None:
         conditions.append(leaf)
-    whole: tuple[Condition, ...] = tuple(conditions)
     if "segment_conditions" in given:
-        whole = (*whole, _read_conditions(_text(given, "segment_conditions")))
-    if not whole:
+        conditions.append(_read_conditions(_text(given, "segment_conditions")))
+    if not conditions:
         return None
-    return whole[0] if len(whole) == 1 else Group("and", whole)
+    return conditions[0] if len(conditions) == 1 else Group("and", tuple(conditions))
 
 
 def _spellings(text: str) -> tuple[str, ...]:
@@ -105,24 +105,20 @@ def _read_attribute(given: dict[str, Any]) -> Leaf | None:
         if "attribute_value" in given:
             raise bad_request("segment.attribute_value needs segment.attribute_id")
         return None
-    attribute_id = _attribute_id(given["attribute_id"], "segment.attribute_id")
+    attribute_id = _read_attribute_id(given["attribute_id"], "segment.attribute_id")
     if "attribute_value" not in given:
         return Leaf(attribute_id, (), "exists")
     return Leaf(attribute_id, (), "exact", None, _text(given, "attribute_value"))
 
 
-def _attribute_id(value: Any, name: str) -> str:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_ID:
-        raise bad_request(f"{name} must be an attribute's id")
-    return str(value)
+def _read_attribute_id(value: Any, name: str) -> str:
+    return str(read_id(value, name, "an attribute's id"))
 
 
 def _read_conditions(text: str) -> Condition:
     """The conditions in JSON, or in URL-safe Base64 of JSON with or without its padding (RFC 4648 section 5)."""
-    encoded = len(text) <= MAX_CONDITIONS_LENGTH * 4 // 3 + 4 and _BASE64.fullmatch(text)
-    if encoded:
+    is_encoded = len(text) <= MAX_CONDITIONS_LENGTH * 4 // 3 + 4 and _BASE64.fullmatch(text)
+    if is_encoded:
         text = _decoded(text.rstrip("="))
     if len(text) > MAX_CONDITIONS_LENGTH:
         raise bad_request(f"segment_conditions is longer than {MAX_CONDITIONS_LENGTH} characters")
@@ -182,16 +178,16 @@ def _read_leaf(value: dict[str, Any]) -> Leaf:
     if match == "exists":
         return Leaf(attribute_id, keys, match)
     kind, text = _read_value(value)
-    wanted = {"exact": kind, "substring": "string", "prefix": "string"}.get(match, "number")
-    if kind != wanted:
-        raise bad_request(f"segment_conditions: {match} compares with a {wanted}")
+    expected_kind = {"exact": kind, "substring": "string", "prefix": "string"}.get(match, "number")
+    if kind != expected_kind:
+        raise bad_request(f"segment_conditions: {match} compares with a {expected_kind}")
     if match == "exact" and kind == "string" and "attribute_value" in value:
         return Leaf(attribute_id, keys, match, None, text)
     return Leaf(attribute_id, keys, match, kind, text)
 
 
 def _read_value(leaf: dict[str, Any]) -> tuple[str, str]:
-    """The JSON type and the text of `value`, or of `attribute_value`, whose text equals values of any type."""
+    """The JSON type and the text of a leaf's `value` or `attribute_value`."""
     names = [name for name in ("attribute_value", "value") if name in leaf] or ["value"]
     if len(names) > 1:
         raise bad_request("segment_conditions: a condition has a value or an attribute_value, not both")
@@ -203,7 +199,7 @@ def _read_value(leaf: dict[str, Any]) -> tuple[str, str]:
 
 def _read_subject(value: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     if value.get("attribute_id") is not None:
-        return _attribute_id(value["attribute_id"], "segment_conditions: attribute_id"), ()
+        return _read_attribute_id(value["attribute_id"], "segment_conditions: attribute_id"), ()
     name = value.get("name")
     if not isinstance(name, str) or not name or not _is_storable(name):
         raise bad_request("segment_conditions: every condition names an attribute_id or a name")
@@ -211,29 +207,29 @@ def _read_subject(value: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _is_storable(text: str) -> bool:
-    """Whether it can be sent to a database: no U+0000, no half of a surrogate pair."""
+    """Whether both databases accept the text: it has no U+0000 and no half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def matching_visitors(condition: Condition, *, is_sqlite: bool) -> ColumnElement[bool]:
-    """The condition as SQL about ASSIGNMENT's visitor."""
-    return _Translation(is_sqlite).both(condition)[0]
+    """The condition as SQL on ASSIGNMENT's visitor."""
+    return _Translation(is_sqlite).true_and_false(condition)[0]
 
 
 class _Translation:
-    """Conditions as pairs of SQL: when they are true, and when they are known to be false."""
+    """Translates a condition into two SQL conditions: that it is true, and that it is false (see the module's text)."""
 
     def __init__(self, is_sqlite: bool) -> None:
         self.is_sqlite = is_sqlite
 
-    def both(self, condition: Condition) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    def true_and_false(self, condition: Condition) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         if isinstance(condition, Leaf):
-            carried = _carries(self._names(condition))
+            exists = _has_attribute(self._names(condition))
             if condition.match == "exists":
-                return carried, ~carried
-            matched = _carries(self._names(condition) & self._compares(condition))
-            return matched, carried & ~matched
-        pairs = [self.both(operand) for operand in condition.operands]
+                return exists, ~exists
+            matches = _has_attribute(self._names(condition) & self._compares(condition))
+            return matches, exists & ~matches
+        pairs = [self.true_and_false(operand) for operand in condition.operands]
         is_true, is_false = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         match condition.operator:
             case "and":
@@ -258,10 +254,10 @@ class _Translation:
         if leaf.match == "prefix":
             return and_(c.kind == "string", func.substr(c.value, 1, len(leaf.text)) == leaf.text)
         if leaf.match == "substring":
-            # Not LIKE: SQLite's ignores the case of letters.
+            # Not LIKE, which ignores case in SQLite.
             position = func.instr if self.is_sqlite else func.strpos
             return and_(c.kind == "string", position(c.value, leaf.text) > 0)
-        # CASE, because a database may otherwise try to read every text as a number.
+        # CASE, because otherwise a database may cast every text to a number.
         number = case((c.kind == "number", cast(c.value, Double)))
         bound = literal(float(leaf.text), Double)
         return {"gt": number > bound, "ge": number >= bound, "lt": number < bound, "le": number <= bound}[
@@ -270,7 +266,7 @@ class _Translation:
 
 
 def _equals_any_kind(text: str) -> ColumnElement[bool]:
-    """A value given as text matches what prints alike, and numbers of the same size (10.0 and 10)."""
+    """The condition that a value of any JSON type has this text, or is the number in the text (10.0 and 10)."""
     equal: ColumnElement[bool] = ATTRIBUTE.c.value == text
     typed = typed_text(number_in(text))
     if typed is None:
@@ -278,7 +274,7 @@ def _equals_any_kind(text: str) -> ColumnElement[bool]:
     return or_(equal, and_(ATTRIBUTE.c.kind == typed[0], ATTRIBUTE.c.value == typed[1]))
 
 
-def _carries(attribute: ColumnElement[bool]) -> ColumnElement[bool]:
+def _has_attribute(attribute: ColumnElement[bool]) -> ColumnElement[bool]:
     attributes = select(ATTRIBUTE.c.id).where(attribute)
     visitors = select(VISITOR_ATTRIBUTE.c.visitor_id).where(VISITOR_ATTRIBUTE.c.attribute_id.in_(attributes))
     return ASSIGNMENT.c.visitor_id.in_(visitors)

@@ -1,4 +1,4 @@
-"""The statistics of the results: valid however often somebody looks. Pure functions, no database.
+"""The statistics of the results, valid however often somebody looks. Pure functions, no database.
 
 Two families, one boundary:
 
@@ -79,20 +79,23 @@ TUNED_VISITORS = 2_500
 TUNED_ALPHA = 0.05
 MIXING_VARIANCE = float((-lambertw(-(TUNED_ALPHA**2) * math.exp(-1), k=-1).real - 1) / TUNED_VISITORS)
 PRIOR_VISITORS = 100  # the weight of both variations' common variance in each one's own
-MIN_CONVERTING = 10  # `unique`: converting visitors that either variation may expect before any conclusion
-MIN_EFFECTIVE = 100  # `count` and `sum`: as many equal amounts must those of either variation be worth
-MISSING_FACTOR = 5  # so many times as many were to be expected: then their absence is the finding
-# A relative change of a few ulps between two means of equal data is arithmetic, not an effect.
+MIN_CONVERTING = 10  # `unique`: the converting visitors to expect in each variation before it is judged
+MIN_EFFECTIVE = (
+    100  # `count` and `sum`: the effective number of amounts each variation needs before it is judged
+)
+# If this many times more amounts were expected and did not come, their absence is itself evidence.
+MISSING_FACTOR = 5
+# A relative difference of a few ulps between two means of equal data is a rounding error, not an effect.
 ROUNDING = 1e-12
-MAX_VISITORS_REMAINING = 10**9  # beyond this an estimate says "never", and is left out
+MAX_VISITORS_REMAINING = 10**9  # a larger estimate means "never" and is left out
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What a variation's visitors sum up to; two of them add up to the moments of both together.
+    """Sums over a variation's visitors; the sum of two Moments are those of both groups of visitors together.
 
-    x is the visitor's part of the metric's numerator (1 if converted, number of events, revenue), y the
-    part of the denominator (1 for scope `visitor`, number of events for scope `event`).
+    x is a visitor's part of the metric's numerator (1 if converted, number of events, revenue), y a visitor's part of
+    the denominator (1 for scope `visitor`, number of events for scope `event`).
     """
 
     visitors: Numbers = 0
@@ -116,51 +119,51 @@ class Moments:
 
 
 def per_visitor(visitors: Numbers, converting: Numbers, x: Numbers, xx: Numbers) -> Moments:
-    """The moments of a metric of scope `visitor`, whose denominator is one for every visitor."""
+    """The moments of a metric of scope `visitor`: the denominator is one for every visitor."""
     return Moments(visitors, converting, x, xx, visitors, visitors, x)
 
 
 def rate(moments: Moments) -> Numbers:
-    """Numerator by denominator; nan where there is no denominator."""
+    """Numerator divided by denominator; nan if the denominator is zero."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(np.asarray(moments.y) > 0, np.divide(moments.x, moments.y), np.nan)
 
 
 def visitor_variance(moments: Moments) -> Numbers:
-    """The variance that one visitor adds to the rate; divided by the visitors it is the rate's variance.
+    """The variance of the rate for a single visitor; divided by the number of visitors it is the rate's variance.
 
-    For a rate per event it is that of the linearised ratio (delta method): the events of one visitor
-    are not independent, the visitors are.
+    For a rate per event it is the variance of the linearised ratio (delta method), because visitors are independent
+    but the events of one visitor are not.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.divide(moments.x, moments.y)
         squares = moments.xx - 2 * ratio * moments.xy + ratio * ratio * moments.yy
         mean_y = np.divide(moments.y, moments.visitors)
         variance = squares / np.maximum(np.asarray(moments.visitors) - 1, 1) / (mean_y * mean_y)
-        # Below this, the difference of squares is rounding: the visitors are all alike.
+        # A smaller difference of squares is a rounding error: all visitors are equal.
         noise = ROUNDING * np.divide(moments.xx, np.maximum(moments.visitors, 1)) / (mean_y * mean_y)
         return np.where(variance > noise, variance, 0.0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variation beside the baseline, as the boundary needs it."""
+    """A variation compared with the baseline: the input of the test."""
 
     baseline: Numbers  # rates
     treatment: Numbers
     baseline_variance: Numbers  # of the rates, not of the visitors
     treatment_variance: Numbers
     effective_visitors: Numbers
-    readiness: Numbers  # the data there is, by the data that is needed
-    visitors: Numbers  # of both
+    readiness: Numbers  # the amount of data divided by the amount needed; judged from 1 on
+    visitors: Numbers  # of both variations
 
     def at(self, look: int) -> Comparison:
-        """The comparison at one of the looks that its arrays are over."""
+        """The comparison at one of the looks of its arrays."""
         return Comparison(*(np.ravel(getattr(self, field.name))[look] for field in fields(self)))
 
     @property
     def difference(self) -> Numbers:
-        """Treatment minus baseline; exactly zero when only rounding parts them."""
+        """Treatment minus baseline; exactly zero if they differ by a rounding error only."""
         difference = self.treatment - self.baseline
         size = np.maximum(np.abs(self.treatment), np.abs(self.baseline))
         return np.where(np.abs(difference) <= ROUNDING * size, 0.0, difference)
@@ -179,17 +182,16 @@ class Comparison:
 
 
 def compare(baseline: Moments, treatment: Moments, kind: Kind) -> Comparison:
-    """Set a variation beside the baseline, with variances that small samples cannot make too small."""
+    """Compare a variation with the baseline; small samples cannot make the variances too small."""
     return compare_epochs((baseline,), (treatment,), kind)
 
 
 def compare_epochs(baselines: Sequence[Moments], treatments: Sequence[Moments], kind: Kind) -> Comparison:
-    """Compare within each epoch, and add the epochs up by their shares of the visitors of both variations.
+    """Compare within each epoch and weight the epochs by their shares of the visitors of both variations.
 
-    Within an epoch visitors come to the variations in fixed proportions, so that what changes with time
-    changes both alike; over a change of the proportions it does not (Simpson's paradox). The sum is the
-    mean over visitors of the difference at the time they came. An epoch in which one of the variations
-    cannot be measured has no difference, and no share.
+    Within an epoch the traffic's split is constant, so changes over time affect both variations equally; across epochs
+    they do not (Simpson's paradox). The weighted sum is the mean over visitors of the difference at their time of
+    entry. An epoch in which one of the variations has no rate gets no weight.
     """
     both = [a + b for a, b in zip(baselines, treatments, strict=True)]
     rates = [(rate(a), rate(b)) for a, b in zip(baselines, treatments, strict=True)]
@@ -199,7 +201,7 @@ def compare_epochs(baselines: Sequence[Moments], treatments: Sequence[Moments], 
     ]
     total = sum(sizes)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = [np.divide(size, total) for size in sizes]  # nan where nothing can be measured
+        shares = [np.divide(size, total) for size in sizes]  # nan if no epoch has a rate in both variations
         inverse: Numbers = 0.0
         for share, a, b, two in zip(shares, baselines, treatments, both, strict=True):
             effective = np.asarray(a.visitors, float) * b.visitors / np.maximum(two.visitors, 1)
@@ -219,7 +221,7 @@ def compare_epochs(baselines: Sequence[Moments], treatments: Sequence[Moments], 
 
 
 def _weighed(share: Numbers, number: Numbers) -> Numbers:
-    """The product, and nothing where the share is nothing, whatever the number."""
+    """The product; zero if the share is zero, even if the number is nan or infinite."""
     with np.errstate(invalid="ignore"):
         return np.where(share == 0, 0.0, share * number)
 
@@ -249,7 +251,10 @@ def _readiness_of_proportions(
 def _readiness_of_amounts(
     shares: Sequence[Numbers], baselines: Sequence[Moments], treatments: Sequence[Moments]
 ) -> Numbers:
-    """An amount of an epoch with many visitors, few of them in this variation, weighs more than others."""
+    """Effective amounts by MIN_EFFECTIVE, weighted as in the comparison.
+
+    An amount weighs share / visitors: more in an epoch with many visitors of which this variation has few.
+    """
     both = [a + b for a, b in zip(baselines, treatments, strict=True)]
     visitors = np.maximum(sum(two.visitors for two in both), 1)
     expected = _weighed_amounts([1.0] * len(both), both) / visitors / MISSING_FACTOR
@@ -276,7 +281,7 @@ def _weighed_amounts(weights: Sequence[Numbers], arms: Sequence[Moments]) -> Num
 
 
 def effective_amounts(moments: Moments) -> Numbers:
-    """How many equal amounts would say as much about the mean; of a rate, numerator or denominator."""
+    """The number of equal amounts with the same information on the mean; for a rate the smaller one of x and y."""
     with np.errstate(invalid="ignore", divide="ignore"):
         x = np.divide(np.square(np.asarray(moments.x, float)), moments.xx)
         y = np.divide(np.square(np.asarray(moments.y, float)), moments.yy)
@@ -284,14 +289,14 @@ def effective_amounts(moments: Moments) -> Numbers:
 
 
 def _rate_variance(moments: Moments, common: Numbers, kind: Kind) -> Numbers:
-    """The variance of a variation's rate, drawn towards that of the common variance of both variations."""
+    """The variance of a variation's rate, drawn towards the common variance of both variations."""
     visitors = np.maximum(np.asarray(moments.visitors, float), 1)
     own = visitor_variance(moments)
     own = np.where(np.isfinite(own), own, common)
     variance = (visitors * own + PRIOR_VISITORS * common) / (visitors + PRIOR_VISITORS)
     if kind != "proportion":
-        # A few visitors with very large values carry most of the variance of revenues: a small variation
-        # that has none of them yet has a low rate and, without this, a far too low variance.
+        # A few visitors with very large values make up most of the variance of revenues. A small variation without
+        # such a visitor yet has a low rate and would have a far too low variance.
         variance = np.maximum(variance, common)
     return variance / visitors
 
@@ -307,7 +312,7 @@ def p_value(comparison: Comparison) -> Numbers:
 
 
 def boundary(effective_visitors: Numbers, alpha: float) -> Numbers:
-    """How large d^2 / V may get before the p-value falls to `alpha`: the inverse of `p_value`."""
+    """The value of d^2 / V at which the p-value is `alpha`: the inverse of `p_value`."""
     information = np.asarray(effective_visitors, float) * MIXING_VARIANCE
     with np.errstate(divide="ignore"):
         return (1 + 1 / information) * (np.log1p(information) - 2 * math.log(alpha))
@@ -327,16 +332,16 @@ def difference_bounds(comparison: Comparison, alpha: float) -> tuple[Numbers, Nu
 def relative_bounds(comparison: Comparison, alpha: float) -> tuple[Numbers, Numbers]:
     """Both ends of the interval of treatment / baseline - 1, valid at every look with probability 1 - alpha.
 
-    Fieller's argument: the lifts k - 1 for which treatment - k * baseline is not significantly different
-    from zero. It leaves zero out exactly when the difference's does. Infinite when the baseline's own rate
-    is not distinguishable from zero: then no bound on the lift exists.
+    Fieller's method: the lifts k - 1 for which treatment - k * baseline is not significantly different from zero. The
+    interval excludes zero exactly when the difference's interval does. It is infinite when the baseline's rate is not
+    significantly different from zero: then the lift has no bounds.
     """
     limit = boundary(comparison.effective_visitors, alpha)
     a, b = comparison.baseline, comparison.treatment
     with np.errstate(invalid="ignore", divide="ignore"):
         square = a * a - limit * comparison.baseline_variance
         constant = b * b - limit * comparison.treatment_variance
-        # Not negative but by rounding: k = b / a always satisfies the inequality.
+        # Negative only by a rounding error: k = b / a always satisfies the inequality.
         root = np.sqrt(np.maximum((a * b) ** 2 - square * constant, 0.0))
         usable = np.asarray(comparison.enough) & (square > 0)
         return (
@@ -346,20 +351,17 @@ def relative_bounds(comparison: Comparison, alpha: float) -> tuple[Numbers, Numb
 
 
 def difference_interval(comparison: Comparison, alpha: float) -> tuple[float, float] | None:
-    """The present look's interval of the difference; None where there is none."""
+    """The present look's interval of the difference; None without bounds."""
     return running_intersection(*difference_bounds(comparison.at(-1), alpha))
 
 
 def relative_interval(comparison: Comparison, alpha: float) -> tuple[float, float] | None:
-    """The present look's interval of the lift; None where there is none."""
+    """The present look's interval of the lift; None without bounds."""
     return running_intersection(*relative_bounds(comparison.at(-1), alpha))
 
 
 def factor_to_significance(comparison: Comparison, alpha: float) -> float | None:
-    """By which factor the visitors must grow until p <= alpha, if the observed effect stays.
-
-    None for never.
-    """
+    """The factor by which the visitors must grow until p <= alpha if the effect stays the same; None for never."""
     if not (np.isfinite(comparison.difference) and np.isfinite(comparison.variance)):
         return None
     if not comparison.difference or not comparison.variance > 0 or not comparison.readiness > 0:
@@ -388,7 +390,8 @@ def _significant_after(comparison: Comparison, factor: float, alpha: float) -> b
 class Arm:
     """One metric in one variation.
 
-    `moments`: one for each epoch, or just one; each of numbers, or of arrays over the looks, the present one last.
+    `moments` has one item for each epoch, or is a single one. Its fields are numbers, or arrays over the looks with the
+    present look last.
     """
 
     moments: Moments | tuple[Moments, ...]
@@ -403,7 +406,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The conclusion about one comparison; keys of the answer's Datapoint, None where nothing can be said."""
+    """The conclusion about one comparison; fields are None if undefined."""
 
     difference: float | None
     relative: float | None
@@ -439,26 +442,26 @@ def judge(
 def _verdict(comparison: Comparison, p: float, finding: Finding, direction: Direction) -> Verdict:
     present = comparison.at(-1)
     difference = float(present.difference)
-    known = math.isfinite(difference)
+    is_known = math.isfinite(difference)
     relative = None
-    # Relative to nothing, or to a loss, a change has no meaningful sign: the lift is left out.
-    if known and present.baseline > 0:
+    # Relative to a baseline of zero or below, a change has no meaningful sign: the lift is left out.
+    if is_known and present.baseline > 0:
         relative = difference / float(present.baseline)
     status: Literal["equal", "better", "worse"] = "equal"
     if finding.is_significant:
-        # The look that decided says in which direction; a later one may differ only by chance.
+        # The direction is that of the look with the smallest p-value; a later look may differ by chance.
         deciding = float(np.ravel(comparison.difference)[int(np.argmin(p_value(comparison)))])
         status = "better" if (deciding > 0) == (direction == "increasing") else "worse"
     alpha = finding.alpha
     return Verdict(
-        difference=difference if known else None,
+        difference=difference if is_known else None,
         relative=relative,
         difference_interval=running_intersection(*difference_bounds(comparison, alpha)),
         relative_interval=None
         if relative is None
         else running_intersection(*relative_bounds(comparison, alpha)),
         p_value=p,
-        # Also where the p-value is below the resolution of a double.
+        # Below 1 even if the p-value is too small for 1 - p to differ from 1 in a double.
         significance=min(1 - finding.adjusted, math.nextafter(1, 0)),
         is_significant=finding.is_significant,
         status=status,

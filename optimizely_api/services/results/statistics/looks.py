@@ -1,7 +1,7 @@
-"""Looks: the times at which an experiment is judged, and what several looks say together.
+"""Looks: the times at which an experiment is judged, and how several looks are combined.
 
-A p-value that is valid at every look stays valid as the smallest one up to now, and an interval as the intersection
-of all up to now. The looks must not depend on who asks: they are the ends of the days (UTC), and the interval's end.
+If a p-value is valid at every look, the smallest one up to now is valid too; so is the intersection of the intervals up
+to now. Looks must not depend on the requests: they are the ends of the days (UTC), and the interval's end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DAY_MILLISECONDS = 86_400_000
 
 
 def running_intersection(low: Any, high: Any) -> tuple[float, float] | None:
-    """What the intervals of all looks have in common; the last look's where that is nothing, None without bounds."""
+    """The intersection of the intervals of all looks; the last look's if it is empty, None without bounds."""
     low, high = np.ravel(low), np.ravel(high)
     ends = float(np.max(low)), float(np.min(high))
     if ends[0] > ends[1]:

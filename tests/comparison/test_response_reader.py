@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimizely_api.comparison.load.response_reader import AnswerReader, BadAnswer
+from optimizely_api.comparison.load.response_reader import BadResponse, ResponseReader
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\n\r\nhello"
 CHUNKED = (
@@ -20,11 +20,11 @@ CONTINUED = b"HTTP/1.1 100 Continue\r\n\r\n" + LENGTH
 )
 def test_an_answer_is_whole_with_its_last_byte_wherever_it_is_split(answer: bytes, status: int) -> None:
     for cut in range(1, len(answer)):
-        reader = AnswerReader()
+        reader = ResponseReader()
         assert not reader.feed(answer[:cut])
         assert reader.feed(answer[cut:])
         assert (reader.status, reader.keep_alive) == (status, True)
-    reader = AnswerReader()
+    reader = ResponseReader()
     assert [reader.feed(answer[at : at + 1]) for at in range(len(answer))] == [False] * (len(answer) - 1) + [
         True
     ]
@@ -41,27 +41,27 @@ def test_an_answer_is_whole_with_its_last_byte_wherever_it_is_split(answer: byte
     ids=["1.1", "1.1-close", "1.0", "1.0-keep-alive"],
 )
 def test_a_connection_is_kept_as_its_answer_says(head: bytes, kept: bool) -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     assert reader.feed(head + b"\r\n\r\n")
     assert reader.keep_alive is kept
 
 
 def test_without_a_length_the_answer_ends_with_the_connection() -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     assert not reader.feed(b"HTTP/1.1 200 OK\r\n\r\nanything")
     assert reader.ends_at_close()
     assert not reader.keep_alive
 
 
 def test_a_cut_answer_does_not_end_with_the_connection() -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     reader.feed(LENGTH[:-1])
     assert not reader.ends_at_close()
 
 
 @pytest.mark.parametrize("answer", [LENGTH, CHUNKED], ids=["length", "chunked"])
 def test_a_connection_with_more_than_was_asked_for_is_not_used_again(answer: bytes) -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     assert reader.feed(answer + b"HTTP/1.1 200 OK\r\n")
     assert not reader.keep_alive
 
@@ -80,5 +80,5 @@ def test_a_connection_with_more_than_was_asked_for_is_not_used_again(answer: byt
     ids=["ssh", "tls", "no-status", "negative", "no-size", "negative-size", "endless-head"],
 )
 def test_what_is_not_http_is_bad(junk: bytes) -> None:
-    with pytest.raises(BadAnswer):
-        AnswerReader().feed(junk)
+    with pytest.raises(BadResponse):
+        ResponseReader().feed(junk)

@@ -57,12 +57,12 @@ async def test_unchanged_results_are_computed_once_and_are_the_same_object(
     gateway: Gateway, interval: dict[str, Any]
 ) -> None:
     value = await gateway.results(**interval)
-    slot = time.time() // 300
+    five_minutes = time.time() // 300
     for _ in range(3):
         gateway.clock.go_on(1)
         again = await gateway.results(**interval)
-        assert again is value or time.time() // 300 != slot
-    assert len(gateway.measured) == 1 or time.time() // 300 != slot
+        assert again is value or time.time() // 300 != five_minutes
+    assert len(gateway.measured) == 1 or time.time() // 300 != five_minutes
 
 
 @pytest.mark.parametrize("interval", [{}, {"end_time": iso(NOON + HOUR)}], ids=["open", "closed"])
