@@ -11,7 +11,7 @@ from optimizely_api.upstream.caching.generations import Stamp
 from optimizely_api.upstream.calls import Key
 
 # What a value takes in memory for each byte of its JSON text, and an entry beside it. The services' answers take four
-# bytes for one, a list of numbers seven; `tests/upstream/test_shelf.py` holds both against what Python takes.
+# bytes for one, a list of numbers seven; `tests/upstream/test_cache.py` holds both against what Python takes.
 BYTES_PER_BYTE = 8
 BYTES_PER_ENTRY = 1500
 
