@@ -25,7 +25,7 @@ from optimizely_api.gateway.contract.compiled import known_route
 from optimizely_api.gateway.contract.routes import operation_of
 from optimizely_api.http.request_ids import kept_or_new
 from optimizely_api.runtime.bridge import LOGGED
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 
 log = logging.getLogger("optimizely_api.access")
 
@@ -43,7 +43,7 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
     def access_log_tween(request: Request) -> Response:
         started = time.monotonic()
         request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
-        request.scope = Scope(request.request_id, started + deadline_seconds)
+        request.call_context = CallContext(request.request_id, started + deadline_seconds)
         status = CALLER_WENT_AWAY
         try:
             response = handler(request)
@@ -79,7 +79,7 @@ class _Line:
             "duration_ms": round(seconds * 1000, 2),
             "request_id": request.request_id,
             "client": request.environ.get("REMOTE_ADDR"),
-            "upstreams_ms": request.scope.durations_ms,
+            "upstreams_ms": request.call_context.durations_ms,
         }
         if request.uuid != request.request_id:
             self._fields["uuid"] = request.uuid

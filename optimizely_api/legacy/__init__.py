@@ -43,10 +43,10 @@ class BlockingRequest(ContractRequest):
             environ["PATH_INFO"] = decoded_path(raw.encode("latin-1")).removeprefix(environ["SCRIPT_NAME"])
 
     def fetch(self, call: Call) -> Any:
-        return self.registry[CLIENT].fetch(call, self.scope)
+        return self.registry[CLIENT].fetch(call, self.call_context)
 
     def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
-        values: list[Any] = self.registry[FAN_OUT].fetch_all(calls, self.scope, at_most=at_most)
+        values: list[Any] = self.registry[FAN_OUT].fetch_all(calls, self.call_context, at_most=at_most)
         return values
 
 

@@ -11,9 +11,9 @@ from requests.adapters import HTTPAdapter
 
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Limits, Scope, Upstream, call_numbers
-from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
-from optimizely_api.upstream.responses import read_answer
+from optimizely_api.upstream.client import CallContext, Limits, Upstream, call_numbers
+from optimizely_api.upstream.errors import BadUpstreamResponse, UpstreamTimeout, UpstreamUnavailable
+from optimizely_api.upstream.responses import read_response
 from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import ECHO
 
@@ -39,7 +39,7 @@ class BlockingClient:
     def __setstate__(self, state: tuple[Mapping[str, Upstream], Limits]) -> None:
         self.__init__(*state, {})  # type: ignore[misc]
 
-    def fetch(self, call: Call, scope: Scope) -> Any:
+    def fetch(self, call: Call, scope: CallContext) -> Any:
         """Return the value of the call's answer; raises an UpstreamError within its limit and the deadline."""
         started = time.monotonic()
         try:
@@ -49,9 +49,9 @@ class BlockingClient:
         return self.read(call, status, body)
 
     def read(self, call: Call, status: int, body: bytes) -> Any:
-        return read_answer(call, status, body, self._shapes)
+        return read_response(call, status, body, self._shapes)
 
-    def send(self, call: Call, scope: Scope) -> tuple[int, bytes]:
+    def send(self, call: Call, scope: CallContext) -> tuple[int, bytes]:
         """Return status and body, whatever they are; raises an UpstreamError when there is no answer."""
         limit = min(self._upstreams[call.upstream].timeout_seconds, scope.deadline - time.monotonic())
         if limit <= 0:
@@ -65,9 +65,9 @@ class BlockingClient:
         except requests.ConnectionError as exc:
             raise _connection_error(call, limit, exc) from exc
         except requests.RequestException as exc:
-            raise BadUpstreamAnswer(call.upstream, "the connection broke off") from exc
+            raise BadUpstreamResponse(call.upstream, "the connection broke off") from exc
 
-    def _send(self, call: Call, scope: Scope, limit: float) -> tuple[int, bytes]:
+    def _send(self, call: Call, scope: CallContext, limit: float) -> tuple[int, bytes]:
         last = time.monotonic() + limit
         number = f"{scope.request_id}.{next(self._numbers)}"
         upstream = self._upstreams[call.upstream]
@@ -99,7 +99,7 @@ class BlockingClient:
             refusal = "it is encoded, though it was not to be"
         if refusal:
             response.raw.close()  # not to be used again: nobody knows what else comes
-            raise BadUpstreamAnswer(call.upstream, refusal)
+            raise BadUpstreamResponse(call.upstream, refusal)
 
     def _read(self, call: Call, response: requests.Response, last: float) -> bytes:
         """The whole body; a read waits no longer than what is left, however slowly the body trickles in."""
@@ -115,9 +115,9 @@ class BlockingClient:
             if not chunk:
                 return b"".join(chunks)
             size += len(chunk)
-            if size > self._limits.answer_bytes:
-                raise BadUpstreamAnswer(
-                    call.upstream, f"its body is larger than {self._limits.answer_bytes} bytes"
+            if size > self._limits.response_bytes:
+                raise BadUpstreamResponse(
+                    call.upstream, f"its body is larger than {self._limits.response_bytes} bytes"
                 )
             chunks.append(chunk)
 
@@ -144,11 +144,11 @@ class BlockingClient:
 
 def _connection_error(
     call: Call, limit: float, error: requests.ConnectionError
-) -> BadUpstreamAnswer | UpstreamTimeout | UpstreamUnavailable:
+) -> BadUpstreamResponse | UpstreamTimeout | UpstreamUnavailable:
     """Tell apart what requests calls ConnectionError: refused, broken off, and late in the middle of a body."""
     text = repr(error)
     if "NewConnectionError" in text:
         return UpstreamUnavailable(call.upstream)
     if "Read timed out" in text:
         return UpstreamTimeout(call.upstream, limit)
-    return BadUpstreamAnswer(call.upstream, "the connection broke off")
+    return BadUpstreamResponse(call.upstream, "the connection broke off")

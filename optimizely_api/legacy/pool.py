@@ -10,7 +10,7 @@ from typing import Any
 
 from optimizely_api.legacy.client import BlockingClient
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
 
 GRACE_SECONDS = 0.5  # each child has its own time limit; this is for its answer's way through the queue
@@ -22,7 +22,9 @@ class PoolFanOut:
     def __init__(self, client: BlockingClient) -> None:
         self._client = client
 
-    def fetch_all(self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None) -> list[Any]:
+    def fetch_all(
+        self, calls: Sequence[Call], scope: CallContext, *, at_most: int | None = None
+    ) -> list[Any]:
         """Return the calls' values in order, or raise the first failure.
 
         `at_most` bounds the processes; without it the pool has one per processor, as `Pool()` makes it. The manager
@@ -36,7 +38,7 @@ class PoolFanOut:
             return self._fetch_all(manager.Queue(), calls, scope, at_most)
 
     def _fetch_all(
-        self, answers: "queue.Queue[Any]", calls: Sequence[Call], scope: Scope, at_most: int | None
+        self, answers: "queue.Queue[Any]", calls: Sequence[Call], scope: CallContext, at_most: int | None
     ) -> list[Any]:
         pool = multiprocessing.Pool(at_most, initializer=_forget_the_servers_signals)
         try:
@@ -51,7 +53,7 @@ class PoolFanOut:
             pool.join()
         return values
 
-    def _collect(self, answers: "queue.Queue[Any]", calls: Sequence[Call], scope: Scope) -> list[Any]:
+    def _collect(self, answers: "queue.Queue[Any]", calls: Sequence[Call], scope: CallContext) -> list[Any]:
         values: list[Any] = [None] * len(calls)
         waiting = set(range(len(calls)))
         while waiting:
@@ -68,7 +70,9 @@ class PoolFanOut:
         return values
 
 
-def _send(client: BlockingClient, index: int, call: Call, scope: Scope, answers: "queue.Queue[Any]") -> None:
+def _send(
+    client: BlockingClient, index: int, call: Call, scope: CallContext, answers: "queue.Queue[Any]"
+) -> None:
     """In a process of the pool: put (index, seconds, (status, body) or UpstreamError) into the queue."""
     started = time.monotonic()
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from optimizely_api.legacy.client import BlockingClient
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamTimeout
 
 THREADS = 64  # per worker process
@@ -20,7 +20,9 @@ class ThreadFanOut:
         self._client = client
         self._executor: ThreadPoolExecutor | None = None
 
-    def fetch_all(self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None) -> list[Any]:
+    def fetch_all(
+        self, calls: Sequence[Call], scope: CallContext, *, at_most: int | None = None
+    ) -> list[Any]:
         """Return the calls' values in order, or raise the first failure.
 
         Sends `at_most` calls at a time. A thread cannot be cancelled: after a failure, calls on their way end by
@@ -42,7 +44,7 @@ class ThreadFanOut:
         return values
 
     def _finished(
-        self, running: dict["Future[Any]", int], calls: Sequence[Call], scope: Scope
+        self, running: dict["Future[Any]", int], calls: Sequence[Call], scope: CallContext
     ) -> set["Future[Any]"]:
         left = scope.deadline - time.monotonic()
         finished, late = wait(running, timeout=max(0.0, left), return_when=FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""From an HTTP answer of a service to a value, or to the error that it means: the same for every client."""
+"""Turn the HTTP response of a service into a value or an error, in the same way for every client."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -7,11 +7,11 @@ import orjson
 
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
-    AnswerAboutAnother,
-    BadUpstreamAnswer,
+    BadUpstreamResponse,
     CallRefused,
     EntityNotFound,
     KeyRefused,
+    ResponseAboutAnother,
     UpstreamUnavailable,
 )
 from optimizely_api.upstream.shapes import Check
@@ -27,10 +27,10 @@ class Computing:
 COMPUTING: Final = Computing()  # the results are not ready yet (202)
 
 
-def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
-    """Return the answer's JSON value; None for 204 and COMPUTING for 202, which only results may answer.
+def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
+    """Return the JSON value of a response; for results, None for 204 and COMPUTING for 202.
 
-    Raises EntityNotFound, CallRefused, UpstreamUnavailable or BadUpstreamAnswer.
+    Raises EntityNotFound, CallRefused, UpstreamUnavailable or BadUpstreamResponse.
     """
     if status == 200:
         return _checked(call, body, shapes)
@@ -47,26 +47,27 @@ def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check
         raise EntityNotFound(call.upstream, call.entity)
     if status == 503:
         raise UpstreamUnavailable(call.upstream)
-    raise BadUpstreamAnswer(call.upstream, f"status {status}")
+    # Among them 202, 204 and 400 of the other services: those are agreed for results only.
+    raise BadUpstreamResponse(call.upstream, f"status {status}")
 
 
 def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise BadUpstreamAnswer(call.upstream, "its body is not JSON") from exc
+        raise BadUpstreamResponse(call.upstream, "its body is not JSON") from exc
     if (where := shapes[call.expects](value)) is not None:
-        raise BadUpstreamAnswer(call.upstream, f"{where} is not as agreed")
+        raise BadUpstreamResponse(call.upstream, f"{where} is not as agreed")
     if call.about and not _is_about(call, value):
-        raise AnswerAboutAnother(call.upstream)
+        raise ResponseAboutAnother(call.upstream)
     return value
 
 
 def _is_about(call: Call, value: Any) -> bool:
     entities = value["items"] if call.expects.endswith("List") else (value,)
     for entity in entities:
-        for name, asked in call.about:
-            if entity.get(name) != asked:
+        for name, expected in call.about:
+            if entity.get(name) != expected:
                 return False
     return True
 

@@ -1,15 +1,15 @@
-"""What a service's answer must look like, checked before anything is composed of it.
+"""The shapes of the services' responses, checked before anything is composed of them.
 
-An answer off its shape is the service's fault and a 502 that names it; without this check it would surface as a
-500 of the gateway, or not at all. The public definitions come from the contract; the keys that only the gateway
-sees are added here.
+A response with another shape is a fault of the service: a 502 that names it. Without this check it would surface as a
+500 of the gateway, or not at all. The public definitions come from the contract; this module adds the keys that only
+the gateway sees.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Schema = dict[str, Any]
-Check = Callable[[Any], str | None]  # says where a value is off its shape, or None
+Check = Callable[[Any], str | None]  # returns where a value violates its shape, or None
 
 _ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
 _NAMES = {"type": "array", "items": {"type": "string"}}
@@ -17,7 +17,7 @@ _ACCOUNT = {"id": _ID, "account_id": _ID, "project_id": _ID}
 
 
 def schemas() -> dict[str, Schema]:
-    """Return {shape name: JSON schema}; `#/definitions/...` are the contract's."""
+    """Return {shape name: JSON schema}; `#/definitions/...` refers to the contract's definitions."""
     entities = {
         "Project": _entity(
             "Project", {"id": _ID, "account_id": _ID, "confidence_threshold": {"type": "number"}}
@@ -64,7 +64,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def checks(compile_schema: Callable[[Schema], Check]) -> Mapping[str, Check]:
-    """Compile every shape; `compile_schema` knows the contract's definitions."""
+    """Compile every shape; `compile_schema` resolves references to the contract's definitions."""
     return {name: compile_schema(schema) for name, schema in schemas().items()}
 
 

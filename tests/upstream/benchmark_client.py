@@ -24,14 +24,14 @@ import uvloop
 
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Limits, Scope, Upstream, open_client
-from optimizely_api.upstream.responses import read_answer
+from optimizely_api.upstream.client import CallContext, Limits, Upstream, open_client
+from optimizely_api.upstream.responses import read_response
 from tests.support import samples
 from tests.support.ports import free_port
 
 SHAPES = {name: lambda _value: None for name in ("Project", "Experiment", "Layer", "Results")}
 LIMITS = Limits(
-    connections=20_000, connect_timeout_seconds=30, answer_bytes=16 * 1024 * 1024, echo_required=False
+    connections=20_000, connect_timeout_seconds=30, response_bytes=16 * 1024 * 1024, echo_required=False
 )
 SECONDS = 60.0
 FIRST, *TOGETHER = (
@@ -53,22 +53,22 @@ class SessionClient:
         self._session = session
         self._upstreams = upstreams
 
-    async def fetch(self, call: Call, scope: Scope) -> object:
+    async def fetch(self, call: Call, context: CallContext) -> object:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(min(SECONDS, scope.deadline - started)):
-                status, body = await self._send(call, scope)
+            async with asyncio.timeout(min(SECONDS, context.deadline - started)):
+                status, body = await self._send(call, context)
         finally:
-            scope.note(call.upstream, time.monotonic() - started)
-        return read_answer(call, status, body, SHAPES)
+            context.note(call.upstream, time.monotonic() - started)
+        return read_response(call, status, body, SHAPES)
 
-    async def fetch_all(self, together: list[Call], scope: Scope) -> list[object]:
+    async def fetch_all(self, together: list[Call], context: CallContext) -> list[object]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.fetch(call, scope)) for call in together]
+            tasks = [group.create_task(self.fetch(call, context)) for call in together]
         return [task.result() for task in tasks]
 
-    async def _send(self, call: Call, scope: Scope) -> tuple[int, bytes]:
-        headers = {"X-Request-Id": scope.request_id}
+    async def _send(self, call: Call, context: CallContext) -> tuple[int, bytes]:
+        headers = {"X-Request-Id": context.request_id}
         data = None
         if call.body is not None:
             headers["Content-Type"] = "application/json"
@@ -142,9 +142,9 @@ async def composites(client, at_once: int, each: int) -> float:
 
     async def in_turn() -> None:
         for _ in range(each):
-            scope = Scope("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + SECONDS)
-            await client.fetch(FIRST, scope)
-            await client.fetch_all(TOGETHER, scope)
+            context = CallContext("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + SECONDS)
+            await client.fetch(FIRST, context)
+            await client.fetch_all(TOGETHER, context)
 
     started = time.process_time()
     async with asyncio.TaskGroup() as group:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
+from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.client import Client, Limits, Upstream, open_client
 from tests.support.ports import free_port
 
@@ -18,7 +18,7 @@ OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 SHAPES = {"Health": lambda value: None if value == {"status": "ok"} else "/"}
 
 # Calls go the way of those that are shared and kept, but none is: what one test asks twice is asked twice.
-SAVES_NOTHING = Saving(coalesce=False, definition_seconds=1e-9, results_seconds=0)
+CACHES_NOTHING = CachingOptions(coalesce=False, definition_seconds=1e-9, results_seconds=0)
 
 
 @dataclass
@@ -81,19 +81,19 @@ async def client_of(
     connections: int = 5,
     seconds: float = 2.0,
     connect_seconds: float = 1.0,
-    saving: Saving | None = None,
+    caching: CachingOptions | None = None,
     echo_required: bool = False,
 ) -> AsyncIterator[Client]:
     upstreams = {"results": Upstream(url=url, timeout_seconds=seconds)}
     limits = Limits(
         connections=connections,
         connect_timeout_seconds=connect_seconds,
-        answer_bytes=50_000,
+        response_bytes=50_000,
         echo_required=echo_required,
     )
     opened = (
-        open_saving_client(upstreams, limits, SHAPES, saving)
-        if saving
+        open_caching_client(upstreams, limits, SHAPES, caching)
+        if caching
         else open_client(upstreams, limits, SHAPES)
     )
     async with opened as client:

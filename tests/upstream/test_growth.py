@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from optimizely_api.upstream.client import Scope, open_client
+from optimizely_api.upstream.client import CallContext, open_client
 from tests.upstream import benchmark_client
 
 PAGE_BYTES = resource.getpagesize()
@@ -29,11 +29,11 @@ def resident_bytes():
 @pytest.mark.slow
 async def test_ten_thousand_calls_wait_at_once_in_less_than_20_kb_each(many_files):
     count = min(10_000, many_files - 500)
-    scope = Scope("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 60)
+    context = CallContext("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 60)
     with benchmark_client.stub(delay_seconds=5) as upstreams:
         async with open_client(upstreams, benchmark_client.LIMITS, benchmark_client.SHAPES) as client:
             before = resident_bytes()
-            work = [asyncio.create_task(client.fetch(benchmark_client.FIRST, scope)) for _ in range(count)]
+            work = [asyncio.create_task(client.fetch(benchmark_client.FIRST, context)) for _ in range(count)]
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             held = resident_bytes() - before
             answers = await asyncio.gather(*work)

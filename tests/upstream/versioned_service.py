@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from optimizely_api.upstream.caching.cache import Clock
-from optimizely_api.upstream.caching.caching_client import Saving, SavingClient, open_saving_client
+from optimizely_api.upstream.caching.caching_client import CachingClient, CachingOptions, open_caching_client
 from optimizely_api.upstream.client import Limits, Upstream
 from tests.support.ports import free_port
 from tests.support.samples import SERVICES_KEY
@@ -127,21 +127,21 @@ async def versioned() -> AsyncIterator[VersionedService]:
 
 
 @contextlib.asynccontextmanager
-async def saving_client(
+async def caching_client(
     url: str,
-    saving: Saving,
+    caching: CachingOptions,
     *,
     connections: int = 100,
     seconds: float = 5.0,
     echo_required: bool = True,
-) -> AsyncIterator[SavingClient]:
+) -> AsyncIterator[CachingClient]:
     upstreams = {name: Upstream(url=url, timeout_seconds=seconds, key=SERVICES_KEY) for name in NAMES}
     limits = Limits(
         connections=connections,
         connect_timeout_seconds=5.0,
-        answer_bytes=100_000,
+        response_bytes=100_000,
         echo_required=echo_required,
     )
-    async with open_saving_client(upstreams, limits, SHAPES, saving) as client:
-        assert isinstance(client, SavingClient)
+    async with open_caching_client(upstreams, limits, SHAPES, caching) as client:
+        assert isinstance(client, CachingClient)
         yield client

@@ -17,12 +17,12 @@ async def list_events(request: Request) -> list[Any]:
     query, page = request.swagger_data, requested_page(request)
     await visible_project(request, query["project_id"])
     filters = {name: query.get(name) for name in ("project_id", "include_classic")}
-    listed = await request.fetch(calls.list_events(request.caller.account_id, page, filters))
+    listed = await request.fetch(calls.list_events(request.identity.account_id, page, filters))
     return [public("Event", event) for event in answer_page(request, page, listed)]
 
 
 @view_config(route_name="get_event", renderer="json")
 async def get_event(request: Request) -> dict[str, Any]:
     event = await request.fetch(calls.get_event(request.swagger_data["event_id"]))
-    check_account(request.caller, event, f"event {event['id']}")
+    check_account(request.identity, event, f"event {event['id']}")
     return public("Event", event)
