@@ -16,7 +16,7 @@ from optimizely_api.contract import CONTRACT, Contract
 from optimizely_api.contract.validators import ResponseValidator, json_schema
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import Settings
-from optimizely_api.serving import file_limits as open_files
+from optimizely_api.serving import file_limits
 from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
@@ -42,7 +42,7 @@ def limits(settings: Settings) -> Limits:
         connections=settings.upstream_connections,
         connect_timeout_seconds=settings.upstream_connect_timeout_seconds,
         response_bytes=settings.upstream_answer_bytes,
-        most_connections=open_files.for_services(),
+        most_connections=file_limits.for_services(),
         echo_required=settings.upstream_echo_required,
     )
 

@@ -1,4 +1,4 @@
-"""The asyncio client of the services: time limits, failures and what they are called, cancellation."""
+"""The asyncio client of the services: time limits, failures and their names, cancellation."""
 
 import asyncio
 import gc
@@ -52,7 +52,7 @@ def context():
     return CallContext("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 5)
 
 
-async def test_an_answer_is_its_json_value(client, context):
+async def test_a_response_is_its_json_value(client, context):
     assert await client.fetch(GET_EXPERIMENT, context) == samples.experiment()
 
 
@@ -76,7 +76,7 @@ async def test_a_late_service_is_a_timeout_within_its_limit(client, context, ser
     assert time.monotonic() - started > 0.35
 
 
-async def test_a_body_that_trickles_in_is_a_timeout_too(client, context, services):
+async def test_a_body_that_arrives_too_slowly_is_a_timeout_too(client, context, services):
     services.manners["experiments"].trickle = True
     with pytest.raises(UpstreamTimeout):  # the body would go on for ever
         await client.fetch(GET_EXPERIMENT, context)
@@ -102,7 +102,7 @@ async def test_a_refused_connection_is_unavailable(client, context, services):
         await client.fetch(GET_EXPERIMENT, context)
 
 
-async def test_a_body_that_breaks_off_is_a_bad_answer(client, context, services):
+async def test_a_body_that_breaks_off_is_a_bad_response(client, context, services):
     services.manners["experiments"].cut_off = True
     with pytest.raises(BadUpstreamResponse, match="experiments"):
         await client.fetch(GET_EXPERIMENT, context)
@@ -119,7 +119,7 @@ async def test_a_body_that_breaks_off_is_a_bad_answer(client, context, services)
     ],
     ids=["not json", "a list", "keys missing", "not a number", "too large"],
 )
-async def test_an_answer_off_the_agreement_is_a_bad_answer(client, context, services, body, reason):
+async def test_a_response_off_the_agreement_is_a_bad_response(client, context, services, body, reason):
     services.manners["experiments"].body = body
     with pytest.raises(BadUpstreamResponse, match=reason):
         await client.fetch(GET_EXPERIMENT, context)
@@ -141,7 +141,7 @@ async def test_a_status_means_what_it_says(client, context, services, status, er
         await client.fetch(GET_EXPERIMENT, context)
 
 
-async def test_the_results_service_may_refuse_in_its_own_words(client, context, services):
+async def test_the_message_of_the_results_service_is_passed_on(client, context, services):
     services.manners["results"].status = 400
     services.manners["results"].body = b'{"code": "bad_request", "message": "end_time is before start_time"}'
     with pytest.raises(CallRefused, match="end_time is before start_time"):
@@ -159,7 +159,7 @@ async def test_values_come_in_the_order_of_the_calls(client, context, services):
     assert (experiment["id"], project["id"]) == (samples.EXPERIMENT, samples.PROJECT)
 
 
-async def test_at_most_so_many_calls_are_under_way(client, context, services):
+async def test_at_most_limits_the_calls_under_way(client, context, services):
     services.manners["projects"].delay_seconds = 0.05
     started = time.monotonic()
     await client.fetch_all([GET_PROJECT] * 6, context, at_most=2)

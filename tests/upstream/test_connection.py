@@ -1,4 +1,4 @@
-"""What goes over a connection to a service, byte by byte, and what the client makes of odd, late and broken answers."""
+"""The bytes on a connection to a service, and how the client treats odd, late and broken responses."""
 
 import asyncio
 import contextvars
@@ -40,7 +40,7 @@ async def service():
 
 @pytest.fixture(params=[None, CACHES_NOTHING], ids=["plain", "caching"])
 def client_of(request):
-    """Opens a client: both kinds keep the same promises."""
+    """Opens a client; both kinds behave in the same way."""
     return functools.partial(scripted_service.client_of, caching=request.param)
 
 
@@ -60,7 +60,7 @@ def answer(body=BODY, *headers, status=b"200 OK", version=b"1.1"):
     return b"\r\n".join([*lines, b"", body])
 
 
-async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(client, service, context):
+async def test_the_head_of_a_request(client, service, context):
     service.script.append([OK])
     await client.fetch(CALL, context)
     line, *headers = service.heads[0].decode().rstrip().split("\r\n")
@@ -71,9 +71,9 @@ async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(cli
     assert len({header.partition(":")[0].lower() for header in headers}) == len(headers)
 
 
-def test_a_connection_does_not_keep_what_the_request_held_that_made_it():
+def test_a_connection_does_not_keep_the_context_of_the_request_that_opened_it():
     class Held:
-        """What only a request has."""
+        """An object that only the request refers to."""
 
     variable = contextvars.ContextVar("variable")
 
@@ -110,13 +110,13 @@ async def test_too_few_open_files_are_the_gateways_own_fault(client, context):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_the_connection_used_last_is_used_next_so_that_the_others_may_go(client, service, context):
+async def test_the_connection_used_last_is_used_next_so_that_the_others_can_expire(client, service, context):
     service.script.extend([[OK[:9], OK[9:]], [OK[:9], OK[9:]], [OK], [OK]])
     await asyncio.gather(client.fetch(CALL, context), client.fetch(CALL, context))
     await client.fetch(CALL, context)
     await client.fetch(CALL, context)
     assert service.connections == 2
-    assert sorted(service.asked.values()) == [1, 3]
+    assert sorted(service.requests.values()) == [1, 3]
 
 
 async def test_an_idle_connection_makes_room_for_one_to_another_service(service, context):
@@ -134,7 +134,7 @@ async def test_an_idle_connection_makes_room_for_one_to_another_service(service,
 
 
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_a_connection_that_was_made_while_the_loop_was_held_is_in_time(loop):
+def test_a_connection_opened_while_the_loop_was_blocked_is_in_time(loop):
     async def ask():
         async with (
             scripted() as service,
@@ -172,7 +172,7 @@ async def test_a_query_is_quoted_and_a_base_path_is_kept(service, context, clien
         ("/results/1", ""),
     ],
 )
-async def test_what_could_split_a_request_is_not_sent(client, service, path, request_id):
+async def test_a_path_or_id_that_could_split_a_request_is_not_sent(client, service, path, request_id):
     with pytest.raises(ValueError, match="not to be sent"):
         await client.fetch(Call("results", path, "Health"), CallContext(request_id, time.monotonic() + 5))
     assert service.connections == 0
@@ -197,7 +197,7 @@ async def test_a_service_may_have_an_ipv6_address(context, client_of):
     ],
     ids=["whole", "byte by byte", "chunked", "in tiny chunks", "after interim answers", "in one go"],
 )  # fmt: skip
-async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_kept(
+async def test_a_response_is_read_however_it_is_split_and_the_connection_stays_open(
     client, service, context, parts
 ):
     service.script += [parts, [OK]]
@@ -218,7 +218,7 @@ async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_
     ],
     ids=["no length", "1.0", "1.0 in pieces", "1.0 with a length", "Connection: close", "trailers"],
 )
-async def test_a_connection_that_ends_with_its_answer_is_replaced(client, service, context, parts):
+async def test_a_connection_that_ends_with_its_response_is_replaced(client, service, context, parts):
     service.script += [parts, [OK]]
     assert await client.fetch(CALL, context) == GOOD
     assert await client.fetch(CALL, context) == GOOD
@@ -262,14 +262,14 @@ async def test_a_connection_that_ends_with_its_answer_is_replaced(client, servic
         "chunk",
     ],
 )
-async def test_what_is_not_http_is_a_bad_answer_and_ends_the_connection(client, service, context, parts):
+async def test_invalid_http_is_a_bad_response_and_ends_the_connection(client, service, context, parts):
     service.script.append(parts)
     with pytest.raises(BadUpstreamResponse, match="it is not HTTP as agreed"):
         await client.fetch(CALL, context)
     await service.until(lambda: service.closed == 1)
 
 
-async def test_a_switch_of_protocols_is_a_bad_answer(client, service, context):
+async def test_a_switch_of_protocols_is_a_bad_response(client, service, context):
     switch = answer(b"", b"Connection: upgrade", b"Upgrade: h2c", status=b"101 Switching Protocols")
     service.script += [[switch], [OK]]
     with pytest.raises(BadUpstreamResponse, match="status 101"):
@@ -287,7 +287,7 @@ async def test_a_switch_of_protocols_is_a_bad_answer(client, service, context):
     ids=["in the head", "before its length", "before the last chunk"],
 )
 @pytest.mark.parametrize("earlier", [0, 1])
-async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
+async def test_half_a_response_is_a_bad_response_and_the_call_is_not_repeated(
     client, service, context, parts, earlier
 ):
     service.script += [[OK]] * earlier
@@ -309,7 +309,7 @@ async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
     ],
     ids=["by its length", "before its end", "in chunks", "before the connection ends"],
 )
-async def test_an_answer_over_the_limit_is_refused_before_it_is_whole(client, service, context, bomb):
+async def test_a_response_over_the_limit_is_rejected_before_it_is_complete(client, service, context, bomb):
     service.script.append([bomb])
     with pytest.raises(BadUpstreamResponse, match="its body is larger than 50000 bytes"):
         await client.fetch(CALL, context)
@@ -344,7 +344,7 @@ async def test_a_call_is_sent_at_most_twice(client, service, context):
     assert len(service.heads) == 4
 
 
-async def test_a_new_connection_that_closes_without_a_word_is_not_asked_again(client, service, context):
+async def test_a_call_on_a_new_connection_that_closes_silently_is_not_repeated(client, service, context):
     service.script += [[CLOSE], [OK]]
     with pytest.raises(BadUpstreamResponse, match="the connection broke off"):
         await client.fetch(CALL, context)
@@ -357,10 +357,10 @@ SURPLUS = {
     "a blank line": b"\r\n",
     "a byte": b"x",
 }
-WHOLE = {"with a length": OK, "chunked": answer(CHUNKS, CHUNKED)}
-SAYING_MORE = {
+COMPLETE = {"with a length": OK, "chunked": answer(CHUNKS, CHUNKED)}
+WITH_SURPLUS = {
     f"{framing}-{when}-{more}": [whole + surplus] if when == "in one go" else [whole, surplus]
-    for framing, whole in WHOLE.items()
+    for framing, whole in COMPLETE.items()
     for when in ("in one go", "a moment later")
     for more, surplus in SURPLUS.items()
     # The parser reads it together with the last chunk, as a head: see the answers that are not HTTP.
@@ -368,10 +368,8 @@ SAYING_MORE = {
 }
 
 
-@pytest.mark.parametrize("parts", SAYING_MORE.values(), ids=SAYING_MORE)
-async def test_a_connection_that_says_more_than_it_was_asked_is_not_used_again(
-    client, service, context, parts
-):
+@pytest.mark.parametrize("parts", WITH_SURPLUS.values(), ids=WITH_SURPLUS)
+async def test_a_connection_with_surplus_bytes_is_not_used_again(client, service, context, parts):
     service.script += [parts, [OK]]
     assert await client.fetch(CALL, context) == GOOD
     await service.until(lambda: service.closed == 1)
@@ -379,14 +377,14 @@ async def test_a_connection_that_says_more_than_it_was_asked_is_not_used_again(
     assert service.connections == 2
 
 
-async def test_of_two_answers_in_one_go_the_second_is_nobodys(client, service, context):
+async def test_of_two_responses_in_one_piece_the_second_is_discarded(client, service, context):
     service.script += [[OK + OK.replace(b'"ok"', b'"no"')], [OK]]
     assert await client.fetch(CALL, context) == GOOD
     assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 2
 
 
-async def test_a_late_answer_is_nobodys(service, context, client_of):
+async def test_a_late_response_is_discarded(service, context, client_of):
     async with client_of(service.url, seconds=0.1) as client:
         with pytest.raises(UpstreamTimeout):
             await client.fetch(CALL, context)
@@ -396,7 +394,7 @@ async def test_a_late_answer_is_nobodys(service, context, client_of):
         assert service.connections == 2
 
 
-async def test_a_body_that_trickles_in_is_late(service, context, client_of):
+async def test_a_body_that_arrives_too_slowly_is_late(service, context, client_of):
     service.script.append([OK[:-5], b"x", b"x"])
     async with client_of(service.url, seconds=0.1) as client:
         with pytest.raises(UpstreamTimeout):
@@ -450,14 +448,16 @@ async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(context, 
             one.close()
 
 
-async def test_a_name_that_leads_nowhere_is_unavailable(context, client_of):
+async def test_a_name_that_does_not_resolve_is_unavailable(context, client_of):
     async with client_of("http://service.invalid") as client:
         with pytest.raises(UpstreamUnavailable):
             await client.fetch(CALL, context)
 
 
 @pytest.mark.parametrize("half_closed", [False, True], ids=["it hangs", "it has said its last"])
-async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(context, half_closed, client_of):
+async def test_a_service_that_does_not_read_the_request_is_late_and_disconnected(
+    context, half_closed, client_of
+):
     large = Call("results", "/results/1", "Health", method="POST", body={"x": "y" * 20_000_000})
     with socket.create_server(("127.0.0.1", free_port())) as listening:
         listening.setblocking(False)
@@ -478,7 +478,7 @@ async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(conte
 
 
 async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_a_moment(context, client_of):
-    """What does not fit is dropped, and would be sent again by the system after a second: too late for a connect."""
+    """The kernel drops what does not fit, and repeats it only after a second: too late for a connect."""
     context.deadline += 10
     with socket.create_server(("127.0.0.1", free_port()), backlog=8) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -507,7 +507,9 @@ async def test_a_connect_is_tried_twice_and_no_more(context, client_of, monkeypa
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"br", b"gzip, identity", b"zstd", b"unheard-of"])
-async def test_an_encoded_answer_is_refused_unread_and_ends_the_connection(client, service, context, coding):
+async def test_an_encoded_response_is_rejected_unread_and_ends_the_connection(
+    client, service, context, coding
+):
     bomb = gzip.compress(bytes(50_000_000), 1)[:40_000]
     service.script.append([answer(bomb, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(bomb))])
     with pytest.raises(BadUpstreamResponse, match="it is encoded, though it was not to be"):
@@ -531,8 +533,10 @@ async def test_an_encoded_transfer_is_refused(client, service, context):
         (b"503 No", b"", False),
     ],
 )
-async def test_an_answer_must_echo_the_number_of_its_call(service, context, client_of, status, echo, refused):
-    """What a proxy says for itself, from 500 up, knows no number."""
+async def test_a_response_must_echo_the_number_of_its_call(
+    service, context, client_of, status, echo, refused
+):
+    """A proxy's own errors, from 500 up, have no number."""
     headers = [b"Content-Length: 15", *([echo] if echo else [])]
     service.script.append([answer(BODY, *headers, status=status)])
     async with client_of(service.url, echo_required=True) as client:
@@ -551,7 +555,7 @@ async def test_each_call_has_a_number_of_its_own(client, service, context):
 
 
 async def test_a_call_that_is_repeated_takes_a_new_connection(client, service, context):
-    """Other idle ones may have come to the same end."""
+    """The other idle connections may be closed too."""
     service.script += [[OK[:9], OK[9:]], [OK[:9], OK[9:]]]
     await asyncio.gather(client.fetch(CALL, context), client.fetch(CALL, context))
     service.script += [[CLOSE], [OK]]

@@ -1,4 +1,4 @@
-"""Many calls at once: none fails, what one holds is small, and the benchmark of the client runs."""
+"""Many calls at once: none fails, each needs little memory, and the benchmark of the client runs."""
 
 import asyncio
 import resource
@@ -36,14 +36,14 @@ async def test_ten_thousand_calls_wait_at_once_in_less_than_20_kb_each(many_file
             work = [asyncio.create_task(client.fetch(benchmark_client.FIRST, context)) for _ in range(count)]
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             held = resident_bytes() - before
-            answers = await asyncio.gather(*work)
-    assert len(answers) == count
+            values = await asyncio.gather(*work)
+    assert len(values) == count
     assert held / count < 20_000
 
 
 def test_the_benchmark_compares_both_clients(many_files):
-    said = CliRunner().invoke(benchmark_client.main, ["--in-flight", "2", "--rounds", "1"])
-    assert said.exit_code == 0, said.output
-    in_flight, before, _, after, *_ = said.output.splitlines()[1].split()
+    outcome = CliRunner().invoke(benchmark_client.main, ["--in-flight", "2", "--rounds", "1"])
+    assert outcome.exit_code == 0, outcome.output
+    in_flight, before, _, after, *_ = outcome.output.splitlines()[1].split()
     assert in_flight == "2"
     assert float(before) > 0 < float(after)

@@ -1,6 +1,6 @@
 """An application with a view that reads an experiment and one that writes it, for gunicorn.
 
-What it keeps it keeps for ten minutes, so that only a write can bring anything new.
+It caches values for ten minutes, so only a write can bring a new one.
 """
 
 import os

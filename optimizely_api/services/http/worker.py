@@ -16,8 +16,8 @@ from optimizely_api.services.http.connections import ConnectionReader, ServiceCo
 from optimizely_api.services.http.limits import Limits
 from optimizely_api.serving import file_limits as open_files
 from optimizely_api.serving.accepting import Acceptor
-from optimizely_api.serving.boot_failures import TellsWhyItCannotStart
-from optimizely_api.serving.boot_signals import HearsSignalsWhileStarting
+from optimizely_api.serving.boot_failures import ReportsBootFailure
+from optimizely_api.serving.boot_signals import DefaultSignalsWhileStarting
 from optimizely_api.serving.heartbeat import beat
 
 # What aiohttp buffers of a body until somebody reads it: twice as much.
@@ -28,7 +28,7 @@ DISCARD_SECONDS = 1.0
 CHECKS_PER_TIMEOUT = 8  # deadlines are looked at so often, and each second
 
 
-class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWebWorker):
+class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWebWorker):
     """Serves one application within `limits`; see `worker_class`."""
 
     limits: Limits
