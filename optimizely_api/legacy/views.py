@@ -1,4 +1,4 @@
-"""The two composites as blocking views: line by line what `views/` has as coroutines."""
+"""The two composites as blocking views: line by line the same as the coroutines in `gateway/views/`."""
 
 from typing import Any
 
