@@ -39,7 +39,7 @@ def may_have_body(environ: Environ) -> bool:
 
 
 async def read_body(receive: Receive, *, limit_bytes: int, declared: int | None) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be, BodyIncomplete when it will not come."""
+    """Return the complete body; raises BodyTooLarge as early as possible, BodyIncomplete if the client has gone."""
     if declared is not None and declared > limit_bytes:
         raise BodyTooLarge(more=True)
     chunks: list[bytes] = []

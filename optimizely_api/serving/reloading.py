@@ -50,6 +50,7 @@ def reload(arbiter: Any) -> None:
         arbiter.log.error("Not reloaded, the workers go on as they are: %s", reason)
         return
     before, config = set(arbiter.WORKERS), arbiter.app.cfg
+    # Only during this reload: `Arbiter.reload` calls `manage_workers` last, to end the surplus workers.
     arbiter.manage_workers = lambda: _end_old_workers(arbiter, before)
     try:
         _forget_config_module(config)
@@ -140,10 +141,10 @@ def _load_again(arbiter: Any) -> None:
     arbiter.app.reload()
     cfg = arbiter.app.cfg
     for kind in ("worker_class", "logger_class"):
-        getattr(cfg, kind)
+        getattr(cfg, kind)  # imports the class
     for address in cfg.address:
         if address not in before.address and isinstance(address, tuple):
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             socket.create_server(address, family=family).close()
-    arbiter.app.callable = None
+    arbiter.app.callable = None  # with --preload the master has cached the old application
     arbiter.app.wsgi()

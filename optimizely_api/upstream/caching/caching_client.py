@@ -40,7 +40,8 @@ from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import ServiceResponse
 from optimizely_api.upstream.transport.connector import ServiceConnector
 
-RESULTS_PERIOD_SECONDS = 300.0  # the results service rounds the time of a question to five minutes
+# The results service rounds the time of a question to five minutes: ROUNDED_TO_MILLISECONDS in its `questions.py`.
+RESULTS_PERIOD_SECONDS = 300.0
 
 _MISSING = object()
 

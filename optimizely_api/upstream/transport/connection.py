@@ -5,8 +5,9 @@ the next response on it could belong to another call. Each call has a number (`X
 echo: the bytes alone do not show that an intermediary is one response behind.
 
 Fast path: it replaces aiohttp's `ClientSession` with its header maps, body streams, redirects and traces, which cost
-more than the rest of a call. To measure: `python -m tests.upstream.benchmark_client` (this client and `ClientSession`
-in turn) and `python -m tests.benchmark_stages` (stage "upstream calls").
+more than the rest of a call: on one machine a call took 43 us of CPU time in place of 125. To measure:
+`python -m tests.upstream.benchmark_client` (this client and `ClientSession` in turn) and
+`python -m tests.benchmark_stages` (stage "upstream calls").
 
 What this module and connector.py rely on in aiohttp, and why setup.py pins it:
 

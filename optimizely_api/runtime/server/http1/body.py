@@ -83,6 +83,7 @@ class BodyBudget:
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def try_take(self, size: int) -> bool:
+        # Not past others: a steady stream of small bodies would keep a large one waiting.
         if self._queue or size > self.free_bytes:
             return False
         self.free_bytes -= size
@@ -98,7 +99,7 @@ class BodyBudget:
                 await future
         except BaseException as exc:
             if future.done() and not future.cancelled():
-                self.give_back(size)
+                self.give_back(size)  # the room was granted in the same turn of the loop
             else:
                 self._queue.remove(entry)
                 self._admit()
