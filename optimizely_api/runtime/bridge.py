@@ -201,19 +201,19 @@ class AsgiBridge:
 
     async def _respond_for_the_server(self, environ: Environ, connection: Connection, started: float) -> None:
         """Respond to `OPTIONS *`, which is about the server, not about a resource (RFC 9110 section 9.3.7)."""
-        error_id = str(uuid.uuid4())
-        headers = [(b"allow", ALLOWED_BY_THE_SERVER), (b"x-request-id", error_id.encode())]
+        request_id = str(uuid.uuid4())
+        headers = [(b"allow", ALLOWED_BY_THE_SERVER), (b"x-request-id", request_id.encode())]
         await connection.send({"type": "http.response.start", "status": 204, "headers": headers})
         await connection.send({"type": "http.response.body", "body": b"", "more_body": False})
-        self._log_access(environ, 204, error_id, started)
+        self._log_access(environ, 204, request_id, started)
 
-    def _log_access(self, environ: Environ, status: int, error_id: str, started: float) -> None:
+    def _log_access(self, environ: Environ, status: int, request_id: str, started: float) -> None:
         # The application's own line has more fields; ours is for requests that it did not finish.
         if LOGGED in environ and environ[LOGGED][0] == status:
             return
         log_access(
             status,
-            error_id,
+            request_id,
             method=environ["REQUEST_METHOD"],
             path=environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace"),
             client=environ["REMOTE_ADDR"] or None,
