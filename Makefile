@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve compare test lint format constraints clean
+.PHONY: help install run serve compare test lint format settings constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,11 +26,14 @@ compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on
 test: $(VENV)/.tests-installed  ## install what the tests need, and run them (CI=true: the slow ones too)
 	@pytest $(TEST_OPTIONS)
 
-lint: $(VENV)/.tests-installed  ## check style (ruff) and types (mypy)
-	@ruff check . && ruff format --check . && mypy
+lint: $(VENV)/.tests-installed  ## check style (ruff), types (mypy) and which way imports go (import-linter)
+	@ruff check . && ruff format --check . && mypy && lint-imports
 
 format: $(VENV)/.tests-installed  ## let ruff rewrite what it can
 	@ruff format . && ruff check --fix .
+
+settings: $(VENV)/.installed  ## write every setting with its meaning into production.ini, from settings.py
+	@optimizely-api settings --write production.ini
 
 # What is pinned stays pinned as long as setup.py allows it; CONSTRAINTS_OPTIONS=--upgrade takes the newest releases.
 # The first file holds everything, the others follow it, so that a dependency has one release in all three.

@@ -28,16 +28,16 @@ INSTALL = [
     "orjson>=3.10",  # JSON in and out
     "brotli>=1.1",  # answers in the coding br, by the format's own authors
     "backports.zstd>=1.0; python_version < '3.14'",  # answers in zstd: Python 3.14's own module, for 3.11 to 3.13
-    "gunicorn>=27,<28",  # the server; runtime/worker.py builds on its asyncio worker's internals
-    "httptools>=0.7,<1",  # llhttp, the HTTP/1 parser of Node.js: runtime/http1/ reads heads and chunks with it
+    "gunicorn>=27,<28",  # the server; runtime/server/worker.py builds on its asyncio worker's internals
+    "httptools>=0.7,<1",  # llhttp, the HTTP/1 parser of Node.js: runtime/server/http1/ reads heads and chunks with it
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
-    # The client of the upstreams, and the services' web framework. upstream/connector.py and connection.py build on
-    # the internals they name of aiohttp's connector, protocol and parser, which a minor release may change, and
-    # services/connections.py on those of its server.
+    # The client of the upstreams, and the services' web framework. upstream/transport/ builds on the internals
+    # that it names of aiohttp's connector, protocol and parser, which a minor release may change, and
+    # services/http/connections.py on those of its server.
     "aiohttp>=3.14,<3.15",
     "multidict>=6.1",  # the headers of an answer, as aiohttp's parser gives them
     "yarl>=1.12",  # the addresses that aiohttp's connector and requests take
-    "cachetools>=5.5",  # the bounded cache of identities
+    "cachetools>=5.5",  # the bounded caches: of identities, and of what the services answer
     "requests>=2.32",  # the blocking client of legacy/
     "urllib3>=2,<3",  # its time limits as errors, and its connection pools
     "SQLAlchemy[asyncio]>=2.1,<3",  # the services' databases
@@ -70,6 +70,7 @@ TEST = [
     "uvicorn>=0.35",  # another ASGI server, for the bridge
     "uv>=0.9",  # writes requirements/: all platforms and Pythons in one run of seconds
     "ruff>=0.14",
+    "import-linter>=2.17,<3",  # holds the rooms of the package to the direction of their imports
     "mypy>=1.18",
     "types-PyYAML",
     "types-requests",

@@ -19,10 +19,9 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     )  # setup.py has the pin, and why
     from pyramid.config import Configurator
 
-    from optimizely_api.gateway.contract.routes import route_namer
+    from optimizely_api.gateway.contract.routes import EVENTS_PATH, route_namer
     from optimizely_api.gateway.settings import read
     from optimizely_api.gateway.upstreams import GatewayRequest
-    from optimizely_api.gateway.views.event_batches import EVENTS_PATH
     from optimizely_api.runtime import RuntimeOptions
     from optimizely_api.runtime.server.other_workers import refuse_other_workers
 

@@ -1,6 +1,7 @@
 """The `optimizely-api` command."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -64,6 +65,27 @@ def services_key() -> None:
         click.echo(running.key_file().absolute())
     except OSError as exc:
         raise click.ClickException(f"the key cannot be kept: {exc}") from None
+
+
+@main.command()
+@click.option(
+    "--write",
+    "ini_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Replace the [DEFAULT] section of this file by them.",
+)
+def settings(ini_file: Path | None) -> None:
+    """Print every setting of the gateway for an ini file: meaning, unit, default and bound."""
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # as in optimizely_api.main
+    from optimizely_api.gateway.settings_ini import default_section, with_settings
+
+    if ini_file is None:
+        click.echo(default_section(), nl=False)
+        return
+    try:
+        ini_file.write_text(with_settings(ini_file.read_text()))
+    except ValueError as exc:
+        raise click.ClickException(f"{ini_file}: {exc}") from None
 
 
 @main.command()

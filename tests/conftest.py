@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from optimizely_api import main
+from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.services_key import FILE_VARIABLE, VARIABLE
 from tests.support import samples
+from tests.support.real_services import RealServices, real_services
 from tests.support.services_double import ServicesDouble
 from tests.support.serving import KEEPS_NOTHING
 
@@ -49,6 +52,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def real_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServices]:
+    """The three services as processes, on databases of their own."""
+    with real_services(tmp_path_factory.mktemp("services"), results_workers=1) as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+def real_app(real_stack: RealServices) -> Iterator[GatewayTestApp]:
+    """The gateway in front of them."""
+    with GatewayTestApp(main({}, **real_stack.settings())) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def ids(real_stack: RealServices) -> dict[str, int]:
+    """The ids of what the services have from the start: a project, a campaign, an experiment and an event."""
+    return real_stack.ids
 
 
 @pytest.fixture(scope="session")

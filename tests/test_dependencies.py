@@ -16,6 +16,23 @@ FILES = {"INSTALL": "install.txt", "COMPARE": "compare.txt", "TEST": "test.txt"}
 OURS = {"optimizely_api", "tests", "served_app"}  # the last by its folder, as gunicorn imports it
 # Modules that a Python of another release has, in its library or beside it.
 OTHER_PYTHONS = {"compression"}
+# What nothing imports, and what needs it.
+NOT_IMPORTED = {
+    "setuptools": "Pyramid imports its pkg_resources",
+    "plaster-pastedeploy": "gunicorn reads --paste by its paste.deploy",
+    "aiosqlite": "SQLAlchemy, by the address of a database",
+    "tzdata": "zoneinfo",
+    "honcho": "a command",
+    "pytest-xdist": "a plugin",
+    "uvicorn": "a command",
+    "uv": "a command",
+    "ruff": "a command",
+    "mypy": "a command",
+    "types-pyyaml": "mypy",
+    "types-requests": "mypy",
+    "types-psutil": "mypy",
+    "types-cachetools": "mypy",
+}
 
 
 def declared():
@@ -73,6 +90,18 @@ def test_everything_imported_is_declared(folder, lists):
         and not {canonicalize_name(owner) for owner in owners.get(module, [])} & names
     }
     assert undeclared == {}
+
+
+def test_everything_declared_is_imported_or_has_another_use():
+    used = {
+        canonicalize_name(owner)
+        for folder in ("optimizely_api", "tests")
+        for module in imported(ROOT / folder)
+        for owner in owners_of_modules().get(module, [])
+    }
+    everything = [each for key in FILES for each in declared()[key]]
+    names = {canonicalize_name(each.name) for each in everything if not each.marker or each.marker.evaluate()}
+    assert names - used == NOT_IMPORTED.keys()
 
 
 @pytest.mark.parametrize(("key", "file"), FILES.items())

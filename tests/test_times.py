@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from optimizely_api.contract import formats
-from optimizely_api.services.http.application import ServiceError, parse_time
+from optimizely_api.services.http.errors import ServiceError
+from optimizely_api.services.http.query import parse_time
 
 
 def moment(*parts):

@@ -1,4 +1,4 @@
-"""What the contract's definitions say of an entity: which keys callers may see.
+"""What the contract's definitions say of an entity: which keys callers may see, which they may set, and examples.
 
 Pure functions of the contract that `load()` returns; names are those of its `definitions`.
 """
@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from optimizely_api.contract.load import Json, load, resolve
+from optimizely_api.contract.validators import json_schema
 
 Pruner = Callable[[Json], Json]
+
+_NESTING = ("properties", "items", "additionalProperties", "allOf")
 
 
 def public(name: str, entity: Mapping[str, Json]) -> dict[str, Json]:
@@ -19,6 +22,118 @@ def public(name: str, entity: Mapping[str, Json]) -> dict[str, Json]:
     """
     pruned: dict[str, Json] = _pruner_of(name)(entity)
     return pruned
+
+
+def has_definition(name: str) -> bool:
+    """Whether the contract has a definition of this name."""
+    return name in load().document["definitions"]
+
+
+@lru_cache(maxsize=256)
+def writable(name: str) -> dict[str, Json]:
+    """The JSON Schema (draft 4) of what a caller may set of an entity: the definition without `readOnly` properties.
+
+    References stay references, into `definitions` at the root. Callers must not change the schema.
+    """
+    reached: dict[str, Json] = {}
+    schema = _without_read_only(_definition(name), reached)
+    return {**schema, "definitions": reached}
+
+
+def writable_part(name: str, value: Json) -> Json:
+    """What a caller may set, of a value sent for the definition: the rest is ignored, not refused."""
+    return known_part(writable(name), value)
+
+
+def known_part(schema: dict[str, Json], value: Json) -> Json:
+    """The value without the members that a JSON Schema does not name; free-form objects stay as they are."""
+    return _known_part(schema, value, schema.get("definitions", {}))
+
+
+def _known_part(schema: dict[str, Json], value: Json, definitions: Mapping[str, dict[str, Json]]) -> Json:
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, list) and "items" in schema:
+        return [_known_part(schema["items"], item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "properties" in schema:
+        properties = schema["properties"]
+        return {
+            name: _known_part(properties[name], item, definitions)
+            for name, item in value.items()
+            if name in properties
+        }
+    if isinstance(schema.get("additionalProperties"), dict):
+        inner = schema["additionalProperties"]
+        return {name: _known_part(inner, item, definitions) for name, item in value.items()}
+    return value
+
+
+@lru_cache(maxsize=256)
+def defaults(name: str) -> dict[str, Json]:
+    """{property: its `default`} for each top-level property of a definition that has one."""
+    properties = _properties(_definition(name))
+    return {
+        key: resolved["default"]
+        for key, schema in properties.items()
+        if "default" in (resolved := _resolve(schema))
+    }
+
+
+def noun_of(name: str) -> str:
+    """A definition's name as ids, messages and paths have it: `list_attribute` for `ListAttribute`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def example(name: str) -> Json:
+    """A whole entity made of the `example` values of the contract; properties without one are left out."""
+    return _example({"$ref": f"#/definitions/{name}"}, frozenset())
+
+
+def _example(schema: dict[str, Json], on_the_way: frozenset[str]) -> Json:
+    reference = schema.get("$ref", "")
+    if reference in on_the_way:
+        return None
+    resolved = _resolve(schema)
+    if "example" in resolved:
+        return resolved["example"]
+    inside = on_the_way | {reference} if reference else on_the_way
+    if properties := _properties(resolved):
+        examples = {key: _example(part, inside) for key, part in properties.items()}
+        return {key: value for key, value in examples.items() if value is not None} or None
+    if "items" in resolved:
+        item = _example(resolved["items"], inside)
+        return [] if item is None else [item]
+    return None
+
+
+def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json]:
+    """The schema as JSON Schema without read-only properties; definitions that it names go into `reached`."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        if name not in reached:
+            reached[name] = {}  # a definition may hold itself
+            reached[name] = _without_read_only(_definition(name), reached)
+        return {"$ref": f"#/definitions/{name}"}
+    kept = dict(json_schema({key: value for key, value in schema.items() if key not in _NESTING}))
+    if "properties" in schema:
+        kept["properties"] = {
+            key: _without_read_only(part, reached)
+            for key, part in schema["properties"].items()
+            if not _resolve(part).get("readOnly")
+        }
+        required = [key for key in schema.get("required", ()) if key in kept["properties"]]
+        kept.pop("required", None)
+        if required:
+            kept["required"] = required
+    if "items" in schema:
+        kept["items"] = _without_read_only(schema["items"], reached)
+    if isinstance(schema.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _without_read_only(schema["additionalProperties"], reached)
+    if "allOf" in schema:
+        kept["allOf"] = [_without_read_only(part, reached) for part in schema["allOf"]]
+    return kept
 
 
 def _definition(name: str) -> dict[str, Json]:

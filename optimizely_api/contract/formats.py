@@ -99,6 +99,7 @@ RESPONSE_FORMATS = [
 RESPONSE_TEXT_FORMATS: dict[str, Callable[[str], bool]] = {"date-time": is_utc_time, "uuid": is_uuid}
 EXPECTED: dict[str, str] = {
     "date-time": "a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31",
+    "date": "a date such as 2026-01-31",
     "int64": f"an id: a whole number from 1 to {MAX_ID}",
     "uuid": "a UUID",
 }

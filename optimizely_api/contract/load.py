@@ -5,6 +5,7 @@ to an entry of `definitions`, `parameters`, `responses` or `paths`. In the flatt
 its own name (`#/definitions/Experiment`) and carries it as `x-model`, so that generic clients find it.
 """
 
+import copy
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ Json = Any
 
 CONTRACT = "optimizely_api.contract"  # where the registry keeps the Contract
 ROOT_FILE = "swagger.yaml"
+RESOURCES = "x-resources"  # of the root: the files whose paths make the document
 SECTIONS = ("definitions", "parameters", "responses")
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 
@@ -96,7 +98,11 @@ def load(folder: Path | None = None) -> Contract:
 
 
 class _Flattener:
-    """Follows the references of `swagger.yaml` and collects what they lead to, by name."""
+    """Follows the references of `swagger.yaml` and collects what they lead to, by name.
+
+    Not bravado-core's `Spec.flattened_spec`, which names parameters, responses and some definitions after their files
+    (`lfile:errors.yaml|..responses..NotFound`), and does not say in which file and place a reference leads nowhere.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -106,9 +112,9 @@ class _Flattener:
 
     def flatten(self) -> dict[str, Json]:
         root = self._file(ROOT_FILE)
-        apart = ("paths", shared_responses.KEY, *SECTIONS)
+        apart = ("paths", RESOURCES, shared_responses.KEY, shared_responses.HEADERS_KEY, *SECTIONS)
         document = {key: value for key, value in root.items() if key not in apart}
-        document["paths"] = {path: self._path_item(path, item) for path, item in root["paths"].items()}
+        document["paths"] = {path: self._path_item(path, item) for path, item in self._paths(root)}
         for item in document["paths"].values():
             self._add_shared_responses(item)
         for section in SECTIONS:
@@ -117,6 +123,13 @@ class _Flattener:
         for name, definition in document["definitions"].items():
             definition["x-model"] = name
         return document
+
+    def _paths(self, root: dict[str, Json]) -> Iterator[tuple[str, Json]]:
+        """The paths of each file under `x-resources`, and those that the root names itself."""
+        for index, file in enumerate(root.get(RESOURCES, ())):
+            for path in self._file(file, named_by=(ROOT_FILE, pointer(RESOURCES, index)))["paths"]:
+                yield path, {"$ref": f"{file}#/paths/{_escape(path)}"}
+        yield from root.get("paths", {}).items()
 
     def _path_item(self, path: str, item: Json) -> Json:
         if not isinstance(item, dict) or list(item) != ["$ref"]:
@@ -141,19 +154,39 @@ class _Flattener:
                 if status not in own and applies(resolved, method)
             }
             operation["responses"] = shared_responses.in_order({**own, **shared})
+            for name, applies, header in self._shared_headers:
+                if "200" in own and "$ref" not in own["200"] and applies(resolved, method):
+                    own["200"].setdefault("headers", {}).setdefault(name, header)
+
+    @functools.cached_property
+    def _shared_headers(self) -> list[tuple[str, Any, Json]]:
+        """(name, condition, header object) of each entry of `x-shared-headers`."""
+        return [
+            (entry["name"], self._condition(entry["when"], place), entry["header"])
+            for entry, place in self._entries(shared_responses.HEADERS_KEY)
+        ]
+
+    def _entries(self, key: str) -> Iterator[tuple[dict[str, Json], str]]:
+        for index, entry in enumerate(self._file(ROOT_FILE).get(key, ())):
+            yield entry, pointer(key, index)
+
+    def _condition(self, name: str, place: str) -> Any:
+        if name not in shared_responses.CONDITIONS:
+            known = ", ".join(shared_responses.CONDITIONS)
+            raise InvalidContract(ROOT_FILE, place, f"when is {name}, none of {known}")
+        return shared_responses.CONDITIONS[name]
 
     @functools.cached_property
     def _shared_responses(self) -> list[tuple[str, Any, Json]]:
         """(status, condition, reference inside the document) of each entry of `x-shared-responses`."""
-        found = []
-        for index, entry in enumerate(self._file(ROOT_FILE).get(shared_responses.KEY, ())):
-            place = pointer(shared_responses.KEY, index)
-            if entry["when"] not in shared_responses.CONDITIONS:
-                known = ", ".join(shared_responses.CONDITIONS)
-                raise InvalidContract(ROOT_FILE, place, f"when is {entry['when']}, none of {known}")
-            response = self._rewrite(ROOT_FILE, f"{place}/response", entry["response"])
-            found.append((entry["status"], shared_responses.CONDITIONS[entry["when"]], response))
-        return found
+        return [
+            (
+                entry["status"],
+                self._condition(entry["when"], place),
+                self._rewrite(ROOT_FILE, f"{place}/response", entry["response"]),
+            )
+            for entry, place in self._entries(shared_responses.KEY)
+        ]
 
     def _rewrite(self, file: str, place: str, node: Json) -> Json:
         """Copy a node, its references turned into references inside the flattened document."""
@@ -213,6 +246,9 @@ class _JsonLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     """YAML that means what it would mean as JSON.
 
     Dates stay text, only `true` and `false` are booleans, every key is text, and no key stands twice.
+
+    Not ruamel.yaml: as YAML 1.2 it still reads dates, `True`, `.inf` and `1_000` as such, the key `200` as a number,
+    so that these rules would have to be written for it too, beside the PyYAML that bravado-core brings anyway.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
@@ -260,7 +296,8 @@ def _read_yaml(path: Path) -> dict[str, Json]:
 
 def _check_swagger(document: dict[str, Json], origins: dict[tuple[str, str], str]) -> None:
     try:
-        validate_spec(_deep_copy(document))  # a copy: the validator leaves notes (x-scope) in what it reads
+        # A copy, since the validator leaves notes (x-scope) in what it reads.
+        validate_spec(copy.deepcopy(document))
     except SwaggerValidationError as error:
         cause = error.__cause__ or (error.args[1] if len(error.args) > 1 else None)
         place = [str(part) for part in getattr(cause, "absolute_path", ())]
@@ -278,12 +315,6 @@ def _guess_file(message: str, origins: dict[tuple[str, str], str]) -> str:
     """Some of the validator's errors name the place in their text only."""
     named = [(len(name), file) for (_, name), file in origins.items() if name in message]
     return max(named)[1] if named else ROOT_FILE
-
-
-def _deep_copy(node: Json) -> Json:
-    if isinstance(node, dict):
-        return {key: _deep_copy(value) for key, value in node.items()}
-    return [_deep_copy(item) for item in node] if isinstance(node, list) else node
 
 
 def _operations(document: dict[str, Json], flattener: _Flattener) -> Iterator[Operation]:

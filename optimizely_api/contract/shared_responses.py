@@ -1,15 +1,19 @@
-"""The responses that operations share: written once in `swagger.yaml`, added to every operation they apply to.
+"""The responses and headers that operations share: written once in `swagger.yaml`, added wherever they apply.
 
     x-shared-responses:
       - {status: "404", when: names an entity, response: {$ref: "errors.yaml#/responses/NotFound"}}
+    x-shared-headers:
+      - {name: ETag, when: reads, header: {type: string, description: ...}}
 
-An operation's own entry for a status wins. The served document states them all in full, without this key.
+Shared headers are those of a 200. An operation's own entry for a status or a header wins. The served document states
+them all in full, without these keys.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 KEY = "x-shared-responses"
+HEADERS_KEY = "x-shared-headers"
 
 Operation = Mapping[str, Any]  # an operation object, with all its parameters resolved
 
@@ -22,10 +26,26 @@ def _names_an_entity(operation: Operation, _method: str) -> bool:
     )
 
 
+def _has(operation: Operation, place: str, name: str = "") -> bool:
+    return any(
+        parameter["in"] == place and name in ("", parameter["name"]) for parameter in operation["parameters"]
+    )
+
+
 CONDITIONS: Mapping[str, Callable[[Operation, str], bool]] = {
     "always": lambda _operation, _method: True,
     "reads": lambda _operation, method: method == "get",
     "names an entity": _names_an_entity,
+    "pages": lambda operation, _method: _has(operation, "query", "page"),
+    "has a body": lambda operation, _method: _has(operation, "body"),
+    "concerns an account": lambda operation, method: (
+        _names_an_entity(operation, method) or _has(operation, "body")
+    ),
+    "changes an entity": lambda operation, method: (
+        method in ("patch", "put", "delete") and _names_an_entity(operation, method)
+    ),
+    "patches": lambda _operation, method: method == "patch",
+    "archives": lambda _operation, method: method == "delete",
 }
 
 

@@ -74,12 +74,13 @@ class ResponseValidator:
             return Violation("", "json")
 
 
+UUID_PATTERN = r"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 # What `is_utc_time` and `is_uuid` take, as text patterns: asking a Python function about two times takes as long as all
 # the rest of a check. The format beside the pattern knows the days of a month.
 _PATTERNS = {
     "date-time": r"^(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}"
     r"T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,9})?Z$",
-    "uuid": r"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+    "uuid": UUID_PATTERN,
 }
 
 

@@ -32,6 +32,9 @@ class ServiceClient:
 
         `body` is sent as JSON, or as it is when it is bytes. What can be sent twice is sent again when the
         service does not answer: everything the demo sends counts once or is looked up first.
+
+        A loop, since stamina's retries would not make it shorter: how often depends on the request, a status and an
+        exception alike are reasons to try again, and the last problem belongs in the message.
         """
         sent: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         problem = ""

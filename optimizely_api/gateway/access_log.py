@@ -1,6 +1,6 @@
-"""The request id, and one JSON line per request in the log `optimizely_api.access`.
+"""The request id, and one line per request in the log `optimizely_api.access`, with these fields (`serving/log.py`):
 
-    {"time": ..., "method": "GET", "route": "get_experiment_results", "path": "/v2/experiments/1/results",
+    {..., "method": "GET", "route": "get_experiment_results", "path": "/v2/experiments/1/results",
      "status": 200, "duration_ms": 43.1, "request_id": "...", "client": "...",
      "upstreams_ms": {"experiments": [20.4, 20.9], ...}}
 
@@ -11,10 +11,8 @@ no UUID, and an error therefore has another. Status 499 stands for a caller that
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from pyramid.config import Configurator
 from pyramid.registry import Registry
 from pyramid.request import Request
@@ -25,9 +23,10 @@ from optimizely_api.gateway.contract.compiled import known_route
 from optimizely_api.gateway.contract.routes import operation_of
 from optimizely_api.http.request_ids import kept_or_new
 from optimizely_api.runtime.bridge import LOGGED
+from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
 from optimizely_api.upstream.client import CallContext
 
-log = logging.getLogger("optimizely_api.access")
+log = logging.getLogger(GATEWAY_ACCESS)
 
 CALLER_WENT_AWAY = 499
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -37,7 +36,7 @@ Handler = Callable[[Request], Response]
 
 
 def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Outermost: gives the request its id and scope, and logs how it ended, however it ended."""
+    """Outermost: gives the request its id and call context, and logs how it ended, however it ended."""
     deadline_seconds = registry["settings"].request_deadline_seconds
 
     def access_log_tween(request: Request) -> Response:
@@ -59,33 +58,25 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
                 # Its traceback leads back to the request, which only the garbage collector could free then.
                 request.exception = request.exc_info = None
             if log.isEnabledFor(logging.INFO):
-                line = _Line(request, status, time.monotonic() - started)
-                # As log.info() does, without the search for the line of code that calls it.
-                log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "%s", (line,), None))
+                log_request(log, _fields(request, status, time.monotonic() - started))
 
     return access_log_tween
 
 
-class _Line:
-    """Becomes JSON only when a handler formats it."""
-
-    def __init__(self, request: Request, status: int, seconds: float) -> None:
-        self._fields: dict[str, Any] = {
-            "time": datetime.now(UTC),
-            "method": request.environ["REQUEST_METHOD"],
-            "route": operation_of(known_route(request)),
-            "path": _path(request),
-            "status": status,
-            "duration_ms": round(seconds * 1000, 2),
-            "request_id": request.request_id,
-            "client": request.environ.get("REMOTE_ADDR"),
-            "upstreams_ms": request.call_context.durations_ms,
-        }
-        if request.uuid != request.request_id:
-            self._fields["uuid"] = request.uuid
-
-    def __str__(self) -> str:
-        return orjson.dumps(self._fields, option=orjson.OPT_UTC_Z).decode()
+def _fields(request: Request, status: int, seconds: float) -> dict[str, Any]:
+    fields = {
+        "method": request.environ["REQUEST_METHOD"],
+        "route": operation_of(known_route(request)),
+        "path": _path(request),
+        "status": status,
+        "duration_ms": round(seconds * 1000, 2),
+        "request_id": request.request_id,
+        "client": request.environ.get("REMOTE_ADDR"),
+        "upstreams_ms": request.call_context.durations_ms,
+    }
+    if request.uuid != request.request_id:
+        fields["uuid"] = request.uuid
+    return fields
 
 
 def _path(request: Request) -> str:

@@ -12,7 +12,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from optimizely_api.gateway import add_tween
-from optimizely_api.runtime.server.refusals import CROSS_ORIGIN
+from optimizely_api.runtime.refusals import CROSS_ORIGIN
 
 PREFLIGHT = (
     # All methods of the public contract, also where an address lacks them: a page can read a 405, but not a refused
@@ -21,7 +21,7 @@ PREFLIGHT = (
     # `*` would not cover Authorization (Fetch standard, "CORS-preflight fetch").
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id",
+        "Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id",
     ),
     ("Access-Control-Max-Age", "7200"),  # seconds; browsers keep a preflight no longer than that
 )

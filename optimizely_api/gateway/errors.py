@@ -15,8 +15,8 @@ from pyramid.httpexceptions import HTTPException
 from pyramid.interfaces import IRoutesMapper
 from pyramid.request import Request
 
-from optimizely_api.runtime.server.http1.body import BodyError
-from optimizely_api.upstream.errors import UpstreamError
+from optimizely_api.runtime.body_input import BodyError
+from optimizely_api.upstream.errors import CallRefused, UpstreamError
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +28,12 @@ CODES: dict[str, int] = {
     "forbidden": 403,  # the entity belongs to another account
     "not_found": 404,  # no such entity, or no such address
     "method_not_allowed": 405,  # `Allow` lists the methods of this address
+    "conflict": 409,  # the request would be right in another state of the entity
+    "gone": 410,  # the entity is archived already
     "request_timeout": 408,  # the head or the body was not whole in time; made by runtime/
-    "precondition_failed": 412,  # the answer is not one that `If-Match` names
+    "precondition_failed": 412,  # what would be answered, or changed, is not what `If-Match` names
     "request_too_large": 413,  # the body is larger than max_request_body_bytes, or a batch than max_event_batch_bytes
-    "unsupported_media_type": 415,  # a content coding that batches of events may not have
+    "unsupported_media_type": 415,  # a body that is not JSON; a content coding that batches of events may not have
     "too_many_requests": 429,  # the results service takes no more events for now; `Retry-After` says when to return
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,
@@ -154,7 +156,9 @@ def gateway_error(error: GatewayError, request: Request) -> dict[str, Any]:
 
 def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
     """What a service did wrong, or refused, in the one shape; `upstream/errors.py` says which is which."""
-    if error.code == "bad_request":
+    if isinstance(error, CallRefused):
+        if error.messages:
+            return answer(BadRequest(error.message, error.messages), request)
         return answer(_refused_question(error.message, request), request)
     shaped = GatewayError(error.code, error.message, headers=error.headers)
     shaped.__cause__ = error.__cause__

@@ -41,8 +41,8 @@ class Settings:
     results_url: str = _setting("http://127.0.0.1:6553", "Address of the results service.")
     services_key: str = _setting(
         "",
-        "The key that the services take calls with; SERVICES_KEY in the environment wins. Of several, with spaces"
-        " between them, the first is sent. Without a key the gateway does not start.",
+        "The key that the gateway sends to the services; SERVICES_KEY in the environment wins. Of several, with"
+        " spaces between them, the first is sent. Without a key the gateway does not start.",
         shown=False,
     )
     services_key_file: str = _setting(
@@ -89,7 +89,8 @@ class Settings:
     )
     definition_cache_bytes: int = _setting(
         64 * 1024 * 1024,
-        "Memory that one worker takes for them; the least recently used go. 0 keeps nothing.",
+        "Memory that one worker takes for kept experiments, campaigns, projects and events; the least recently used"
+        " go. 0 keeps nothing.",
         at_least=0,
     )
     results_cache_seconds: float = _setting(
@@ -122,7 +123,9 @@ class Settings:
         at_least=1,
     )
     identity_wait_seconds: float = _setting(
-        0.5, "How long such a token waits for its turn; then it is a 503 with Retry-After.", at_least=0
+        0.5,
+        "How long a token waits for one of those calls; then the response is a 503 with Retry-After.",
+        at_least=0,
     )
     max_request_body_bytes: int = _setting(
         1024 * 1024, "The largest request body; a larger one is a 413.", at_least=0

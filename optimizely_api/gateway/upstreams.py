@@ -17,6 +17,7 @@ from optimizely_api.contract.validators import ResponseValidator, json_schema
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.serving import file_limits
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
@@ -70,14 +71,14 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 
         return check
 
-    return shapes.checks(compiled)
+    return shapes.Checks(compiled)
 
 
 @asynccontextmanager
 async def upstream_session(registry: Registry) -> AsyncIterator[None]:
     settings, shapes = registry["settings"], shape_checks(registry[CONTRACT])
     async with open_caching_client(
-        upstreams(settings), limits(settings), shapes, caching_options(settings)
+        upstreams(settings), limits(settings), shapes, caching_options(settings), shared_memory()
     ) as client:
         registry[CLIENT] = client
         yield

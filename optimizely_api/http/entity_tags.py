@@ -1,12 +1,15 @@
 """Conditional requests (RFC 9110 section 13): what an answer's ETag is, and what a caller's conditions make of it.
 
-There is nothing here but text: `gateway/finishing.py` applies it to requests and responses.
+There is nothing here but text: `gateway/finishing.py` and `services/http/conditional.py` apply it to requests and
+responses.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
+
+import orjson
 
 Outcome = Literal[200, 304, 412]
 
@@ -18,14 +21,20 @@ _MEMBER = re.compile(r'[ \t]*+(?:(W/)?("[!#-~\x80-\xff]*"))?[ \t]*+(?:,|\Z)')
 def entity_tag(content: bytes, *metadata: str) -> str:
     """The strong validator of a representation without a content coding.
 
-    `metadata` are values of header fields that the tag must speak for too: a page's `Link` changes when a next page
-    comes into being, and the page itself may not (RFC 9110 section 8.8.1). The hash takes 4 us for 5 kB and 26 us for
-    32 kB; BLAKE2, which has no instructions of its own in processors, takes three times as long.
+    `metadata` are texts without U+0000 that the tag must speak for too, such as values of header fields: a page's
+    `Link` changes when a next page comes into being, and the page itself may not (RFC 9110 section 8.8.1). The hash
+    takes 4 us for 5 kB and 26 us for 32 kB; BLAKE2, which has no instructions of its own in processors, takes three
+    times as long.
     """
     digest = hashlib.sha256(content)
     for value in metadata:
         digest.update(b"\0" + value.encode("latin-1", "replace"))
     return f'"{digest.hexdigest()[:32]}"'
+
+
+def version_tag(entity: Mapping[str, Any]) -> str:
+    """The version of an entity as JSON: equal for equal values, whatever the order of their members."""
+    return entity_tag(orjson.dumps(entity, option=orjson.OPT_SORT_KEYS))
 
 
 def coded_tag(etag: str, coding: str | None) -> str:
@@ -59,8 +68,20 @@ def _names(field: str, etag: str, *, weakly: bool, malformed: bool = True) -> bo
     return any(tag == etag and (weakly or not is_weak) for is_weak, tag in tags)
 
 
+def names_tag(field: str, etag: str) -> bool:
+    """Whether an `If-Match` field holds for a representation with this tag: strongly, or as `*` (section 13.1.1).
+
+    A field that is no list of tags does not hold: a write that was meant to be conditional is not made at random.
+    """
+    return _names(field, etag, weakly=False, malformed=False)
+
+
 def listed_tags(field: str) -> list[tuple[bool, str]] | None:
-    """(is it weak, the tag in its quotes) for each tag of a field's list; None when the field is no such list."""
+    """(is it weak, the tag in its quotes) for each tag of a field's list; None when the field is no such list.
+
+    Not WebOb's `if_none_match`: it held the event loop for 3 ms over a field of 30,000 blanks (0.04 ms here),
+    and finds tags in fields that are no lists.
+    """
     tags: list[tuple[bool, str]] = []
     place = 0
     while place < len(field):

@@ -18,12 +18,12 @@ from optimizely_api.runtime.body import (
     may_have_body,
     read_body,
 )
+from optimizely_api.runtime.body_input import BodyError, BodyInput
 from optimizely_api.runtime.connection import Connection, Receive, Send
 from optimizely_api.runtime.environ import Environ, Scope, build_environ
 from optimizely_api.runtime.lifespan import Factory, run_lifespan
 from optimizely_api.runtime.options import RuntimeOptions
-from optimizely_api.runtime.server.http1.body import BodyError, BodyInput
-from optimizely_api.runtime.server.refusals import log_access
+from optimizely_api.runtime.refusals import log_access
 from optimizely_api.runtime.watchdog import Watchdog
 from optimizely_api.runtime.wsgi_response import Application, ClientGone, WsgiResponse, send_error
 

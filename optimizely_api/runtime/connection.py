@@ -1,10 +1,9 @@
 """The interface between the bridge and a server, for one request."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from optimizely_api.runtime.server.http1.body import RequestBody
+from optimizely_api.runtime.body_input import UnreadBody
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,7 +29,7 @@ class Connection(Protocol):
     def send_whole(self) -> SendWhole | None: ...
 
     @property
-    def body(self) -> "RequestBody | None":
+    def body(self) -> UnreadBody | None:
         """The body, if the server leaves it unread until the application reads it; None if it comes by `receive`."""
 
     @property

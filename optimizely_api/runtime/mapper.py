@@ -11,7 +11,7 @@ from pyramid.interfaces import IRootFactory, IRoutesMapper
 from pyramid.static import static_view
 
 from optimizely_api.runtime.aiopyramid_compat import WRAPPED, await_in_greenlet  # before aiopyramid
-from optimizely_api.runtime.server.http1.body import BodyInput
+from optimizely_api.runtime.body_input import BodyInput
 from optimizely_api.start_failures import CannotStart
 
 from aiopyramid.config import CoroutineOrExecutorMapper  # isort: skip

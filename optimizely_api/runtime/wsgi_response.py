@@ -13,7 +13,7 @@ from typing import Any
 from optimizely_api.runtime.aiopyramid_compat import await_in_greenlet
 from optimizely_api.runtime.connection import Connection, Headers, Send, SendWhole
 from optimizely_api.runtime.environ import Environ
-from optimizely_api.runtime.server.refusals import CROSS_ORIGIN, error_body
+from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body
 
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]

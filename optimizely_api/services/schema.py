@@ -10,11 +10,12 @@ from typing import Any
 
 import jsonschema_rs
 
-from optimizely_api.services.http.application import MAX_ID, ServiceError, bad_request
+from optimizely_api.contract.definitions import known_part
+from optimizely_api.services.http.errors import ServiceError, field_errors
+from optimizely_api.services.http.query import MAX_ID
 
 Node = dict[str, Any]
 
-MAX_MESSAGES = 5
 ID: Node = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
 TEXT: Node = {"type": "string"}
 BOOLEAN: Node = {"type": "boolean"}
@@ -60,32 +61,13 @@ class Schema:
 
     def read(self, value: dict[str, Any]) -> dict[str, Any]:
         """The known part of `value`, checked; raises a 400 that names every wrong field."""
-        known: dict[str, Any] = _known(self.node, value)
-        problems = [
-            f"{_pointer(error.instance_path)}: {error.message}"
-            for error in self._validator.iter_errors(known)
-        ]
+        known: dict[str, Any] = known_part(self.node, value)
+        problems: dict[str, str] = {}
+        for error in self._validator.iter_errors(known):
+            problems.setdefault(_pointer(error.instance_path), error.message)
         if problems:
-            more = len(problems) - MAX_MESSAGES
-            rest = [f"and {more} more"] if more > 0 else []
-            raise bad_request("; ".join(problems[:MAX_MESSAGES] + rest))
+            raise field_errors(problems)
         return known
-
-
-def _known(node: Node, value: Any) -> Any:
-    if isinstance(value, list) and "items" in node:
-        return [_known(node["items"], item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "properties" in node:
-        return {
-            name: _known(node["properties"][name], item)
-            for name, item in value.items()
-            if name in node["properties"]
-        }
-    if isinstance(node.get("additionalProperties"), dict):
-        return {name: _known(node["additionalProperties"], item) for name, item in value.items()}
-    return value
 
 
 def _pointer(path: list[str | int]) -> str:
@@ -94,4 +76,4 @@ def _pointer(path: list[str | int]) -> str:
 
 def field_error(pointer: str, problem: str) -> ServiceError:
     """A 400 for a rule that JSON Schema cannot state, in the same form."""
-    return bad_request(f"{pointer}: {problem}")
+    return field_errors({pointer: problem})

@@ -30,6 +30,7 @@ class Call:
     - `cached_as`: the cache for a 200 (`caching/caching_client.py`); empty for none.
     - `about`: properties that a 200, or each item of a list, must have; others mean the response is to another call.
     - `user_agent`: the caller's, for a service that needs it; empty for the gateway's own.
+    - `if_match`: the version of the entity that a write is meant for; empty for any.
     """
 
     upstream: str
@@ -44,6 +45,7 @@ class Call:
     about: Pairs = ()
     coding: str = ""
     user_agent: str = ""
+    if_match: str = ""
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -110,6 +112,46 @@ def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | N
     return _list("/layers", "LayerList", account_id, page, filters)
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where a service has the entities of one definition; every call about them is built from this."""
+
+    upstream: str
+    path: str  # such as /attributes
+    definition: str  # its name in the contract, and the shape of the responses
+    noun: str  # the word for one entity in the message of a 404
+
+
+def get_entity(of: Collection, entity_id: int, *, fresh: bool = False) -> Call:
+    """With `fresh` the call always goes to the service, never to the cache."""
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    if fresh:
+        call.cached_as = ""
+    return call
+
+
+def list_entities(of: Collection, account_id: int, page: "Page", filters: Mapping[str, object]) -> Call:
+    return _list(of.path, f"{of.definition}List", account_id, page, filters, of.upstream)
+
+
+def create_entity(of: Collection, body: Mapping[str, Any], query: Query = ()) -> Call:
+    about = tuple((name, body[name]) for name in ("account_id", "project_id") if name in body)
+    return Call(of.upstream, of.path, of.definition, method="POST", body=body, query=query, about=about)
+
+
+def update_entity(
+    of: Collection, entity_id: int, body: Mapping[str, Any], query: Query = (), if_match: str = ""
+) -> Call:
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    call.cached_as, call.method, call.body, call.query, call.if_match = "", "PATCH", body, query, if_match
+    return call
+
+
+def archive_entity(of: Collection, entity_id: int, if_match: str = "") -> Call:
+    what = f"{of.noun.replace('_', ' ')} {entity_id}"
+    return Call(of.upstream, f"{of.path}/{entity_id}", "", what, method="DELETE", if_match=if_match)
+
+
 def get_event(event_id: int) -> Call:
     return _definition("experiments", "/events/", event_id, "Event", "event")
 
@@ -167,7 +209,12 @@ def _definition(upstream: str, path: str, number: int, expects: str, noun: str) 
 
 
 def _list(
-    path: str, expects: str, account_id: int, page: "Page", filters: Mapping[str, object] | None
+    path: str,
+    expects: str,
+    account_id: int,
+    page: "Page",
+    filters: Mapping[str, object] | None,
+    upstream: str = "experiments",
 ) -> Call:
     chosen = {key: value for key, value in (filters or {}).items() if value is not None}
     query = (
@@ -176,7 +223,7 @@ def _list(
         *page.query,
     )
     shown = ((_SHOWN_FILTERS[key], value) for key, value in chosen.items() if key in _SHOWN_FILTERS)
-    return Call("experiments", path, expects, query=query, about=(("account_id", account_id), *shown))
+    return Call(upstream, path, expects, query=query, about=(("account_id", account_id), *shown))
 
 
 def _text(value: object) -> str:

@@ -114,6 +114,8 @@ class Address:
             f"{call.method} {target} HTTP/1.1\r\n{self._headers}"
             f"User-Agent: {call.user_agent or self._user_agent}\r\nX-Request-Id: {number}\r\n"
         )
+        if call.if_match:
+            head = f"{head}If-Match: {call.if_match}\r\n"
         if entity_tag:
             head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:

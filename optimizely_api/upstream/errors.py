@@ -44,9 +44,43 @@ class EntityNotFound(UpstreamError):
 
 
 class CallRefused(UpstreamError):
-    """400: the service rejects the caller's request; its message is passed on."""
+    """400: the service rejects the caller's request; its message is passed on.
+
+    `messages` are the violations that the service names, by JSON pointer.
+    """
 
     code = "bad_request"
+    messages: Mapping[str, str] = MappingProxyType({})
+
+
+class StateConflict(UpstreamError):
+    """409: the request would be right in another state of the entity (RFC 9110 section 15.5.10)."""
+
+    code = "conflict"
+
+
+class EntityGone(UpstreamError):
+    """410: the entity is archived already (RFC 9110 section 15.5.11)."""
+
+    code = "gone"
+
+
+class VersionMismatch(UpstreamError):
+    """412: the entity has another version than `If-Match` names (RFC 9110 section 15.5.13)."""
+
+    code = "precondition_failed"
+
+
+class BodyTooLarge(UpstreamError):
+    """413: the service refuses a body of this size."""
+
+    code = "request_too_large"
+
+
+class MediaTypeRefused(UpstreamError):
+    """415: the service refuses the media type or the content coding of the body."""
+
+    code = "unsupported_media_type"
 
 
 class BadUpstreamResponse(UpstreamError):

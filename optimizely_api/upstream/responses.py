@@ -8,11 +8,17 @@ import orjson
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
     BadUpstreamResponse,
+    BodyTooLarge,
     CallRefused,
+    EntityGone,
     EntityNotFound,
     KeyRefused,
+    MediaTypeRefused,
     ResponseAboutAnother,
+    StateConflict,
+    UpstreamError,
     UpstreamUnavailable,
+    VersionMismatch,
 )
 from optimizely_api.upstream.shapes import Check
 
@@ -27,28 +33,50 @@ class Computing:
 COMPUTING: Final = Computing()  # the results are not ready yet (202)
 
 
-def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
-    """Return the JSON value of a response; for results, None for 204 and COMPUTING for 202.
+# The caller's mistakes that a service finds in a write. In a response to any other call they are not as agreed.
+REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
+    400: CallRefused,
+    409: StateConflict,
+    410: EntityGone,
+    412: VersionMismatch,
+    413: BodyTooLarge,
+    415: MediaTypeRefused,
+}
 
-    Raises EntityNotFound, CallRefused, UpstreamUnavailable or BadUpstreamResponse.
+
+def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
+    """Return the JSON value of a response; None for 204, and COMPUTING for 202, which is agreed for results only.
+
+    Raises EntityNotFound, UpstreamUnavailable, one of REFUSALS or BadUpstreamResponse.
     """
-    if status == 200:
+    if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
-    if call.expects == "Results":
-        if status == 204:
-            return None
-        if status == 202:
-            return COMPUTING
-        if status == 400:
-            raise CallRefused(call.upstream, _message(body))
+    if call.expects == "Results" and status in (202, 204):
+        return COMPUTING if status == 202 else None
+    if status == 204 and not call.is_safe:
+        return None
+    raise _error(call, status, body)
+
+
+def _error(call: Call, status: int, body: bytes) -> UpstreamError:
+    """What a status that is no success means for this call."""
     if status == 401:
-        raise KeyRefused(call.upstream)
+        return KeyRefused(call.upstream)
     if status == 404 and call.entity:
-        raise EntityNotFound(call.upstream, call.entity)
+        return EntityNotFound(call.upstream, call.entity)
     if status == 503:
-        raise UpstreamUnavailable(call.upstream)
-    # Among them 202, 204 and 400 of the other services: those are agreed for results only.
-    raise BadUpstreamResponse(call.upstream, f"status {status}")
+        return UpstreamUnavailable(call.upstream)
+    passes_refusals = not call.is_safe or (call.expects == "Results" and status == 400)
+    if passes_refusals and status in REFUSALS:
+        return _refusal(call, status, body)
+    return BadUpstreamResponse(call.upstream, f"status {status}")
+
+
+def _refusal(call: Call, status: int, body: bytes) -> UpstreamError:
+    error = REFUSALS[status](call.upstream, _message(body))
+    if isinstance(error, CallRefused):
+        error.messages = _messages(body)
+    return error
 
 
 def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
@@ -77,3 +105,10 @@ def _message(body: bytes) -> str:
         return str(orjson.loads(body)["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return "The request was refused without a reason."
+
+
+def _messages(body: bytes) -> dict[str, str]:
+    try:
+        return {str(place): str(problem) for place, problem in orjson.loads(body)["messages"].items()}
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return {}

@@ -42,7 +42,6 @@ def schemas() -> dict[str, Schema]:
             "Campaign",
             {**_ACCOUNT, "metric_names": _NAMES, "experiment_ids": {"type": "array", "items": _ID}},
         ),
-        "Event": _entity("Event", _ACCOUNT),
     }
     results = _entity(
         "ExperimentResults",
@@ -63,9 +62,20 @@ def schemas() -> dict[str, Schema]:
     }
 
 
-def checks(compile_schema: Callable[[Schema], Check]) -> Mapping[str, Check]:
-    """Compile every shape; `compile_schema` resolves references to the contract's definitions."""
-    return {name: compile_schema(schema) for name, schema in schemas().items()}
+class Checks(dict[str, Check]):
+    """The compiled shapes by name; `compile_schema` resolves references to the contract's definitions.
+
+    A definition without a shape in `schemas()` is an entity of an account; with the suffix `List`, a list of them.
+    """
+
+    def __init__(self, compile_schema: Callable[[Schema], Check]) -> None:
+        super().__init__((name, compile_schema(schema)) for name, schema in schemas().items())
+        self._compile = compile_schema
+
+    def __missing__(self, name: str) -> Check:
+        entity = _entity(name.removesuffix("List"), _ACCOUNT)
+        check = self._compile(_list_of(entity) if name.endswith("List") else entity)
+        return self.setdefault(name, check)
 
 
 def _entity(definition: str | None, required: Mapping[str, Schema]) -> Schema:

@@ -6,9 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import yaml
 
-from optimizely_api.contract import Contract, load
 from optimizely_api.contract.formats import MAX_ID, is_id_text, is_utc_time, read_time
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.contract.conftest import assert_error, make_router
@@ -337,105 +335,6 @@ def test_the_token_is_not_among_the_parameters(app_with: App) -> None:
     app = app_with(list_projects=lambda request: names.extend(request.swagger_data) or [])
     app.get("/v2/projects", headers={"Authorization": "Bearer 2:secret"})
     assert sorted(names) == ["filter", "page", "per_page"]
-
-
-# ---- bodies, as operations that write will have them
-
-
-@pytest.fixture
-def writing(tmp_path: Any) -> Contract:
-    """A contract with one operation that takes a body."""
-    (tmp_path / "swagger.yaml").write_text(
-        """
-        swagger: "2.0"
-        info: {title: Tiny, version: "1"}
-        basePath: /v2
-        consumes: [application/json]
-        produces: [application/json]
-        paths:
-          /pets: {$ref: "pets.yaml#/paths/~1pets"}
-        """
-    )
-    operation = {
-        "operationId": "create_pet",
-        "tags": ["Pets"],
-        "parameters": [
-            {"name": "body", "in": "body", "required": True, "schema": {"$ref": "#/definitions/Pet"}}
-        ],
-        "responses": {
-            "201": {"description": "made", "schema": {"$ref": "#/definitions/Pet"}},
-            "default": {"description": "failed", "schema": {"$ref": "#/definitions/Error"}},
-        },
-    }
-    pet = {
-        "type": "object",
-        "required": ["name"],
-        "properties": {
-            "name": {"type": "string", "maxLength": 5},
-            "id": {"type": "integer", "readOnly": True},
-            "toys": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["size"],
-                    "properties": {"size": {"type": "integer"}},
-                },
-            },
-        },
-    }
-    definitions = {"Pet": pet, "Error": load().document["definitions"]["Error"]}
-    pets = {"paths": {"/pets": {"post": operation}}, "definitions": definitions}
-    (tmp_path / "pets.yaml").write_text(yaml.safe_dump(pets))
-    return load(tmp_path)
-
-
-def created(request: Any) -> dict[str, Any]:
-    request.response.status_int = 201
-    body: dict[str, Any] = request.swagger_data["body"]
-    return {key: body[key] for key in ("id", "name") if body.get(key) is not None}
-
-
-def test_a_body_reaches_the_view_with_unknown_fields_ignored(app_with: App, writing: Contract) -> None:
-    app = app_with(writing, create_pet=created)
-    response = app.post_json("/v2/pets", {"id": 7, "name": "Rex", "new": [None]}, status=201)
-    assert response.json == {"id": 7, "name": "Rex"}
-
-
-def test_400_lists_every_violation_of_a_body(app_with: App, writing: Contract) -> None:
-    body = {"id": "x", "toys": [{"size": 1}, {"size": "big"}, {}, 7]}
-    response = app_with(writing, create_pet=created).post_json("/v2/pets", body, expect_errors=True)
-    assert assert_error(response, 400, "bad_request")["messages"] == {
-        "/body/id": "is not of type 'integer'",
-        "/body/name": "is required",
-        "/body/toys/1/size": "is not of type 'integer'",
-        "/body/toys/2/size": "is required",
-        "/body/toys/3": "is not of type 'object'",
-    }
-
-
-@pytest.mark.parametrize(
-    ("body", "problem"),
-    [
-        (b"", "is required"),
-        (b"{", "must be JSON"),
-        (b'{"name": NaN}', "must be JSON"),
-        (b'{"name": "\\ud800"}', "must be JSON"),
-        (b"\xff", "must be JSON"),
-        (b"[" * 100_000, "must be JSON"),
-        (b"[]", "is not of type 'object'"),
-        (b"null", "is required"),
-    ],
-    ids=["none", "cut off", "NaN", "lone surrogate", "not utf-8", "too deep", "array", "null"],
-)
-@pytest.mark.parametrize(
-    "content_type", ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
-)
-def test_400_for_a_body_that_is_none(
-    app_with: App, writing: Contract, content_type: str, body: bytes, problem: str
-) -> None:
-    app = app_with(writing, create_pet=created)
-    response = app.post("/v2/pets", body, headers={"Content-Type": content_type}, expect_errors=True)
-    assert assert_error(response, 400, "bad_request")["messages"] == {"/body": problem}
 
 
 # ---- formats

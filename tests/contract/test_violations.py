@@ -122,6 +122,7 @@ PARAMETERS = [
     (operation.operation_id, parameter)
     for operation in load().operations.values()
     for parameter in operation.spec["parameters"]
+    if parameter["in"] != "body"
 ]
 
 

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from optimizely_api.http.request_ids import new_request_id
+from optimizely_api.serving.log import JSONLines
 from tests.support import samples
 from tests.support.asserting import get
 from tests.support.serving import serve
@@ -20,7 +21,9 @@ GIVEN = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
 def lines(caplog):
     caplog.set_level(logging.INFO, logger="optimizely_api.access")
     return lambda: [
-        json.loads(record.getMessage()) for record in caplog.records if record.name == "optimizely_api.access"
+        json.loads(JSONLines().format(record))
+        for record in caplog.records
+        if record.name == "optimizely_api.access"
     ]
 
 
@@ -146,13 +149,23 @@ def test_499_for_a_caller_that_went_away(services, tmp_path):
         hung = next(seen for seen in services.seen if seen.service == "results")
         assert hung.ended.wait(5)
         assert hung.cancelled
-    assert '"status":499' in served.log.read_text()
+    logged = [json.loads(line) for line in served.log.read_text().splitlines() if line.startswith("{")]
+    assert [line["status"] for line in logged if line.get("path") == RESULTS] == [499]
+
+
+def test_gunicorns_own_lines_have_the_same_shape(services, tmp_path):
+    with serve("main", services.settings(), tmp_path / "gunicorn.log", "--workers", "1") as served:
+        assert served.get("/healthz").status_code == 200
+        lines = [json.loads(line) for line in served.log.read_text().splitlines() if "Booting worker" in line]
+    assert [(line["level"], line["logger"]) for line in lines] == [("info", "gunicorn.error")]
 
 
 def test_the_token_is_in_no_log(gateway, caplog):
     caplog.set_level(logging.DEBUG)
     get(gateway, RESULTS)
-    assert samples.TOKEN not in caplog.text
+    written = "\n".join(JSONLines().format(record) for record in caplog.records)
+    assert RESULTS in written
+    assert samples.TOKEN not in written
 
 
 def test_a_new_request_id_is_a_random_uuid() -> None:

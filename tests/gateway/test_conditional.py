@@ -1,7 +1,6 @@
 """Conditional requests: the ETag of every 200, and 304 to a caller who has it already (RFC 9110 section 13)."""
 
 import http.client
-import json
 import logging
 import os
 import time
@@ -90,8 +89,8 @@ def test_a_page_has_another_etag_when_a_next_page_comes_into_being(gateway, serv
 
 
 def test_the_tag_is_made_of_content_and_metadata_and_each_coding_has_its_own():
-    tags = {entity_tag(b"a"), entity_tag(b"b"), entity_tag(b"a", ""), entity_tag(b"a", "b")}
-    assert len(tags) == 4
+    parts = [(b"a",), (b"b",), (b"a", ""), (b"a", "b"), (b"ab",), (b"a", "bc"), (b"ab", "c")]
+    assert len({entity_tag(*each) for each in parts}) == len(parts)
     assert coded_tag('"a"', None) == '"a"'
     assert coded_tag('"a"', "br") == '"a-br"'
 
@@ -133,7 +132,7 @@ def test_the_access_log_has_the_304(gateway, caplog, path):
     etag = get(gateway, path).headers["ETag"]
     caplog.set_level(logging.INFO, logger="optimizely_api.access")
     get(gateway, path, status=304, **has(etag))
-    assert [json.loads(record.getMessage())["status"] for record in caplog.records] == [304]
+    assert [record.fields["status"] for record in caplog.records] == [304]
 
 
 # What If-None-Match may look like. HERE stands for the answer's own tag.

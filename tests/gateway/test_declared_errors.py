@@ -1,10 +1,13 @@
 """Every error that the contract declares, for every operation, provoked: a valid Error with its declared status."""
 
+import json
+
 import jsonschema
 import pytest
 
 from optimizely_api import main
 from optimizely_api.contract import load
+from optimizely_api.contract.definitions import example
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error
@@ -22,12 +25,16 @@ OTHERS = {
     "experiment_id": samples.OTHER_EXPERIMENT,
     "event_id": samples.OTHER_EVENT,
 }
-UNKNOWN = dict.fromkeys(OWN, 99)
 CODES = {
     400: "bad_request",
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
+    409: "conflict",
+    410: "gone",
+    412: "precondition_failed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
     502: "bad_upstream_answer",
     503: "upstream_unavailable",
     504: "upstream_timeout",
@@ -40,6 +47,34 @@ DECLARED = [
 ]
 
 
+def ids_of(operation, known, otherwise):
+    """{parameter: id} for every parameter of the operation that names an entity."""
+    parameters = operation.spec["parameters"]
+    names = [p["name"] for p in parameters if p.get("required") or p["name"] in known]
+    return {name: known.get(name, otherwise) for name in names if name.endswith("_id")}
+
+
+def own(operation):
+    ids = ids_of(operation, OWN, samples.ENTITY)
+    return {**ids, "event_id": samples.CLICK} if {"event_id", "page_id"} <= ids.keys() else ids
+
+
+def others(operation):
+    return ids_of(operation, OTHERS, samples.OTHER_ENTITY)
+
+
+def archived(operation):
+    """The operation's own entity is in the archive; what its address names besides is not."""
+    ids = own(operation)
+    if "event_id" in ids:
+        return {**ids, "event_id": samples.ARCHIVED_CLICK if "page_id" in ids else samples.ARCHIVED_EVENT}
+    return {**ids, **dict.fromkeys(list(ids)[-1:], samples.ARCHIVED_ENTITY)}
+
+
+def unknown(operation):
+    return dict.fromkeys(own(operation), 99)
+
+
 def path(operation, ids):
     """The operation's address about the given entities, with the query parameters that name them."""
     named = [parameter["name"] for parameter in operation.spec["parameters"] if parameter["in"] == "query"]
@@ -47,10 +82,17 @@ def path(operation, ids):
     return operation.path.format(**ids) + (f"?{query}" if query else "")
 
 
-def spoiled(operation):
-    """The operation's address with one parameter that is not of its type."""
-    name = next(p["name"] for p in operation.spec["parameters"] if p.get("type") == "integer")
-    return path(operation, {**OWN, name: "x"}) if name in OWN else f"{path(operation, OWN)}?{name}=x"
+def body(operation, ids):
+    """A body of the contract's examples, about the given project; None for an operation without a body."""
+    schemas = [p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body"]
+    if not schemas:
+        return None
+    content = example(schemas[0].rsplit("/", 1)[1])
+    return {**content, **{name: value for name, value in ids.items() if name in content}}
+
+
+def has_body(operation):
+    return any(parameter["in"] == "body" for parameter in operation.spec["parameters"])
 
 
 def upstream(operation):
@@ -58,17 +100,60 @@ def upstream(operation):
     return "projects" if operation.operation_id.endswith(("project", "projects")) else "experiments"
 
 
-def ask(app, operation, status, services):
-    if status == 401:
-        return app.get(path(operation, OWN), expect_errors=True)
+def ask(app, operation, ids, *, content=None, path_ids=None, **headers):
+    """Send the operation's request about these entities."""
+    content = content if content is not None else body(operation, {"project_id": samples.PROJECT, **ids})
+    if content is not None and not isinstance(content, bytes):
+        content = json.dumps(content).encode()
+    headers = {"Content-Type": "application/json", **headers} if content is not None else headers
+    return app.request(
+        path(operation, ids),
+        method=operation.method,
+        body=content or b"",
+        headers=headers,
+        expect_errors=True,
+    )
+
+
+def misshapen(app, operation):
+    """Ask with a body, or a parameter, that is not of its type."""
+    ids = own(operation)
+    if has_body(operation):
+        return ask(app, operation, ids, content=[], **AUTHORIZED)
+    name = next(p["name"] for p in operation.spec["parameters"] if p.get("type") == "integer")
+    if name in ids:
+        return ask(app, operation, {**ids, name: "x"}, **AUTHORIZED)
+    return app.get(f"{path(operation, ids)}?{name}=x", headers=AUTHORIZED, expect_errors=True)
+
+
+def break_upstream(operation, status, services):
     if status == 502:
         services.manners[upstream(operation)].body = b"[]"
     if status == 503:
         services.close(upstream(operation))
     if status == 504:
         services.manners[upstream(operation)].hang = True
-    asked = {400: spoiled(operation), 403: path(operation, OTHERS), 404: path(operation, UNKNOWN)}
-    return app.get(asked.get(status, path(operation, OWN)), headers=AUTHORIZED, expect_errors=True)
+
+
+def provoke(app, operation, status, services):
+    """Send a request that is answered with the status."""
+    ids = own(operation)
+    break_upstream(operation, status, services)
+    if status == 400:
+        return misshapen(app, operation)
+    if status == 401:
+        return ask(app, operation, ids)
+    asked = {
+        403: others(operation) or OTHERS,
+        404: unknown(operation),
+        409: archived(operation),
+        410: archived(operation),
+    }
+    headers = {412: {"If-Match": '"of another version"'}, 415: {"Content-Type": "text/xml"}}
+    content = b" " * (1024 * 1024 + 1) if status == 413 else None
+    return ask(
+        app, operation, asked.get(status, ids), content=content, **AUTHORIZED, **headers.get(status, {})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +172,7 @@ def app(running_services):
 )
 def test_a_declared_error_is_what_it_is_declared_to_be(app, services, operation_id, status):
     operation = CONTRACT.operations[operation_id]
-    response = ask(app, operation, status, services)
+    response = provoke(app, operation, status, services)
     body = assert_error(response, status, CODES[status])
     schema = {
         **operation.spec["responses"][str(status)]["schema"],
@@ -102,5 +187,6 @@ def test_every_operation_declares_what_its_callers_will_meet(operation):
 
 
 @pytest.mark.parametrize("operation", CONTRACT.operations.values(), ids=list(CONTRACT.operations))
-def test_200_for_the_accounts_own(app, services, operation):
-    assert app.get(path(operation, OWN), headers=AUTHORIZED).status_int == 200
+def test_success_for_the_accounts_own(app, services, operation):
+    success = next(int(status) for status in operation.spec["responses"] if status < "300")
+    assert ask(app, operation, own(operation), **AUTHORIZED).status_int == success

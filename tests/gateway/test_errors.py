@@ -4,7 +4,7 @@ import pytest
 
 from optimizely_api import main
 from optimizely_api.gateway import errors
-from optimizely_api.runtime.server import refusals
+from optimizely_api.runtime import refusals
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.upstream.errors import UpstreamError
 from tests.support import samples

@@ -10,6 +10,7 @@ import pytest
 from optimizely_api import main
 from optimizely_api.gateway import finishing as answers
 from optimizely_api.runtime.testing import GatewayTestApp
+from optimizely_api.serving.log import GATEWAY_ACCESS
 from tests.gateway.test_declared_errors import CONTRACT, DECLARED, OWN, ask, path
 from tests.support.asserting import AUTHORIZED
 from tests.support.serving import serve
@@ -27,10 +28,11 @@ REFUSED_HEADS = {
 
 @pytest.fixture
 def lines(caplog):
-    caplog.set_level(logging.INFO, logger="optimizely_api.access")
+    caplog.set_level(logging.INFO, logger=GATEWAY_ACCESS)
     return lambda: [
-        (line["status"], line["route"])
-        for line in (json.loads(item.getMessage()) for item in caplog.records if item.name.endswith("access"))
+        (record.fields["status"], record.fields["route"])
+        for record in caplog.records
+        if record.name == GATEWAY_ACCESS
     ]
 
 
@@ -66,7 +68,9 @@ def test_a_500_of_the_server_itself_is_logged_once_with_its_operation_and_uuid(
     monkeypatch.setattr(answers, "entity_tag", lambda *_: 1 / 0)  # outside the exception views
     body = app.get(path(operation, OWN), headers=AUTHORIZED, status=500).json
     assert lines() == [(500, operation.operation_id)]
-    assert f'"request_id":"{body["uuid"]}"' in caplog.text
+    assert body["uuid"] in [
+        record.fields["request_id"] for record in caplog.records if record.name == GATEWAY_ACCESS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,7 @@ def refused(tmp_path_factory):
         for caller, request in zip(callers, asked, strict=True):
             caller.sendall(request.encode())
         assert all(caller.recv(100).startswith(b"HTTP/1.1 ") for caller in callers)
-    logged = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"time"')]
+    logged = [json.loads(line) for line in log.read_text().splitlines() if f'"{GATEWAY_ACCESS}"' in line]
     return {(line["status"], line["method"], line["path"]): line["route"] for line in logged}
 
 

@@ -6,9 +6,12 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from optimizely_api.cli import main as command_line
 from optimizely_api.gateway import settings as module
 from optimizely_api.gateway.settings import InvalidSetting, Settings
+from optimizely_api.gateway.settings_ini import HEADINGS, default_section, with_settings
 from tests.support.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +86,37 @@ def test_production_ini_lists_every_setting_with_its_default():
     listed = dict(re.findall(r"^# (\w+) =(?: (.+))?$", (ROOT / "production.ini").read_text(), re.MULTILINE))
     defaults = {item.name: str(item.default) for item in dataclasses.fields(Settings)}
     assert listed == defaults
+
+
+def test_production_ini_is_as_make_settings_writes_it():
+    text = (ROOT / "production.ini").read_text()
+    assert text == with_settings(text), "make settings writes it anew"
+
+
+def test_a_setting_is_listed_with_its_meaning_unit_and_bound():
+    assert (
+        "# The longest wait for a connection to a service. (seconds; at least 0.01)\n"
+        "# upstream_connect_timeout_seconds = 1.0\n"
+    ) in default_section()
+
+
+def test_every_heading_has_its_first_setting():
+    assert set(HEADINGS) <= {item.name for item in dataclasses.fields(Settings)}
+
+
+def test_the_command_prints_the_settings_or_writes_them_into_a_file(tmp_path):
+    assert CliRunner().invoke(command_line, ["settings"]).stdout == default_section()
+    file = tmp_path / "gateway.ini"
+    file.write_text("[DEFAULT]\nresults_url = http://old\n\n[app:main]\n")
+    assert CliRunner().invoke(command_line, ["settings", "--write", str(file)]).exit_code == 0
+    assert file.read_text() == default_section() + "[app:main]\n"
+
+
+def test_the_command_changes_no_file_without_a_place_for_settings(tmp_path):
+    file = tmp_path / "gateway.ini"
+    file.write_text("[app:main]\n")
+    done = CliRunner().invoke(command_line, ["settings", "--write", str(file)])
+    assert (done.exit_code, file.read_text()) == (1, "[app:main]\n")
 
 
 @pytest.mark.parametrize("name", ["production.ini", "development.ini"])

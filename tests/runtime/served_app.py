@@ -15,6 +15,7 @@ from pyramid.response import Response
 
 from optimizely_api.runtime import AsgiBridge, RuntimeOptions
 from optimizely_api.runtime.server.protocol import GatewayProtocol
+from optimizely_api.serving.log import GATEWAY_ACCESS, JSONLines
 
 COUNTS = {"started": 0, "cancelled": 0, "unwound": 0}
 
@@ -119,6 +120,10 @@ async def opened(registry):
 
 def main(global_config=None, **settings):
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    handler, access = logging.StreamHandler(sys.stderr), logging.getLogger(GATEWAY_ACCESS)
+    handler.setFormatter(JSONLines())
+    access.addHandler(handler)
+    access.propagate = False
     with Configurator(settings=settings) as config:
         config.include("optimizely_api.runtime")
         config.set_runtime_options(RuntimeOptions(**json.loads(os.environ.get("RUNTIME_OPTIONS", "{}"))))

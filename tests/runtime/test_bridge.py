@@ -202,9 +202,7 @@ async def test_500_in_the_one_shape_and_a_logged_traceback_when_the_application_
     assert "secret" not in exchange.body.decode()
     assert f"failed, answered with 500, uuid {error['uuid']}" in caplog.text
     assert "secret detail" in caplog.text
-    (line,) = [
-        json.loads(record.message) for record in caplog.records if record.name == "optimizely_api.access"
-    ]
+    (line,) = [record.fields for record in caplog.records if record.name == "optimizely_api.access"]
     expected = {"method": "GET", "path": "/v2/thíngs", "status": 500, "request_id": error["uuid"]}
     assert expected.items() <= line.items()
     assert (line["client"], line["upstreams_ms"]) == ("192.0.2.7", {})

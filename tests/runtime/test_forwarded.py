@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from optimizely_api.runtime.forwarded import TrustedProxies
+from optimizely_api.runtime.server.forwarded import TrustedProxies
 from optimizely_api.runtime.server.http1.head import Refusal
 from tests.runtime.servers import gunicorn
 from tests.runtime.test_worker import json_of

@@ -27,8 +27,7 @@ def parts_of(response):
 
 def access_lines(log):
     """Return the lines of the access log, which `served_app` writes among all others."""
-    marker = "INFO:optimizely_api.access:"
-    return [json.loads(line.removeprefix(marker)) for line in log.splitlines() if line.startswith(marker)]
+    return [json.loads(line) for line in log.splitlines() if '"logger":"optimizely_api.access"' in line]
 
 
 def assert_refused(server, response, status, code):
@@ -90,8 +89,8 @@ def test_the_server_rejects_in_the_one_error_shape_and_logs_a_line(
     assert (line["method"], line["path"], line["client"]) == (method, path, "127.0.0.1")
     assert (line["route"], line["duration_ms"], line["upstreams_ms"]) == (None, None, {})
     assert datetime.fromisoformat(line["time"]).tzname() == "UTC"
-    assert list(line) == ["time", "method", "route", "path", "status", "duration_ms", "request_id", "client",
-                          "upstreams_ms"]  # fmt: skip
+    assert list(line) == ["time", "level", "logger", "process", "message", "method", "route", "path", "status",
+                          "duration_ms", "request_id", "client", "upstreams_ms"]  # fmt: skip
 
 
 def test_408_for_a_late_body_is_logged_with_the_time_waited(server):

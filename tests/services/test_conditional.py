@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.services.http.conditional import entity_tag
 from tests.services.conftest import Caller
 
 Answer = tuple[int, str | None, bytes]
@@ -89,7 +88,3 @@ async def test_accounts_and_projects_have_one(projects: Caller) -> None:
 
 async def test_what_is_not_there_is_a_404_whatever_the_caller_has(experiments: Caller) -> None:
     assert (await conditional(experiments, "/experiments/99", "*"))[:2] == (404, None)
-
-
-def test_parts_that_run_together_do_not_give_one_tag() -> None:
-    assert len({entity_tag(b"ab", b"c"), entity_tag(b"a", b"bc"), entity_tag(b"abc")}) == 3

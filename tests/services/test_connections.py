@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ MAX_CONNECTIONS = 3
 
 @dataclass
 class Service:
-    """A running results service, and what it wrote."""
+    """A running service, and what it wrote."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -71,11 +72,11 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, limits: dict[str, str]) -> Iterator[Service]:
+def serving(folder: Path, limits: dict[str, str], name: str = "results") -> Iterator[Service]:
     port, log = free_port(), folder / "log"
     environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder), "PYTHONPATH": str(ROOT)}
-    environment |= {f"RESULTS_{name}": value for name, value in limits.items()}
-    command = [sys.executable, "-m", "optimizely_api.cli", "service", "results", "--port", str(port)]
+    environment |= {f"{name.upper()}_{limit}": value for limit, value in limits.items()}
+    command = [sys.executable, "-m", "optimizely_api.cli", "service", name, "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
     try:
@@ -93,6 +94,8 @@ def answers(service: Service) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/healthz", timeout=SOON_SECONDS):
             return True
+    except urllib.error.HTTPError as error:
+        return error.code == 404  # the public port has no /healthz
     except OSError:
         return False
 
@@ -115,6 +118,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def narrow_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that takes few connections at a time."""
     with serving(tmp_path_factory.mktemp("few"), {"MAX_CONNECTIONS": str(MAX_CONNECTIONS)}) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def public_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The port that takes events of every page, with short limits."""
+    with serving(tmp_path_factory.mktemp("public"), SHORT_LIMITS, "events") as service:
         yield service
 
 
@@ -183,6 +193,16 @@ def test_400_for_what_is_no_http(service: Service) -> None:
     assert (status, body["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(
+    ("head", "status"), [(b"POST /v1/events HTT", 408), (b"POST /v1/events HTTP/1.1\r\n bad\r\n\r\n", 400)]
+)
+def test_a_page_can_read_that_its_head_is_refused(public_port: Service, head: bytes, status: int) -> None:
+    with public_port.connect(head) as client:
+        response, _ = answer(client)
+    assert response.status == status
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
 # Bodies
 
 
@@ -233,8 +253,10 @@ def until(condition: Any) -> None:
 
 
 def test_413_for_a_body_over_the_limit_before_it_is_sent(service: Service) -> None:
-    status, body = service.ask(EVENTS + b"Content-Length: 99999999\r\n\r\n")
-    assert (status, body["code"]) == (413, "body_too_large")
+    with service.connect(EVENTS + b"Content-Length: 99999999\r\n\r\n") as client:
+        response, body = answer(client)
+    assert (response.status, response.reason) == (413, "Content Too Large")
+    assert body["code"] == "body_too_large"
 
 
 EXPECT = b"Expect: 100-continue\r\nContent-Length: 35\r\n"
@@ -345,7 +367,7 @@ def test_a_client_that_takes_nothing_of_its_responses_is_cut_off(service: Servic
         client.connect(("127.0.0.1", service.port))
         with pytest.raises(ConnectionError):
             client.sendall(request * 10_000)
-    assert "takes nothing of its response" in service.log.read_text()
+    assert "does not read its response" in service.log.read_text()
 
 
 def test_connections_over_the_limit_wait_until_another_ends(narrow_service: Service) -> None:

@@ -141,7 +141,7 @@ async def test_many_who_ask_at_once_cost_one_question(
     service: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    ask = health.sqlite_trouble
+    ask = health.sqlite_problem
 
     def counted(path: Path) -> str | None:
         nonlocal asked
@@ -149,6 +149,6 @@ async def test_many_who_ask_at_once_cost_one_question(
         return ask(path)
 
     monkeypatch.setattr(health, "KEPT_SECONDS", 60)
-    monkeypatch.setattr(health, "sqlite_trouble", counted)
+    monkeypatch.setattr(health, "sqlite_problem", counted)
     answers = await asyncio.gather(*(service.get("/healthz") for _ in range(20)))
     assert (answers, asked) == ([(200, {"status": "ok"})] * 20, 1)

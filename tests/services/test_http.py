@@ -16,22 +16,13 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from yarl import URL
 
-from optimizely_api.services.http.application import (
-    DATABASE,
-    JSONLines,
-    JSONResponse,
-    ServiceError,
-    format_time,
-    make_application,
-    parse_json,
-    parse_time,
-    path_id,
-    read_at,
-    read_boolean,
-    read_json,
-    read_page,
-)
+from optimizely_api.services.http.application import DATABASE, make_application
+from optimizely_api.services.http.errors import ServiceError
+from optimizely_api.services.http.json_body import parse_json, read_json
+from optimizely_api.services.http.query import parse_time, path_id, read_at, read_boolean, read_page
+from optimizely_api.services.http.responses import JSONResponse, format_time
 from optimizely_api.services.storage.database import database_url as read_url
+from optimizely_api.serving.log import JSONLines
 from tests.services.conftest import Caller, own_postgresql_database, running
 from tests.services.databases import POSTGRESQL_URL
 

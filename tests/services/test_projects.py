@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from optimizely_api.services.http.application import JSONLines
 from optimizely_api.services.projects.tables import tokens
 from optimizely_api.services.storage.database import Database
+from optimizely_api.serving.log import JSONLines
 from tests.services.conftest import Caller, Serve
 
 

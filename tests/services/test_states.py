@@ -15,7 +15,7 @@ from optimizely_api.services.experiments.states import (
     settle,
     shown,
 )
-from optimizely_api.services.http.application import ServiceError
+from optimizely_api.services.http.errors import ServiceError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

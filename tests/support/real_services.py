@@ -17,7 +17,7 @@ from tests.support import samples
 from tests.support.ports import free_port
 
 NAMES = ("projects", "experiments", "results")
-KEY = "real-services-of-a-test-have-a-key"
+KEY = samples.SERVICES_KEY
 AS_GATEWAY = {"Authorization": f"Bearer {KEY}"}
 LONGEST_START_SECONDS = 60
 
@@ -32,6 +32,9 @@ class RealServices:
         self.account_id = self._made("projects", "/accounts", name="Account")["id"]
         sha256 = samples.token()["token_sha256"]
         self._made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
+        self.other_account_id = self._made("projects", "/accounts", name="Another account")["id"]
+        sha256 = samples.token(samples.OTHER_TOKEN)["token_sha256"]
+        self._made("projects", f"/accounts/{self.other_account_id}/tokens", name="token", token_sha256=sha256)
         project = self._made("projects", "/projects", account_id=self.account_id, name="Shop")
         owner = {"account_id": self.account_id, "project_id": project["id"]}
         event = self._made("experiments", "/events", **owner, key="order", name="Order", event_type="custom")

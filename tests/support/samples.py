@@ -3,15 +3,34 @@
 import hashlib
 from typing import Any
 
+from optimizely_api.contract.definitions import example
+
 ACCOUNT, OTHER_ACCOUNT = 1001, 1002
 TOKEN, OTHER_TOKEN = "2:token-of-account-1001", "2:token-of-account-1002"
 PROJECT, OTHER_PROJECT = 2001, 2002
 LAYER, OTHER_LAYER = 3001, 3002
 EXPERIMENT, SECOND_EXPERIMENT, OTHER_EXPERIMENT = 4001, 4002, 4003
-EVENT, OTHER_EVENT = 5001, 5002
+EVENT, OTHER_EVENT, CLICK, ARCHIVED_EVENT, ARCHIVED_CLICK = range(5001, 5006)
 BASELINE, TREATMENT = 6001, 6002
+# Of every kind of entity that has no ids of its own here.
+ENTITY, OTHER_ENTITY, ARCHIVED_ENTITY = 7001, 7002, 7003
 SERVICES_KEY = "the-services-key-of-the-tests"
 CREATED = "2026-01-05T09:30:00Z"
+
+
+def entity(definition: str, entity_id: int = ENTITY, **members: Any) -> dict[str, Any]:
+    """An entity of the contract's example values, with the internal keys of a service."""
+    owner = {"account_id": ACCOUNT, "project_id": PROJECT, "archived": False}
+    return {**example(definition), **owner, "id": entity_id, "created": CREATED, **members}
+
+
+def entities(definition: str) -> list[dict[str, Any]]:
+    """One of the account, one of another account, and one in the archive."""
+    return [
+        entity(definition),
+        entity(definition, OTHER_ENTITY, account_id=OTHER_ACCOUNT, project_id=OTHER_PROJECT),
+        entity(definition, ARCHIVED_ENTITY, archived=True),
+    ]
 
 
 def token(text: str = TOKEN, account_id: int = ACCOUNT) -> dict[str, Any]:
@@ -117,7 +136,9 @@ def layer(
     }
 
 
-def event(event_id: int = EVENT, project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, Any]:
+def event(
+    event_id: int = EVENT, project_id: int = PROJECT, account_id: int = ACCOUNT, **members: Any
+) -> dict[str, Any]:
     return {
         "id": event_id,
         "project_id": project_id,
@@ -130,7 +151,13 @@ def event(event_id: int = EVENT, project_id: int = PROJECT, account_id: int = AC
         "archived": False,
         "created": CREATED,
         "last_modified": CREATED,
+        **members,
     }
+
+
+def click(event_id: int = CLICK, **members: Any) -> dict[str, Any]:
+    """A click event on the page ENTITY."""
+    return event(event_id, event_type="click", page_id=ENTITY, key=f"click_{event_id}", **members)
 
 
 def results() -> dict[str, Any]:

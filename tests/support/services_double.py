@@ -15,6 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
+from optimizely_api.contract import load
+from optimizely_api.contract.definitions import noun_of
 from tests.support import samples
 from tests.support.ports import free_port
 
@@ -24,6 +26,8 @@ NAMES = ("projects", "experiments", "results")
 SOON_SECONDS = 10.0
 SLOT_SECONDS = 300
 LARGEST_BODY = 4 * 1024 * 1024
+# The kinds of entities, as the services' paths have them, and their definitions in the contract.
+DEFINITIONS = {f"{noun_of(name)}s": name for name in load().document["definitions"]}
 
 
 @dataclass
@@ -84,6 +88,13 @@ class ServicesDouble:
             samples.layer(samples.OTHER_LAYER, experiment_ids=(samples.OTHER_EXPERIMENT,), **other),
         )
         self.events = _by_id(samples.event(), samples.event(samples.OTHER_EVENT, **other))
+        # What only writes are about is no part of the lists that tests of reading count.
+        self.hidden_events = _by_id(
+            samples.click(),
+            samples.event(samples.ARCHIVED_EVENT, archived=True),
+            samples.click(samples.ARCHIVED_CLICK, archived=True),
+        )
+        self.kinds: dict[str, dict[int, dict[str, Any]]] = {}
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
         self.events_answer: tuple[int, dict[str, str]] = (204, {})
@@ -239,14 +250,49 @@ class ServicesDouble:
                 web.get("/layers", self._list("layers")),
                 web.get(r"/layers/{id:\d+}", self._one("layers")),
                 web.get("/events", self._list("events")),
-                web.get(r"/events/{id:\d+}", self._one("events")),
             ],
             "results": [
                 web.post(r"/results/{id:\d+}", self._results),
                 web.post("/v1/events", self._events),
             ],
         }
-        return [web.get("/healthz", health), *routes[name]]
+        entities = [
+            web.get("/{kind}", self._list_entities),
+            web.post("/{kind}", self._create_entity),
+            web.route("*", r"/{kind}/{id:\d+}", self._one_entity),
+        ]
+        return [web.get("/healthz", health), *routes[name], *entities]
+
+    def _entities(self, kind: str) -> dict[int, dict[str, Any]]:
+        """The entities of a kind without a table here, such as `attributes`: made of the contract's examples."""
+        if kind == "events":
+            return self.hidden_events | self.events
+        if kind not in self.kinds:
+            self.kinds[kind] = _by_id(*samples.entities(DEFINITIONS[kind]))
+        return self.kinds[kind]
+
+    async def _list_entities(self, request: web.Request) -> web.Response:
+        return _page(request, self._entities(request.match_info["kind"]))
+
+    async def _create_entity(self, request: web.Request) -> web.Response:
+        entities = self._entities(kind := request.match_info["kind"])
+        created = samples.entity(DEFINITIONS[kind], max(entities) + 1, **await request.json())
+        entities[created["id"]] = created
+        return web.json_response(created, status=201)
+
+    async def _one_entity(self, request: web.Request) -> web.Response:
+        entity = self._entities(request.match_info["kind"]).get(int(request.match_info["id"]))
+        if entity is None:
+            return _missing()
+        if request.method != "GET" and entity["archived"]:
+            status, code = (410, "gone") if request.method == "DELETE" else (409, "conflict")
+            return web.json_response({"code": code, "message": "It is archived."}, status=status)
+        if request.method == "DELETE":
+            entity["archived"] = True
+            return web.Response(status=204)
+        if request.method == "PATCH":
+            entity.update(await request.json())
+        return web.json_response(entity)
 
     async def _token(self, request: web.Request) -> web.Response:
         while any(
@@ -267,14 +313,7 @@ class ServicesDouble:
 
     def _list(self, kind: str) -> Handler:
         async def listed(request: web.Request) -> web.Response:
-            query = request.query
-            wanted = {
-                key: int(query[key]) for key in ("account_id", "project_id", "campaign_id") if key in query
-            }
-            entities = getattr(self, kind).values()
-            found = [entity for entity in entities if all(entity.get(key) == wanted[key] for key in wanted)]
-            page, size = int(query["page"]), int(query["per_page"])
-            return web.json_response({"total": len(found), "items": found[(page - 1) * size : page * size]})
+            return _page(request, getattr(self, kind))
 
         return listed
 
@@ -307,6 +346,14 @@ class ServicesDouble:
 
 def _echo(request: web.Request) -> dict[str, str]:
     return {"X-Request-Id": request.headers.get("X-Request-Id", "")}
+
+
+def _page(request: web.Request, entities: dict[int, dict[str, Any]]) -> web.Response:
+    query = request.query
+    wanted = {key: int(query[key]) for key in ("account_id", "project_id", "campaign_id") if key in query}
+    found = [entity for entity in entities.values() if all(entity.get(key) == wanted[key] for key in wanted)]
+    page, size = int(query["page"]), int(query["per_page"])
+    return web.json_response({"total": len(found), "items": found[(page - 1) * size : page * size]})
 
 
 def _by_id(*entities: dict[str, Any]) -> dict[int, dict[str, Any]]:

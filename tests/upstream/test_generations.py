@@ -14,13 +14,13 @@ from pathlib import Path
 import orjson
 import pytest
 
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.generations import (
     ENTRIES,
     GENERATION_BYTES,
     Generations,
     changed_paths,
-    shared_memory,
 )
 from optimizely_api.upstream.calls import Call
 from tests.runtime.servers import ROOT, running, until

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from pyramid.config import Configurator
 
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
@@ -24,7 +25,7 @@ LIMITS = Limits(connections=10, connect_timeout_seconds=5, response_bytes=10_000
 async def client(registry):
     shapes = {"Experiment": lambda _value: None}
     async with open_caching_client(
-        UPSTREAMS, LIMITS, shapes, CachingOptions(definition_seconds=600)
+        UPSTREAMS, LIMITS, shapes, CachingOptions(definition_seconds=600), shared_memory()
     ) as opened:
         registry["client"] = opened
         yield

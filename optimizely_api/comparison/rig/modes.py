@@ -124,14 +124,17 @@ formatter = json
 format = %(asctime)s %(levelname)-8s [%(process)d] %(name)s: %(message)s
 
 [formatter_json]
-format = %(message)s
+class = optimizely_api.serving.log.JSONLines
 """
 
 
 def ini_text(
     mode: Mode, *, port: int, workers: int, threads: int, settings: Mapping[str, str], ready_folder: str
 ) -> str:
-    """Return the ini file of a mode, with the logging of production.ini; `settings` are the gateway's."""
+    """Return the ini file of a mode; `settings` are the gateway's.
+
+    Its access log is that of production.ini. All else is plain text, which `gateway.first_stall` reads.
+    """
     server = {
         "bind": f"127.0.0.1:{port}",
         "workers": str(workers),

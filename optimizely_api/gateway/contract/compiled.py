@@ -3,6 +3,8 @@
 From pyramid_swagger's own operation objects comes a reader per parameter that takes the usual ways of writing a value
 and gives what pyramid_swagger would have given. Whatever it is not sure of, all that is wrong included, is left to
 pyramid_swagger: a compiled reader never refuses a request, and never takes one that pyramid_swagger would refuse.
+
+Bodies are not pyramid_swagger's at all: they are read before it (`bodies.py`), and judged together with the rest.
 """
 
 import re
@@ -24,6 +26,8 @@ from pyramid.urldispatch import Route, RoutesMapper
 
 from optimizely_api.contract.formats import is_id_text, is_int64, is_uuid, read_time
 from optimizely_api.gateway import add_tween
+from optimizely_api.gateway.contract.bodies import body_readers
+from optimizely_api.gateway.contract.refusals import refusal
 
 BEHIND = "optimizely_api.contract.behind_validation"  # where the registry keeps what runs for a valid request
 _ROUTE = "optimizely_api.contract.route"  # where a request keeps its route, and what it was found by
@@ -81,7 +85,7 @@ class RequestReader:
 
 
 def request_reader(operation: Operation) -> RequestReader | None:
-    """Compile an operation; None for one whose body or headers have to be looked at."""
+    """Compile an operation; None for one whose headers have to be looked at."""
     params: list[Param] = list(operation.params.values())
     if any(param.location not in ("path", "query") for param in params):
         return None
@@ -250,24 +254,34 @@ def match_routes_once(config: Configurator) -> None:
 
 
 def behind_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """No tween of its own: notes what pyramid_swagger's hands a valid request to."""
-    registry[BEHIND] = handler
-    return handler
+    """Where a request arrives whose parameters are valid: its body joins them, or is refused."""
+
+    def behind_tween(request: Request) -> Response:
+        if (body := request.contract_body) is not None:
+            if body.violations:
+                raise refusal(body.violations)
+            request.swagger_data[body.name] = body.value
+        return handler(request)
+
+    registry[BEHIND] = behind_tween
+    return behind_tween
 
 
 def validation_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Read a request's parameters by its operation's compiled readers, or let pyramid_swagger's tween do it."""
+    """Read a request's body, and its parameters by compiled readers, or let pyramid_swagger's tween do the latter."""
     behind: Handler = registry[BEHIND]
     routes = registry.getUtility(IRoutesMapper)
     readers = _readers(registry)
+    bodies = body_readers(registry)
 
     def validation_tween(request: Request) -> Response:
         found = routes(request)
-        reader = readers.get(found["route"])
-        if reader is None:
-            return handler(request)
-        values = reader.read(found["match"], request)
-        if values is None:
+        route = found["route"]
+        if bodies and route is not None and (body_reader := bodies.get(route.name)) is not None:
+            request.contract_body = body_reader.read(request)
+        reader = readers.get(route)
+        values = None if reader is None else reader.read(found["match"], request)
+        if reader is None or values is None:
             return handler(request)
         request.operation = reader.operation
         request.swagger_data = values

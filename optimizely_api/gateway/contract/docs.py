@@ -5,7 +5,6 @@ token, with or without `Bearer `, and forgets it when the page is left.
 """
 
 import functools
-import gzip
 import hashlib
 import importlib.resources
 from collections.abc import Callable
@@ -49,13 +48,12 @@ class StaticFile:
 
     media_type: str
     body: bytes
-    zipped: bytes
     etag: str
 
 
 @functools.cache
 def static_files() -> dict[str, StaticFile]:
-    """Read and compress the page's files, once per process: they belong to installed packages."""
+    """Read the page's files, once per process: they belong to installed packages."""
     ours = importlib.resources.files(__package__) / "docs_page"
     return {name: _static_file(name, _read(ours / name, Path(str(swagger_ui_path)) / name)) for name in FILES}
 
@@ -65,32 +63,26 @@ def _read(*candidates: Any) -> bytes:
 
 
 def _static_file(name: str, body: bytes) -> StaticFile:
-    return StaticFile(FILES[name], body, gzip.compress(body, mtime=0), hashlib.sha256(body).hexdigest()[:32])
+    return StaticFile(FILES[name], body, hashlib.sha256(body).hexdigest()[:32])
 
 
 def file_view(files: dict[str, StaticFile]) -> Callable[[Any, Request], Response]:
-    """A view that sends the file named by the route, or the page itself; the ETag is left to `finishing.py`."""
+    """A view that sends a file of the page, or the page; `gateway/finishing.py` compresses it or makes a 304 of it."""
 
     def docs_file(context: Any, request: Request) -> Response:
         file = files.get(request.matchdict.get("file", PAGE))
         if file is None:
             raise HTTPNotFound
-        zipped = bool(
-            request.headers.get("Accept-Encoding") and request.accept_encoding.acceptable_offers(["gzip"])
-        )
         response = Response(
-            file.zipped if zipped else file.body,
+            file.body,
             content_type=file.media_type,
             charset="utf-8" if file.media_type.startswith("text/") else None,
-            etag=f"{file.etag}-gz" if zipped else file.etag,
+            etag=file.etag,
         )
         response.headers.update(SAFETY)
-        response.headers["Vary"] = "Accept-Encoding"
         response.headers["Cache-Control"] = (
             "public, max-age=3600" if "file" in request.matchdict else "no-cache"
         )
-        if zipped:
-            response.content_encoding = "gzip"
         return response
 
     return docs_file

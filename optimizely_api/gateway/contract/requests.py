@@ -1,4 +1,4 @@
-"""Request validation: pyramid_swagger decides, here is what surrounds it.
+"""Request validation: pyramid_swagger decides on parameters, here is what surrounds it.
 
 `ContractRequest` reads the parts of a request as the contract's clients write them, `validation_context` runs
 around pyramid_swagger's check and turns a refusal into a 400 that lists every violation. A valid request carries its
@@ -18,7 +18,6 @@ import pyramid_swagger
 from bravado_core.operation import Operation as BravadoOperation
 from bravado_core.spec import Spec
 from bravado_core.swagger20_validator import get_validator_type
-from jsonschema import ValidationError
 from pyramid.config import Configurator
 from pyramid.config.views import DefaultViewMapper
 from pyramid.decorator import reify
@@ -30,9 +29,11 @@ from pyramid_swagger.ingest import create_bravado_core_config
 from webob.multidict import MultiDict, NestedMultiDict, NoVars
 
 from optimizely_api.contract.formats import REQUEST_FORMATS
-from optimizely_api.contract.load import CONTRACT, Contract, Json, Operation, pointer
+from optimizely_api.contract.load import CONTRACT, METHODS, Contract, Json, Operation, pointer, resolve
 from optimizely_api.contract.query import read_query
-from optimizely_api.contract.violations import phrase, sentence
+from optimizely_api.contract.violations import phrase
+from optimizely_api.gateway.contract.bodies import Body
+from optimizely_api.gateway.contract.refusals import refusal
 from optimizely_api.gateway.errors import BadRequest, gateway_error
 
 PLANS = "optimizely_api.contract.request_plans"
@@ -55,6 +56,7 @@ class ContractRequest(Request):  # type: ignore[misc]
     request_body_tempfile_limit = sys.maxsize
 
     query_is_text = True
+    contract_body: Body | None = None  # of an operation with a body, once it is read
 
     # Set by the identity tween. A plain attribute, because Pyramid's property asks a security policy; we have none.
     identity = None
@@ -88,11 +90,6 @@ class ContractRequest(Request):  # type: ignore[misc]
     def response(self) -> Response:
         """What a view's value is rendered into; given its only header, WebOb need not think about charsets."""
         return Response(app_iter=[b""], headerlist=[("Content-Type", "application/json")])
-
-    @property
-    def json_body(self) -> Json:
-        """The body, read strictly (no NaN, no lone surrogates, bounded depth); raises ValueError."""
-        return orjson.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,43 +158,37 @@ def _is_plainly_written(request: ContractRequest, plan: RequestPlan) -> bool:
 
 def invalid_request(request: ContractRequest, operation: BravadoOperation, plan: RequestPlan) -> BadRequest:
     """The 400 for a request that was refused: all that is wrong in `messages`, and the first of it as `message`."""
-    messages: dict[str, str] = {}
-    first = ""
-    for parameter in operation.params.values():
-        for place, problem, value in _violations(request, operation, plan, parameter.param_spec):
-            first = first or sentence(place, problem, value)
-            messages.setdefault(place, problem)
-    return BadRequest(first, messages)
+    found = [
+        violation
+        for parameter in operation.params.values()
+        for violation in _violations(request, operation, plan, parameter.param_spec)
+    ]
+    if request.contract_body is not None:
+        found += request.contract_body.violations
+    return refusal(found)
 
 
 def _violations(
     request: ContractRequest, operation: BravadoOperation, plan: RequestPlan, spec: dict[str, Json]
 ) -> Iterator[tuple[str, str, Json]]:
     """(place, what is wrong there, what was sent) for each violation of one parameter."""
-    place = "/body" if spec["in"] == "body" else pointer(spec["in"], spec["name"])
-    try:
-        value = _read(request, plan, spec)
-    except ValueError:
-        yield place, "must be JSON", None
-        return
+    place = pointer(spec["in"], spec["name"])
+    value = _read(request, plan, spec)
     if value is None:
         if spec.get("required"):
             yield place, "is required", None
         return
-    schema = spec["schema"] if spec["in"] == "body" else spec
     swagger = operation.swagger_spec
     validator: Any = get_validator_type(swagger)(
-        swagger.deref(schema), format_checker=swagger.format_checker, resolver=swagger.resolver
+        swagger.deref(spec), format_checker=swagger.format_checker, resolver=swagger.resolver
     )
     for error in validator.iter_errors(value):
-        yield place + _place_within(error), phrase(error), error.instance
+        yield place + pointer(*error.absolute_path), phrase(error), error.instance
 
 
 def _read(request: ContractRequest, plan: RequestPlan, spec: dict[str, Json]) -> Json:
     """The value of a parameter with its type, or as written when it does not have that type; None without one."""
     name = spec["name"]
-    if spec["in"] == "body":
-        return request.json_body if request.is_body_readable else None
     if spec["in"] == "path":
         return _typed(spec["type"], request.path_info.split("/")[plan.path_segments[name]])
     if spec["in"] == "header":
@@ -224,24 +215,13 @@ def _typed(kind: str, text: str) -> Json:
     return _BOOLEANS.get(text.lower(), text) if kind == "boolean" else text
 
 
-def _place_within(error: ValidationError) -> str:
-    missing = _missing_property(error)
-    return pointer(*error.absolute_path) + (pointer(missing) if missing else "")
-
-
-def _missing_property(error: ValidationError) -> str | None:
-    if error.validator != "required":
-        return None
-    return next((name for name in error.validator_value if name not in error.instance), None)
-
-
 def path_not_utf8(error: URLDecodeError, request: Request) -> dict[str, Any]:
     return gateway_error(not_utf8("/path"), request)
 
 
 def not_utf8(place: str) -> BadRequest:
     problem = "must be UTF-8, percent-encoded"
-    return BadRequest(sentence(place, problem), {place: problem})
+    return refusal([(place, problem, None)])
 
 
 def _hand_over(config: Configurator, contract: Contract) -> None:
@@ -250,9 +230,10 @@ def _hand_over(config: Configurator, contract: Contract) -> None:
     It would read a file, which a read-only system has no room for: its function that reads is stood in for meanwhile.
 
     The document goes without its security: signing in is `gateway/identity.py`'s, and bravado-core would put the token
-    among the parameters, and so into its debug log.
+    among the parameters, and so into its debug log. It goes without bodies too, which are `bodies.py`'s.
     """
     document = {key: value for key, value in contract.document.items() if not key.startswith("security")}
+    document["paths"] = _without_bodies(contract)
     config.add_settings(
         {
             "pyramid_swagger.enable_swagger_spec_validation": False,  # `load` has done it
@@ -273,6 +254,19 @@ def _hand_over(config: Configurator, contract: Contract) -> None:
         config.include("pyramid_swagger")
     finally:
         pyramid_swagger.get_swagger_spec = reads_file
+
+
+def _without_bodies(contract: Contract) -> dict[str, Json]:
+    def kept(node: dict[str, Json]) -> dict[str, Json]:
+        if "parameters" not in node:
+            return node
+        parameters = [item for item in node["parameters"] if resolve(contract.document, item)["in"] != "body"]
+        return {**node, "parameters": parameters}
+
+    return {
+        path: kept({key: kept(value) if key in METHODS else value for key, value in item.items()})
+        for path, item in contract.document["paths"].items()
+    }
 
 
 def includeme(config: Configurator) -> None:

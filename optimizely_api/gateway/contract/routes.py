@@ -24,7 +24,9 @@ from optimizely_api.gateway import BLOCKING
 from optimizely_api.gateway.errors import MethodNotAllowed, NotImplementedYet
 from optimizely_api.start_failures import CannotStart
 
-EVENTS_ROUTE = "receive_events"  # outside the contract: batches of events, larger than other bodies
+# Outside the contract: batches of events, larger than other bodies.
+EVENTS_ROUTE = "receive_events"
+EVENTS_PATH = "/v1/events"
 OTHER_METHODS = "other methods of "  # route names: this and the path
 NOT_YET = "not here yet: "  # route names: this and the operationId
 AFTER_ALL_ELSE = 1000  # the order of a configuration action: Pyramid's own phases end at 0

@@ -2,8 +2,7 @@
 
 from pyramid.config import Configurator
 
-from optimizely_api.gateway.contract.routes import EVENTS_ROUTE, add_get_route, add_open_route
-from optimizely_api.gateway.views.event_batches import EVENTS_PATH
+from optimizely_api.gateway.contract.routes import EVENTS_PATH, EVENTS_ROUTE, add_get_route, add_open_route
 
 
 def includeme(config: Configurator) -> None:

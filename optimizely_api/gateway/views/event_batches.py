@@ -16,7 +16,6 @@ from optimizely_api.upstream import calls
 from optimizely_api.upstream.errors import BadUpstreamResponse, KeyRefused
 from optimizely_api.upstream.transport.connection import ServiceResponse
 
-EVENTS_PATH = "/v1/events"
 ACCEPTED_CODINGS = ("gzip", "deflate", "br", "zstd")  # as the results service decodes them
 CODINGS = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in ACCEPTED_CODINGS}}
 # What the results service says to the sender of a batch, by status.

@@ -3,26 +3,66 @@
 from typing import Any
 
 from pyramid.request import Request
-from pyramid.view import view_config
 
-from optimizely_api.contract.definitions import public
-from optimizely_api.gateway.identity import check_account
-from optimizely_api.gateway.paging import answer_page, requested_page
-from optimizely_api.gateway.views.projects import visible_project
-from optimizely_api.upstream import calls
+from optimizely_api.gateway.resource import Resource, operation, visible_project
+from optimizely_api.gateway.views.pages import PAGES
+
+EVENTS = Resource("Event", "experiments")
 
 
-@view_config(route_name="list_events", renderer="json")
+@operation
 async def list_events(request: Request) -> list[Any]:
-    query, page = request.swagger_data, requested_page(request)
-    await visible_project(request, query["project_id"])
-    filters = {name: query.get(name) for name in ("project_id", "include_classic")}
-    listed = await request.fetch(calls.list_events(request.identity.account_id, page, filters))
-    return [public("Event", event) for event in answer_page(request, page, listed)]
+    return await EVENTS.list(request, "include_classic")
 
 
-@view_config(route_name="get_event", renderer="json")
+@operation
 async def get_event(request: Request) -> dict[str, Any]:
-    event = await request.fetch(calls.get_event(request.swagger_data["event_id"]))
-    check_account(request.identity, event, f"event {event['id']}")
-    return public("Event", event)
+    return await EVENTS.get(request)
+
+
+# Custom events: your code reports them by their key.
+
+
+@operation
+async def create_custom_event(request: Request) -> dict[str, Any]:
+    return await EVENTS.create(request, **await _custom(request))
+
+
+@operation
+async def update_custom_event(request: Request) -> dict[str, Any]:
+    return await EVENTS.update(request, **await _custom(request))
+
+
+@operation
+async def delete_custom_event(request: Request) -> None:
+    await EVENTS.archive(request, **await _custom(request))
+
+
+# Click events: the web snippet notices them on a page.
+
+
+@operation
+async def create_in_page_event(request: Request) -> dict[str, Any]:
+    return await EVENTS.create(request, **await _in_page(request))
+
+
+@operation
+async def update_in_page_event(request: Request) -> dict[str, Any]:
+    return await EVENTS.update(request, **await _in_page(request))
+
+
+@operation
+async def delete_in_page_event(request: Request) -> None:
+    await EVENTS.archive(request, **await _in_page(request))
+
+
+async def _custom(request: Request) -> dict[str, Any]:
+    """Return the members of a custom event of the project in the address."""
+    project = await visible_project(request, request.swagger_data["project_id"])
+    return {"project_id": project["id"], "event_type": "custom"}
+
+
+async def _in_page(request: Request) -> dict[str, Any]:
+    """Return the members of a click event on the page in the address."""
+    page = await PAGES.visible(request)
+    return {"project_id": page["project_id"], "page_id": page["id"], "event_type": "click"}

@@ -14,13 +14,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
+from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, log_access, refusal
 from optimizely_api.runtime.server.http1.asgi import serve_asgi
-from optimizely_api.runtime.server.http1.body import BodyError, RequestBody
+from optimizely_api.runtime.server.http1.body import RequestBody
 from optimizely_api.runtime.server.http1.head import Head, HeadReader, Refusal
 from optimizely_api.runtime.server.http1.response import Exchange, date_line, status_line
-from optimizely_api.runtime.server.refusals import CROSS_ORIGIN, error_body, log_access, refusal
 
 if TYPE_CHECKING:
     from optimizely_api.runtime.server.worker import GatewayWorker

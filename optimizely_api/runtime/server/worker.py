@@ -17,9 +17,9 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
 from optimizely_api.runtime.bridge import AsgiBridge
-from optimizely_api.runtime.forwarded import TrustedProxies
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.server import replacing
+from optimizely_api.runtime.server.forwarded import TrustedProxies
 from optimizely_api.runtime.server.http1.body import BodyBudget
 from optimizely_api.runtime.server.http1.head import HeadLimits
 from optimizely_api.runtime.server.http1.response import Exchange
@@ -29,8 +29,8 @@ from optimizely_api.serving.accepting import Acceptor
 from optimizely_api.serving.boot_failures import ReportsBootFailure
 from optimizely_api.serving.boot_signals import DefaultSignalsWhileStarting, end_on_signals_after_fork
 from optimizely_api.serving.heartbeat import beat
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.start_failures import reason
-from optimizely_api.upstream.caching.generations import shared_memory
 
 # After the listening sockets are closed, a connection without a request stays open for at least this long: the request
 # may be arriving.

@@ -1,8 +1,8 @@
 """The experiments service: layers (the API calls them campaigns), experiments, and events.
 
-What results are computed by is put away when an experiment starts for the first time: level, kind of difference,
-baseline and the meaning of its metrics do not change afterwards in its `results_settings`, whatever is edited. Which
-variations and metrics there are follows the present lists. `runs` says when it ran, with which weights.
+The first start of an experiment freezes how its results are computed: later edits do not change level, kind of
+difference, baseline and the meaning of metrics in its `results_settings`. The lists of variations and metrics are the
+present ones. `runs` has the times when the experiment ran, with the weights of each.
 """
 
 from aiohttp import web
@@ -13,13 +13,13 @@ from optimizely_api.services.http.application import make_application
 
 
 def check_environment() -> None:
-    """Raise InvalidVariable for a variable of this service that makes no sense."""
+    """Raise InvalidVariable for an invalid variable of this service."""
     projects_url()
 
 
 def create_application(database_url: str) -> web.Application:
     """The service's application on a migrated database.
 
-    `OPTIMIZELY_API_PROJECTS_URL` (environment) is the projects service's address.
+    `OPTIMIZELY_API_PROJECTS_URL` (environment) is the address of the projects service.
     """
     return make_application("experiments", database_url=database_url, routes=ROUTES, contexts=[with_levels])

@@ -1,6 +1,6 @@
-"""What an experiment is made of: defaults, ids that stay, rules between fields, and what start freezes.
+"""The parts of an experiment: defaults, stable ids, rules between fields, and the settings that its start freezes.
 
-Pure functions on checked input; the database is the store's business.
+Pure functions on validated input; only the store uses the database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from optimizely_api.services.schema import field_error
 
 ALL_TRAFFIC = 10_000  # basis points
 METRIC_DEFAULTS = {"aggregator": "unique", "scope": "visitor", "winning_direction": "increasing"}
-# What makes a metric another one; the rest of its definition says how it is judged.
+# Metrics that differ in one of these are different metrics; the other properties say how a metric is judged.
 METRIC_IDENTITY = ("event_id", "aggregator", "field", "scope", "metrics")
 EXPERIMENT_DEFAULTS: dict[str, Any] = {
     "audience_conditions": "everyone",
@@ -27,17 +27,16 @@ EXPERIMENT_DEFAULTS: dict[str, Any] = {
 
 
 def new_variations(variations: list[dict[str, Any]], ids: Iterator[int]) -> list[dict[str, Any]]:
-    """The variations of a new experiment: each gets a new id, whatever the caller sent."""
+    """The variations of a new experiment: each gets a new id, whatever id the body had."""
     return [_variation({**variation, "variation_id": next(ids)}) for variation in variations]
 
 
 def changed_variations(
     old: list[dict[str, Any]], given: list[dict[str, Any]], ids: Iterator[int], *, started: bool
 ) -> list[dict[str, Any]]:
-    """The variations after a change: those known by id (or else by key) keep their id, others get a new one.
+    """The variations after a change: those with a known id (or else key) keep their id, others get a new one.
 
-    400 for an id that is not the experiment's, for one used twice, and when a started experiment would lose
-    a variation that visitors have seen.
+    400 for an id of another experiment, for an id used twice, and when a started experiment would lose a variation.
     """
     by_id = {variation["variation_id"]: variation for variation in old}
     by_key = {variation["key"]: variation for variation in old if "key" in variation}
@@ -75,7 +74,7 @@ def with_change_ids(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_variations(variations: list[dict[str, Any]]) -> None:
-    """Refuse weights that do not share out all the traffic, and keys used twice."""
+    """Refuse weights that do not add up to all the traffic, and keys used twice."""
     if not variations:
         return
     total = sum(variation["weight"] for variation in variations if not variation["archived"])
@@ -87,7 +86,7 @@ def check_variations(variations: list[dict[str, Any]]) -> None:
 
 
 def check_whitelist(document: Mapping[str, Any]) -> None:
-    """Refuse a whitelist that names a variation the experiment does not have."""
+    """Refuse a whitelist with a variation of another experiment."""
     known = {variation["variation_id"] for variation in document["variations"]}
     for number, entry in enumerate(document.get("whitelist", [])):
         if entry["variation_id"] not in known:
@@ -95,7 +94,7 @@ def check_whitelist(document: Mapping[str, Any]) -> None:
 
 
 def complete_metrics(metrics: list[dict[str, Any]], event_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """The metrics with defaults filled in; 400 for a sum of nothing and for an event of another project."""
+    """The metrics with defaults; 400 for a sum without a field and for an event of another project."""
     known = set(event_ids)
     for number, metric in enumerate(metrics):
         if metric.get("aggregator") == "sum" and "field" not in metric:
@@ -107,7 +106,7 @@ def complete_metrics(metrics: list[dict[str, Any]], event_ids: Iterable[int]) ->
 
 
 def event_ids_of(metrics: Iterable[dict[str, Any]]) -> set[int]:
-    """Every event that the metrics name."""
+    """The ids of all events in the metrics."""
     return {event_id for metric in metrics for _, event_id in _event_ids(0, metric)}
 
 
@@ -120,7 +119,7 @@ def _event_ids(number: int, metric: dict[str, Any]) -> Iterator[tuple[str, int]]
 
 
 def metric_names(metrics: Iterable[dict[str, Any]], event_names: Mapping[int, str]) -> list[str]:
-    """A name for each metric: its event's, or what it adds up over the whole project."""
+    """A name for each metric: that of its event, or "Overall ..." for a metric of all events."""
     return [_metric_name(metric, event_names) for metric in metrics]
 
 
@@ -132,7 +131,7 @@ def _metric_name(metric: dict[str, Any], event_names: Mapping[int, str]) -> str:
 
 
 def complete_stats_config(given: dict[str, Any] | None) -> dict[str, Any]:
-    """Statistics settings with defaults filled in."""
+    """Statistics settings with defaults."""
     return {**STATS_CONFIG_DEFAULTS, **(given or {})}
 
 
@@ -142,7 +141,7 @@ def results_settings(
     baseline_variation_id: int | None,
     event_names: Mapping[int, str],
 ) -> dict[str, Any]:
-    """All that results are computed by, as it is now; at the first start this very object is put away."""
+    """The settings that results are computed with, as they are now; the first start stores this object."""
     variations = [
         {"variation_id": variation["variation_id"], "name": _variation_name(variation, number)}
         for number, variation in enumerate(document["variations"], 1)
@@ -159,9 +158,9 @@ def results_settings(
 
 
 def as_frozen(present: dict[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with what the first start fixed: level, kind of difference, baseline, the metrics' meaning.
+    """The settings with the parts that the first start froze: level, kind of difference, baseline, metrics' meaning.
 
-    Which variations and metrics there are follows the present lists.
+    The lists of variations and metrics are the present ones.
     """
     kept = {name: frozen[name] for name in ("stats_config", "baseline_variation_id") if name in frozen}
     return {**present, **kept, "metrics": metrics_as_frozen(present["metrics"], frozen["metrics"])}
@@ -170,7 +169,7 @@ def as_frozen(present: dict[str, Any], frozen: Mapping[str, Any]) -> dict[str, A
 def metrics_as_frozen(
     present: Sequence[dict[str, Any]], frozen: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The present metrics; one that was edited since the start (its direction, say) means what it meant then."""
+    """The present metrics, with the frozen definition of each that was edited after the start (its direction, say)."""
     replaced = [metric for metric in frozen if metric not in present]
     return [
         metric if metric in frozen else next((old for old in replaced if _same(old, metric)), metric)

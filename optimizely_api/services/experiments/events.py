@@ -1,55 +1,72 @@
-"""Events in SQL. Every function works inside the caller's transaction."""
+"""Events: what visitors do. Custom events, clicks on a page, and those of Optimizely Classic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from aiohttp import web
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.experiments.tables import events, next_ids
-from optimizely_api.services.http.application import Page, format_time, not_found
-from optimizely_api.services.schema import field_error
-from optimizely_api.services.storage.ids import allocate_ids
-from optimizely_api.services.storage.paging import fetch_page
+from optimizely_api.services.entities.entity import Entity
+from optimizely_api.services.entities.keys import free_key
+from optimizely_api.services.experiments.tables import METADATA, events, next_ids
+from optimizely_api.services.http.query import read_boolean
+from optimizely_api.services.schema import BOOLEAN
 
-COLUMNS = ("account_id", "project_id", "key", "name", "is_classic", "archived")
+KEY_CHARACTERS = 64
+
+EVENTS = Entity(
+    "Event",
+    METADATA,
+    next_ids,
+    table=events,
+    columns=("page_id", "is_classic"),
+    initial={"category": "other", "event_type": "custom", "is_classic": False},
+    tightened={"key": {"type": "string", "minLength": 1, "maxLength": KEY_CHARACTERS}},
+    internal={"is_classic": BOOLEAN},
+    update="InPageEventUpdate",  # which has all that CustomEventUpdate has, and what is a click's
+)
 
 
-async def create_event(connection: AsyncConnection, given: dict[str, Any], at: datetime) -> dict[str, Any]:
-    """Add an event from checked input; without a name it is called by its key."""
-    defaults = {"archived": False, "category": "other", "event_type": "custom", "is_classic": False}
-    event = {**defaults, "key": None, **given}
-    event.setdefault("name", event["key"])
+@EVENTS.complete
+async def names_and_keys_stand_in_for_each_other(
+    connection: AsyncConnection, event: dict[str, Any], before: dict[str, Any] | None
+) -> dict[str, Any]:
+    event = {**event, "name": event.get("name") or event.get("key")}
+    if event.get("key") is None and event["name"] and event["event_type"] == "click":
+        event["key"] = await free_key(connection, events, event)
+    return event
+
+
+@EVENTS.rule
+def needs_a_name_or_a_key(event: dict[str, Any], before: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     if not event["name"]:
-        raise field_error("/name", "an event needs a name or a key")
-    (event_id,) = await allocate_ids(connection, next_ids)
-    columns = {name: event.pop(name) for name in COLUMNS}
-    await connection.execute(
-        insert(events).values(id=event_id, document=event, created=at, last_modified=at, **columns)
-    )
-    return await get_event(connection, event_id)
+        yield "/name", "an event needs a name or a key"
 
 
-async def get_event(connection: AsyncConnection, event_id: int) -> dict[str, Any]:
-    """One event in the contract's shape, and its account; 404 when there is none."""
-    row = (await connection.execute(select(events).where(events.c.id == event_id))).one_or_none()
-    if row is None:
-        raise not_found("event", event_id)
-    return _event(row)
+@EVENTS.rule
+def properties_have_different_names(
+    event: dict[str, Any], before: dict[str, Any] | None
+) -> Iterator[tuple[str, str]]:
+    names = [given.get("name") for given in event.get("event_properties", ())]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield f"/event_properties/{number}/name", "stands there twice"
 
 
-async def list_events(
-    connection: AsyncConnection, filters: dict[str, int], include_classic: bool, page: Page
-) -> tuple[int, list[dict[str, Any]]]:
-    """How many events match, and a page of them."""
-    query = select(events).where(*(events.c[name] == value for name, value in filters.items()))
-    if not include_classic:
-        query = query.where(events.c.is_classic.is_(False))
-    total, rows = await fetch_page(connection, query, events.c.id, page)
-    return total, [_event(row) for row in rows]
+@EVENTS.derive
+async def only_classic_events_cannot_be_edited(
+    connection: AsyncConnection, found: Sequence[dict[str, Any]]
+) -> None:
+    for event in found:
+        event["is_editable"] = not event["is_classic"]
+
+
+def where_classic(request: web.Request) -> list[ColumnElement[bool]]:
+    """Classic events are listed only when they are asked for."""
+    return [] if read_boolean(request, "include_classic") else [events.c.is_classic.is_(False)]
 
 
 async def event_names(
@@ -64,19 +81,3 @@ async def event_names(
         query = query.where(events.c.project_id == project_id)
     rows = await connection.execute(query)
     return {row.id: row.name for row in rows}
-
-
-def _event(row: Row[Any]) -> dict[str, Any]:
-    return {
-        **row.document,
-        **({} if row.key is None else {"key": row.key}),
-        "id": row.id,
-        "account_id": row.account_id,
-        "project_id": row.project_id,
-        "name": row.name,
-        "archived": row.archived,
-        "is_classic": row.is_classic,
-        "is_editable": not row.is_classic,
-        "created": format_time(row.created),
-        "last_modified": format_time(row.last_modified),
-    }

@@ -6,27 +6,23 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from optimizely_api.services.experiments import events, states, store
+from optimizely_api.services.entities.endpoints import routes
+from optimizely_api.services.experiments import states, store
+from optimizely_api.services.experiments.attributes import ATTRIBUTES
+from optimizely_api.services.experiments.events import EVENTS, where_classic
 from optimizely_api.services.experiments.levels import level_of_project
+from optimizely_api.services.experiments.pages import PAGES
 from optimizely_api.services.experiments.schema import (
-    EVENT,
     EXPERIMENT,
     EXPERIMENT_UPDATE,
     LAYER,
     LAYER_UPDATE,
 )
-from optimizely_api.services.http.application import (
-    DATABASE,
-    JSONResponse,
-    answer_created,
-    answer_one,
-    answer_page,
-    path_id,
-    read_at,
-    read_boolean,
-    read_integer,
-    read_object,
-)
+from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
+from optimizely_api.services.http.responses import JSONResponse
 
 
 async def list_experiments(request: web.Request) -> web.Response:
@@ -120,25 +116,6 @@ async def delete_layer(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def list_events(request: web.Request) -> web.Response:
-    """Events, by account and project; classic ones only when asked for."""
-    filters = _filters(request, account_id="account_id", project_id="project_id")
-    classic = read_boolean(request, "include_classic") or False
-    return await answer_page(
-        request, lambda connection, page: events.list_events(connection, filters, classic, page)
-    )
-
-
-async def create_event(request: web.Request) -> web.Response:
-    """A new event of a project."""
-    return await answer_created(request, EVENT.read, events.create_event)
-
-
-async def get_event(request: web.Request) -> web.Response:
-    """One event."""
-    return await answer_one(request, "event_id", events.get_event)
-
-
 def _filters(request: web.Request, **columns: str) -> dict[str, int]:
     values = {column: read_integer(request, name) for name, column in columns.items()}
     return {column: value for column, value in values.items() if value is not None}
@@ -149,6 +126,9 @@ def _now() -> datetime:
 
 
 ROUTES = [
+    *routes(ATTRIBUTES),
+    *routes(PAGES),
+    *routes(EVENTS, where=where_classic),
     web.get("/experiments", list_experiments),
     web.post("/experiments", create_experiment),
     web.get("/experiments/{experiment_id}", get_experiment),
@@ -159,7 +139,4 @@ ROUTES = [
     web.get("/layers/{layer_id}", get_layer),
     web.patch("/layers/{layer_id}", update_layer),
     web.delete("/layers/{layer_id}", delete_layer),
-    web.get("/events", list_events),
-    web.post("/events", create_event),
-    web.get("/events/{event_id}", get_event),
 ]

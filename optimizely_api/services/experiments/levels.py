@@ -1,4 +1,4 @@
-"""The level of an experiment that names none: its project's `confidence_threshold`, asked for when it is started."""
+"""The confidence level of an experiment without one: its project's `confidence_threshold`, fetched at its start."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import aiohttp
 from aiohttp import web
 
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
-from optimizely_api.services.http.application import REQUEST_ID, ServiceError
+from optimizely_api.services.http.errors import ServiceError
+from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services_key import authorization, read_keys
 from optimizely_api.start_failures import InvalidVariable
 
-PROJECTS_URL = "OPTIMIZELY_API_PROJECTS_URL"  # as the gateway knows it
+PROJECTS_URL = "OPTIMIZELY_API_PROJECTS_URL"  # the same address as the gateway's
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 log = logging.getLogger("optimizely_api.services.experiments")
 
 
 class Levels:
-    """Asks the projects service; without its address every level is DEFAULT_LEVEL."""
+    """A client of the projects service; without an address every level is DEFAULT_LEVEL."""
 
     def __init__(self, session: aiohttp.ClientSession, projects_url: str) -> None:
         self._session, self._url = session, projects_url.rstrip("/")
 
     async def of_project(self, project_id: int, request_id: str) -> float:
-        """The project's threshold now; DEFAULT_LEVEL for a project that is not there.
+        """The project's present threshold; DEFAULT_LEVEL for an unknown project.
 
-        Raises a ServiceError (503) when the projects service does not say.
+        Raises a ServiceError (503) when the projects service fails.
         """
         if not self._url:
             return DEFAULT_LEVEL
@@ -52,12 +53,12 @@ LEVELS = web.AppKey("levels", Levels)
 
 
 def projects_url() -> str:
-    """OPTIMIZELY_API_PROJECTS_URL of the environment, "" without one. Raises InvalidVariable for what is no address."""
+    """OPTIMIZELY_API_PROJECTS_URL of the environment, by default "". Raises InvalidVariable for an invalid address."""
     text = os.environ.get(PROJECTS_URL, "")
     try:
         parts = urlsplit(text)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # an invalid port
         is_address = False
     if text and not is_address:
         raise InvalidVariable(
@@ -67,7 +68,7 @@ def projects_url() -> str:
 
 
 async def with_levels(app: web.Application) -> AsyncIterator[None]:
-    """Keep one session for the application's life."""
+    """Open one client session for the life of the application."""
     url = projects_url()
     if not url:
         log.warning("%s is not set: experiments without a level start with %s", PROJECTS_URL, DEFAULT_LEVEL)
@@ -78,7 +79,7 @@ async def with_levels(app: web.Application) -> AsyncIterator[None]:
 
 
 async def level_of_project(request: web.Request, project_id: int | None) -> float | None:
-    """The threshold of the project that `store` says is needed, or None."""
+    """The threshold of the project, None without one."""
     if project_id is None:
         return None
     return await request.app[LEVELS].of_project(project_id, request[REQUEST_ID])

@@ -221,32 +221,6 @@ LAYER_CHANGEABLE = {
     "page_ids": list_of(ID),
     "url_targeting": URL_TARGETING,
 }
-EVENT_TYPES = (
-    "custom",
-    "click",
-    "pageview",
-    "classic_custom",
-    "classic_click",
-    "classic_pageview",
-    "classic_engagement",
-    "classic_revenue",
-    "classic_mobile_tap",
-    "classic_mobile_view",
-    "classic_mobile_session_length",
-    "classic_mobile_num_session",
-)
-CATEGORIES = (
-    "add_to_cart",
-    "save",
-    "search",
-    "share",
-    "purchase",
-    "convert",
-    "sign_up",
-    "subscribe",
-    "other",
-)
-
 EXPERIMENT = Schema(object_of({**EXPERIMENT_CHANGEABLE, **EXPERIMENT_SET_ONCE}, "account_id", "project_id"))
 EXPERIMENT_UPDATE = Schema(object_of({**EXPERIMENT_CHANGEABLE, "baseline_variation_id": DIGITS}))
 LAYER = Schema(
@@ -262,25 +236,3 @@ LAYER = Schema(
     )
 )
 LAYER_UPDATE = Schema(object_of(LAYER_CHANGEABLE))
-EVENT = Schema(
-    object_of(
-        {
-            "account_id": ID,
-            "archived": BOOLEAN,
-            "category": one_of(*CATEGORIES),
-            "config": object_of({"selector": TEXT}, "selector"),
-            "description": TEXT,
-            "event_properties": list_of(
-                object_of({"data_type": one_of("boolean", "number", "string"), "name": TEXT})
-            ),
-            "event_type": one_of(*EVENT_TYPES),
-            "is_classic": BOOLEAN,
-            "key": {"type": "string", "minLength": 1, "maxLength": 64},
-            "name": TEXT,
-            "page_id": ID,
-            "project_id": ID,
-        },
-        "account_id",
-        "project_id",
-    )
-)

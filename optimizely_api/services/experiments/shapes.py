@@ -1,4 +1,4 @@
-"""From rows to what the service answers: the contract's Experiment and Campaign, and internal keys."""
+"""From rows to JSON: the contract's Experiment and Campaign, with the internal keys of the service."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sqlalchemy import Row
 from optimizely_api.services.experiments import definitions, runs, states
 from optimizely_api.services.experiments.runs import Run
 from optimizely_api.services.experiments.states import State
-from optimizely_api.services.http.application import format_time
+from optimizely_api.services.http.responses import format_time
 
 
 def state_of(row: Row[Any], now: datetime) -> State:
-    """The experiment's own state at `now`, its schedule taken into account."""
+    """The experiment's own state at `now`, after the effects of its schedule."""
     since = datetime.fromisoformat(row.runs[-1]["start_time"]) if row.runs else None
     stored = State(row.status, row.earliest, row.latest, row.awaits_start, since)
     return states.settle(stored, states.read_schedule(row.document.get("schedule")), now)
 
 
 def runs_of(row: Row[Any], state: State) -> tuple[Run, ...]:
-    """The experiment's runs once it is in this state, pauses of its campaign not taken into account."""
+    """The experiment's runs for this state, not counting the pauses of its campaign."""
     return runs.follow(runs.load(row.runs), state, runs.weights_of(row.document["variations"]))
 
 
 def settings_of(row: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
-    """What the experiment's results are computed by; once it has started, partly as it was then."""
+    """The settings that the experiment's results are computed with; its first start froze some of them."""
     present = definitions.results_settings(
         row.document, row.stats_config, row.baseline_variation_id, event_names
     )
@@ -37,7 +37,7 @@ def settings_of(row: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]
 def experiment(
     row: Row[Any], its_layer: Row[Any], event_names: Mapping[int, str], now: datetime
 ) -> dict[str, Any]:
-    """One experiment; `stats_config` and the baseline are frozen once it has started."""
+    """One experiment; its first start froze `stats_config` and the baseline."""
     own_state = state_of(row, now)
     state = states.shown(own_state, its_layer.paused)
     pauses = runs.load_pauses(its_layer.pauses, its_layer.paused)
@@ -64,7 +64,7 @@ def experiment(
 def layer(
     row: Row[Any], members: Sequence[Row[Any]], event_names: Mapping[int, str], now: datetime
 ) -> dict[str, Any]:
-    """One layer with what follows from its experiments."""
+    """One layer, with the properties that follow from its experiments."""
     shown = [states.shown(state_of(member, now), row.paused) for member in members]
     state = states.layer_state(row.type, row.paused is not None, row.archived is not None, shown)
     metrics = layer_metrics(row, members)
@@ -86,7 +86,7 @@ def layer(
 
 
 def layer_metrics(row: Row[Any], members: Iterable[Row[Any]]) -> list[dict[str, Any]]:
-    """A layer's own metrics; one without, such as a lone experiment's, has those of its first experiment."""
+    """The layer's own metrics, or else those of its first experiment (the layer of a lone experiment has none)."""
     own: list[dict[str, Any]] = row.document.get("metrics", [])
     first = next(iter(members), None)
     if own or first is None:

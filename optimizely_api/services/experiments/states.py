@@ -4,8 +4,8 @@
                            running --(schedule's stop_time)--> concluded
     any --archive--> archived --unarchive--> paused
 
-`publish` changes no status. `campaign_paused` is a running experiment in a paused layer: it is never
-stored, so a resumed layer finds each of its experiments as it was.
+`publish` changes no status. `campaign_paused` is a running experiment in a paused layer. It is never stored, so that
+each experiment has its own status again when the layer is resumed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from optimizely_api.services.http.application import bad_request, conflict
+from optimizely_api.services.http.errors import bad_request, conflict
 from optimizely_api.services.schema import field_error
 
-# (action, status) -> the status afterwards. What is not listed is a conflict.
+# (action, status) -> the status afterwards. All other pairs are a conflict.
 TRANSITIONS: dict[tuple[str, str], str] = {
     ("start", "not_started"): "running",
     ("start", "paused"): "running",
@@ -45,7 +45,7 @@ LAYER_CREATE_ACTIONS = ("publish", "start")
 
 @dataclass(frozen=True)
 class Schedule:
-    """When an experiment is to start and to stop by itself, in UTC."""
+    """The times at which an experiment starts and stops by itself, in UTC."""
 
     start: datetime | None = None
     stop: datetime | None = None
@@ -53,10 +53,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class State:
-    """Where an experiment is in its life.
+    """The state of an experiment.
 
-    `earliest` is its first start, `since` its last one, `latest` the end of its last run (None while it runs);
-    `awaits_start` says that it was started but waits for its schedule.
+    `earliest` is its first start, `since` its last one, `latest` the end of its last run (None while it runs). With
+    `awaits_start` it has been started, and waits for the start of its schedule.
     """
 
     status: str = "not_started"
@@ -67,7 +67,7 @@ class State:
 
 
 def read_schedule(given: dict[str, Any] | None) -> Schedule:
-    """The contract's Schedule as moments; 400 for an unknown zone, an impossible day, a wrong order."""
+    """Parse the contract's Schedule; 400 for an unknown zone, an impossible day, a wrong order."""
     given = given or {}
     zone = _zone(given.get("time_zone", "UTC"))
     start, stop = (_moment(given.get(name), name, zone) for name in ("start_time", "stop_time"))
@@ -98,7 +98,7 @@ def _moment(text: str | None, name: str, zone: ZoneInfo) -> datetime | None:
 
 
 def settle(state: State, schedule: Schedule, now: datetime) -> State:
-    """The state after whatever the schedule brought about until `now`."""
+    """The state after the effects of the schedule until `now`."""
     if state.awaits_start and schedule.start is not None and schedule.start <= now:
         state = _running(state, schedule.start)
     if state.status == "running" and schedule.stop is not None and schedule.stop <= now:
@@ -107,7 +107,7 @@ def settle(state: State, schedule: Schedule, now: datetime) -> State:
 
 
 def act(state: State, action: str, schedule: Schedule, at: datetime) -> State:
-    """The state after an action at `at`; 409 when the action makes no sense in the present state."""
+    """The state after an action at `at`; 409 when the present state does not allow the action."""
     after = TRANSITIONS.get((action, state.status))
     if after is None:
         raise conflict(f"action {action} is not possible: the experiment is {state.status}")
@@ -142,7 +142,7 @@ def shown(state: State, layer_paused: datetime | None) -> State:
 
 
 def layer_state(layer_type: str, paused: bool, archived: bool, states: list[State]) -> State:
-    """A layer's state, out of those its experiments show."""
+    """The state of a layer, from the states of its experiments as the API shows them."""
     earliest = min((state.earliest for state in states if state.earliest), default=None)
     status = _layer_status(layer_type, paused, archived, [state.status for state in states], earliest)
     latest = max((state.latest for state in states if state.latest), default=None)
@@ -152,7 +152,7 @@ def layer_state(layer_type: str, paused: bool, archived: bool, states: list[Stat
 def _layer_status(
     layer_type: str, paused: bool, archived: bool, statuses: list[str], earliest: datetime | None
 ) -> str:
-    # The layer of a lone experiment is not seen by its owner, so nobody else would archive it.
+    # The API does not show the layer of a lone experiment, so it counts as archived with its experiment.
     alone_and_archived = layer_type == "other" and set(statuses) == {"archived"}
     if archived or alone_and_archived:
         return "archived"
@@ -165,7 +165,7 @@ def _layer_status(
 
 
 def read_action(value: str | None, allowed: tuple[str, ...]) -> str | None:
-    """The query's `action`; 400 when it is none of those allowed."""
+    """The query's `action`; 400 unless it is one of those allowed."""
     if not value:
         return None
     if value not in allowed:

@@ -1,7 +1,7 @@
-"""Experiments and layers in SQL. Every function works inside the caller's transaction.
+"""Experiments and layers in SQL. Every function runs inside the transaction of its connection.
 
-Whoever changes an experiment or a layer locks the layer's row first, then the experiments': two changes of
-one layer follow each other and never wait for each other in a circle.
+Every change of an experiment or a layer locks the layer's row first, then those of experiments: changes of one layer
+run one after the other, without deadlocks.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http.application import Page, bad_request, conflict, format_time, gone, not_found
+from optimizely_api.services.http.errors import bad_request, conflict, gone
+from optimizely_api.services.http.query import Page
+from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.schema import field_error
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
+from optimizely_api.services.storage.rows import fetch_row
 
 Document = dict[str, Any]
 
@@ -40,7 +43,7 @@ async def get_experiment(connection: AsyncConnection, experiment_id: int, now: d
 async def list_experiments(
     connection: AsyncConnection, filters: dict[str, int], include_classic: bool, page: Page, now: datetime
 ) -> tuple[int, list[Document]]:
-    """How many experiments match, and a page of them."""
+    """The number of matching experiments, and a page of them."""
     query = select(experiments).where(*(experiments.c[name] == value for name, value in filters.items()))
     if not include_classic:
         query = query.where(experiments.c.is_classic.is_(False))
@@ -57,7 +60,7 @@ async def get_layer(connection: AsyncConnection, layer_id: int, now: datetime) -
 async def list_layers(
     connection: AsyncConnection, filters: dict[str, int], page: Page, now: datetime
 ) -> tuple[int, list[Document]]:
-    """How many layers match, and a page of them."""
+    """The number of matching layers, and a page of them."""
     query = select(layers).where(*(layers.c[name] == value for name, value in filters.items()))
     total, rows = await fetch_page(connection, query, layers.c.id, page)
     return total, await _shape_layers(connection, rows, now)
@@ -67,7 +70,7 @@ async def list_layers(
 
 
 def project_that_sets_the_level(given: Document, action: str | None) -> int | None:
-    """The new experiment's project, if it is to start and names no level."""
+    """The new experiment's project, if `action` starts the experiment and it has no level of its own."""
     names_level = "confidence_level" in (given.get("stats_config") or {})
     return given["project_id"] if action in STARTING and not names_level else None
 
@@ -75,7 +78,7 @@ def project_that_sets_the_level(given: Document, action: str | None) -> int | No
 async def project_to_ask(
     connection: AsyncConnection, experiment_id: int, changes: Document, action: str | None
 ) -> int | None:
-    """The experiment's project, if it is to start without a level of its own; 404 when there is no such experiment."""
+    """The experiment's project, if `action` starts it without a level of its own; 404 for an unknown experiment."""
     if action not in STARTING or "confidence_level" in changes.get("stats_config", {}):
         return None
     row = await _experiment_row(connection, experiment_id)
@@ -89,9 +92,9 @@ async def create_experiment(
     at: datetime,
     level: float | None = None,
 ) -> Document:
-    """Add an experiment (and its layer, when none is named), then do `action` to it.
+    """Add an experiment (in a new layer, if the body names none), then apply `action` to it.
 
-    `level` is that of its project, for a start without one of its own.
+    `level` is the project's, for a start without a level of its own.
     """
     document = {**definitions.EXPERIMENT_DEFAULTS, **given}
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
@@ -127,7 +130,7 @@ async def _act_on_created(
     connection: AsyncConnection, experiment_id: int, action: str, at: datetime, level: float | None
 ) -> None:
     row = await _experiment_row(connection, experiment_id)
-    # Made paused: no visitor has seen it, so there is no earliest time and nothing is frozen.
+    # Created paused: no visitor has seen it, so there is no earliest time and nothing is frozen.
     if action == "pause":
         await _save_state(connection, row, State("paused"), at)
     else:
@@ -142,10 +145,10 @@ async def update_experiment(
     at: datetime,
     level: float | None = None,
 ) -> Document:
-    """Apply checked changes, then `action` (`unarchive` comes first: nothing else can be done before it).
+    """Apply validated changes, then `action`; but `unarchive` before the changes, which an archived experiment refuses.
 
-    What the schedule brought about until `at` is settled before, so that a change made after a
-    scheduled start does not reach the frozen settings.
+    The effects of the schedule until `at` are stored first, so that a change after a scheduled start does not alter the
+    frozen settings.
     """
     row = await _lock_experiment(connection, experiment_id)
     if at < row.created:
@@ -205,7 +208,7 @@ def _baseline(document: Document) -> int:
 
 
 async def _complete(connection: AsyncConnection, document: Document, project_id: int) -> None:
-    """Check the rules between fields, and fill in what the caller left to the service."""
+    """Check the rules between fields, and add the values that the service sets."""
     definitions.check_variations(document["variations"])
     definitions.check_whitelist(document)
     states.read_schedule(document.get("schedule"))
@@ -253,9 +256,9 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
 
 
 def _follow(document: Document, status: str) -> Document:
-    """The environments of an experiment whose status changed: each takes it over (concluded: paused)."""
-    wanted = "paused" if status == "concluded" else status
-    return {key: {**value, "status": wanted} for key, value in document["environments"].items()}
+    """The environments of an experiment after a change of its status: each gets that status (concluded: paused)."""
+    environment_status = "paused" if status == "concluded" else status
+    return {key: {**value, "status": environment_status} for key, value in document["environments"].items()}
 
 
 async def _save(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:
@@ -265,7 +268,7 @@ async def _save(connection: AsyncConnection, row: Row[Any], **values: Any) -> Ro
 
 async def _touch(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
     await _save(connection, row, last_modified=max(at, row.last_modified))
-    # A campaign is as new as the newest of its experiments.
+    # A change of an experiment counts as a change of its campaign.
     await connection.execute(
         update(layers)
         .where(layers.c.id == row.layer_id, layers.c.last_modified < at)
@@ -279,7 +282,7 @@ async def _touch(connection: AsyncConnection, row: Row[Any], at: datetime) -> No
 async def create_layer(
     connection: AsyncConnection, given: Document, action: str | None, at: datetime
 ) -> Document:
-    """Add a layer without experiments; there is nothing yet that `action` could start."""
+    """Add a layer without experiments; `action` has nothing to start yet."""
     row = await _insert_layer(connection, given, at)
     return await get_layer(connection, row.id, at)
 
@@ -287,7 +290,7 @@ async def create_layer(
 async def project_of_layer_to_ask(
     connection: AsyncConnection, layer_id: int, action: str | None
 ) -> int | None:
-    """The layer's project, if it is to start experiments without a level; 404 when there is no such layer."""
+    """The layer's project, if `action` starts experiments without a level; 404 for an unknown layer."""
     row = await _layer_row(connection, layer_id)
     members = await _members(connection, [layer_id]) if action == "start" else []
     return row.project_id if any("confidence_level" not in one.stats_config for one in members) else None
@@ -301,7 +304,7 @@ async def update_layer(
     at: datetime,
     level: float | None = None,
 ) -> Document:
-    """Apply checked changes to a layer, then `action` to it and its experiments."""
+    """Apply validated changes to a layer, then `action` to it and its experiments."""
     row = await _layer_row(connection, layer_id, for_update=True)
     if at < row.created:
         raise bad_request("at lies before the campaign was created")
@@ -330,7 +333,7 @@ async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime
 async def _act_on_layer(
     connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
 ) -> None:
-    """Start: what was not started yet runs. Pause and resume: the experiments keep their own state."""
+    """`start` starts the experiments that never started; `pause` and `resume` leave the experiments' own states."""
     by_action: dict[str, dict[str, Any]] = {
         "start": {"paused": None},
         "resume": {"paused": None},
@@ -388,7 +391,7 @@ async def _insert_layer(connection: AsyncConnection, given: Document, at: dateti
 async def _layer_for(
     connection: AsyncConnection, document: Document, owner: dict[str, int], at: datetime
 ) -> Row[Any]:
-    """The layer that a new experiment names, or a new one for it alone."""
+    """The layer that a new experiment names, or a new one of its own."""
     layer_id = document.pop("campaign_id", None)
     if layer_id is None:
         personal = document.get("type") == "personalization"
@@ -421,11 +424,7 @@ def _default_type(layer: Row[Any]) -> str:
 
 
 async def _experiment_row(connection: AsyncConnection, experiment_id: int) -> Row[Any]:
-    query = select(experiments).where(experiments.c.id == experiment_id)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise not_found("experiment", experiment_id)
-    return row
+    return await fetch_row(connection, experiments, experiment_id, "experiment")
 
 
 async def _lock_experiment(connection: AsyncConnection, experiment_id: int) -> Row[Any]:
@@ -435,11 +434,7 @@ async def _lock_experiment(connection: AsyncConnection, experiment_id: int) -> R
 
 
 async def _layer_row(connection: AsyncConnection, layer_id: int, for_update: bool = False) -> Row[Any]:
-    query = select(layers).where(layers.c.id == layer_id)
-    row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
-    if row is None:
-        raise not_found("campaign", layer_id)
-    return row
+    return await fetch_row(connection, layers, layer_id, "campaign", for_update=for_update)
 
 
 async def _members(

@@ -77,10 +77,12 @@ events = Table(
     Column("name", Text, nullable=False),
     Column("is_classic", Boolean, nullable=False),
     Column("archived", Boolean, nullable=False),
+    Column("page_id", BigInteger),
     Column("document", JSON, nullable=False),
     Column("created", UtcTime, nullable=False),
     Column("last_modified", UtcTime, nullable=False),
     UniqueConstraint("project_id", "key", name="uq_events_project_id_key"),
     Index("ix_events_account_id_id", "account_id", "id"),
     Index("ix_events_project_id_id", "project_id", "id"),
+    Index("ix_events_page_id_id", "page_id", "id"),
 )

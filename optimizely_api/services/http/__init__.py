@@ -1,1 +1,1 @@
-"""What the services have in common over HTTP: application, errors, bodies, limits, server."""
+"""The HTTP side that all services share: application, errors, bodies, query, responses, limits, server."""

@@ -1,4 +1,4 @@
-"""Content codings of request bodies (RFC 9110 section 8.4), decoded piece by piece so that no body grows unseen."""
+"""Content codings of request bodies (RFC 9110 section 8.4), decoded in pieces so that limits apply as a body grows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ else:
     from backports import zstd
 
 PIECE_BYTES = 64 * 1024
-MAX_MEMBERS = 1024  # gzip members or zstd frames of one body; each costs some microseconds, also an empty one
+MAX_MEMBERS = 1024  # gzip members or zstd frames in one body; each costs some microseconds, even an empty one
 _WINDOW_LOG = 23  # the 8 MiB that a decoder of zstd must support, and no more (RFC 9659)
 _ALIASES = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
 
 class UndecodableError(ValueError):
-    """The content is not in the coding that it claims, or not whole."""
+    """The content is not valid in its coding, or incomplete."""
 
 
 class _Brotli:
@@ -55,7 +55,7 @@ _ERRORS = (zlib.error, zstd.ZstdError, brotli.error)
 
 
 def coding_of(content_encoding: str) -> str | None:
-    """The one coding that a Content-Encoding field names; None for plain content. Raises LookupError for others."""
+    """The coding that a Content-Encoding field names; None for plain content. Raises LookupError for an unknown one."""
     name = content_encoding.strip().lower()
     name = _ALIASES.get(name, name)
     if name in {"", "identity"}:
@@ -66,7 +66,7 @@ def coding_of(content_encoding: str) -> str | None:
 
 
 def decode(coding: str, data: bytes) -> Iterator[bytes]:
-    """The content in pieces of about PIECE_BYTES at most. Raises UndecodableError."""
+    """Decode `data`, and yield the content in pieces of about PIECE_BYTES at most. Raises UndecodableError."""
     at = members = 0
     while at < len(data):
         members += 1

@@ -1,35 +1,26 @@
-"""Entity tags and 304 (RFC 9110 sections 8.8.3, 13.1.2 and 15.4.5)."""
+"""Entity tags, If-None-Match and 304 (RFC 9110 sections 8.8.3, 13.1.2 and 15.4.5)."""
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from aiohttp import web
+
+from optimizely_api.http.entity_tags import entity_tag
 
 _ANY = "*"
 
 
-def entity_tag(*parts: bytes) -> str:
-    """A strong entity tag, quoted as in the header, that no other parts have."""
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return f'"{digest.hexdigest()}"'
-
-
 def is_known(request: web.Request, tag: str) -> bool:
-    """Whether the caller has what the tag stands for: If-None-Match names it."""
+    """Whether If-None-Match names the tag: the client has the response already."""
     return _is_named(request, tag[1:-1])
 
 
 def not_modified(tag: str) -> web.Response:
-    """304: what the caller has is still what would be answered."""
+    """304: the response that the client has is still valid."""
     return web.Response(status=304, headers={"ETag": tag})
 
 
-def unless_known(request: web.Request, response: web.Response) -> web.Response:
-    """Give a 200 the tag of its body, or make it a 304 for a caller who has that body, or wants none that is there."""
+def conditional_response(request: web.Request, response: web.Response) -> web.Response:
+    """Add the entity tag of the body, or return a 304 if If-None-Match names that tag or is `*`."""
     assert isinstance(response.body, bytes)  # noqa: S101
     tag = entity_tag(response.body)
     if is_known(request, tag) or _is_named(request, _ANY):

@@ -1,7 +1,8 @@
-"""A connection of a service: aiohttp's, with deadlines for heads and for output, and no patience with tiny chunks.
+"""aiohttp's connection with deadlines for request heads and for output, and a limit on the framing of chunks.
 
-Relied on of aiohttp's `RequestHandler`, which is why setup.py pins its minor release: `_messages` and `_waiter`, in
-which the parsed heads wait, `_ErrInfo`, which stands for a head that is none, `_reading_paused` and `_handle_request`.
+It relies on private parts of aiohttp's `RequestHandler`, which is why setup.py pins the minor release: `_messages` and
+`_waiter`, which hold the parsed heads, `_ErrInfo`, which stands for an invalid head, `_reading_paused` and
+`_handle_request`.
 """
 
 from __future__ import annotations
@@ -16,31 +17,28 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from optimizely_api.http.framing import is_mostly_framing
-from optimizely_api.services.http.application import (
-    SERVICE_NAME,
-    ServiceError,
-    access_log,
-    bad_request,
-    error_response,
-)
 from optimizely_api.services.http.bodies import BoundedRequest
+from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
+from optimizely_api.services.http.log import SERVICE_NAME, access_log
+from optimizely_api.services.http.responses import RESPONSE_HEADERS
+from optimizely_api.serving.log import log_request
 
 if TYPE_CHECKING:
     from optimizely_api.services.http.worker import ServiceWorker
 
-# All connections of a worker read into the same memory: aiohttp's parser copies what it keeps. Only content of a known
-# length is read in larger parts, so that little is parsed before chunks are found to be tiny, and little is held of a
-# request that nobody reads.
+# All connections of a worker read into the same memory, because aiohttp's parser copies what it keeps. Only bodies of a
+# known length are read in large parts: with small ones, tiny chunks are found before many are parsed, and little of an
+# unread request is held.
 _MEMORY = memoryview(bytearray(64 * 1024))
 _SMALL_READ = _MEMORY[: 8 * 1024]
-CODES = {400: "bad_request", 408: "request_timeout"}
+ERROR_CODES = {400: "bad_request", 408: "request_timeout"}
 
 
 class ConnectionReader(asyncio.BufferedProtocol):
-    """The transport's side of a connection: reads in parts as large as the connection wants.
+    """The transport's side of a connection: reads in parts as large as the connection asks for.
 
-    A transport reads 256 KB at a time for a plain protocol, which aiohttp's are; each connection that waits would hold
-    as much.
+    aiohttp's connections are plain protocols, for which a transport reads 256 KB at a time; each waiting connection
+    would hold as much.
     """
 
     def __init__(self, connection: ServiceConnection) -> None:
@@ -51,44 +49,45 @@ class ConnectionReader(asyncio.BufferedProtocol):
         self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called first."""
+        """The transport is connected."""
         self.was_made = True
         self._connection.connection_made(transport)
 
     def get_buffer(self, _size_hint: int) -> memoryview:
-        """Called before each read."""
+        """Return the memory for the next read."""
         return self._connection.read_buffer()
 
     def buffer_updated(self, size: int) -> None:
-        """Called after it."""
+        """Pass the bytes of one read on."""
         self._connection.data_received(bytes(_MEMORY[:size]))
 
 
 class ServiceConnection(RequestHandler):
-    """One connection of a worker; `check` is called every now and then."""
+    """One connection of a worker, which calls `check` at short intervals."""
 
-    __slots__ = ("_body", "_head_began", "_is_chunked", "_is_deaf", "_is_silent", "_message", "_received",
-                 "_unsent", "_unsent_since", "_wire", "worker")  # fmt: skip
+    __slots__ = ("_body", "_head_started_at", "_ignores_input", "_is_chunked", "_is_unused", "_message", "_received",
+                 "_transport", "_unsent", "_unsent_since", "worker")  # fmt: skip
 
     def __init__(self, worker: ServiceWorker, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.worker = worker
-        self._wire: Any = None  # aiohttp forgets its transport while the last output is still under way
-        self._head_began: float | None = None  # while a head is expected, or has come in part
-        self._is_silent = True  # until the first byte
-        self._is_deaf = False  # reads nothing any more
-        self._message: Any = None  # the newest head that was parsed,
-        self._body: StreamReader | None = None  # and its body, until that is whole
+        # aiohttp drops its own reference while the last output is still being sent.
+        self._transport: Any = None
+        self._head_started_at: float | None = None  # while a head is expected or incomplete
+        self._is_unused = True  # until the first byte
+        self._ignores_input = False
+        self._message: Any = None  # the newest parsed head,
+        self._body: StreamReader | None = None  # and its body, until that is complete
         self._is_chunked = False
-        self._received = 0  # bytes that brought the body
+        self._received = 0  # bytes of the body on the wire, framing included
         self._unsent = 0
         self._unsent_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The time for the first head begins."""
+        """Start the time limit of the first head."""
         self.worker.connections.add(self)
-        self._wire = transport
-        self._head_began = self._loop.time()
+        self._transport = transport
+        self._head_started_at = self._loop.time()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -98,14 +97,14 @@ class ServiceConnection(RequestHandler):
         self.worker.connection_ended(self)
 
     def read_buffer(self) -> memoryview:
-        """Where the next part of what the client sends is to be put."""
+        """The memory for the next read."""
         return _MEMORY if self._body is not None and not self._is_chunked else _SMALL_READ
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come; also called, without data, when a reader has made room and the parser may go on."""
-        if self._is_deaf:
+        """Parse input; called without data when a reader has emptied a full buffer and parsing may go on."""
+        if self._ignores_input:
             return
-        self._is_silent = False
+        self._is_unused = False
         super().data_received(data)
         message, payload = self._messages[-1] if self._messages else (None, None)
         if message is not None and message is not self._message:
@@ -116,14 +115,14 @@ class ServiceConnection(RequestHandler):
                 self._body = None
             elif self._is_chunked and is_mostly_framing(self._received, self._body.total_bytes):
                 self._break_body(bad_request("the chunks of the body are too small for their number"))
-        elif data and self._head_began is None:
-            self._head_began = self._loop.time()
+        elif data and self._head_started_at is None:
+            self._head_started_at = self._loop.time()
 
     def _next_message(self, message: Any, payload: StreamReader | None) -> None:
-        self._head_began = None
+        self._head_started_at = None
         self._message = message
         if isinstance(message, _ErrInfo):
-            # aiohttp says so after the response, for which the request may wait for the rest of its body.
+            # aiohttp would report it after the response, for which the handler may wait for the rest of the body.
             self._break_body(bad_request("the body's chunks are not valid HTTP"))
             return
         self._body = None if payload is None or payload.is_eof() else payload
@@ -131,28 +130,28 @@ class ServiceConnection(RequestHandler):
         self._received = 0
 
     def _break_body(self, error: ServiceError) -> None:
-        """Read nothing any more; whoever reads the body that is under way gets the error."""
-        self._is_deaf = True
+        """Ignore further input, and raise the error in the handler that reads the body."""
+        self._ignores_input = True
         if self._body is not None and not self._body.is_eof():
             self._body.set_exception(error)
             self._body.feed_eof()
         self._body = None
 
     def check(self, now: float) -> None:
-        """End the connection when its head, or its client's taking of output, is late."""
+        """End the connection when its head is late, or when its client reads no output."""
         limits = self.worker.limits
-        if self._head_began is not None and now - self._head_began >= limits.head_timeout_seconds:
-            self._head_is_late()
-        if (unsent := self._wire.get_write_buffer_size()) != self._unsent or not unsent:
+        if self._head_started_at is not None and now - self._head_started_at >= limits.head_timeout_seconds:
+            self._refuse_late_head()
+        if (unsent := self._transport.get_write_buffer_size()) != self._unsent or not unsent:
             self._unsent, self._unsent_since = unsent, now
         elif now - self._unsent_since >= limits.write_timeout_seconds:
-            self.worker.log.warning("Reset a connection whose client takes nothing of its response")
-            self._wire.abort()
+            self.worker.log.warning("Reset a connection whose client does not read its response")
+            self._transport.abort()
 
-    def _head_is_late(self) -> None:
-        self._head_began = None
-        self._is_deaf = True
-        if self._is_silent:
+    def _refuse_late_head(self) -> None:
+        self._head_started_at = None
+        self._ignores_input = True
+        if self._is_unused:
             self.force_close()
             return
         late = _ErrInfo(408, TimeoutError(), "the head of the request did not arrive in time")
@@ -174,16 +173,22 @@ class ServiceConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The services' own shape for what is no HTTP, or late, and a line in the access log."""
-        if status not in CODES or request.writer.output_size > 0:
+        """Answer an invalid or late head in the services' error shape, with a line in the access log."""
+        if status not in ERROR_CODES or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         reason = (message or HTTPStatus(status).phrase).strip().partition("\n")[0].rstrip(":")
         if status == HTTPStatus.BAD_REQUEST:
             reason = f"the request is not valid HTTP: {reason}"
         request_id = uuid.uuid4().hex
-        response = error_response(status, CODES[status], reason, {"X-Request-Id": request_id})
+        application = self.worker.application
+        headers = application[RESPONSE_HEADERS] | {"X-Request-Id": request_id}
+        response = error_response(status, ERROR_CODES[status], reason, headers)
         response.force_close()
-        service = self.worker.application[SERVICE_NAME]
-        fields = {"service": service, "request_id": request_id, "status": status, "reason": reason}
-        access_log.info("request", extra={"fields": fields})
+        fields = {
+            "service": application[SERVICE_NAME],
+            "request_id": request_id,
+            "status": status,
+            "reason": reason,
+        }
+        log_request(access_log, fields)
         return response

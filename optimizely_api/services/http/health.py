@@ -1,4 +1,4 @@
-"""Whether a service can do its work now: read its database, and write to it."""
+"""The health of a service: whether it can read and write its database now."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sqlalchemy import text
 from optimizely_api.services.storage.database import Database
 
 DEADLINE_SECONDS = 2.0
-KEPT_SECONDS = 1.0  # however often one asks, the database is asked once in this time
-LOCK_WAIT_SECONDS = 1.0  # for the SQLite writers before
-# A SQLite file that is locked can still be written when somebody has just written it.
+KEPT_SECONDS = 1.0  # the database is checked at most once in this time, however many requests come
+LOCK_WAIT_SECONDS = 1.0  # for the locks of other SQLite writers
+# A lock on a SQLite file that was written this recently belongs to a working writer, not to a stuck one.
 RECENT_WRITE_SECONDS = 10.0
 LEAST_FREE_BYTES = 4 * 1024 * 1024
 _UNREACHABLE = "the database does not answer"
@@ -26,55 +26,55 @@ log = logging.getLogger("optimizely_api.services")
 
 
 class Health:
-    """The state of one database, asked for at most once in KEPT_SECONDS."""
+    """The state of one database, checked at most once in KEPT_SECONDS."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._asking = asyncio.Lock()
-        self._asked_at = -KEPT_SECONDS
-        self._trouble: str | None = None
+        self._checking = asyncio.Lock()
+        self._checked_at = -KEPT_SECONDS
+        self._problem: str | None = None
 
-    async def trouble(self) -> str | None:
-        """What keeps the service from its work, in a sentence; None when nothing does.
+    async def problem(self) -> str | None:
+        """Why the service cannot read or write its database, as a sentence; None when it can.
 
-        Answers within DEADLINE_SECONDS, however much is being written.
+        Returns within about DEADLINE_SECONDS, however many writers there are.
         """
-        async with self._asking:
+        async with self._checking:
             now = time.monotonic()
-            if now - self._asked_at >= KEPT_SECONDS:
-                self._trouble = await self._ask()
-                self._asked_at = time.monotonic()
-            return self._trouble
+            if now - self._checked_at >= KEPT_SECONDS:
+                self._problem = await self._check()
+                self._checked_at = time.monotonic()
+            return self._problem
 
-    async def _ask(self) -> str | None:
+    async def _check(self) -> str | None:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                trouble = await self._find_trouble()
+                problem = await self._find_problem()
         except TimeoutError:
-            trouble = f"{_UNREACHABLE} within {DEADLINE_SECONDS:g} seconds"
+            problem = f"{_UNREACHABLE} within {DEADLINE_SECONDS:g} seconds"
         except Exception as exc:
-            # Whatever the driver raises means the same here; what it says is for the log alone.
+            # Every error of the driver means the same here; its text goes to the log only.
             log.warning("not healthy: %s: %s", _UNREACHABLE, exc)
             return _UNREACHABLE
-        if trouble:
-            log.warning("not healthy: %s", trouble)
-        return trouble
+        if problem:
+            log.warning("not healthy: %s", problem)
+        return problem
 
-    async def _find_trouble(self) -> str | None:
+    async def _find_problem(self) -> str | None:
         if self._database.is_sqlite:
-            return await asyncio.to_thread(sqlite_trouble, Path(self._database.engine.url.database or ""))
-        return await self._postgresql_trouble()
+            return await asyncio.to_thread(sqlite_problem, Path(self._database.engine.url.database or ""))
+        return await self._postgresql_problem()
 
-    async def _postgresql_trouble(self) -> str | None:
+    async def _postgresql_problem(self) -> str | None:
         async with self._database.engine.connect() as connection:
             state = (await connection.execute(text("SHOW transaction_read_only"))).scalar_one()
         return None if state == "off" else "the database is read-only"
 
 
-def sqlite_trouble(path: Path) -> str | None:
-    """What keeps the SQLite database at `path` from being written; raises sqlite3.Error when it cannot be read.
+def sqlite_problem(path: Path) -> str | None:
+    """Why the SQLite database at `path` cannot be written, None when it can. Raises sqlite3.Error if it cannot be read.
 
-    Asks on a connection of its own, since the pooled ones may all be busy, and leaves nothing written.
+    Uses its own connection, since the pooled ones may all be busy, and rolls its write back.
     """
     disk = os.statvfs(path.parent)
     if disk.f_flag & os.ST_RDONLY:
@@ -88,7 +88,7 @@ def sqlite_trouble(path: Path) -> str | None:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         try:
             connection.execute("BEGIN IMMEDIATE")
-            # Beginning alone succeeds on a database that can only be read.
+            # BEGIN alone succeeds on a read-only database.
             connection.execute("PRAGMA user_version = 1")
         except sqlite3.OperationalError as exc:
             kind = exc.sqlite_errorcode & 0xFF

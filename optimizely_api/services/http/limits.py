@@ -1,4 +1,4 @@
-"""What a service takes of its clients: connections, times and memory, from the environment."""
+"""A service's limits on its clients: connections, times and memory, from the environment."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ class Limits:
     """Limits of one worker of a service; the environment has each as `<SERVICE>_<variable>`."""
 
     connections: int = _limit(10_000, "MAX_CONNECTIONS")  # more wait in the backlog
-    backlog: int = _limit(2048, "BACKLOG_CONNECTIONS")  # the system's net.core.somaxconn is above it
+    backlog: int = _limit(2048, "BACKLOG_CONNECTIONS")  # net.core.somaxconn must be no smaller
     head_timeout_seconds: float = _limit(10.0, "HEAD_TIMEOUT_SECONDS")
-    # A body has `body_timeout_seconds` to begin with, and a second more for each `body_rate_bytes_per_second` that
-    # have come, up to `body_longest_seconds`.
+    # A body may take `body_timeout_seconds`, and one second more for each `body_rate_bytes_per_second` received, up to
+    # `body_longest_seconds` in all.
     body_timeout_seconds: float = _limit(10.0, "BODY_TIMEOUT_SECONDS")
     body_rate_bytes_per_second: int = _limit(4096, "BODY_RATE_BYTES_PER_SECOND")
     body_longest_seconds: float = _limit(60.0, "BODY_LONGEST_SECONDS")
     bodies_bytes: int = _limit(64 * 1024 * 1024, "BODIES_BYTES")  # of all requests under way
-    write_timeout_seconds: float = _limit(60.0, "WRITE_TIMEOUT_SECONDS")  # while the client takes nothing
-    # Longer than the gateway's pooled connections live, so that the caller closes first and never sends a request
-    # into a connection that is being closed.
+    write_timeout_seconds: float = _limit(60.0, "WRITE_TIMEOUT_SECONDS")  # while the client reads nothing
+    # Longer than the gateway keeps idle connections, so that the client closes first and never sends a request on a
+    # connection that the service is closing.
     keepalive_seconds: float = _limit(75.0, "KEEPALIVE_SECONDS")
 
     def body_seconds(self, received_bytes: int) -> float:
-        """How long after its begin a body may take, of which so much has come."""
+        """The time limit, from its start, of a body of which `received_bytes` have arrived."""
         earned = self.body_timeout_seconds + received_bytes / self.body_rate_bytes_per_second
         return min(earned, max(self.body_longest_seconds, self.body_timeout_seconds))
 
     @property
     def shortest_seconds(self) -> float:
-        """The shortest of the times that the worker itself looks after."""
+        """The shortest of the timeouts that the worker checks itself."""
         return min(self.head_timeout_seconds, self.write_timeout_seconds)
 
 
 def limits_from_environment(service: str, environ: Mapping[str, str] | None = None) -> Limits:
-    """The limits of the service of this name. Raises InvalidVariable for a value that is no positive number."""
+    """The limits of `service`. Raises InvalidVariable for a value that is not a positive number."""
     environ = os.environ if environ is None else environ
     given: dict[str, Any] = {}
     for item in fields(Limits):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging.config
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
-from optimizely_api.services.http.application import logging_configuration
 from optimizely_api.services.http.limits import limits_from_environment
 from optimizely_api.services.http.worker import worker_class
 from optimizely_api.services.storage.database import database_url as parse_database_url
@@ -20,6 +20,7 @@ from optimizely_api.services.storage.database import default_database_url, migra
 from optimizely_api.services_key import read_keys
 from optimizely_api.serving import boot_failures, reloading
 from optimizely_api.serving.boot_signals import end_on_signals_after_fork
+from optimizely_api.serving.log import JSONLines
 
 DEFAULT_HOST = "127.0.0.1"
 GRACEFUL_TIMEOUT_SECONDS = 30
@@ -30,11 +31,11 @@ log = logging.getLogger("optimizely_api.services.http.server")
 
 @dataclass(frozen=True)
 class Service:
-    """What `run_service` must know: the package `optimizely_api.services.<name>` does the rest.
+    """A service that `run_service` can start from the package `optimizely_api.services.<name>`.
 
     The package has `create_application(database_url) -> aiohttp.web.Application`, `check_environment()`, which raises
-    CannotStart for a wrong variable, and a folder `migrations` for alembic. A `part_of` another service has that one's
-    package and database, and an application of its own, which `factory` names.
+    CannotStart for a wrong variable, and a folder `migrations` for alembic. A service that is `part_of` another one
+    shares its package and database, and has its own application, which `factory` names.
     """
 
     name: str
@@ -68,7 +69,7 @@ SERVICES = {
     service.name: service
     for service in (Service("projects", 6551), Service("experiments", 6552), Service("results", 6553))
 }
-# The one port that may be public: events are taken there, by processes that hold no key.
+# The only port that may be public: it receives events, and its processes hold no key.
 EVENTS = Service("events", 6554, part_of="results", factory="create_public_application")
 
 
@@ -81,15 +82,15 @@ def run_service(
 ) -> None:
     """Serve the service `name`, or `events`, until TERM or INT; requests in flight are finished first.
 
-    Its database (`database_url`, or what `default_database_url` says) is migrated before the first worker
-    starts. Returns only by SystemExit, with gunicorn's status. Raises KeyError for an unknown name and CannotStart for
-    an unusable URL, a missing or unusable key and a variable of the environment that makes no sense.
+    Its database (`database_url`, by default that of `default_database_url`) is migrated before the first worker
+    starts. Ends by SystemExit, with gunicorn's status. Raises KeyError for an unknown name, and CannotStart for an
+    invalid URL, a missing or invalid key, and an invalid variable of the environment.
     """
     service = EVENTS if name == EVENTS.name else SERVICES[name]
     limits = limits_from_environment(name)
     url = parse_database_url(database_url or default_database_url(service.owner))
     if service is not EVENTS:
-        read_keys(os.environ)  # before the database is touched; each worker reads it anew
+        read_keys(os.environ)  # fails before the database is touched; each worker reads the keys again
     importlib.import_module(service.package).check_environment()
     text = url.render_as_string(hide_password=False)
     logging.config.dictConfig(logging_configuration())
@@ -106,9 +107,9 @@ def run_service(
         "graceful_timeout": GRACEFUL_TIMEOUT_SECONDS,
         "proc_name": f"optimizely-api-{name}",
         "logconfig_dict": logging_configuration(),
-        # The socket of gunicornc has one fixed default path, for which three services would fight.
+        # gunicorn's control socket has one default path, which three services cannot share.
         "control_socket_disable": True,
-        # In memory where there is some: a disk may be slow or read-only.
+        # Shared memory where it exists: a disk may be slow or read-only.
         "worker_tmp_dir": SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None,
     }
     _Gunicorn(options, lambda: service.create_application(text)).run()
@@ -127,5 +128,24 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             self.cfg.set(key, value)
 
     def load(self) -> web.Application:
-        # In each worker, and in the trial before a reload, which meets here what would stop the workers.
+        # Runs in each worker, and in the trial before a reload, where it fails as the new workers would.
         return self.create()
+
+
+def logging_configuration() -> dict[str, Any]:
+    """A `logging.config.dictConfig` dictionary: everything as JSON lines, to standard output."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JSONLines}},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stdout}
+        },
+        "root": {"level": "INFO", "handlers": ["console"]},
+        "loggers": {
+            "alembic": {"level": "WARNING"},
+            "aiosqlite": {"level": "WARNING"},  # its debugging shows every parameter, hashes of tokens too
+            "gunicorn.error": {"level": "INFO", "handlers": ["console"], "propagate": False},
+            "gunicorn.access": {"level": "INFO", "handlers": ["console"], "propagate": False},
+        },
+    }

@@ -1,6 +1,6 @@
-"""The gunicorn worker of the services: aiohttp's, with limits of its own for connections and bodies.
+"""The gunicorn worker of the services: aiohttp's worker with limits on connections and bodies.
 
-aiohttp's accepts without end, from a backlog that it sets to 128 whatever gunicorn is told.
+aiohttp's own worker accepts connections without a limit, and sets the backlog to 128 whatever gunicorn's setting.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 
-from optimizely_api.services.http.bodies import Bodies, BoundedRequest
+from optimizely_api.services.http.bodies import BodyMemory, BoundedRequest
 from optimizely_api.services.http.connections import ConnectionReader, ServiceConnection
 from optimizely_api.services.http.limits import Limits
 from optimizely_api.serving import file_limits as open_files
@@ -20,24 +20,25 @@ from optimizely_api.serving.boot_failures import ReportsBootFailure
 from optimizely_api.serving.boot_signals import DefaultSignalsWhileStarting
 from optimizely_api.serving.heartbeat import beat
 
-# What aiohttp buffers of a body until somebody reads it: twice as much.
+# aiohttp buffers up to twice as much of a body that the application does not read.
 READ_AHEAD_BYTES = 32 * 1024
-# How long what nobody reads of a body is thrown away after the response: closing a socket with unread input resets the
-# connection, and the reset may overtake the response (RFC 9112 section 9.6).
+# How long the rest of an unwanted body is read and discarded after the response: closing a socket with unread input
+# resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
 DISCARD_SECONDS = 1.0
-CHECKS_PER_TIMEOUT = 8  # deadlines are looked at so often, and each second
+# Deadlines are checked this often within the shortest timeout, and at least each second.
+CHECKS_PER_TIMEOUT = 8
 
 
 class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWebWorker):
-    """Serves one application within `limits`; see `worker_class`."""
+    """Serves one application within `limits`; `worker_class` makes the class for a set of limits."""
 
     limits: Limits
     application: web.Application
-    bodies: Bodies
+    body_memory: BodyMemory
 
     async def _run(self) -> None:
         self.application = self.wsgi
-        self.bodies = Bodies(self.limits.bodies_bytes)
+        self.body_memory = BodyMemory(self.limits.bodies_bytes)
         self.connections: set[ServiceConnection] = set()
         options: dict[str, Any] = {
             "logger": self.log,
@@ -69,11 +70,11 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
 
     @property
     def is_full(self) -> bool:
-        """Others wait for the end of one of the connections."""
+        """Whether all connections are in use, so that further clients wait in the backlog."""
         return self._acceptor.is_full
 
     def connection_ended(self, connection: ServiceConnection) -> None:
-        """Room for another connection; called by each at its end."""
+        """Let another connection in; each connection calls this at its end."""
         self.connections.discard(connection)
         self._acceptor.connection_ended()
 
@@ -87,10 +88,10 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
 
 
 def worker_class(limits: Limits) -> type[ServiceWorker]:
-    """The worker with these limits, on uvloop where that is installed."""
+    """The worker class with these limits, on uvloop where it is installed."""
     bases: tuple[type, ...] = (ServiceWorker,)
     try:
-        import uvloop  # noqa: F401  # in the master already: workers then start at once, and share it
+        import uvloop  # noqa: F401  # imported in the master, so that workers start faster and share its memory
     except ImportError:
         pass
     else:

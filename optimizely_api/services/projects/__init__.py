@@ -1,4 +1,4 @@
-"""The projects service: accounts, their personal tokens (only hashes are kept), and projects."""
+"""The projects service: accounts, their personal tokens (stored as hashes only), and projects."""
 
 from aiohttp import web
 
@@ -7,7 +7,7 @@ from optimizely_api.services.projects.handlers import ROUTES
 
 
 def check_environment() -> None:
-    """The service has no variables but those of every service."""
+    """The service has no variables of its own."""
 
 
 def create_application(database_url: str) -> web.Application:

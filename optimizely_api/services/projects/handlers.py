@@ -8,19 +8,12 @@ import secrets
 
 from aiohttp import web
 
-from optimizely_api.services.http.application import (
-    DATABASE,
-    JSONResponse,
-    answer_created,
-    answer_one,
-    answer_page,
-    bad_request,
-    not_found,
-    path_id,
-    read_at,
-    read_integer,
-    read_object,
-)
+from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.errors import bad_request, not_found
+from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.query import path_id, read_at, read_integer
+from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.projects import store
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
 
@@ -29,7 +22,7 @@ TOKEN_BYTES = 32
 
 
 async def get_token(request: web.Request) -> web.Response:
-    """Who a token belongs to, asked by the hexadecimal SHA-256 of the token."""
+    """A token and its account, by the hexadecimal SHA-256 of the token."""
     token_sha256 = request.match_info["token_sha256"].lower()
     if not re.fullmatch("[0-9a-f]{64}", token_sha256):
         raise not_found("token", "of this hash")
@@ -38,13 +31,13 @@ async def get_token(request: web.Request) -> web.Response:
 
 
 async def list_accounts(request: web.Request) -> web.Response:
-    """All accounts, or those of one `name`."""
+    """All accounts, or those with the query's `name`."""
     name = request.query.get("name")
     return await answer_page(request, lambda connection, page: store.list_accounts(connection, name, page))
 
 
 async def create_account(request: web.Request) -> web.Response:
-    """A new account."""
+    """Create an account."""
     return await answer_created(request, ACCOUNT.read, store.create_account)
 
 
@@ -54,20 +47,20 @@ async def get_account(request: web.Request) -> web.Response:
 
 
 async def create_token(request: web.Request) -> web.Response:
-    """A token for an account: the caller's, known by its hash, or a new one, shown this once."""
+    """Create a token for an account: from the hash in the body, or a new one, which only this response contains."""
     account_id = path_id(request, "account_id")
     given, at = TOKEN.read(await read_object(request)), read_at(request)
-    shown = {}
+    new_token = {}
     if "token_sha256" not in given:
-        shown["token"] = f"2:{secrets.token_urlsafe(TOKEN_BYTES)}"
-        given["token_sha256"] = hashlib.sha256(shown["token"].encode()).hexdigest()
+        new_token["token"] = f"2:{secrets.token_urlsafe(TOKEN_BYTES)}"
+        given["token_sha256"] = hashlib.sha256(new_token["token"].encode()).hexdigest()
     async with request.app[DATABASE].transaction() as connection:
         token = await store.create_token(connection, account_id, given["name"], given["token_sha256"], at)
-    return JSONResponse({**token, **shown}, status=201)
+    return JSONResponse({**token, **new_token}, status=201)
 
 
 async def list_tokens(request: web.Request) -> web.Response:
-    """An account's tokens, revoked ones too, without anything that a token could be made of."""
+    """The tokens of an account, revoked ones included; neither tokens nor hashes are in the response."""
     account_id = path_id(request, "account_id")
     return await answer_page(
         request, lambda connection, page: store.list_tokens(connection, account_id, page)
@@ -75,7 +68,7 @@ async def list_tokens(request: web.Request) -> web.Response:
 
 
 async def revoke_token(request: web.Request) -> web.Response:
-    """The end of a token."""
+    """Revoke a token."""
     account_id, token_id = path_id(request, "account_id"), path_id(request, "token_id")
     async with request.app[DATABASE].transaction() as connection:
         await store.revoke_token(connection, account_id, token_id, read_at(request))
@@ -91,7 +84,7 @@ async def list_projects(request: web.Request) -> web.Response:
 
 
 async def create_project(request: web.Request) -> web.Response:
-    """A new project of the account that `account_id` names."""
+    """Create a project of the account that `account_id` names."""
     return await answer_created(request, PROJECT.read, store.create_project)
 
 
@@ -101,7 +94,7 @@ async def get_project(request: web.Request) -> web.Response:
 
 
 async def update_project(request: web.Request) -> web.Response:
-    """Changes to a project; what cannot be changed is ignored."""
+    """Change a project; properties that cannot be changed are ignored."""
     project_id = path_id(request, "project_id")
     changes, at = PROJECT_UPDATE.read(await read_object(request)), read_at(request)
     async with request.app[DATABASE].transaction() as connection:

@@ -1,4 +1,4 @@
-"""What callers may set on accounts, tokens and projects: the writable part of the contract's definitions."""
+"""The writable properties of accounts, tokens and projects, from the contract's definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts, tokens and projects in SQL. Every function works inside the caller's transaction."""
+"""Accounts, tokens and projects in SQL. Every function runs inside the transaction of its connection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.http.application import Page, conflict, format_time, not_found
+from optimizely_api.services.http.errors import conflict, not_found
+from optimizely_api.services.http.query import Page
+from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.projects.schema import PROJECT_DEFAULTS, WEB_SNIPPET_DEFAULTS
 from optimizely_api.services.projects.tables import accounts, next_ids, projects, tokens
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
+from optimizely_api.services.storage.rows import fetch_row
 
-COLUMNS = ("name", "platform", "status")  # the properties of a project that are not in its document
+COLUMNS = ("name", "platform", "status")  # the properties of a project that have their own columns
 
 
 async def create_account(connection: AsyncConnection, given: dict[str, Any], at: datetime) -> dict[str, Any]:
@@ -26,16 +29,13 @@ async def create_account(connection: AsyncConnection, given: dict[str, Any], at:
 
 async def get_account(connection: AsyncConnection, account_id: int) -> dict[str, Any]:
     """One account; 404 when there is none."""
-    row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-    if row is None:
-        raise not_found("account", account_id)
-    return _account(row)
+    return _account(await fetch_row(connection, accounts, account_id, "account"))
 
 
 async def list_accounts(
     connection: AsyncConnection, name: str | None, page: Page
 ) -> tuple[int, list[dict[str, Any]]]:
-    """How many accounts there are (with that name), and a page of them."""
+    """The number of accounts (with that name, if one is given), and a page of them."""
     query = select(accounts)
     if name is not None:
         query = query.where(accounts.c.name == name)
@@ -46,16 +46,16 @@ async def list_accounts(
 async def create_token(
     connection: AsyncConnection, account_id: int, name: str, token_sha256: str, at: datetime
 ) -> dict[str, Any]:
-    """Remember the hash of an account's token; the same hash again changes nothing.
+    """Store the hash of an account's token; storing the same hash again changes nothing.
 
-    409 when the hash is known as another account's, or has been revoked.
+    409 when the hash belongs to another account, or has been revoked.
     """
     await get_account(connection, account_id)
-    known = await _find_token(connection, token_sha256)
-    if known is not None:
-        if known.account_id != account_id or known.revoked is not None:
+    existing = await _find_token(connection, token_sha256)
+    if existing is not None:
+        if existing.account_id != account_id or existing.revoked is not None:
             raise conflict("/token_sha256: this token has been used already")
-        return _token(known)
+        return _token(existing)
     (token_id,) = await allocate_ids(connection, next_ids)
     values = {"id": token_id, "account_id": account_id, "name": name, "token_sha256": token_sha256}
     await connection.execute(insert(tokens).values(**values, created=at))
@@ -65,7 +65,7 @@ async def create_token(
 async def list_tokens(
     connection: AsyncConnection, account_id: int, page: Page
 ) -> tuple[int, list[dict[str, Any]]]:
-    """How many tokens an account has, and a page of them; those that are revoked say when. 404 without the account."""
+    """The number of an account's tokens, and a page of them; revoked ones have the time. 404 for an unknown account."""
     await get_account(connection, account_id)
     query = select(tokens).where(tokens.c.account_id == account_id)
     total, rows = await fetch_page(connection, query, tokens.c.id, page)
@@ -77,18 +77,18 @@ async def get_token(connection: AsyncConnection, token_sha256: str) -> dict[str,
     row = await _find_token(connection, token_sha256)
     if row is None or row.revoked is not None:
         raise not_found("token", "of this hash")
-    # The hash shows the caller that this is the answer to his question, and to no other.
+    # With the hash, the gateway can check that the response belongs to its request.
     return {**_token(row), "token_sha256": row.token_sha256}
 
 
 async def revoke_token(connection: AsyncConnection, account_id: int, token_id: int, at: datetime) -> None:
-    """End a token's life; 404 when the account has no such token that still lives."""
-    done = await connection.execute(
+    """Revoke a token; 404 when the account has no such token, or it is revoked already."""
+    result = await connection.execute(
         update(tokens)
         .where(tokens.c.id == token_id, tokens.c.account_id == account_id, tokens.c.revoked.is_(None))
         .values(revoked=at)
     )
-    if done.rowcount == 0:
+    if result.rowcount == 0:
         raise not_found("token", token_id)
 
 
@@ -117,14 +117,14 @@ async def create_project(connection: AsyncConnection, given: dict[str, Any], at:
 
 async def get_project(connection: AsyncConnection, project_id: int) -> dict[str, Any]:
     """One project in the contract's shape; 404 when there is none."""
-    return _project(await _project_row(connection, project_id))
+    return _project(await fetch_row(connection, projects, project_id, "project"))
 
 
 async def update_project(
     connection: AsyncConnection, project_id: int, changes: dict[str, Any], at: datetime
 ) -> dict[str, Any]:
     """Apply checked changes; a `web_snippet` is merged, every other property replaced."""
-    row = await _project_row(connection, project_id, for_update=True)
+    row = await fetch_row(connection, projects, project_id, "project", for_update=True)
     columns = {name: changes.pop(name) for name in COLUMNS if name in changes}
     document = {**row.document, **changes}
     if row.platform == "web":
@@ -142,7 +142,7 @@ async def update_project(
 async def list_projects(
     connection: AsyncConnection, account_id: int | None, filters: dict[str, list[str]], page: Page
 ) -> tuple[int, list[dict[str, Any]]]:
-    """How many projects match, and a page of them; several values of one filter mean any of them."""
+    """The number of matching projects, and a page of them; several values of one filter mean any of them."""
     query = select(projects)
     if account_id is not None:
         query = query.where(projects.c.account_id == account_id)
@@ -153,16 +153,8 @@ async def list_projects(
 
 
 async def _find_token(connection: AsyncConnection, token_sha256: str) -> Row[Any] | None:
-    found = await connection.execute(select(tokens).where(tokens.c.token_sha256 == token_sha256))
-    return found.one_or_none()
-
-
-async def _project_row(connection: AsyncConnection, project_id: int, for_update: bool = False) -> Row[Any]:
-    query = select(projects).where(projects.c.id == project_id)
-    row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
-    if row is None:
-        raise not_found("project", project_id)
-    return row
+    rows = await connection.execute(select(tokens).where(tokens.c.token_sha256 == token_sha256))
+    return rows.one_or_none()
 
 
 def _account(row: Row[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tables of the projects service. A migration goes with every change here."""
+"""The tables of the projects service. Every change here needs a migration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ tokens = Table(
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False, index=True),
     Column("name", Text, nullable=False),
-    # The hash alone: whoever reads the database cannot use the tokens.
+    # Only the hash is stored, so that nobody who reads the database can use the tokens.
     Column("token_sha256", String(64), nullable=False, unique=True),
     Column("created", UtcTime, nullable=False),
     Column("revoked", UtcTime),
@@ -36,7 +36,7 @@ projects = Table(
     METADATA,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
-    # What lists filter by is in columns; every other property is in the document.
+    # Properties that lists filter by have columns; all others are in the document.
     Column("name", Text, nullable=False),
     Column("platform", String(16), nullable=False),
     Column("status", String(16), nullable=False),

@@ -23,7 +23,7 @@ from optimizely_api.services.results.handlers import (
     receive_events,
 )
 from optimizely_api.services.results.ingest.bots import is_bot
-from optimizely_api.services.results.ingest.cross_origin import allow_every_origin, answer_options
+from optimizely_api.services.results.ingest.cross_origin import EVERY_ORIGIN, answer_options
 from optimizely_api.services.results.ingest.group_commit import GroupCommit
 from optimizely_api.services.results.query.mismatches import MismatchLog
 from optimizely_api.services.results.statistics.smoothing import is_smoothing
@@ -56,16 +56,15 @@ def create_application(database_url: str) -> web.Application:
 
 def create_public_application(database_url: str) -> web.Application:
     """`POST /v1/events` and nothing else, without a key and for pages of every origin: for SDKs."""
-    application = make_application(
+    return make_application(
         "events",
         database_url=database_url,
         routes=[web.post(EVENTS_PATH, receive_events), web.options(EVENTS_PATH, answer_options)],
         contexts=[_with_group_commit],
         max_body_bytes=_max_batch_bytes(),
         is_public=True,
+        response_headers=EVERY_ORIGIN,
     )
-    application.on_response_prepare.append(allow_every_origin)
-    return application
 
 
 async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:

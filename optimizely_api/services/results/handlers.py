@@ -8,16 +8,13 @@ import math
 
 from aiohttp import web
 
-from optimizely_api.services.http.application import (
-    DATABASE,
-    REQUEST_ID,
-    JSONResponse,
-    bad_request,
-    error_response,
-    parse_json,
-    path_id,
-)
+from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import is_known, not_modified
+from optimizely_api.services.http.errors import bad_request, error_response
+from optimizely_api.services.http.json_body import parse_json
+from optimizely_api.services.http.log import REQUEST_ID
+from optimizely_api.services.http.query import path_id
+from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.results.ingest.batches import Batch, MalformedBatchError, parse_batch
 from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStoredError
 from optimizely_api.services.results.numbers import without_noise

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, case, select
 
-from optimizely_api.services.http.conditional import entity_tag
+from optimizely_api.http.entity_tags import entity_tag
 from optimizely_api.services.results.query.questions import ROUNDED_TO_MILLISECONDS, Question
 from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.tables import DATA_VERSION
@@ -54,7 +54,7 @@ def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
 def results_tag(question: Question, body: bytes, version: int) -> str:
     """The entity tag of the answer to a question that was read of `body`, over data of this version."""
     asked = ANSWERS, question.experiment_id, question.interval.slot, version
-    return entity_tag(repr(asked).encode(), body)
+    return entity_tag(body, repr(asked))
 
 
 def answered_until(question: Question, version: int) -> int:

@@ -1,1 +1,1 @@
-"""What the services have in common in their databases: engine, transactions, ids, paging."""
+"""The database side that all services share: engine, transactions, migrations, ids, rows, paging."""

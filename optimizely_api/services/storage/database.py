@@ -1,6 +1,6 @@
-"""Databases of the services: SQLite by file, PostgreSQL by URL, one way to use both.
+"""Databases of the services: one interface to SQLite files and PostgreSQL.
 
-`Database` hands out connections inside a transaction; `migrate` brings a database to the newest revision.
+`Database` provides connections inside a transaction; `migrate` brings a database to the newest revision.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from optimizely_api.start_failures import CannotStart
 
-BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for the writer before it
+BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for another one
 MIGRATION_LOCK_TIMEOUT_SECONDS = 120.0
 ASYNC_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
-# Classes of SQLSTATE by which PostgreSQL says "not now", whatever the statement: connection exception, invalid
-# transaction state (read-only after a failover), insufficient resources, not in the prerequisite state,
-# operator intervention, system error; deadlocks and serialization failures are in 40.
+# Classes of SQLSTATE that mean "not now", whatever the statement: connection exception, invalid transaction state
+# (read-only after a failover), transaction rollback (deadlock, serialization failure), insufficient resources, object
+# not in prerequisite state, operator intervention, system error.
 UNAVAILABLE_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
-# Locked, without memory or space, unreadable, damaged: not what a wrong statement is told.
+# Locked, out of memory or space, unreadable, damaged: none of these is the fault of the statement.
 UNAVAILABLE_SQLITE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -54,7 +54,7 @@ UNAVAILABLE_SQLITE = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOTADB,
 }
-# Alembic keeps the migration under way in its own module globals: one at a time in a process.
+# Alembic keeps the running migration in module globals: a process can run one at a time.
 _ALEMBIC_IN_USE = threading.Lock()
 
 
@@ -67,13 +67,13 @@ class NewerDatabaseError(CannotStart, RuntimeError):
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A point in time, always aware and in UTC in Python; stored naive where the database has no zones."""
+    """A point in time: in Python always aware and in UTC, stored without a zone where the database has none."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times: nobody could say which moment they mean."""
+        """Convert to UTC. Refuses a naive time, which does not name a moment."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -82,17 +82,17 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the stored time its zone back."""
+        """Restore the zone of the stored time."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def default_database_url(service: str, environ: Mapping[str, str] | None = None) -> str:
-    """The URL a service uses when none is given on the command line.
+    """The URL that a service uses when the command line has none.
 
-    `<SERVICE>_DATABASE_URL` if set, else a SQLite file `<service>.sqlite3` in `OPTIMIZELY_API_DATA_DIR`
-    (default `./var`), as an absolute path so that a later change of folder does not move it.
+    `<SERVICE>_DATABASE_URL` if set, else the SQLite file `<service>.sqlite3` in `OPTIMIZELY_API_DATA_DIR`
+    (default `./var`). Its path is absolute, so that a later change of the working directory does not matter.
     """
     environ = os.environ if environ is None else environ
     if url := environ.get(f"{service.upper()}_DATABASE_URL"):
@@ -124,7 +124,7 @@ def database_url(value: str) -> URL:
 
 
 def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
-    """An asynchronous engine for the URL; SQLite in WAL mode, with every commit on the disk.
+    """Make an asynchronous engine for the URL; SQLite in WAL mode, with every commit synced to disk.
 
     `options` go to SQLAlchemy's `create_async_engine` (pool_size and the like).
     """
@@ -141,69 +141,69 @@ def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver must not open transactions by itself: _begin_sqlite says which kind is wanted.
+    # The driver must not open transactions by itself: _begin_sqlite chooses their kind.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    # FULL, not NORMAL: in WAL mode only FULL has a commit on the disk before it returns.
+    # FULL, not NORMAL: in WAL mode only FULL syncs a commit to disk before it returns.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A reader that turns writer half way fails at once when another wrote meanwhile, however long the
-    # busy timeout: so a transaction that may write takes the write lock at its start.
+    # A transaction that reads first and writes later fails at once if another one wrote in between, whatever the busy
+    # timeout. So a transaction that may write takes the write lock at its start.
     kind = "DEFERRED" if connection.get_execution_options().get("read_only") else "IMMEDIATE"
     connection.exec_driver_sql(f"BEGIN {kind}")
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether the database is to blame, not the statement: another attempt may succeed.
+    """Whether the error is the database's, not the statement's: another attempt may succeed.
 
-    Drivers raise most of it as a plain DBAPIError, and what happens while connecting as it comes.
+    Drivers raise most such errors as a plain DBAPIError, and those of connecting as they are.
     """
     if not isinstance(error, DBAPIError):
-        return isinstance(error, PoolTimeout | OSError) or _says_not_now(error)
-    return error.connection_invalidated or isinstance(error.orig, OSError) or _says_not_now(error.orig)
+        return isinstance(error, PoolTimeout | OSError) or _means_not_now(error)
+    return error.connection_invalidated or isinstance(error.orig, OSError) or _means_not_now(error.orig)
 
 
-def _says_not_now(error: BaseException | None) -> bool:
+def _means_not_now(error: BaseException | None) -> bool:
     state = getattr(error, "sqlstate", None)
     if state is not None:
         return str(state)[:2] in UNAVAILABLE_CLASSES
-    # The low byte is the kind, the rest says more about it.
+    # The low byte is the primary code, the rest the extended one.
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in UNAVAILABLE_SQLITE
 
 
 class Database:
-    """One service's database inside one worker process; made and closed by the application."""
+    """The database of one service in one worker process; the application opens and closes it."""
 
     def __init__(self, url: str | URL, **engine_options: Any) -> None:
         self.engine = create_engine(url, **engine_options)
-        # SQLite has one writer at a time. Those of this process take turns here: waiting for its lock
-        # is asking again and again, with pauses.
-        self._turn = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+        # SQLite has one writer at a time, and waiting for its lock is polling. The writers of this process wait here
+        # instead. PostgreSQL needs no such lock; `results/ingest/store.py` has an advisory one for batches.
+        self._write_lock = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is SQLite (else PostgreSQL): for the few statements that differ."""
+        """Whether this is SQLite and not PostgreSQL, for the few statements that differ."""
         return self.engine.dialect.name == "sqlite"
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection in a transaction that may write: committed at the end, rolled back on an exception.
 
-        On SQLite the write lock is taken at once, waiting up to BUSY_TIMEOUT_SECONDS. When the block has
-        been left without an exception, the data is durable.
+        On SQLite the transaction takes the write lock at its start, and waits up to BUSY_TIMEOUT_SECONDS for it. Once
+        the block has ended without an exception, the data is durable.
         """
-        async with self._turn, self.engine.begin() as connection:
+        async with self._write_lock, self.engine.begin() as connection:
             yield connection
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one state of the database throughout; for reading only."""
+        """A connection in a read-only transaction that sees one state of the database."""
         async with self.engine.connect() as connection:
             if self.is_sqlite:
                 await connection.execution_options(read_only=True)
@@ -215,7 +215,7 @@ class Database:
                 yield connection
 
     async def ping(self) -> None:
-        """Ask the database for one row; raises what the driver raises when it does not answer."""
+        """Select one row; raises the driver's error when the database does not answer."""
         async with self.snapshot() as connection:
             await connection.execute(text("SELECT 1"))
 
@@ -278,7 +278,7 @@ async def _lock_postgresql(connection: AsyncConnection, script_location: str) ->
 
 @contextlib.contextmanager
 def _sqlite_migration_lock(url: URL) -> Iterator[None]:
-    """Hold `<file>.migrating` while the file is created, switched to WAL and migrated."""
+    """Lock `<file>.migrating` while the database file is created, switched to WAL and migrated."""
     if url.get_backend_name() != "sqlite":
         yield
         return
@@ -302,7 +302,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def run_migration_environment(metadata: MetaData) -> None:
-    """The whole of a service's `migrations/env.py`: run the revisions on the connection `migrate` opened."""
+    """Run the revisions on the connection that `migrate` opened; all that a service's `migrations/env.py` does."""
     from alembic import context  # a proxy that only exists while alembic runs env.py
 
     connection = context.config.attributes.get("connection")

@@ -1,4 +1,4 @@
-"""Ids of the services: one rising sequence a database: no two things share an id, and none comes back."""
+"""Ids of the services: one rising sequence per database, so that no two entities share an id and none is reused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 def id_table(metadata: MetaData) -> Table:
-    """The table with the next free id; its one row is written by the first migration."""
+    """The table with the next free id; the first migration writes its only row."""
     return Table(
         "next_ids",
         metadata,
@@ -17,7 +17,7 @@ def id_table(metadata: MetaData) -> Table:
 
 
 async def allocate_ids(connection: AsyncConnection, table: Table, count: int = 1) -> range:
-    """Take `count` new ids inside the caller's transaction; other writers wait until it ends."""
+    """Allocate `count` new ids inside the current transaction; other writers wait until it ends."""
     if count == 0:
         return range(0)
     statement = (

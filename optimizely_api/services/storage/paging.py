@@ -1,4 +1,4 @@
-"""Lists in SQL: how many rows match, and one page of them."""
+"""Lists in SQL: the number of matching rows, and one page of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.http.application import Page
+from optimizely_api.services.http.query import Page
 
 
 async def fetch_page(
     connection: AsyncConnection, query: Select[Any], order: ColumnElement[Any], page: Page
 ) -> tuple[int, list[Row[Any]]]:
-    """The number of rows of `query`, and the rows of the page in `order`; both of one state in a snapshot."""
+    """The number of rows of `query`, and the rows of the page in `order`; consistent inside a snapshot."""
     total = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
     rows = await connection.execute(query.order_by(order).limit(page.size).offset(page.offset))
     return total, list(rows.all())

@@ -2,10 +2,12 @@
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
+
+from cachetools import LRUCache
 
 from optimizely_api.upstream.caching.generations import Snapshot
 from optimizely_api.upstream.calls import Key
@@ -59,14 +61,17 @@ class Cache:
         self, *, seconds: float, most_bytes: int, period_seconds: float = 0.0, clock: Clock | None = None
     ) -> None:
         self._seconds = seconds
-        self._most_bytes = most_bytes
         self._period_seconds = period_seconds
         self._clock = clock or Clock()
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()
-        self.size = 0  # bytes
+        self._entries: LRUCache[Key, Entry] = LRUCache(most_bytes, getsizeof=attrgetter("size"))
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def size(self) -> float:
+        """The estimated memory of all entries, in bytes."""
+        return self._entries.currsize
 
     def send_time(self, snapshot: Snapshot) -> SendTime:
         """The present, for a call that is about to be sent."""
@@ -74,10 +79,7 @@ class Cache:
 
     def get(self, key: Key) -> Entry | None:
         """Return the entry of a key, fresh or not, and mark it as used."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries.move_to_end(key)
-        return entry
+        return self._entries.get(key)
 
     def is_fresh(self, entry: Entry) -> bool:
         """Whether the value may be used without a call to the service."""
@@ -106,15 +108,10 @@ class Cache:
             return  # a write was made while the call was under way: the value may be the old one
         if previous is not None and previous.send_time.sent > send_time.sent:
             return
-        if previous is not None:
-            self.size -= previous.size
-            del self._entries[key]
-        if entry.size > self._most_bytes:
-            return
-        self._entries[key] = entry
-        self.size += entry.size
-        while self.size > self._most_bytes:
-            self.size -= self._entries.popitem(last=False)[1].size
+        # The previous entry goes first: beside it, the new one might evict others for lack of room.
+        self._entries.pop(key, None)
+        if entry.size <= self._entries.maxsize:
+            self._entries[key] = entry
 
     def _period(self) -> int:
         return int(self._clock.wall() // self._period_seconds) if self._period_seconds else 0

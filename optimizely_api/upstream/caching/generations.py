@@ -4,12 +4,11 @@ A generation is a random number in a small table; its index is a hash of a servi
 generations of everything that it may have changed. The caches remember the generations from before each call was sent
 (`Snapshot`) and drop a value once they differ. A hash collision only costs one extra call.
 
-The table must exist before gunicorn forks its workers: `GatewayWorker.setup()` creates it in the master, and it
-survives a HUP. Any other process has a table of its own. Gateways on other machines do not notice a write:
+The table must exist before gunicorn forks its workers: `serving/shared_memory.py` creates it in the master. A client
+without shared memory has a table of its own. Gateways on other machines do not notice a write:
 `definition_cache_seconds` bounds how long their values may be out of date.
 """
 
-import functools
 import mmap
 import os
 import zlib
@@ -84,12 +83,6 @@ def changed_paths(path: str) -> Iterator[str]:
     for other in SHOWN_IN.get(kind, ()):
         yield f"/{other}"
         yield f"/{other}/"
-
-
-@functools.cache
-def shared_memory() -> mmap.mmap:
-    """The one table of this process and of all processes that it forks from now on."""
-    return private_memory()
 
 
 def private_memory() -> mmap.mmap:

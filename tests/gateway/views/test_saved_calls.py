@@ -161,6 +161,6 @@ def test_the_access_log_names_only_calls_that_were_waited_for(app, caplog):
     with caplog.at_level("INFO", "optimizely_api.access"):
         get(app, RESULTS)
         get(app, RESULTS)
-    first, second = (orjson.loads(record.getMessage()) for record in caplog.records)
+    first, second = (record.fields for record in caplog.records)
     assert len(first["upstreams_ms"]["experiments"]) == 2
     assert second["upstreams_ms"] == {}

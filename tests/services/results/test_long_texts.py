@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from optimizely_api.services.http.application import ServiceError
+from optimizely_api.services.http.errors import ServiceError
 from optimizely_api.services.results.ingest.batches import MalformedBatchError, parse_batch
 from optimizely_api.services.results.query.questions import read_question
 from optimizely_api.services.results.query.segments import matching_visitors

@@ -4,10 +4,9 @@ import asyncio
 import io
 import logging
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from optimizely_api.runtime.aiopyramid_compat import await_in_greenlet
+from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.runtime.server.http1.chunked import ChunkedReader
 from optimizely_api.runtime.server.http1.head import Head, Refusal
 
@@ -26,18 +25,6 @@ SKIPPED_BYTES = 64 * 1024
 
 # Memory for each byte of a body: a growing buffer is larger than its content.
 ROOM_FOR_A_BYTE = 4 / 3
-
-
-class BodyError(Exception):
-    """A body that cannot be read, with the status, code and message of the error response."""
-
-    status = 400
-    code = "bad_request"
-    retry_after_seconds: int | None = None
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 class BodyTooLarge(BodyError):
@@ -237,34 +224,3 @@ class RequestBody:
         if self._room:
             self._connection.worker.bodies.give_back(self._room)
             self._room = 0
-
-
-class BodyInput:
-    """`wsgi.input`: reads the body from the connection on first use, in the request's greenlet.
-
-    Reading raises a BodyError if the body cannot be read.
-    """
-
-    def __init__(self, body: RequestBody, environ: dict[str, Any]) -> None:
-        self._body = body
-        self._environ = environ
-        self._file: io.BytesIO | None = None
-
-    def load(self) -> io.BytesIO:
-        """Read the complete body, and set CONTENT_LENGTH to its length, however it was framed on the wire."""
-        if self._file is None:
-            self._file = await_in_greenlet(self._body.read)
-            self._environ["CONTENT_LENGTH"] = str(self._file.getbuffer().nbytes)
-        return self._file
-
-    def read(self, size: int | None = -1) -> bytes:
-        return self.load().read(size)
-
-    def readline(self, size: int | None = -1) -> bytes:
-        return self.load().readline(size)
-
-    def readlines(self, hint: int = -1) -> list[bytes]:
-        return self.load().readlines(hint)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.load())

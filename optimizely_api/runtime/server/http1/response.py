@@ -13,6 +13,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from optimizely_api.http.reasons import REASONS
 from optimizely_api.runtime.connection import Headers, Message
 from optimizely_api.runtime.server.http1.body import RequestBody
 from optimizely_api.runtime.server.http1.head import Head, Version
@@ -28,14 +29,6 @@ _BETWEEN_VALUES = b"\t"
 _SERVER = b"Server: gunicorn/asgi\r\n"
 _JOINED_BYTES = 64 * 1024  # copying a larger body behind its head would cost more than a second write
 
-# Reason phrases of RFC 9110 section 15; Python before 3.13 has those of RFC 7231.
-_REASONS = {
-    413: "Content Too Large",
-    414: "URI Too Long",
-    416: "Range Not Satisfiable",
-    422: "Unprocessable Content",
-}
-
 
 class InvalidResponseHeader(Exception):
     """A header of the application would break the response; the message names the header, not its value."""
@@ -44,7 +37,7 @@ class InvalidResponseHeader(Exception):
 @lru_cache(maxsize=256)
 def status_line(version: Version, status: int) -> bytes:
     """Return the first line of a response, with the reason phrase of RFC 9110."""
-    reason = _REASONS.get(status)
+    reason = REASONS.get(status)
     if reason is None:
         try:
             reason = HTTPStatus(status).phrase

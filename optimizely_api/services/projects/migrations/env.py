@@ -1,4 +1,4 @@
-"""What alembic runs; `optimizely_api.services.storage.database.migrate` brings the connection."""
+"""The script that alembic runs; `optimizely_api.services.storage.database.migrate` opens the connection."""
 
 from optimizely_api.services.projects.tables import METADATA
 from optimizely_api.services.storage.database import run_migration_environment

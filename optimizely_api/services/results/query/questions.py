@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from optimizely_api.services.http.application import bad_request, parse_time
+from optimizely_api.services.http.errors import bad_request
+from optimizely_api.services.http.query import parse_time
 from optimizely_api.services.results.numbers import MAX_ID
 from optimizely_api.services.results.query.segments import Condition, read_segment
 

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optimizely_api.services.http.application import format_time
+from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.results.numbers import quotient, without_noise
 from optimizely_api.services.results.query.measurement import Measurement, Sums
 from optimizely_api.services.results.query.past_looks import and_then, arms_over_looks, in_strata

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Double, and_, case, cast, false, func, literal, or_, select, true
 
-from optimizely_api.services.http.application import bad_request
+from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.results.numbers import MAX_ID, number_in, typed_text
 from optimizely_api.services.results.tables import ASSIGNMENT, ATTRIBUTE, VISITOR_ATTRIBUTE
 

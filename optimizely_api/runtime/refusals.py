@@ -3,12 +3,11 @@
 import json
 import logging
 import uuid
-from datetime import UTC, datetime
 
-import orjson
+from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
 
 # The application's access log: it writes one line for every request that it serves.
-access_log = logging.getLogger("optimizely_api.access")
+access_log = logging.getLogger(GATEWAY_ACCESS)
 
 # status -> (code, message)
 REFUSALS: dict[int, tuple[str, str]] = {
@@ -64,8 +63,7 @@ def log_access(
     duration_ms: float | None = None,
 ) -> None:
     """Write the line of a request that the application did not serve; None stands for an unknown value."""
-    line: dict[str, object] = {
-        "time": datetime.now(UTC),
+    fields: dict[str, object] = {
         "method": method,
         "route": route,
         "path": path,
@@ -75,4 +73,4 @@ def log_access(
         "client": client,
         "upstreams_ms": {},
     }
-    access_log.info("%s", orjson.dumps(line, option=orjson.OPT_UTC_Z).decode())
+    log_request(access_log, fields)

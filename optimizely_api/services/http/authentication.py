@@ -1,4 +1,4 @@
-"""Who may call a service: those with the services' key, but for `/healthz`, which load balancers ask without one."""
+"""The services' key: every request needs it but `GET /healthz`, which load balancers send without one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from optimizely_api.services.http.errors import error_response
 from optimizely_api.services_key import is_authorized, read_keys
 
 HEALTH_PATH = "/healthz"
@@ -14,13 +15,11 @@ REFUSAL = "send the services' key as `Authorization: Bearer <key>`"
 
 
 def require_key() -> Any:
-    """A middleware that answers 401 to calls without one of the keys that the environment names now.
+    """Return a middleware that answers 401 to requests without one of the keys in the environment.
 
-    A wrong key is refused at `/healthz` too: the gateway finds out there that its key is another one. Raises
-    InvalidServicesKey.
+    It refuses a wrong key at `/healthz` too, where the gateway checks that its own key is right. The keys are read
+    once, when the middleware is made. Raises InvalidServicesKey.
     """
-    from optimizely_api.services.http.application import error_response
-
     keys = read_keys(os.environ)
 
     @web.middleware

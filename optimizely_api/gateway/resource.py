@@ -1,0 +1,158 @@
+"""List, get, create, update and archive an entity of the contract, with three lines for each view.
+
+    ATTRIBUTES = Resource("Attribute", "experiments")
+
+    @operation
+    async def list_attributes(request):
+        return await ATTRIBUTES.list(request)
+
+The contract has checked the request already. `Resource` checks that the caller may see the project or entity that the
+request names, makes the call, and returns only the contract's properties.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from pyramid.request import Request
+from pyramid.view import view_config
+
+from optimizely_api.contract import CONTRACT
+from optimizely_api.contract.definitions import noun_of, public, writable_part
+from optimizely_api.gateway.errors import BadRequest, NotFound, PreconditionFailed
+from optimizely_api.gateway.identity import check_account
+from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.http.codings import CODINGS
+from optimizely_api.http.entity_tags import coded_tag, entity_tag, names_tag, version_tag
+from optimizely_api.upstream import calls
+from optimizely_api.upstream.calls import Collection
+from optimizely_api.upstream.errors import EntityNotFound
+
+Entity = dict[str, Any]
+View = Callable[[Request], Any]
+
+PROJECTS = Collection("projects", "/projects", "Project", "project")
+
+
+def operation(view: View) -> View:
+    """Register a coroutine as the view of the operation with its name; its result is rendered as JSON."""
+    registered: View = view_config(route_name=view.__name__, renderer="json", _depth=1)(view)
+    return registered
+
+
+class Resource:
+    """An entity of the contract and its service."""
+
+    def __init__(self, definition: str, service: str, *, noun: str = "", path: str = "") -> None:
+        """`noun` is its word in messages, ids (`<noun>_id`) and the service's path; by default from the definition."""
+        self.definition = definition
+        self.noun = noun or noun_of(definition)
+        self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun)
+
+    async def list(self, request: Request, *filters: str, **fixed: Any) -> list[Entity]:
+        """Return a page of the entities of the query's project; `filters` are further query parameters.
+
+        `fixed` are filters that do not come from the query.
+        """
+        query, page = request.swagger_data, requested_page(request)
+        if query.get("project_id") is not None:
+            await visible_project(request, query["project_id"])
+        chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
+        call = calls.list_entities(self.collection, request.identity.account_id, page, {**chosen, **fixed})
+        listed = await request.fetch(call)
+        return [public(self.definition, entity) for entity in answer_page(request, page, listed)]
+
+    async def get(self, request: Request, **within: Any) -> Entity:
+        return self.shown(await self.visible(request, **within))
+
+    async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
+        """201 with the complete entity; `fixed` are members that the address sets, in place of the body's."""
+        body = {**sent_body(request), **fixed, "account_id": request.identity.account_id}
+        if "project_id" in body and "project_id" not in fixed:
+            await named_project(request, body["project_id"])
+        entity = await request.fetch(calls.create_entity(self.collection, body, query))
+        request.response.status_int = 201
+        return self.written(request, entity)
+
+    async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
+        """200 with the complete entity; `If-Match` may name the ETag of the entity to change."""
+        entity = await self.visible(request, **within)
+        version = self.version(request, entity)
+        call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
+        return self.written(request, await request.fetch(call))
+
+    async def archive(self, request: Request, **within: Any) -> None:
+        """204, or 410 if the entity is archived already."""
+        entity = await self.visible(request, **within)
+        version = self.version(request, entity)
+        await request.fetch(calls.archive_entity(self.collection, entity["id"], version))
+        request.response.status_int = 204
+
+    async def visible(self, request: Request, **within: Any) -> Entity:
+        """Return the entity whose id is in the path; raises EntityNotFound, NotFound or Forbidden.
+
+        `within` are members that the entity must have if the address names its parent: a child under the wrong parent
+        is a 404.
+        """
+        entity_id = request.swagger_data[f"{self.noun}_id"]
+        # A condition is about the current entity; a cached one may be out of date.
+        fresh = "HTTP_IF_MATCH" in request.environ
+        entity: Entity = await request.fetch(calls.get_entity(self.collection, entity_id, fresh=fresh))
+        what = f"{self.noun.replace('_', ' ')} {entity_id}"
+        check_account(request.identity, entity, what)
+        if any(entity.get(name) != value for name, value in within.items()):
+            raise NotFound(what)
+        return entity
+
+    def shown(self, entity: Mapping[str, Any]) -> Entity:
+        return public(self.definition, entity)
+
+    def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
+        """Return the response of a write, with the ETag that a GET would have (RFC 9110 section 8.8.3)."""
+        shown = self.shown(entity)
+        request.response.headers["ETag"] = entity_tag(orjson.dumps(shown))
+        return shown
+
+    def version(self, request: Request, entity: Mapping[str, Any]) -> str:
+        """Return the service's version of the entity if the request has a condition; raises PreconditionFailed.
+
+        The condition names the ETag of the contract's representation, in any content coding. The service compares its
+        version again when it writes, so no other write can come in between.
+        """
+        condition = request.environ.get("HTTP_IF_MATCH")
+        if condition is None:
+            return ""
+        etag = entity_tag(orjson.dumps(self.shown(entity)))
+        if not any(names_tag(condition, coded_tag(etag, coding)) for coding in (None, *CODINGS)):
+            raise PreconditionFailed
+        return version_tag(entity)
+
+
+def sent_body(request: Request) -> Entity:
+    """Return the part of the body that callers may set: a service also accepts internal keys, which they must not."""
+    operation = request.registry[CONTRACT].operations[request.matched_route.name]
+    reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
+    sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
+    return sent
+
+
+async def visible_project(request: Request, project_id: int) -> Entity:
+    """Return a project that the address names; raises EntityNotFound, or Forbidden if it is another account's."""
+    project: Entity = await request.fetch(calls.get_entity(PROJECTS, project_id))
+    check_account(request.identity, project, f"project {project_id}")
+    return project
+
+
+async def named_project(request: Request, project_id: int) -> Entity:
+    """Return the project that a body names for a new entity; an unknown or archived one is a 400."""
+    try:
+        project = await visible_project(request, project_id)
+    except EntityNotFound:
+        raise _wrong_project(f"names no project: there is no project {project_id}") from None
+    if project.get("status") == "archived":
+        raise _wrong_project(f"names project {project_id}, which is archived")
+    return project
+
+
+def _wrong_project(problem: str) -> BadRequest:
+    return BadRequest(f"project_id {problem}.", {"/body/project_id": problem})

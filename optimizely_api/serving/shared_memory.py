@@ -1,0 +1,16 @@
+"""Memory that all workers of one gunicorn share.
+
+It must exist before gunicorn forks its workers: a worker class calls `shared_memory()` in its `setup()`, which gunicorn
+runs in the master, and it survives a HUP. Any other process has memory of its own.
+"""
+
+import functools
+import mmap
+
+BYTES = 32 * 1024  # what upstream/caching/generations.py needs
+
+
+@functools.cache
+def shared_memory() -> mmap.mmap:
+    """The one memory of this process and of all processes that it forks from now on."""
+    return mmap.mmap(-1, BYTES)  # anonymous; shared with processes forked later
