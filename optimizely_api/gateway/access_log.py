@@ -24,7 +24,7 @@ from optimizely_api.gateway.contract.routes import operation_of
 from optimizely_api.http.request_ids import kept_or_new
 from optimizely_api.runtime.bridge import LOGGED
 from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 
 log = logging.getLogger(GATEWAY_ACCESS)
 
@@ -36,13 +36,13 @@ Handler = Callable[[Request], Response]
 
 
 def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Outermost: gives the request its id and scope, and logs how it ended, however it ended."""
+    """Outermost: gives the request its id and call context, and logs how it ended, however it ended."""
     deadline_seconds = registry["settings"].request_deadline_seconds
 
     def access_log_tween(request: Request) -> Response:
         started = time.monotonic()
         request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
-        request.scope = Scope(request.request_id, started + deadline_seconds)
+        request.call_context = CallContext(request.request_id, started + deadline_seconds)
         status = CALLER_WENT_AWAY
         try:
             response = handler(request)
@@ -72,7 +72,7 @@ def _fields(request: Request, status: int, seconds: float) -> dict[str, Any]:
         "duration_ms": round(seconds * 1000, 2),
         "request_id": request.request_id,
         "client": request.environ.get("REMOTE_ADDR"),
-        "upstreams_ms": request.scope.durations_ms,
+        "upstreams_ms": request.call_context.durations_ms,
     }
     if request.uuid != request.request_id:
         fields["uuid"] = request.uuid

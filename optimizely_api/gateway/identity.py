@@ -149,7 +149,7 @@ def _identity(token: Mapping[str, Any]) -> Identity:
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Give every request of an operation its `caller`, an Identity, or answer 401.
+    """Give every request of an operation its `identity`, or respond with 401.
 
     No other view under the contract's basePath shows anything of an account: `contract.routes.check_views` lets no
     such route be.
@@ -176,7 +176,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
     def identity_tween(request: Request) -> Response:
         route = routes(request)["route"]
         if route is not None and route.name in operations:
-            request.caller = identify(request)
+            request.identity = identify(request)
         return handler(request)
 
     return identity_tween

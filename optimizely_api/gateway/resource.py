@@ -1,4 +1,4 @@
-"""The one road of list, get, create, update and archive of an entity: three lines a view.
+"""List, get, create, update and archive an entity of the contract, with three lines for each view.
 
     ATTRIBUTES = Resource("Attribute", "experiments")
 
@@ -6,8 +6,8 @@
     async def list_attributes(request):
         return await ATTRIBUTES.list(request)
 
-A request comes here valid. The road checks that the caller may see the project or entity that the request names,
-makes the call, and shows nothing but the contract's properties.
+The contract has checked the request already. `Resource` checks that the caller may see the project or entity that the
+request names, makes the call, and returns only the contract's properties.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,22 +35,22 @@ PROJECTS = Collection("projects", "/projects", "Project", "project")
 
 
 def operation(view: View) -> View:
-    """Make a coroutine the view of the operation of its name; what it returns is rendered as JSON."""
+    """Register a coroutine as the view of the operation with its name; its result is rendered as JSON."""
     registered: View = view_config(route_name=view.__name__, renderer="json", _depth=1)(view)
     return registered
 
 
 class Resource:
-    """An entity of the contract and the service that keeps it."""
+    """An entity of the contract and its service."""
 
     def __init__(self, definition: str, service: str, *, noun: str = "", path: str = "") -> None:
-        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition."""
+        """`noun` is its word in messages, ids (`<noun>_id`) and the service's path; by default from the definition."""
         self.definition = definition
         self.noun = noun or noun_of(definition)
         self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun)
 
     async def list(self, request: Request, *filters: str, **fixed: Any) -> list[Entity]:
-        """A page of the entities of the project that the query names; `filters` are further query parameters.
+        """Return a page of the entities of the query's project; `filters` are further query parameters.
 
         `fixed` are filters that do not come from the query.
         """
@@ -58,7 +58,7 @@ class Resource:
         if query.get("project_id") is not None:
             await visible_project(request, query["project_id"])
         chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
-        call = calls.list_entities(self.collection, request.caller.account_id, page, {**chosen, **fixed})
+        call = calls.list_entities(self.collection, request.identity.account_id, page, {**chosen, **fixed})
         listed = await request.fetch(call)
         return [public(self.definition, entity) for entity in answer_page(request, page, listed)]
 
@@ -66,8 +66,8 @@ class Resource:
         return self.shown(await self.visible(request, **within))
 
     async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
-        """201 with the whole entity; `fixed` are members that the address decides, whatever the body says."""
-        body = {**sent_body(request), **fixed, "account_id": request.caller.account_id}
+        """201 with the complete entity; `fixed` are members that the address sets, in place of the body's."""
+        body = {**sent_body(request), **fixed, "account_id": request.identity.account_id}
         if "project_id" in body and "project_id" not in fixed:
             await named_project(request, body["project_id"])
         entity = await request.fetch(calls.create_entity(self.collection, body, query))
@@ -75,31 +75,31 @@ class Resource:
         return self.written(request, entity)
 
     async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
-        """200 with the whole entity; `If-Match` may name the ETag of the entity that is to be changed."""
+        """200 with the complete entity; `If-Match` may name the ETag of the entity to change."""
         entity = await self.visible(request, **within)
         version = self.version(request, entity)
         call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
         return self.written(request, await request.fetch(call))
 
     async def archive(self, request: Request, **within: Any) -> None:
-        """204; 410 when it is archived already."""
+        """204, or 410 if the entity is archived already."""
         entity = await self.visible(request, **within)
         version = self.version(request, entity)
         await request.fetch(calls.archive_entity(self.collection, entity["id"], version))
         request.response.status_int = 204
 
     async def visible(self, request: Request, **within: Any) -> Entity:
-        """The entity whose id the path names; raises EntityNotFound, NotFound or Forbidden.
+        """Return the entity whose id is in the path; raises EntityNotFound, NotFound or Forbidden.
 
-        `within` are the members that it must have where its address names its parent: the 404 of a child under the
-        wrong parent.
+        `within` are members that the entity must have if the address names its parent: a child under the wrong parent
+        is a 404.
         """
         entity_id = request.swagger_data[f"{self.noun}_id"]
-        # A condition is about the entity as it is, not as it was kept a moment ago.
+        # A condition is about the current entity; a cached one may be out of date.
         fresh = "HTTP_IF_MATCH" in request.environ
         entity: Entity = await request.fetch(calls.get_entity(self.collection, entity_id, fresh=fresh))
         what = f"{self.noun.replace('_', ' ')} {entity_id}"
-        check_account(request.caller, entity, what)
+        check_account(request.identity, entity, what)
         if any(entity.get(name) != value for name, value in within.items()):
             raise NotFound(what)
         return entity
@@ -108,16 +108,16 @@ class Resource:
         return public(self.definition, entity)
 
     def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
-        """What a write is answered with; its ETag is the one that a GET would have (RFC 9110 section 8.8.3)."""
+        """Return the response of a write, with the ETag that a GET would have (RFC 9110 section 8.8.3)."""
         shown = self.shown(entity)
         request.response.headers["ETag"] = entity_tag(orjson.dumps(shown))
         return shown
 
     def version(self, request: Request, entity: Mapping[str, Any]) -> str:
-        """The service's version of the entity, when the request has a condition; raises PreconditionFailed.
+        """Return the service's version of the entity if the request has a condition; raises PreconditionFailed.
 
-        The condition names the ETag of the contract's representation, in any content coding. The service holds its
-        own version against what it has when it writes, so that nothing comes in between.
+        The condition names the ETag of the contract's representation, in any content coding. The service compares its
+        version again when it writes, so no other write can come in between.
         """
         condition = request.environ.get("HTTP_IF_MATCH")
         if condition is None:
@@ -129,7 +129,7 @@ class Resource:
 
 
 def sent_body(request: Request) -> Entity:
-    """What the caller may set, of the body: a service takes internal keys beside it, which callers must not reach."""
+    """Return the part of the body that callers may set: a service also accepts internal keys, which they must not."""
     operation = request.registry[CONTRACT].operations[request.matched_route.name]
     reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
     sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
@@ -137,14 +137,14 @@ def sent_body(request: Request) -> Entity:
 
 
 async def visible_project(request: Request, project_id: int) -> Entity:
-    """A project that the address names; raises EntityNotFound, or Forbidden when it is another account's."""
+    """Return a project that the address names; raises EntityNotFound, or Forbidden if it is another account's."""
     project: Entity = await request.fetch(calls.get_entity(PROJECTS, project_id))
-    check_account(request.caller, project, f"project {project_id}")
+    check_account(request.identity, project, f"project {project_id}")
     return project
 
 
 async def named_project(request: Request, project_id: int) -> Entity:
-    """A project that a body names for something new: an unknown or archived one is a 400."""
+    """Return the project that a body names for a new entity; an unknown or archived one is a 400."""
     try:
         project = await visible_project(request, project_id)
     except EntityNotFound:

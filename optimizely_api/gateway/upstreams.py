@@ -16,14 +16,14 @@ from optimizely_api.contract import CONTRACT, Contract
 from optimizely_api.contract.validators import ResponseValidator, json_schema
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import Settings
-from optimizely_api.serving import file_limits as open_files
+from optimizely_api.serving import file_limits
 from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import shapes
-from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
+from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Upstream
 from optimizely_api.upstream.transport import relied_on
-from optimizely_api.upstream.transport.connection import Answer
+from optimizely_api.upstream.transport.connection import ServiceResponse
 
 CLIENT = "optimizely_api.gateway.upstreams"  # where the registry keeps the worker's client
 
@@ -43,14 +43,14 @@ def limits(settings: Settings) -> Limits:
     return Limits(
         connections=settings.upstream_connections,
         connect_timeout_seconds=settings.upstream_connect_timeout_seconds,
-        answer_bytes=settings.upstream_answer_bytes,
-        most_connections=open_files.for_services(),
+        response_bytes=settings.upstream_answer_bytes,
+        most_connections=file_limits.for_services(),
         echo_required=settings.upstream_echo_required,
     )
 
 
-def saving(settings: Settings) -> Saving:
-    return Saving(
+def caching_options(settings: Settings) -> CachingOptions:
+    return CachingOptions(
         coalesce=settings.coalesce_calls,
         definition_seconds=settings.definition_cache_seconds,
         definition_bytes=settings.definition_cache_bytes,
@@ -60,7 +60,7 @@ def saving(settings: Settings) -> Saving:
 
 
 def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
-    """The compiled shapes of the services' answers, over the contract's definitions."""
+    """The compiled shapes of the services' responses, over the contract's definitions."""
     definitions = {name: json_schema(schema) for name, schema in contract.document["definitions"].items()}
 
     def compiled(schema: shapes.Schema) -> shapes.Check:
@@ -78,8 +78,8 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 @asynccontextmanager
 async def upstream_session(registry: Registry) -> AsyncIterator[None]:
     settings, shapes = registry["settings"], shape_checks(registry[CONTRACT])
-    async with open_saving_client(
-        upstreams(settings), limits(settings), shapes, saving(settings), shared_memory()
+    async with open_caching_client(
+        upstreams(settings), limits(settings), shapes, caching_options(settings), shared_memory()
     ) as client:
         registry[CLIENT] = client
         yield
@@ -93,23 +93,25 @@ class GatewayRequest(ContractRequest):
     """
 
     def fetch(self, call: Call) -> Awaitable[Any]:
-        """Send one call inside the request's deadline; brings the answer's value or raises an UpstreamError."""
-        answer: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.scope)
-        return answer
+        """Send one call inside the request's deadline; returns the response's value or raises an UpstreamError."""
+        value: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.call_context)
+        return value
 
-    def forward(self, call: Call, deadline_seconds: float) -> Awaitable[Answer]:
-        """Send one call and bring its answer, whatever its status; raises an UpstreamError when there is none.
+    def forward(self, call: Call, deadline_seconds: float) -> Awaitable[ServiceResponse]:
+        """Send one call and return its response, whatever its status; raises an UpstreamError without one.
 
         The deadline counts from now, and no longer from the beginning of the request, whose body may have been slow.
         """
-        scope = replace(self.scope, deadline=time.monotonic() + deadline_seconds)
-        answer: Awaitable[Answer] = self.registry[CLIENT].ask(call, scope, may_repeat=True)
-        return answer
+        context = replace(self.call_context, deadline=time.monotonic() + deadline_seconds)
+        response: Awaitable[ServiceResponse] = self.registry[CLIENT].send(call, context, may_repeat=True)
+        return response
 
     def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> Awaitable[list[Any]]:
         """Send calls together; brings their values in order, or raises the first failure and cancels the rest."""
-        answers: Awaitable[list[Any]] = self.registry[CLIENT].fetch_all(calls, self.scope, at_most=at_most)
-        return answers
+        values: Awaitable[list[Any]] = self.registry[CLIENT].fetch_all(
+            calls, self.call_context, at_most=at_most
+        )
+        return values
 
 
 def includeme(config: Configurator) -> None:

@@ -1,10 +1,10 @@
-"""The blocking application that the gateway used to be: kept for comparison, and for nothing else.
+"""The blocking application that preceded the gateway; it exists only for the comparison.
 
-It serves the two composites with the same contract, composition, identity and errors as the gateway, on blocking
-gunicorn workers. `legacy.fan_out` chooses how a request's calls are sent together:
+It serves the two composites with the same contract, composition, identity check and errors as the gateway, on blocking
+gunicorn workers. `legacy.fan_out` selects how the calls of a request are sent together:
 
-- `multiprocessing`: a `multiprocessing.Pool()` and a `multiprocessing.Manager().Queue()` per request, as it was;
-- `threads`: a `concurrent.futures.ThreadPoolExecutor` per worker, the fair middle.
+- `multiprocessing`: a `multiprocessing.Pool()` and a `multiprocessing.Manager().Queue()` per request, as in 2017;
+- `threads`: a `concurrent.futures.ThreadPoolExecutor` per worker, a fairer blocking design.
 """
 
 from collections.abc import Sequence
@@ -28,25 +28,25 @@ FAN_OUTS: dict[str, type[PoolFanOut] | type[ThreadFanOut]] = {
     "multiprocessing": PoolFanOut,
     "threads": ThreadFanOut,
 }
-FAN_OUT = "optimizely_api.legacy.fan_out"  # where the registry keeps what sends calls together
+FAN_OUT = "optimizely_api.legacy.fan_out"  # the registry's key for the fan-out
 OPERATIONS = frozenset({"get_experiment_results", "get_campaign_results"})
 
 
 class BlockingRequest(ContractRequest):
-    """A request whose calls hold its worker until they are answered."""
+    """A request whose calls block its worker until their responses are complete."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         super().__init__(environ)
-        # gunicorn's other workers decode the whole path; an encoded slash is one segment's, as in `runtime/environ.py`.
+        # gunicorn's other workers decode the complete path; we keep an encoded slash, as `runtime/environ.py` does.
         raw = environ.get("RAW_URI", "").partition("?")[0]
         if raw.startswith("/") and "%2f" in raw.lower():
             environ["PATH_INFO"] = decoded_path(raw.encode("latin-1")).removeprefix(environ["SCRIPT_NAME"])
 
     def fetch(self, call: Call) -> Any:
-        return self.registry[CLIENT].fetch(call, self.scope)
+        return self.registry[CLIENT].fetch(call, self.call_context)
 
     def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
-        values: list[Any] = self.registry[FAN_OUT].fetch_all(calls, self.scope, at_most=at_most)
+        values: list[Any] = self.registry[FAN_OUT].fetch_all(calls, self.call_context, at_most=at_most)
         return values
 
 

@@ -1,4 +1,4 @@
-"""The blocking client of the services, on requests: the same calls, limits, shapes and errors as the asyncio client."""
+"""The blocking client of the services, on `requests`; calls, limits, shapes and errors as in the asyncio client."""
 
 import threading
 import time
@@ -11,9 +11,9 @@ from requests.adapters import HTTPAdapter
 
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Limits, Scope, Upstream, call_numbers
-from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
-from optimizely_api.upstream.responses import read_answer
+from optimizely_api.upstream.client import CallContext, Limits, Upstream, call_numbers
+from optimizely_api.upstream.errors import BadUpstreamResponse, UpstreamTimeout, UpstreamUnavailable
+from optimizely_api.upstream.responses import read_response
 from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import ECHO
 
@@ -21,7 +21,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class BlockingClient:
-    """Sends one call and waits for its answer; each thread has a session, and so connections, of its own."""
+    """Sends one call and waits for its response; each thread has its own session, and so its own connections."""
 
     def __init__(
         self, upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
@@ -33,31 +33,31 @@ class BlockingClient:
         self._numbers = call_numbers()
 
     def __getstate__(self) -> tuple[Mapping[str, Upstream], Limits]:
-        """What another process needs to send: connections and compiled shapes stay behind."""
+        """Pickle only what another process needs to send calls: no connections and no compiled shapes."""
         return self._upstreams, self._limits
 
     def __setstate__(self, state: tuple[Mapping[str, Upstream], Limits]) -> None:
         self.__init__(*state, {})  # type: ignore[misc]
 
-    def fetch(self, call: Call, scope: Scope) -> Any:
-        """Return the value of the call's answer; raises an UpstreamError within its limit and the deadline."""
+    def fetch(self, call: Call, context: CallContext) -> Any:
+        """Return the value of the call's response; raises an UpstreamError within its limit and the deadline."""
         started = time.monotonic()
         try:
-            status, body = self.send(call, scope)
+            status, body = self.send(call, context)
         finally:
-            scope.note(call.upstream, time.monotonic() - started)
+            context.note(call.upstream, time.monotonic() - started)
         return self.read(call, status, body)
 
     def read(self, call: Call, status: int, body: bytes) -> Any:
-        return read_answer(call, status, body, self._shapes)
+        return read_response(call, status, body, self._shapes)
 
-    def send(self, call: Call, scope: Scope) -> tuple[int, bytes]:
-        """Return status and body, whatever they are; raises an UpstreamError when there is no answer."""
-        limit = min(self._upstreams[call.upstream].timeout_seconds, scope.deadline - time.monotonic())
+    def send(self, call: Call, context: CallContext) -> tuple[int, bytes]:
+        """Return status and body of the response, whatever they are; raises an UpstreamError without a response."""
+        limit = min(self._upstreams[call.upstream].timeout_seconds, context.deadline - time.monotonic())
         if limit <= 0:
             raise UpstreamTimeout(call.upstream, 0.0)
         try:
-            return self._send(call, scope, limit)
+            return self._send(call, context, limit)
         except requests.ConnectTimeout as exc:
             raise UpstreamUnavailable(call.upstream) from exc
         except requests.Timeout as exc:
@@ -65,11 +65,11 @@ class BlockingClient:
         except requests.ConnectionError as exc:
             raise _connection_error(call, limit, exc) from exc
         except requests.RequestException as exc:
-            raise BadUpstreamAnswer(call.upstream, "the connection broke off") from exc
+            raise BadUpstreamResponse(call.upstream, "the connection broke off") from exc
 
-    def _send(self, call: Call, scope: Scope, limit: float) -> tuple[int, bytes]:
-        last = time.monotonic() + limit
-        number = f"{scope.request_id}.{next(self._numbers)}"
+    def _send(self, call: Call, context: CallContext, limit: float) -> tuple[int, bytes]:
+        ends = time.monotonic() + limit
+        number = f"{context.request_id}.{next(self._numbers)}"
         upstream = self._upstreams[call.upstream]
         headers = {ECHO: number, "Accept-Encoding": "identity"}
         if upstream.key:
@@ -87,7 +87,7 @@ class BlockingClient:
             stream=True,
         ) as response:
             self._check_head(call, response, number)
-            return response.status_code, self._read(call, response, last)
+            return response.status_code, self._read(call, response, ends)
 
     def _check_head(self, call: Call, response: requests.Response, number: str) -> None:
         echo = response.headers.get(ECHO)
@@ -98,44 +98,45 @@ class BlockingClient:
         elif response.headers.get("Content-Encoding", "identity").lower() != "identity":
             refusal = "it is encoded, though it was not to be"
         if refusal:
-            response.raw.close()  # not to be used again: nobody knows what else comes
-            raise BadUpstreamAnswer(call.upstream, refusal)
+            response.raw.close()  # not to be reused: it may bring further bytes of another response
+            raise BadUpstreamResponse(call.upstream, refusal)
 
-    def _read(self, call: Call, response: requests.Response, last: float) -> bytes:
-        """The whole body; a read waits no longer than what is left, however slowly the body trickles in."""
+    def _read(self, call: Call, response: requests.Response, ends: float) -> bytes:
+        """Return the complete body; each read has only the remaining time, however slowly the body arrives."""
         chunks: list[bytes] = []
         size = 0
         while True:
-            if (left := last - time.monotonic()) <= 0:
+            if (remaining := ends - time.monotonic()) <= 0:
                 raise requests.Timeout
             connection = response.raw.connection
             if connection is not None and connection.sock is not None:
-                connection.sock.settimeout(left)
-            chunk = self._read_some(response)
+                connection.sock.settimeout(remaining)
+            chunk = self._read_chunk(response)
             if not chunk:
                 return b"".join(chunks)
             size += len(chunk)
-            if size > self._limits.answer_bytes:
-                raise BadUpstreamAnswer(
-                    call.upstream, f"its body is larger than {self._limits.answer_bytes} bytes"
+            if size > self._limits.response_bytes:
+                raise BadUpstreamResponse(
+                    call.upstream, f"its body is larger than {self._limits.response_bytes} bytes"
                 )
             chunks.append(chunk)
 
-    def _read_some(self, response: requests.Response) -> bytes:
+    def _read_chunk(self, response: requests.Response) -> bytes:
         try:
-            some: bytes = response.raw.read1(CHUNK_BYTES, decode_content=False)
+            chunk: bytes = response.raw.read1(CHUNK_BYTES, decode_content=False)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise requests.Timeout from exc
         except urllib3.exceptions.HTTPError as exc:
             raise requests.exceptions.ChunkedEncodingError from exc
-        return some
+        return chunk
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
-            session.trust_env = False  # no proxy of the environment between the gateway and its services
-            # A failed connect is tried once more: nothing was sent yet.
+            # Ignore proxies in the environment: none may stand between the gateway and its services.
+            session.trust_env = False
+            # A failed connect is retried once: nothing was sent yet.
             once = urllib3.Retry(total=1, connect=1, read=0, redirect=0, status=0, other=0)
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=once))
@@ -144,11 +145,11 @@ class BlockingClient:
 
 def _connection_error(
     call: Call, limit: float, error: requests.ConnectionError
-) -> BadUpstreamAnswer | UpstreamTimeout | UpstreamUnavailable:
-    """Tell apart what requests calls ConnectionError: refused, broken off, and late in the middle of a body."""
-    text = repr(error)
+) -> BadUpstreamResponse | UpstreamTimeout | UpstreamUnavailable:
+    """Distinguish the cases of ConnectionError: refused, broken off, or timed out in the middle of a body."""
+    text = repr(error)  # shows the cause too, which is nested in exceptions of urllib3
     if "NewConnectionError" in text:
         return UpstreamUnavailable(call.upstream)
     if "Read timed out" in text:
         return UpstreamTimeout(call.upstream, limit)
-    return BadUpstreamAnswer(call.upstream, "the connection broke off")
+    return BadUpstreamResponse(call.upstream, "the connection broke off")

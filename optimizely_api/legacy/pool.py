@@ -1,4 +1,4 @@
-"""The fan-out of 2017: processes and a queue, made for each request and taken down after it."""
+"""The fan-out of 2017: processes and a queue, created for each request and destroyed after it."""
 
 import multiprocessing
 import queue
@@ -10,10 +10,11 @@ from typing import Any
 
 from optimizely_api.legacy.client import BlockingClient
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
 
-GRACE_SECONDS = 0.5  # each child has its own time limit; this is for its answer's way through the queue
+# Each child has its own time limit; this is for the way of its response through the queue.
+GRACE_SECONDS = 0.5
 
 
 class PoolFanOut:
@@ -22,27 +23,29 @@ class PoolFanOut:
     def __init__(self, client: BlockingClient) -> None:
         self._client = client
 
-    def fetch_all(self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None) -> list[Any]:
+    def fetch_all(
+        self, calls: Sequence[Call], context: CallContext, *, at_most: int | None = None
+    ) -> list[Any]:
         """Return the calls' values in order, or raise the first failure.
 
-        `at_most` bounds the processes; without it the pool has one per processor, as `Pool()` makes it. The manager
-        and every process of the pool have ended when this returns or raises.
+        `at_most` bounds the processes; without it the pool has one per CPU, the default of `Pool()`. When this method
+        returns or raises, the manager and every process of the pool have ended.
         """
         if not calls:
             return []
         manager = SyncManager()
-        manager.start(initializer=_forget_the_servers_signals)
+        manager.start(initializer=_reset_signals)
         with manager:
-            return self._fetch_all(manager.Queue(), calls, scope, at_most)
+            return self._fetch_all(manager.Queue(), calls, context, at_most)
 
     def _fetch_all(
-        self, answers: "queue.Queue[Any]", calls: Sequence[Call], scope: Scope, at_most: int | None
+        self, outcomes: "queue.Queue[Any]", calls: Sequence[Call], context: CallContext, at_most: int | None
     ) -> list[Any]:
-        pool = multiprocessing.Pool(at_most, initializer=_forget_the_servers_signals)
+        pool = multiprocessing.Pool(at_most, initializer=_reset_signals)
         try:
             for index, call in enumerate(calls):
-                pool.apply_async(_send, (self._client, index, call, scope, answers))
-            values = self._collect(answers, calls, scope)
+                pool.apply_async(_send, (self._client, index, call, context, outcomes))
+            values = self._collect(outcomes, calls, context)
             pool.close()
         except BaseException:
             pool.terminate()
@@ -51,16 +54,18 @@ class PoolFanOut:
             pool.join()
         return values
 
-    def _collect(self, answers: "queue.Queue[Any]", calls: Sequence[Call], scope: Scope) -> list[Any]:
+    def _collect(
+        self, outcomes: "queue.Queue[Any]", calls: Sequence[Call], context: CallContext
+    ) -> list[Any]:
         values: list[Any] = [None] * len(calls)
         waiting = set(range(len(calls)))
         while waiting:
-            left = scope.deadline - time.monotonic() + GRACE_SECONDS
+            remaining = context.deadline - time.monotonic() + GRACE_SECONDS
             try:
-                index, seconds, outcome = answers.get(timeout=max(0.0, left))
+                index, seconds, outcome = outcomes.get(timeout=max(0.0, remaining))
             except queue.Empty:
-                raise UpstreamTimeout(calls[min(waiting)].upstream, max(0.0, left)) from None
-            scope.note(calls[index].upstream, seconds)
+                raise UpstreamTimeout(calls[min(waiting)].upstream, max(0.0, remaining)) from None
+            context.note(calls[index].upstream, seconds)
             if isinstance(outcome, Exception):
                 raise outcome
             values[index] = self._client.read(calls[index], *outcome)
@@ -68,21 +73,22 @@ class PoolFanOut:
         return values
 
 
-def _send(client: BlockingClient, index: int, call: Call, scope: Scope, answers: "queue.Queue[Any]") -> None:
-    """In a process of the pool: put (index, seconds, (status, body) or UpstreamError) into the queue."""
+def _send(
+    client: BlockingClient, index: int, call: Call, context: CallContext, outcomes: "queue.Queue[Any]"
+) -> None:
+    """Put (index, seconds, (status, body) or UpstreamError) into the queue; runs in a process of the pool."""
     started = time.monotonic()
     try:
-        outcome: Any = client.send(call, scope)
+        outcome: Any = client.send(call, context)
     except UpstreamError as exc:
         outcome = exc
     except Exception as exc:
-        outcome = RuntimeError(
-            f"{call.upstream} call failed: {exc!r}"
-        )  # a defect; it may not travel as it is
-    answers.put((index, time.monotonic() - started, outcome))
+        # A defect of ours. Its class may not be picklable, so its text is sent.
+        outcome = RuntimeError(f"{call.upstream} call failed: {exc!r}")
+    outcomes.put((index, time.monotonic() - started, outcome))
 
 
-def _forget_the_servers_signals() -> None:
-    """A forked child has gunicorn's handlers, which take note of TERM and go on: the pool could not end it."""
+def _reset_signals() -> None:
+    """Remove gunicorn's handlers from a forked child: they only note a TERM, so the pool could not end the child."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

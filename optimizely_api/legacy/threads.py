@@ -1,4 +1,4 @@
-"""The fan-out with threads: blocking calls side by side, in one process."""
+"""The fan-out with threads: concurrent blocking calls in one process."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from optimizely_api.legacy.client import BlockingClient
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamTimeout
 
 THREADS = 64  # per worker process
@@ -20,21 +20,23 @@ class ThreadFanOut:
         self._client = client
         self._executor: ThreadPoolExecutor | None = None
 
-    def fetch_all(self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None) -> list[Any]:
+    def fetch_all(
+        self, calls: Sequence[Call], context: CallContext, *, at_most: int | None = None
+    ) -> list[Any]:
         """Return the calls' values in order, or raise the first failure.
 
-        Sends `at_most` calls at a time. A thread cannot be cancelled: after a failure, calls on their way end by
-        their own time limits; none is begun any more.
+        Sends `at_most` calls at a time. A thread cannot be cancelled: after a failure no further call is sent, and the
+        calls under way end by their own time limits.
         """
-        waiting = list(enumerate(calls))
+        unsent = list(enumerate(calls))
         values: list[Any] = [None] * len(calls)
         running: dict[Future[Any], int] = {}
         try:
-            while waiting or running:
-                while waiting and len(running) < (at_most or len(calls)):
-                    index, call = waiting.pop(0)
-                    running[self._threads().submit(self._client.fetch, call, scope)] = index
-                for future in self._finished(running, calls, scope):
+            while unsent or running:
+                while unsent and len(running) < (at_most or len(calls)):
+                    index, call = unsent.pop(0)
+                    running[self._threads().submit(self._client.fetch, call, context)] = index
+                for future in self._finished(running, calls, context):
                     values[running.pop(future)] = future.result()
         finally:
             for future in running:
@@ -42,17 +44,19 @@ class ThreadFanOut:
         return values
 
     def _finished(
-        self, running: dict["Future[Any]", int], calls: Sequence[Call], scope: Scope
+        self, running: dict["Future[Any]", int], calls: Sequence[Call], context: CallContext
     ) -> set["Future[Any]"]:
-        left = scope.deadline - time.monotonic()
-        finished, late = wait(running, timeout=max(0.0, left), return_when=FIRST_COMPLETED)
+        remaining = context.deadline - time.monotonic()
+        finished, late = wait(running, timeout=max(0.0, remaining), return_when=FIRST_COMPLETED)
         if not finished:
-            raise UpstreamTimeout(calls[min(running[future] for future in late)].upstream, max(0.0, left))
+            raise UpstreamTimeout(
+                calls[min(running[future] for future in late)].upstream, max(0.0, remaining)
+            )
         return finished
 
     def _threads(self) -> ThreadPoolExecutor:
-        # Made on first use: gunicorn forks its workers after a preloaded application is built, and threads do not
-        # survive a fork.
+        # Created on first use: with --preload, gunicorn forks its workers after the application is built, and threads
+        # do not survive a fork.
         if self._executor is None:
             self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="fan-out")
         return self._executor

@@ -1,4 +1,4 @@
-"""The two composites as blocking views: line by line what `views/` has as coroutines."""
+"""The two composites as blocking views: line by line the same as the coroutines in `gateway/views/`."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from optimizely_api.upstream import calls
 def get_experiment_results(request: Request) -> Any:
     experiment_id = request.swagger_data["experiment_id"]
     experiment = request.fetch(calls.get_experiment(experiment_id))
-    check_account(request.caller, experiment, f"experiment {experiment_id}")
+    check_account(request.identity, experiment, f"experiment {experiment_id}")
     layer, project, results = request.fetch_all(
         composition.experiment_results_calls(experiment, request.swagger_data)
     )
-    check_account(request.caller, project, f"experiment {experiment_id}")
+    check_account(request.identity, project, f"experiment {experiment_id}")
     request.response.status_int, body = composition.results_answer(
         composition.experiment_results(experiment, layer, project, results)
     )
@@ -30,9 +30,9 @@ def get_experiment_results(request: Request) -> Any:
 def get_campaign_results(request: Request) -> Any:
     campaign_id = request.swagger_data["campaign_id"]
     layer = request.fetch(calls.get_layer(campaign_id))
-    check_account(request.caller, layer, f"campaign {campaign_id}")
+    check_account(request.identity, layer, f"campaign {campaign_id}")
     project, *pages = request.fetch_all(composition.campaign_calls(layer))
-    check_account(request.caller, project, f"campaign {campaign_id}")
+    check_account(request.identity, project, f"campaign {campaign_id}")
     experiments = composition.experiments_of(pages)
     results = request.fetch_all(
         composition.campaign_results_calls(layer, experiments, request.swagger_data),

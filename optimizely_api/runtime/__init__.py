@@ -4,16 +4,19 @@
     config.set_runtime_options(RuntimeOptions(header_timeout_seconds=5.0))
     config.add_lifespan(open_upstream_session)
 
-includes aiopyramid, mended (`aiopyramid_mend`), and makes it refuse plain views (`mapper`). The application is
-served by `gunicorn -k optimizely_api.runtime.server.worker.GatewayWorker`, or by any ASGI server through `AsgiBridge`.
+includes aiopyramid with our patches (`aiopyramid_compat`), and makes it reject plain views (`mapper`). Serve the
+application by `gunicorn -k optimizely_api.runtime.server.worker.GatewayWorker`, or by any ASGI server through
+`AsgiBridge`.
 """
 
 from typing import Any
 
 from pyramid.interfaces import PHASE3_CONFIG
 
-from optimizely_api.runtime import aiopyramid_compat as aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
-from optimizely_api.runtime import relied_on
+from optimizely_api.runtime import (
+    aiopyramid_compat,  # noqa: F401  (before anything that imports aiopyramid)
+    relied_on,
+)
 from optimizely_api.runtime.bridge import (
     BODY_OVER_LIMIT,
     LIFESPAN_KEY,
@@ -47,20 +50,20 @@ def set_runtime_options(config: Any, options: RuntimeOptions) -> None:
 
 
 def set_route_namer(config: Any, namer: RouteNamer) -> None:
-    """Directive: `namer(method, path_info)` names the route of a request that the server refuses by itself."""
+    """Directive: `namer(method, path_info)` names the route of a request that the server rejects by itself."""
     config.registry[ROUTE_NAMER_KEY] = namer
 
 
 def add_lifespan(config: Any, factory: Factory) -> None:
-    """Directive: `factory(registry)` gives an async context manager, entered at start-up inside the event loop.
+    """Directive: `factory(registry)` returns an async context manager, entered at start-up inside the event loop.
 
-    They are entered in the order of the calls and left in reverse. One that raises stops the start-up.
+    The contexts are entered in the order of the calls and left in reverse. One that raises stops the start-up.
     """
     config.registry.setdefault(LIFESPAN_KEY, []).append(factory)
 
 
 def includeme(config: Any) -> None:
-    """Include aiopyramid, refuse plain views, and add the directives."""
+    """Include aiopyramid, reject plain views, and add the directives."""
     relied_on.check()
     config.include("aiopyramid")
     config.set_view_mapper(CoroutineViewMapper)

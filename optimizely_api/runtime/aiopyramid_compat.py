@@ -1,21 +1,20 @@
-"""aiopyramid 0.4.1 on the Python of today: what is mended, and why.
+"""aiopyramid 0.4.1 on current Python: our patches, and the reason for each.
 
-Importing this module imports aiopyramid. It is the one place that does so first; every other module takes
-aiopyramid's names from here or imports aiopyramid after it. aiopyramid's `includeme`, view mapper, `synchronize`
-and `spawn_greenlet` stay what runs the views. Mended are:
+Importing this module imports aiopyramid, and no other module may import aiopyramid before it. aiopyramid's `includeme`,
+view mapper, `synchronize` and `spawn_greenlet` still run the views. The patches:
 
-1. `asyncio.coroutine` left Python in 3.11, and `asyncio.iscoroutinefunction` is deprecated from 3.14 on.
-   aiopyramid needs both, at import and for every view it maps. It gets an `asyncio` of its own with equals of the
-   two; the real module carries the name only while aiopyramid is being imported, so that nothing else sees it.
-2. A new greenlet starts with an empty context: context variables which the server set were unset in tweens and
-   views. `spawn_greenlet` gives the greenlet the context of the task that awaits it.
-3. Cancelling a request span the event loop for ever: `run_in_greenlet` caught only Exception, so the request's
-   greenlet asked again and again for a task that was long done. Here the task that awaits `spawn_greenlet` awaits
-   the view's coroutine itself, and whatever is raised there, CancelledError included, is raised in the greenlet
-   too. That also spares a task and a switch of context for every coroutine view.
-4. `spawn_greenlet` was a generator-based coroutine, which `create_task` refuses from 3.12 on; it is an `async def`.
+1. Python 3.11 removed `asyncio.coroutine`, and 3.14 deprecates `asyncio.iscoroutinefunction`. aiopyramid needs both,
+   at import and for every view that it maps. Its modules get an `asyncio` of their own with replacements. The real
+   module has the name only during aiopyramid's import, so no other code sees it.
+2. A new greenlet starts with an empty context, so tweens and views did not see the context variables of the server.
+   `spawn_greenlet` gives the greenlet the context of the task that awaits it.
+3. A cancelled request kept the event loop busy for ever: `run_in_greenlet` caught only Exception, so the request's
+   greenlet kept waiting for a task that had ended. Here the task that awaits `spawn_greenlet` awaits the view's
+   coroutine itself, and raises every exception of it, CancelledError included, in the greenlet too. This also saves a
+   task and a context switch for every coroutine view.
+4. `spawn_greenlet` was a generator-based coroutine, which `create_task` rejects from 3.12 on; ours is an `async def`.
 5. Pyramid keeps the current request on a thread-local stack, which all greenlets of a thread share, so
-   `get_current_request()` gave another caller's request. The stack now lives in a context variable.
+   `get_current_request()` could return another client's request. The stack is now in a context variable.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from pyramid.threadlocal import ThreadLocalManager, manager
 
 from optimizely_api.runtime import greenlets
 
-MADE_OF = "_optimizely_api_made_of"  # where what `coroutine` returns keeps the function it was made of
+WRAPPED = "_optimizely_api_wrapped"  # attribute of what `coroutine` returns: the function that it wraps
 _MARKER = object()
 
 
@@ -42,13 +41,13 @@ def _drive(generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
 
 
 def coroutine(func: Callable[..., Any]) -> Callable[..., Any]:
-    """An equal of `asyncio.coroutine`: what it returns can be awaited, whatever `func` returns."""
+    """Replaces `asyncio.coroutine`: the result of a call can be awaited, whatever `func` returns."""
     if inspect.iscoroutinefunction(func):
         return func
     if inspect.isgeneratorfunction(func):
-        made: Any = types.coroutine(func)
-        made._is_coroutine = _MARKER
-        return made  # type: ignore[no-any-return]
+        marked: Any = types.coroutine(func)
+        marked._is_coroutine = _MARKER
+        return marked  # type: ignore[no-any-return]
 
     @functools.wraps(func)
     async def awaitable(*args: Any, **kwargs: Any) -> Any:
@@ -57,20 +56,20 @@ def coroutine(func: Callable[..., Any]) -> Callable[..., Any]:
             return await result
         return await _drive(result) if inspect.isgenerator(result) else result
 
-    setattr(awaitable, MADE_OF, func)
+    setattr(awaitable, WRAPPED, func)
     return awaitable
 
 
 def iscoroutinefunction(func: object) -> bool:
-    """An equal of `asyncio.iscoroutinefunction` that also knows what `coroutine` made."""
+    """Replaces `asyncio.iscoroutinefunction`; also True for the functions that `coroutine` marked."""
     if inspect.iscoroutinefunction(func):
         return True
     mark = getattr(func, "_is_coroutine", None)
     return mark is not None and mark in (_MARKER, getattr(asyncio.coroutines, "_is_coroutine", _MARKER))
 
 
-class _AsyncioOfThePast(types.ModuleType):
-    """asyncio as aiopyramid's modules see it."""
+class _OldAsyncio(types.ModuleType):
+    """asyncio as aiopyramid's modules expect it."""
 
     coroutine = staticmethod(coroutine)
     iscoroutinefunction = staticmethod(iscoroutinefunction)
@@ -80,10 +79,10 @@ class _AsyncioOfThePast(types.ModuleType):
 
 
 class AwaitedCall:
-    """What a request's greenlet hands to the task that runs it: a call to await on its behalf.
+    """A call that a request's greenlet hands to its task, which awaits it on the greenlet's behalf.
 
-    asyncio takes any object of a class with `_asyncio_future_blocking` for a future, so `asyncio.ensure_future`
-    in aiopyramid's `synchronize` passes it on as it is and makes no task of it.
+    asyncio treats an object of any class with `_asyncio_future_blocking` as a future, so `asyncio.ensure_future` in
+    aiopyramid's `synchronize` returns it unchanged and creates no task.
     """
 
     __slots__ = ("args", "func", "future", "kwargs")
@@ -114,13 +113,13 @@ def run_in_greenlet(
 
 
 async def spawn_greenlet(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run `func` in a greenlet that shares the caller's context, and await whatever it asks for.
+    """Run `func` in a greenlet that shares the caller's context, and await the calls that it hands over.
 
-    Returns what `func` returns. An exception of an awaited call is raised in the greenlet, at the place that waits
-    for it; CancelledError is no exception to that, so the greenlet is unwound before this coroutine ends.
+    Returns the result of `func`. An exception of an awaited call, CancelledError included, is raised in the greenlet,
+    where it waits for the call: so the greenlet has always finished before this coroutine ends.
     """
-    # In the very context of this task, not a copy: what a tween sets, the view sees, and the other way round.
-    worker, result = greenlets.begin((func, args, kwargs))
+    # In this task's own context, not in a copy: tween and view see each other's context variables.
+    worker, result = greenlets.start((func, args, kwargs))
     while result.__class__ is AwaitedCall:
         try:
             value = await result.func(*result.args, **result.kwargs)
@@ -154,8 +153,8 @@ _stack: contextvars.ContextVar[tuple[Any, ...]] = contextvars.ContextVar(
 class ContextLocalManager(ThreadLocalManager):  # type: ignore[misc]
     """Pyramid's stack of current requests, one for every context instead of one for every thread.
 
-    The stack is a tuple that is never changed in place: a task started by a view inherits the stack of that moment,
-    and what it pushes stays its own.
+    The stack is an immutable tuple: a task started by a view inherits the stack of that moment, and its own pushes do
+    not show anywhere else.
     """
 
     def __init__(self, default: Callable[[], Any]) -> None:
@@ -185,8 +184,9 @@ class ContextLocalManager(ThreadLocalManager):  # type: ignore[misc]
         _stack.set(())
 
 
-def _mend_pyramid() -> None:
-    # Pyramid's modules hold the one manager by name, so it is changed in place.
+def _patch_pyramid() -> None:
+    # Pyramid's modules have imported the one manager by name, and keep that object: it cannot be replaced, so its class
+    # is changed in place.
     if isinstance(manager, ContextLocalManager):
         return
     _stack.set(tuple(manager.stack))
@@ -194,25 +194,25 @@ def _mend_pyramid() -> None:
     manager.__class__ = ContextLocalManager
 
 
-def _mend_aiopyramid() -> None:
-    lacking = not hasattr(asyncio, "coroutine")
-    if lacking:
+def _patch_aiopyramid() -> None:
+    is_missing = not hasattr(asyncio, "coroutine")
+    if is_missing:
         asyncio.coroutine = coroutine  # type: ignore[attr-defined]
     try:
         with warnings.catch_warnings():
-            # `return` inside `finally` is a SyntaxWarning from 3.14 on.
+            # aiopyramid has a `return` inside `finally`, a SyntaxWarning from 3.14 on.
             warnings.simplefilter("ignore", SyntaxWarning)
             import aiopyramid.config
             import aiopyramid.helpers
     finally:
-        if lacking:
+        if is_missing:
             del asyncio.coroutine  # type: ignore[attr-defined]
-    past = _AsyncioOfThePast("asyncio")
-    aiopyramid.config.asyncio = past
-    aiopyramid.helpers.asyncio = past
+    old_asyncio = _OldAsyncio("asyncio")
+    aiopyramid.config.asyncio = old_asyncio
+    aiopyramid.helpers.asyncio = old_asyncio
     aiopyramid.helpers.run_in_greenlet = run_in_greenlet
     aiopyramid.helpers.spawn_greenlet = spawn_greenlet
 
 
-_mend_pyramid()
-_mend_aiopyramid()
+_patch_pyramid()
+_patch_aiopyramid()

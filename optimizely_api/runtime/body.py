@@ -1,18 +1,18 @@
-"""Reading a request's body: whole, bounded in size and time, before the application starts."""
+"""Read a complete request body, bounded in size and time, before the application starts (for other ASGI servers)."""
 
 import asyncio
 
 from optimizely_api.runtime.connection import Receive
 from optimizely_api.runtime.environ import Environ
 
-# How long, and how much of, a body that nobody wants is still read after the answer: closing a socket with unread
-# input resets the connection, and the reset may overtake the answer (RFC 9112 section 9.6).
+# How long, and how much, of an unwanted body we keep reading after the response: closing a socket with unread input
+# resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
 DISCARD_SECONDS = 1.0
 DISCARD_BYTES = 16 * 1024 * 1024
 
 
 class BodyTooLarge(Exception):
-    """The body is over the limit; `more` of it may still come."""
+    """The body is over the limit; with `more` the client is still sending it."""
 
     def __init__(self, *, more: bool) -> None:
         super().__init__(more)
@@ -30,7 +30,7 @@ def declared_length(environ: Environ) -> int | None:
 
 
 def may_have_body(environ: Environ) -> bool:
-    """Whether there can be anything to read. HTTP/1 frames a body by one of two headers (RFC 9112 section 6)."""
+    """Whether the request can have a body. In HTTP/1 one of two headers announces it (RFC 9112 section 6)."""
     return (
         environ.get("CONTENT_LENGTH", "0") != "0"
         or "HTTP_TRANSFER_ENCODING" in environ
@@ -39,7 +39,7 @@ def may_have_body(environ: Environ) -> bool:
 
 
 async def read_body(receive: Receive, *, limit_bytes: int, declared: int | None) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be, BodyIncomplete when it will not come."""
+    """Return the complete body; raises BodyTooLarge as early as possible, BodyIncomplete if the client has gone."""
     if declared is not None and declared > limit_bytes:
         raise BodyTooLarge(more=True)
     chunks: list[bytes] = []
@@ -59,14 +59,14 @@ async def read_body(receive: Receive, *, limit_bytes: int, declared: int | None)
 
 
 async def discard_body(receive: Receive) -> None:
-    """Read on for a short while, and throw away, so that the client can read its answer."""
-    left = DISCARD_BYTES
+    """Read and discard the body for a short while, so that the client gets to read its response."""
+    remaining = DISCARD_BYTES
     try:
         async with asyncio.timeout(DISCARD_SECONDS):
-            while left > 0:
+            while remaining > 0:
                 message = await receive()
                 if message["type"] != "http.request" or not message.get("more_body", False):
                     return
-                left -= len(message.get("body", b""))
+                remaining -= len(message.get("body", b""))
     except TimeoutError:
         return

@@ -8,7 +8,7 @@ from optimizely_api.runtime.aiopyramid_compat import await_in_greenlet
 
 
 class BodyError(Exception):
-    """The body cannot be had: the status, code and message of the response that says so."""
+    """A body that cannot be read, with the status, code and message of the error response."""
 
     status = 400
     code = "bad_request"
@@ -20,19 +20,19 @@ class BodyError(Exception):
 
 
 class UnreadBody(Protocol):
-    """A request's body at the server."""
+    """A request body that the server has not read yet."""
 
     def limit_to(self, limit_bytes: int) -> None:
-        """Take a body of so many bytes at most; before any of it is read."""
+        """Set the largest accepted body; called before any of it is read."""
 
     async def read(self) -> io.BytesIO:
-        """The whole content. Raises a BodyError."""
+        """Return the complete content; raises a BodyError."""
 
 
 class BodyInput:
-    """`wsgi.input` of a body that is read when somebody reads it, in the request's greenlet.
+    """`wsgi.input`: reads the body from the connection on first use, in the request's greenlet.
 
-    Reading raises a BodyError where the body cannot be had.
+    Reading raises a BodyError if the body cannot be read.
     """
 
     def __init__(self, body: UnreadBody, environ: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ class BodyInput:
         self._file: io.BytesIO | None = None
 
     def load(self) -> io.BytesIO:
-        """Have the whole body read; CONTENT_LENGTH says how long it is, whatever framed it on the wire."""
+        """Read the complete body, and set CONTENT_LENGTH to its length, however it was framed on the wire."""
         if self._file is None:
             self._file = await_in_greenlet(self._body.read)
             self._environ["CONTENT_LENGTH"] = str(self._file.getbuffer().nbytes)

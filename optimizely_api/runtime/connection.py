@@ -1,4 +1,4 @@
-"""Who asks: what the bridge needs of a server for one request."""
+"""The interface between the bridge and a server, for one request."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -12,11 +12,11 @@ Headers = list[tuple[bytes, bytes]]  # the names in lower case
 SendWhole = Callable[[int, Headers, bytes], Awaitable[None]]
 
 
-class Caller(Protocol):
-    """One request's way from and to its client.
+class Connection(Protocol):
+    """The connection to the client, for the duration of one request.
 
-    `receive` and `send` are ASGI's. `send_whole(status, headers, body)`, where a server has it, is an answer's
-    `http.response.start` and its only `http.response.body` in one.
+    `receive` and `send` are ASGI's. `send_whole(status, headers, body)`, if the server has it, replaces the two ASGI
+    messages of a response whose body is complete: `http.response.start` and one `http.response.body`.
     """
 
     @property
@@ -30,15 +30,15 @@ class Caller(Protocol):
 
     @property
     def body(self) -> UnreadBody | None:
-        """The body where the server leaves it unread until the application wants it; None: `receive` has it."""
+        """The body, if the server leaves it unread until the application reads it; None if it comes by `receive`."""
 
     @property
     def reads_no_body(self) -> bool:
-        """Whether a request without `body` has none at all."""
+        """Whether a request whose `body` is None has no body at all."""
 
     @property
     def cancels_on_disconnect(self) -> bool:
         """Whether the server itself cancels the request's task when the client has gone."""
 
     def is_open(self) -> bool:
-        """Whether the client is known to be there still."""
+        """Whether the client is known to be connected still."""

@@ -11,13 +11,13 @@ from optimizely_api.runtime.authority import split_absolute
 
 Scope = dict[str, Any]
 Environ = dict[str, Any]
-Address = tuple[Any, Any] | None  # (host, port); of a Unix socket the port is no number
+Address = tuple[Any, Any] | None  # (host, port); the port of a Unix socket is not a number
 
 log = logging.getLogger(__name__)
 
 
 class ErrorStream:
-    """`wsgi.errors`: what the application writes there goes to the log."""
+    """`wsgi.errors`: passes the application's text to the log."""
 
     def write(self, text: str) -> int:
         if text.strip():
@@ -29,11 +29,11 @@ class ErrorStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing to do: there is no buffer."""
 
 
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
-_SAME_FOR_ALL: Environ = {
+_CONSTANT_KEYS: Environ = {
     "wsgi.version": (1, 0),
     "wsgi.errors": ErrorStream(),
     "wsgi.multithread": False,
@@ -47,8 +47,8 @@ _SAME_FOR_ALL: Environ = {
 def environ_key(name: bytes) -> str | None:
     """The environ's key for a lower-case header name; None for a header that must not reach the application.
 
-    `X_Real` and `X-Real` would share a key, so that a client could forge what only a proxy may set; and
-    `Proxy` would become HTTP_PROXY, which HTTP clients take for their own setting (httpoxy.org).
+    `X_Real` and `X-Real` would share a key, so a client could forge a header that only a proxy may set. `Proxy` would
+    become HTTP_PROXY, which HTTP client libraries read as their own setting (httpoxy.org).
     """
     if b"_" in name or name == b"proxy":
         return None
@@ -57,9 +57,9 @@ def environ_key(name: bytes) -> str | None:
 
 
 def build_environ(scope: Scope) -> Environ:
-    """The environ of a request, all but `wsgi.input`.
+    """Return the environ of a request, without `wsgi.input`.
 
-    Client address and scheme are those of the scope: the server has already decided which proxies it trusts.
+    Client address and scheme come from the scope: the server has already decided which proxies it trusts.
     """
     connection = connection_environ(
         scope.get("scheme", "http"), scope.get("server"), scope.get("client"), scope.get("root_path", "")
@@ -67,7 +67,7 @@ def build_environ(scope: Scope) -> Environ:
     return request_environ(
         connection,
         method=scope["method"],
-        # The raw path is read, not `path`, which servers decode as UTF-8 and so lose bytes that are none.
+        # Not from `path`: servers decode that as UTF-8, and so lose bytes that are not UTF-8.
         path=scope.get("raw_path") or scope["path"].encode("utf-8"),
         query=scope["query_string"].decode("latin-1"),
         protocol="HTTP/" + scope["http_version"],
@@ -76,13 +76,13 @@ def build_environ(scope: Scope) -> Environ:
 
 
 def connection_environ(scheme: str, server: Address, client: Address, root_path: str) -> Environ:
-    """What the requests of one connection have in common, as long as they have the scheme in common."""
+    """Return the keys that all requests of one connection with the same scheme share."""
     server_name, server_port = server or ("", None)
     if not isinstance(server_port, int):  # a Unix socket
         server_name, server_port = "localhost", 443 if scheme == "https" else 80
-    environ = _SAME_FOR_ALL.copy()
+    environ = _CONSTANT_KEYS.copy()
     environ["SCRIPT_NAME"] = root_path.rstrip("/").encode("utf-8").decode("latin-1")
-    # RFC 3875 section 4.1.14 has an IPv6 address in brackets, without its zone: it goes into URLs as it is.
+    # RFC 3875 section 4.1.14: an IPv6 address is in brackets, without its zone. WebOb copies it into URLs unchanged.
     environ["SERVER_NAME"] = f"[{server_name.partition('%')[0]}]" if ":" in server_name else server_name
     environ["SERVER_PORT"] = str(server_port)
     environ["wsgi.url_scheme"] = scheme
@@ -102,30 +102,30 @@ def request_environ(
     protocol: str,
     headers: Iterable[tuple[bytes, bytes]],
 ) -> Environ:
-    """The environ of one request of a connection; `path` is the target without its query, as it was sent."""
+    """Return the environ of one request of a connection; `path` is the raw target without its query."""
     environ = connection.copy()
-    below, authority = _path_info(path, environ["SCRIPT_NAME"])
+    path_below_root, authority = _path_info(path, environ["SCRIPT_NAME"])
     environ["REQUEST_METHOD"] = method
-    environ["PATH_INFO"] = below
+    environ["PATH_INFO"] = path_below_root
     environ["QUERY_STRING"] = query
     environ["SERVER_PROTOCOL"] = protocol
     _add_headers(environ, headers)
     if authority is not None:
         environ["HTTP_HOST"] = authority.decode("latin-1")
     elif not environ.get("HTTP_HOST", "-"):
-        # Host is empty, which RFC 9112 section 3.2 allows; the address of the connection stands in (section 3.3), as
-        # it does for HTTP/1.0 without Host: PEP 3333 has the application use SERVER_NAME then.
+        # RFC 9112 section 3.2 allows an empty Host. The address of the connection replaces it (section 3.3), as for
+        # HTTP/1.0 without Host: PEP 3333 tells the application to use SERVER_NAME then.
         del environ["HTTP_HOST"]
     return environ
 
 
 def path_info(raw: bytes, root_path: str) -> str:
-    """PATH_INFO of a target without its query, as it was sent, under the server's own path prefix."""
+    """Return PATH_INFO for a raw target without its query, below the server's own path prefix."""
     return _path_info(raw, root_path.rstrip("/").encode("utf-8").decode("latin-1"))[0]
 
 
 def _path_info(raw: bytes, root: str) -> tuple[str, bytes | None]:
-    """(PATH_INFO, authority or None); the path's bytes are decoded with latin-1 (PEP 3333)."""
+    """Return (PATH_INFO, authority or None); the bytes of the path are decoded as latin-1 (PEP 3333)."""
     authority = None
     if not raw.startswith(b"/") and (absolute := split_absolute(raw)) is not None:
         authority, raw = absolute
@@ -136,9 +136,9 @@ def _path_info(raw: bytes, root: str) -> tuple[str, bytes | None]:
 
 
 def decoded_path(raw: bytes) -> str:
-    """A path percent-decoded, its bytes as latin-1 (PEP 3333), but for slashes inside a segment: they stay `%2F`.
+    """Percent-decode a path, its bytes as latin-1 (PEP 3333), but keep encoded slashes as `%2F`.
 
-    A segment with a slash in it would otherwise be two (RFC 3986 section 2.2). Nothing decodes the path again.
+    A decoded slash would split its segment in two (RFC 3986 section 2.2). Nothing decodes the path again.
     """
     if b"%" in raw:
         raw = unquote_to_bytes(_ENCODED_SLASH.sub(rb"%252F", raw))

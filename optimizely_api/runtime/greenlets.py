@@ -1,7 +1,8 @@
-"""Greenlets that are used again: the interpreter maps memory for the frames of a new one and unmaps it at its end.
+"""A pool of greenlets, one for each thread, because a greenlet cannot leave its thread.
 
-That takes ten times as long as switching to a greenlet and back. Each thread has its own, for a greenlet cannot leave
-the thread that it was made in.
+Fast path: for a new greenlet the interpreter maps memory and unmaps it at the end. That costs ten times as much as a
+switch to a greenlet and back, and was a sixth of the CPU time of a request served from memory. To measure:
+`python -m tests.benchmark_stages --saving all` (stage "environ and greenlet").
 """
 
 import threading
@@ -10,13 +11,13 @@ from typing import Any
 
 import greenlet
 
-KEPT = 128  # idle ones, in each thread
+MOST_IDLE = 128  # in each thread
 
 Job = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class Ended:
-    """What a greenlet hands over at the end of a call: the value that it returned, or the error that it raised."""
+    """The end of a call in a greenlet, with its return value or its error."""
 
     __slots__ = ("error", "value")
 
@@ -25,7 +26,7 @@ class Ended:
         self.error: BaseException | None = None
 
     def outcome(self) -> Any:
-        """Return the value or raise the error, and forget both: the greenlet's frame may still know this object."""
+        """Return the value or raise the error, and drop both: the greenlet's frame may still refer to this object."""
         value, error = self.value, self.error
         self.value = self.error = None
         if error is None:
@@ -37,13 +38,14 @@ class Ended:
 
 
 class Worker(greenlet.greenlet):  # type: ignore[misc]
-    """Runs one call after another; `dead`, as seen from outside, while it runs none."""
+    """A greenlet that runs one call after another. Between calls `dead` is True, as for a finished greenlet."""
 
     is_idle = False
 
     def __init__(self) -> None:
         super().__init__(self._work)
-        self.switch()  # to where it waits: what a greenlet begins with, it holds until its end
+        # Run to the first wait now, without a job: a greenlet keeps the arguments of its first switch until its end.
+        self.switch()
 
     @property
     def dead(self) -> bool:
@@ -53,7 +55,7 @@ class Worker(greenlet.greenlet):  # type: ignore[misc]
         job: Job | None = self.parent.switch()
         while job is not None:
             ended = _call(job)
-            job = None  # nothing of the call stays here
+            job = None  # so that this frame does not keep the arguments of the call
             job = self.parent.switch(ended)
 
 
@@ -65,30 +67,30 @@ class _Threads(threading.local):
 _threads = _Threads()
 
 
-def begin(job: Job) -> tuple[Worker, Any]:
-    """Begin a call in a greenlet; returns that and what it was the first to switch here with, an `Ended` in the end.
+def start(job: Job) -> tuple[Worker, Any]:
+    """Start `job` in a pooled greenlet; return the greenlet and the first value that it switches back with.
 
-    The greenlet runs in the context of the caller (PEP 567): the very same, not a copy.
+    That value is an `Ended` when the call is over. The greenlet runs in the caller's context (PEP 567), not in a copy.
     """
     idle = _threads.idle
     worker = idle.pop() if idle else Worker()
     worker.is_idle = False
-    here = greenlet.getcurrent()
-    if worker.parent is not here:
-        worker.parent = here
-    worker.gr_context = here.gr_context
+    current = greenlet.getcurrent()
+    if worker.parent is not current:
+        worker.parent = current
+    worker.gr_context = current.gr_context
     return worker, worker.switch(job)
 
 
 def put_back(worker: Worker) -> None:
-    """Take back a greenlet whose call has ended, for the next one."""
-    worker.gr_context = None  # it would keep all that the request held
+    """Return a greenlet whose call has ended to the pool."""
+    worker.gr_context = None  # the context would keep the request and everything it refers to
     idle = _threads.idle
-    if len(idle) < KEPT:
+    if len(idle) < MOST_IDLE:
         worker.is_idle = True
         idle.append(worker)
     else:
-        worker.switch(None)
+        worker.switch(None)  # no further job: the greenlet finishes
 
 
 def _call(job: Job) -> Ended:
@@ -96,7 +98,7 @@ def _call(job: Job) -> Ended:
     try:
         func, args, kwargs = job
         ended.value = func(*args, **kwargs)
-    except greenlet.GreenletExit:  # nobody is there any more to hand anything to
+    except greenlet.GreenletExit:  # the parent is gone, so nothing can receive the result
         raise
     except BaseException as exc:
         ended.error = exc

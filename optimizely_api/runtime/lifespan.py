@@ -1,4 +1,4 @@
-"""Start-up and shut-down: ASGI's lifespan messages around the registry's lifespan factories."""
+"""Start-up and shut-down: runs the registry's lifespan factories on ASGI's lifespan messages."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -17,10 +17,10 @@ async def run_lifespan(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """Enter every factory's context in order, and leave them in reverse when the server says so.
+    """Enter the context of every factory in order, and leave them in reverse order at shut-down.
 
-    All of it happens in one task. What fails is logged with its traceback and told to the server: a failed
-    start-up stops it.
+    Everything runs in one task. A failure is logged with its traceback and reported to the server, which stops after a
+    failed start-up.
     """
     await receive()
     async with AsyncExitStack() as stack:

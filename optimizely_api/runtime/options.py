@@ -1,4 +1,4 @@
-"""What the runtime may be told: limits and times, with their defaults."""
+"""The options of the runtime: limits and times, with their defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class InvalidOption(CannotStart, ValueError):
 class RuntimeOptions:
     """Limits of the bridge, the worker and the watchdog; times are in seconds.
 
-    Raises InvalidOption naming the option and its value when one makes no sense.
+    Raises InvalidOption, which names the option and its value, for a value that makes no sense.
     """
 
     max_request_body_bytes: int = 1024 * 1024
@@ -23,13 +23,13 @@ class RuntimeOptions:
     max_request_line_bytes: int = 16 * 1024
     max_header_section_bytes: int = 64 * 1024
     max_header_fields: int = 100
-    body_timeout_seconds: float = 30.0  # for the whole body, however it trickles in
+    body_timeout_seconds: float = 30.0  # for the complete body, however slowly it arrives
     header_timeout_seconds: float = 10.0
-    write_timeout_seconds: float = 60.0  # with output waiting and a client that takes none of it
+    write_timeout_seconds: float = 60.0  # while output waits and the client reads none of it
     stall_warning_seconds: float = 0.1  # 0 turns the watchdog off
 
     def body_limit(self, path: str) -> int:
-        """The largest body, in bytes, of a request to this path."""
+        """Return the largest body of a request to this path, in bytes."""
         return self.larger_bodies.get(path, self.max_request_body_bytes)
 
     def __post_init__(self) -> None:

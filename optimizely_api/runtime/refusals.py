@@ -1,4 +1,4 @@
-"""Errors that the server makes by itself, where the application cannot: their one shape, and their access-log line."""
+"""Errors that the server sends without the application: their one shape, and their access-log line."""
 
 import json
 import logging
@@ -6,10 +6,10 @@ import uuid
 
 from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
 
-# The log that the application writes its own lines to, one for every request it answers.
+# The application's access log: it writes one line for every request that it serves.
 access_log = logging.getLogger(GATEWAY_ACCESS)
 
-# status -> (code, what is wrong)
+# status -> (code, message)
 REFUSALS: dict[int, tuple[str, str]] = {
     400: ("bad_request", "The request is not valid HTTP"),
     408: ("request_timeout", "The request did not arrive in time"),
@@ -22,7 +22,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     501: ("not_implemented", "The request is transferred in a way that is not known here"),
 }
 
-# What every response of the API says to browsers, the server's own included: any page may read it, and these headers.
+# Headers of every response, the server's own errors included: any web page may read it, and these headers of it.
 CROSS_ORIGIN = (
     ("Access-Control-Allow-Origin", "*"),
     (
@@ -32,24 +32,24 @@ CROSS_ORIGIN = (
     ),
 )
 
-MESSAGE_DETAIL_CHARACTERS = 100  # of what the parser says, which may be the client's own text
+MESSAGE_DETAIL_CHARACTERS = 100  # of the parser's message, which may quote the client
 
 
 def refusal(status: int, detail: str) -> tuple[str, str]:
-    """(code, message) for a request that the server itself turns down; `detail` is the parser's word."""
-    code, what = REFUSALS.get(status) or REFUSALS[400 if status < 500 else 500]
+    """Return (code, message) for a request that the server rejects; `detail` is the parser's message."""
+    code, reason = REFUSALS.get(status) or REFUSALS[400 if status < 500 else 500]
     if code in ("bad_request", "not_implemented") and detail:
-        what += ": " + detail[:MESSAGE_DETAIL_CHARACTERS].rstrip(".")
-    return code, what + "."
+        reason += ": " + detail[:MESSAGE_DETAIL_CHARACTERS].rstrip(".")
+    return code, reason + "."
 
 
-def problem(code: str, message: str, identity: str | None = None) -> tuple[str, bytes]:
-    """(uuid, JSON body) of an error in its one shape; `identity` is the uuid where the request has one already."""
-    identity = identity or str(uuid.uuid4())
-    body: dict[str, object] = {"code": code, "message": message, "uuid": identity}
+def error_body(code: str, message: str, error_id: str | None = None) -> tuple[str, bytes]:
+    """Return (uuid, JSON body) of an error; `error_id` is the uuid, if the request has one already."""
+    error_id = error_id or str(uuid.uuid4())
+    body: dict[str, object] = {"code": code, "message": message, "uuid": error_id}
     if code == "bad_request":
         body["messages"] = {"/request": message}
-    return identity, json.dumps(body).encode()
+    return error_id, json.dumps(body).encode()
 
 
 def log_access(
@@ -62,7 +62,7 @@ def log_access(
     route: str | None = None,
     duration_ms: float | None = None,
 ) -> None:
-    """Write the line of a request that the application did not answer; None stands for what is not known of it."""
+    """Write the line of a request that the application did not serve; None stands for an unknown value."""
     fields: dict[str, object] = {
         "method": method,
         "route": route,

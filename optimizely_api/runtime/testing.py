@@ -1,4 +1,4 @@
-"""WebTest for coroutine views: `app.get("/v2/...")` through the bridge, on an event loop of its own."""
+"""WebTest for coroutine views: `app.get("/v2/...")` through the bridge, on an event loop in a thread."""
 
 import asyncio
 import queue
@@ -20,7 +20,7 @@ _EXTRA = "webtest.environ"
 
 
 class _TestBridge(AsgiBridge):
-    """The bridge, with the keys of the test's own environ that no HTTP request carries."""
+    """The bridge, plus the keys of a test's environ that no HTTP request carries."""
 
     def environ(self, scope: Scope) -> Environ:
         return {**super().environ(scope), **scope[_EXTRA]}
@@ -29,9 +29,9 @@ class _TestBridge(AsgiBridge):
 class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
     """A `webtest.TestApp` for an application of coroutine views.
 
-    An event loop in a thread of its own runs the lifespan and then every request, through the same bridge as in
-    production. Because it keeps running between requests, upstream servers may live on it: `run` awaits a coroutine
-    there. Use it with `with`, or call `close()`: that runs the lifespan's shut-down.
+    An event loop in a separate thread runs the lifespan and then every request, through the same bridge as in
+    production. It keeps running between requests, so upstream servers may run on it too: `run` awaits a coroutine
+    there. Use it with `with`, or call `close()`, which runs the lifespan's shut-down.
     """
 
     def __init__(self, app: Application, extra_environ: Environ | None = None, **options: Any) -> None:
@@ -44,14 +44,14 @@ class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
         self._to_lifespan: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._from_lifespan: queue.Queue[dict[str, Any]] = queue.Queue()
         self._lifespan = asyncio.run_coroutine_threadsafe(
-            self._bridge({"type": "lifespan"}, self._to_lifespan.get, self._lifespan_said), self._loop
+            self._bridge({"type": "lifespan"}, self._to_lifespan.get, self._receive_from_lifespan), self._loop
         )
         try:
-            self._tell_lifespan("startup")
+            self._send_to_lifespan("startup")
         except BaseException:
             self._stop_loop()
             raise
-        super().__init__(self._answer, extra_environ=extra_environ, **options)
+        super().__init__(self._respond, extra_environ=extra_environ, **options)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await `coroutine` on the application's event loop."""
@@ -62,7 +62,7 @@ class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
         if self._loop.is_closed():
             return
         try:
-            self._tell_lifespan("shutdown")
+            self._send_to_lifespan("shutdown")
         finally:
             self._stop_loop()
 
@@ -74,14 +74,14 @@ class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
     ) -> None:
         self.close()
 
-    async def _lifespan_said(self, message: dict[str, Any]) -> None:
+    async def _receive_from_lifespan(self, message: dict[str, Any]) -> None:
         self._from_lifespan.put(message)
 
-    def _tell_lifespan(self, event: str) -> None:
+    def _send_to_lifespan(self, event: str) -> None:
         self._loop.call_soon_threadsafe(self._to_lifespan.put_nowait, {"type": f"lifespan.{event}"})
-        said = self._from_lifespan.get(timeout=30.0)
-        if said["type"] != f"lifespan.{event}.complete":
-            raise RuntimeError(f"{event} failed: {said['message']}")
+        message = self._from_lifespan.get(timeout=30.0)
+        if message["type"] != f"lifespan.{event}.complete":
+            raise RuntimeError(f"{event} failed: {message['message']}")
 
     def _stop_loop(self) -> None:
         self.run(_cancel_the_rest())
@@ -89,8 +89,8 @@ class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
         self._thread.join()
         self._loop.close()
 
-    def _answer(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """The WSGI side: what webtest calls."""
+    def _respond(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """The WSGI application that webtest calls."""
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start, chunks = self.run(_request(self._bridge, _scope(environ), body))
         headers = [
@@ -103,7 +103,7 @@ class GatewayTestApp(webtest.TestApp):  # type: ignore[misc]
 
 
 async def _cancel_the_rest() -> None:
-    """Cancel what the lifespan left running, or did not get to."""
+    """Cancel the tasks that the lifespan left running."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -113,7 +113,10 @@ async def _cancel_the_rest() -> None:
 
 
 async def _request(bridge: AsgiBridge, scope: Scope, body: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    """One request in a task, and so a context, of its own; returns the response's start and its chunks."""
+    """Serve one request; returns the message that starts the response, and the chunks of its body.
+
+    Runs in a task, and so in a context, of its own.
+    """
     messages: list[dict[str, Any]] = []
     inbox = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -121,7 +124,7 @@ async def _request(bridge: AsgiBridge, scope: Scope, body: bytes) -> tuple[dict[
         if inbox:
             return inbox.pop()
         await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
+        raise AssertionError("the event is never set")
 
     async def send(message: dict[str, Any]) -> None:
         messages.append(message)
@@ -131,7 +134,7 @@ async def _request(bridge: AsgiBridge, scope: Scope, body: bytes) -> tuple[dict[
 
 
 def _scope(environ: Environ) -> Scope:
-    """The ASGI scope of a test's environ, as a server would have made it from the wire."""
+    """Return the ASGI scope for a test's environ, as a server would build it from the bytes of a request."""
     from_wire = {
         "REQUEST_METHOD",
         "PATH_INFO",

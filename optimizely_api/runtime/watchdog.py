@@ -1,4 +1,4 @@
-"""Notices when something holds the event loop, and says what it was."""
+"""Detects when something blocks the event loop, and logs the stack."""
 
 import asyncio
 import logging
@@ -10,16 +10,16 @@ from types import TracebackType
 
 log = logging.getLogger(__name__)
 
-# Beats in the time of one threshold: a hold is noticed for certain once it lasts a quarter longer than the threshold.
+# Beats per threshold. With 4, every stall that lasts a quarter longer than the threshold is detected.
 BEATS = 4
 
 
 class Watchdog:
-    """Logs the stack of whatever holds the running event loop longer than `stall_warning_seconds`; 0 turns it off.
+    """Logs the stack of the code that blocks the running event loop longer than `stall_warning_seconds`; 0 is off.
 
-    A timer on the loop notes the time at every beat. A thread sleeps until the next beat would be too late, and
-    only when it is reads the frame that the loop's thread is executing: that of the greenlet which really runs.
-    `stalls` counts, `longest_stall_seconds` is the longest so far.
+    A timer on the loop records the time of every beat. A thread sleeps until the next beat is overdue. Only then it
+    reads the frame that the loop's thread is executing, which is the frame of the running greenlet.
+    `stalls` counts the stalls, `longest_stall_seconds` is the length of the longest so far.
     """
 
     def __init__(self, stall_warning_seconds: float) -> None:
@@ -58,19 +58,19 @@ class Watchdog:
     def _watch(self, loop_thread_id: int) -> None:
         while True:
             beat_at = self._beat_at
-            too_late_at = beat_at + self._interval + self._threshold
-            if self._stop.wait(max(too_late_at - time.monotonic(), self._interval)):
+            overdue_at = beat_at + self._interval + self._threshold
+            if self._stop.wait(max(overdue_at - time.monotonic(), self._interval)):
                 return
             if self._beat_at != beat_at:
                 continue
-            if time.monotonic() > too_late_at + self._threshold and self._starved(beat_at):
+            if time.monotonic() > overdue_at + self._threshold and self._was_suspended(beat_at):
                 continue
             self._report(loop_thread_id)
             if self._wait_for_beat(beat_at):
                 return
 
-    def _starved(self, beat_at: float) -> bool:
-        """Whether the whole process was not running, this thread included: then the loop beats again by itself."""
+    def _was_suspended(self, beat_at: float) -> bool:
+        """Whether the whole process was suspended, this thread included: then the loop beats again by itself."""
         self._stop.wait(self._interval)
         return self._beat_at != beat_at
 
@@ -82,11 +82,11 @@ class Watchdog:
         log.warning("the event loop is held for more than %g s by:\n%s", self._threshold, stack.rstrip())
 
     def _wait_for_beat(self, beat_at: float) -> bool:
-        """Wait for the end of the stall, and note its length; True when the watchdog was stopped meanwhile."""
+        """Wait for the end of the stall and log its length; returns True if the watchdog was stopped meanwhile."""
         stopped = False
         while self._beat_at == beat_at and not stopped:
             stopped = self._stop.wait(self._interval)
-        lasted = time.monotonic() - beat_at
-        self.longest_stall_seconds = max(self.longest_stall_seconds, lasted)
-        log.warning("the event loop was held for about %.3f s", lasted)
+        stall_seconds = time.monotonic() - beat_at
+        self.longest_stall_seconds = max(self.longest_stall_seconds, stall_seconds)
+        log.warning("the event loop was held for about %.3f s", stall_seconds)
         return stopped

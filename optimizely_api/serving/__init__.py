@@ -1,1 +1,1 @@
-"""What the workers of the gateway and of the services have in common under gunicorn: start, restart, limits."""
+"""What the workers of the gateway and of the services share under gunicorn: start, reload, limits."""

@@ -1,7 +1,7 @@
-"""Accepting connections from listening sockets, no more than there may be at a time.
+"""Accept connections from listening sockets, up to a limit of open connections.
 
-asyncio's own servers cannot be told to pause. A socket that is not read keeps its connections in the backlog, which is
-as long as whoever made the socket has asked for.
+asyncio's own servers cannot pause. While we do not accept, the kernel keeps new connections in the backlog, whose
+length was set when the socket was created.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Connections taken at one go; between two goes the other workers on the same sockets have their turn.
+# Connections accepted in one turn of the loop, so that the other workers on the same sockets have their turn.
 ACCEPT_AT_ONCE = 8
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Gives each connection a protocol of `new_protocol`; `connection_ended` makes room for another.
+    """Creates a protocol with `new_protocol` for each connection, up to `at_most` open ones.
 
-    A protocol has `was_made`, true from its `connection_made` on: who is told of a connection that is made tells of its
-    end. `options` are those of `loop.connect_accepted_socket`.
+    A protocol has `was_made`, which is true from `connection_made` on. From then on the protocol must call
+    `connection_ended` at its end. `options` are passed to `loop.connect_accepted_socket`.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Acceptor:
 
     @property
     def is_full(self) -> bool:
-        """All connections that there may be are open, and others wait."""
+        """Whether `at_most` connections are open, so that further ones wait in the backlog."""
         return not self._is_accepting and not self._is_ending
 
     def start(self) -> None:
-        """Accept, until there are as many connections as there may be."""
+        """Accept connections, until `at_most` are open."""
         if self._is_accepting or self._is_ending:
             return
         self._is_accepting = True
@@ -53,27 +53,27 @@ class Acceptor:
             self._loop.add_reader(listener, self._accept, listener, ACCEPT_AT_ONCE)
 
     def end(self) -> None:
-        """Accept what waits now, and what comes until `stop`, as far as there is room; none is made any more."""
+        """Accept the backlog now, and more until `stop`, up to `at_most`; ended connections make no room any more."""
         self._is_ending = True
         for listener in self._sockets:
             self._accept(listener, self.at_most)
 
-    def take_all(self) -> None:
-        """Accept what waits, also over the limit: before `stop` then nobody can come between."""
+    def accept_all(self) -> None:
+        """Accept all connections in the backlog, even over the limit; call `stop` next, without awaiting anything."""
         self._pause()
         self._is_ending, self.at_most = True, sys.maxsize
         for listener in self._sockets:
             self._accept(listener, sys.maxsize)
 
     def stop(self) -> None:
-        """Accept nothing any more, and close the listening sockets; may be called again."""
+        """Stop accepting and close the listening sockets; may be called again."""
         self._pause()
         self._is_ending = True
         for listener in self._sockets:
             listener.close()
 
     def connection_ended(self) -> None:
-        """A connection has ended: there is room for another."""
+        """Called at the end of a connection: makes room for another."""
         self.open -= 1
         self.start()
 

@@ -1,4 +1,4 @@
-"""A start that fails: the last line on standard error says why, and only a defect has a traceback before it.
+"""A failed start: the last line on standard error is the reason, and only a defect has a traceback before it.
 
 A worker that cannot start leaves its reason in the file that gunicorn's master shares with it, and the master, which
 halts, repeats it in its last line. `Arbiter.reap_workers` raises HaltServer for a worker that ends with one of two
@@ -22,8 +22,8 @@ _gunicorn_run: Any = getattr(Arbiter, "run", None)
 _gunicorn_reap_workers: Any = getattr(Arbiter, "reap_workers", None)
 
 
-class TellsWhyItCannotStart:
-    """Mix in before a gunicorn worker class: what stops its start goes to the master, a defect to the log too."""
+class ReportsBootFailure:
+    """Mixin, before a gunicorn worker class: reports a failed start to the master, and logs a defect as well."""
 
     log: Any
     tmp: Any
@@ -40,38 +40,39 @@ class TellsWhyItCannotStart:
             self.end_start(reason(exc))
 
     def end_start(self, why: str) -> NoReturn:
-        """End this worker, and with it the master, which says why."""
+        """End this worker, and with it the master, which prints the reason."""
         os.pwrite(self.tmp.fileno(), why.encode("utf-8", "replace")[:LONGEST_REASON_BYTES], 0)
         raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def install() -> None:
-    """Have every arbiter of this process end so; may be called again."""
+    """Patch gunicorn's Arbiter; may be called again."""
     Arbiter.run = run
     Arbiter.reap_workers = reap_workers
 
 
 def is_installed() -> bool:
-    """Whether they do: then the master has looked up a worker class of ours."""
+    """Whether Arbiter is patched, which means that gunicorn's master has looked up a worker class of ours."""
     return Arbiter.run is run
 
 
 def run(arbiter: Any) -> None:
-    """In place of `Arbiter.run`: its last words are one line, as for every other command."""
+    """Replaces `Arbiter.run`: a failed start ends with one line, as for our other commands."""
     try:
         _gunicorn_run(arbiter)
     except SystemExit as exc:
-        if exc.code and os.getpid() == getattr(arbiter, "pid", None):  # workers, forked inside, end here too
-            why = getattr(arbiter, "failed_start", None) or _address_that_cannot_be_had(arbiter)
+        # Only in the master: it forks the workers inside this call, so they end here too.
+        if exc.code and os.getpid() == getattr(arbiter, "pid", None):
+            why = getattr(arbiter, "failed_start", None) or _unavailable_address(arbiter)
             if why:
                 print(f"Error: {why}", file=sys.stderr, flush=True)  # noqa: T201
         raise
 
 
 def reap_workers(arbiter: Any) -> None:
-    """In place of `Arbiter.reap_workers`: the first failed start halts the master, the next change nothing.
+    """Replaces `Arbiter.reap_workers`: only the first failed start halts the master.
 
-    Nor does the failed start of a worker in `arbiter.expendable`, pids without which the others serve on.
+    A failed start of a worker in `arbiter.expendable`, a set of pids, does not: the other workers keep serving.
     """
     before = dict(arbiter.WORKERS)
     while True:
@@ -91,15 +92,15 @@ def reap_workers(arbiter: Any) -> None:
 
 
 def left_reason(worker: Any) -> str:
-    """Why this worker's start failed; "" when it did not."""
+    """Return why this worker's start failed; "" if it did not fail."""
     try:
         return os.pread(worker.tmp.fileno(), LONGEST_REASON_BYTES, 0).decode("utf-8", "replace")
-    except (OSError, ValueError):  # closed: it did not fail
+    except (OSError, ValueError):  # the file is closed: the worker did not fail
         return ""
 
 
-def _address_that_cannot_be_had(arbiter: Any) -> str | None:
-    """Why gunicorn, which names the address only, could not listen."""
+def _unavailable_address(arbiter: Any) -> str | None:
+    """Return why gunicorn could not listen: its own message has only the address."""
     if arbiter.LISTENERS:
         return None
     for address in arbiter.cfg.address:

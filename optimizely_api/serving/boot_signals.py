@@ -1,8 +1,8 @@
 """Signals that reach a gunicorn worker while it starts.
 
-A worker on an event loop hears signals through the loop, so that one that arrives before the loop runs is lost: the
-master then waits for the whole of graceful_timeout for a worker that knows of nothing. A starting worker has no request
-in flight and may end at once, which is what a signal does by default.
+A worker on an event loop handles signals in the loop, so a signal that arrives before the loop runs is lost, and the
+master waits for the whole graceful_timeout. A starting worker has no request in flight and may end at once, which is
+the default action of these signals.
 """
 
 import functools
@@ -13,8 +13,8 @@ from typing import Any
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 
-class HearsSignalsWhileStarting:
-    """Mix in before a gunicorn worker class that has `loop`, `SIGNALS`, `init_signals` and `run`."""
+class DefaultSignalsWhileStarting:
+    """Mixin, before a gunicorn worker class that has `loop`, `SIGNALS`, `init_signals` and `run`."""
 
     loop: Any
     SIGNALS: Any
@@ -32,21 +32,23 @@ class HearsSignalsWhileStarting:
 def end_on_signals_after_fork() -> None:
     """Give forked processes the default action for STOPPING signals from their first moment.
 
-    Without it a worker begins with the master's handlers, which only take a note that the worker never reads. For the
-    moment of the fork the signals are held back, so that none falls between the two.
+    Without it a worker starts with the master's handlers, which only append to a queue that the worker never reads. The
+    signals are blocked during the fork, so that none arrives between the two sets of handlers.
     """
-    os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_end_by_default)
+    os.register_at_fork(
+        before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_restore_defaults
+    )
 
 
-def _hold_back() -> None:
+def _block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
-def _let_through() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
-def _end_by_default() -> None:
+def _restore_defaults() -> None:
     for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)
-    _let_through()
+    _unblock_signals()

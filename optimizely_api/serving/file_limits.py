@@ -1,9 +1,8 @@
-"""How many files, and so connections, this process may have open, and who may have how many of them.
+"""Splits the process's limit of open files between client and upstream connections.
 
-A request in flight takes a connection of its caller and up to one to each service at a time. When there are fewer files
-than the settings ask for, callers get a good half of them, and the services, whose calls are shared, the rest: then
-nothing fails for want of a file, but waits for one, callers in the listening socket's backlog and calls in the
-connector.
+A request in flight needs its client's connection, and up to one connection to each service at a time. If the limit is
+lower than the settings need, client connections get 55 % of it and upstream connections, whose calls are shared, the
+rest. Then nothing fails for lack of a file: clients wait in the listening socket's backlog, calls in the connector.
 """
 
 import contextlib
@@ -11,16 +10,16 @@ import math
 import resource
 from typing import Any
 
-# Kept free: for logs, listening sockets and the like, and a share for connections that are closed but not gone yet.
+# Reserved for logs, listening sockets and the like, and a share for connections that are closed but still have a file.
 RESERVED = 64
 RESERVED_SHARE = 16  # one in sixteen
-SHARE_OF_CALLERS = 0.55
+SHARE_OF_CLIENTS = 0.55
 
 
 def allow_many_files() -> int:
-    """Raise this process's limit to what the system grants it, and return the limit.
+    """Raise this process's limit to the hard limit, and return the new limit.
 
-    Many systems start programs with 1,024, for the sake of those that use select(2), and allow more to who asks.
+    Many systems start programs with a soft limit of 1,024, for those that use select(2), and allow more on request.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -39,38 +38,38 @@ def _for_connections() -> int:
     return allowed - RESERVED - allowed // RESERVED_SHARE
 
 
-def for_callers(share: float = SHARE_OF_CALLERS) -> int:
-    """Connections that callers may have, at least one."""
+def for_clients(share: float = SHARE_OF_CLIENTS) -> int:
+    """Return the number of possible client connections, at least one."""
     return max(1, int(_for_connections() * share))
 
 
 def for_services() -> int:
-    """Connections to all services together, at least one for each of three."""
-    return max(3, _for_connections() - for_callers())
+    """Return the number of possible connections to all services together, at least one for each of the three."""
+    return max(3, _for_connections() - for_clients())
 
 
-def possible_connections(wanted: int, name: str, log: Any, share: float = 1.0) -> int:
-    """The connections that callers of this process may have, of so many wanted by the setting `name`.
+def possible_connections(configured: int, name: str, log: Any, share: float = 1.0) -> int:
+    """Return how many of the client connections that the setting `name` asks for are possible.
 
-    The limit is raised first, and fewer are logged. `share` is what callers get of all connections.
+    Raises the limit first, and logs a warning if not all are possible. `share` is the clients' part of all files.
     """
     before, allowed = limit(), allow_many_files()
     if allowed != before:
         log.info("Raised the limit of open files from %d to %d", before, allowed)
-    possible = for_callers(share)
-    if wanted > possible:
+    possible = for_clients(share)
+    if configured > possible:
         log.warning(
             "Only %d files may be open: of %s = %d, %d are possible at a time, and others wait. "
             "For all of them raise the limit (ulimit -n, LimitNOFILE=) to %d",
             allowed,
             name,
-            wanted,
+            configured,
             possible,
-            needed(wanted, share),
+            needed(configured, share),
         )
-    return min(wanted, possible)
+    return min(configured, possible)
 
 
-def needed(callers: int, share: float = SHARE_OF_CALLERS) -> int:
-    """The limit with which so many callers may be connected."""
-    return math.ceil((callers / share + RESERVED) * RESERVED_SHARE / (RESERVED_SHARE - 1)) + 2
+def needed(clients: int, share: float = SHARE_OF_CLIENTS) -> int:
+    """Return the limit (RLIMIT_NOFILE) needed for this many client connections."""
+    return math.ceil((clients / share + RESERVED) * RESERVED_SHARE / (RESERVED_SHARE - 1)) + 2

@@ -1,4 +1,4 @@
-"""What a gunicorn worker does beside its work: it tells the master that it is well, and ends without a master."""
+"""The heartbeat of a gunicorn worker to its master; the worker ends if its master has gone."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 async def beat(worker: Any, pause: Callable[[], Awaitable[Any]]) -> None:
-    """Until the worker is told to stop, or its master has gone; `pause` ends after a second, or when it is told."""
+    """Beat until the worker must stop or its master has gone; `pause` takes a second, or less when it must stop."""
     while worker.alive:
         worker.notify()
         if worker.ppid != os.getppid():

@@ -1,4 +1,4 @@
-"""Clients of the three services behind the gateway: calls as values, one session, deadlines.
+"""Clients of the three services behind the gateway: calls as values, one connector per worker, deadlines.
 
-Nothing here knows Pyramid.
+Nothing here imports Pyramid.
 """

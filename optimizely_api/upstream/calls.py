@@ -1,4 +1,4 @@
-"""The calls that the gateway makes to its services, as values: no IO, so that every fan-out can send them."""
+"""The calls that the gateway makes to its services, as values: without IO, so that every client can send them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,22 +13,24 @@ Pairs = tuple[tuple[str, Any], ...]
 
 LONGEST_USER_AGENT = 512  # characters; those of browsers and bots are shorter
 
-_NOT_PRINTABLE = re.compile("[^ -~]")  # what may not stand in a header
+_NOT_PRINTABLE = re.compile("[^ -~]")  # not allowed in a header
 _SECRET = re.compile("(?<=/tokens/)[^/]+")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 
-@dataclass  # not frozen, which would take five times as long to make: a request makes four
+@dataclass  # not frozen: freezing makes construction five times slower, and each request constructs four
 class Call:
-    """One request to a service; a `body` of bytes is sent as it is, and `coding` names its content coding.
+    """One request to a service.
 
-    `expects` names the shape that a 200 must have (`shapes.py`); `entity` names what a 404 means, and is empty
-    where a 404 would break the agreement. `changes_nothing` is said of a call that only asks although its method
-    is not safe: of any other it is taken for granted that it changes what lies at its path. `kept_as` says how
-    long a 200 may be used again (`saving.py`); empty means not at all. `about` are the properties that show that an
-    answer is to this question: a 200, or each item of a list, must have them. `user_agent` is the caller's, for
-    a service that needs it; empty means ours. `if_match` is the version of the entity that a write is meant for.
+    - `expects`: the shape that a 200 must have (`shapes.py`).
+    - `entity`: what a 404 says is missing, such as "project 1"; with an empty one a 404 is a fault of the service.
+    - `body`: bytes are sent as they are, with `coding` as their Content-Encoding; anything else is sent as JSON.
+    - `changes_nothing` marks a POST that only reads. Every other unsafe call is assumed to modify its path.
+    - `cached_as`: the cache for a 200 (`caching/caching_client.py`); empty for none.
+    - `about`: properties that a 200, or each item of a list, must have; others mean the response is to another call.
+    - `user_agent`: the caller's, for a service that needs it; empty for the gateway's own.
+    - `if_match`: the version of the entity that a write is meant for; empty for any.
     """
 
     upstream: str
@@ -39,7 +41,7 @@ class Call:
     query: Query = ()
     body: Mapping[str, Any] | bytes | None = None
     changes_nothing: bool = False
-    kept_as: Literal["", "definition", "results"] = ""
+    cached_as: Literal["", "definition", "results"] = ""
     about: Pairs = ()
     coding: str = ""
     user_agent: str = ""
@@ -50,18 +52,18 @@ class Call:
 
     @property
     def is_safe(self) -> bool:
-        """Whether it may be sent twice, shared and answered from memory."""
+        """Whether it may be repeated, shared with other requests and replaced by a cached value."""
         return self.changes_nothing or self.method in SAFE_METHODS
 
     def __repr__(self) -> str:
-        """Without what may not stand in a log: the hash of a token in a path."""
+        """For logs: without the hash of a token that a path may contain."""
         return f"<Call {self.method} {self.upstream} {_SECRET.sub('-', self.path)!r}>"
 
-    # Not cached properties, whose lock, in Python 3.11, takes longer than what they keep.
+    # Not `cached_property`: in Python 3.11 its lock costs more than the computation.
 
     @property
     def content(self) -> bytes:
-        """The body as it is sent; empty without one."""
+        """The bytes of the body; empty without a body."""
         if self._content is None:
             if isinstance(self.body, bytes):
                 self._content = self.body
@@ -71,14 +73,14 @@ class Call:
 
     @property
     def key(self) -> Key:
-        """Equal for calls whose good answers are the same value: all of the call but what a 404 means."""
+        """Equal for calls whose 200 has the same value: everything but `entity`, which only matters for a 404."""
         if self._key is None:
             self._key = (self.path, self.upstream, self.method, self.query, self.content, self.expects)
         return self._key
 
 
 def identify(token_sha256: str) -> Call:
-    """Who a token belongs to: not kept here, for `identity_cache_seconds` bounds how long a revoked one works."""
+    """Find the account of a token. Not cached here: `identity_cache_seconds` bounds how long a revoked token works."""
     about = (("token_sha256", token_sha256),)
     return Call("projects", f"/tokens/{token_sha256}", "Token", entity="such token", about=about)
 
@@ -102,7 +104,7 @@ def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object
 
 
 def get_layer(layer_id: int) -> Call:
-    """The API calls a layer a campaign."""
+    """The public API calls a layer a campaign."""
     return _definition("experiments", "/layers/", layer_id, "Layer", "campaign")
 
 
@@ -112,19 +114,19 @@ def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | N
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Where a service keeps the entities of one definition: all calls about them follow from it."""
+    """Where a service has the entities of one definition; every call about them is built from this."""
 
     upstream: str
     path: str  # such as /attributes
-    definition: str  # the contract's, and the shape of responses
-    noun: str  # what a 404 calls one of them
+    definition: str  # its name in the contract, and the shape of the responses
+    noun: str  # the word for one entity in the message of a 404
 
 
 def get_entity(of: Collection, entity_id: int, *, fresh: bool = False) -> Call:
-    """With `fresh` the service is asked in any case, and not the cache."""
+    """With `fresh` the call always goes to the service, never to the cache."""
     call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
     if fresh:
-        call.kept_as = ""
+        call.cached_as = ""
     return call
 
 
@@ -141,7 +143,7 @@ def update_entity(
     of: Collection, entity_id: int, body: Mapping[str, Any], query: Query = (), if_match: str = ""
 ) -> Call:
     call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
-    call.kept_as, call.method, call.body, call.query, call.if_match = "", "PATCH", body, query, if_match
+    call.cached_as, call.method, call.body, call.query, call.if_match = "", "PATCH", body, query, if_match
     return call
 
 
@@ -159,7 +161,7 @@ def list_events(account_id: int, page: "Page", filters: Mapping[str, object] | N
 
 
 def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
-    """A POST that changes nothing: it carries the definitions, which the results service does not own."""
+    """A POST that only reads: its body holds the definitions, which the results service does not store."""
     return Call(
         "results",
         f"/results/{experiment_id}",
@@ -167,15 +169,15 @@ def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
         method="POST",
         body=body,
         changes_nothing=True,
-        kept_as="results",
+        cached_as="results",
         about=(("experiment_id", experiment_id),),
     )
 
 
 def store_events(batch: bytes, coding: str, user_agent: str = "") -> Call:
-    """A batch of events as a caller sent it. It may be sent twice, for each event counts once, by its `uuid`.
+    """Forward a batch of events as the caller sent it. It may be repeated: the `uuid` of an event makes it count once.
 
-    The results service recognises bots by the sender's user agent.
+    The results service recognises bots by the caller's user agent.
     """
     agent = _NOT_PRINTABLE.sub("?", user_agent[:LONGEST_USER_AGENT]).strip()
     return Call("results", "/v1/events", "", method="POST", body=batch, coding=coding, user_agent=agent)
@@ -197,13 +199,13 @@ class Page:
         return (("page", str(self.number)), ("per_page", str(self.size)))
 
 
-# The filters of lists that their items show, and under which name.
+# Filters of lists by the property of the items that shows them.
 _SHOWN_FILTERS = {"project_id": "project_id", "campaign_id": "layer_id"}
 
 
 def _definition(upstream: str, path: str, number: int, expects: str, noun: str) -> Call:
     about = (("id", number),)
-    return Call(upstream, f"{path}{number}", expects, f"{noun} {number}", kept_as="definition", about=about)
+    return Call(upstream, f"{path}{number}", expects, f"{noun} {number}", cached_as="definition", about=about)
 
 
 def _list(

@@ -18,32 +18,32 @@ from yarl import URL
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
-    AnswerAboutAnother,
-    BadUpstreamAnswer,
+    BadUpstreamResponse,
+    ResponseAboutAnother,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from optimizely_api.upstream.responses import read_answer
+from optimizely_api.upstream.responses import read_response
 from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import (
-    Answer,
-    AnswerCoded,
-    AnswerToAnother,
-    AnswerTooLarge,
-    Question,
+    ResponseEncoded,
+    ResponseToAnother,
+    ResponseTooLarge,
+    ServiceRequest,
+    ServiceResponse,
 )
 from optimizely_api.upstream.transport.connector import TOO_MANY_FILES, Destination, ServiceConnector
 
-# What a call may end with that brought no answer; `Client.failure` says what each means.
-NO_ANSWER = (aiohttp.ClientError, HttpProcessingError, TimeoutError)
+# The exceptions of a call without a response; `Client.failure` translates each into an UpstreamError.
+NO_RESPONSE = (aiohttp.ClientError, HttpProcessingError, TimeoutError)
 
-_VISIBLE = re.compile("[!-~]+")  # what may stand in a request line or a header without quoting
+_VISIBLE = re.compile("[!-~]+")  # allowed in a request line or a header without quoting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """A service: its address, the longest wait for one answer, and the key that it takes calls with."""
+    """A service: its address, the time limit of one call, and the key that authorizes the calls."""
 
     url: str
     timeout_seconds: float
@@ -52,24 +52,24 @@ class Upstream:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What all calls share: connections per service, the wait for one, and the largest answer.
+    """The limits of all calls: connections per service, the time to open one, and the largest response body.
 
-    `most_connections` are those to all services together; 0 is any number. With `echo_required` an answer below 500
-    must echo the number of its call.
+    `most_connections` bounds the connections to all services together; 0 means no bound. With `echo_required` a
+    response below 500 must echo the number of its call.
     """
 
     connections: int
     connect_timeout_seconds: float
-    answer_bytes: int
+    response_bytes: int
     most_connections: int = 0
     echo_required: bool = True
 
 
 @dataclass(slots=True)
-class Scope:
-    """What the calls of one request share: its id, its deadline and what they took.
+class CallContext:
+    """What the calls of one request share: the request's id, its deadline and the durations of its calls.
 
-    `deadline` is a time of `time.monotonic()`. `durations_ms` is {upstream: milliseconds of each call}.
+    `deadline` is a value of `time.monotonic()`. `durations_ms` is {upstream: milliseconds of each call}.
     """
 
     request_id: str
@@ -81,12 +81,12 @@ class Scope:
 
 
 def call_numbers() -> Iterator[int]:
-    """Numbers for calls, unlike those of other workers: two callers may have chosen one and the same request id."""
+    """Yield numbers for calls, from a random start: two workers may get requests with the same request id."""
     return itertools.count(random.getrandbits(48))
 
 
 class Address:
-    """Where a service's calls go, and what is the same in the head of each."""
+    """The address of a service, and the part of the request head that all its calls share."""
 
     def __init__(self, upstream: Upstream) -> None:
         url = URL(upstream.url)
@@ -99,10 +99,10 @@ class Address:
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._numbers = call_numbers()
 
-    def request(self, call: Call, request_id: str, entity_tag: str = "") -> Question:
-        """The call as it is sent (RFC 9112 section 3), only to be answered anew if `entity_tag` no longer fits.
+    def request(self, call: Call, request_id: str, entity_tag: str = "") -> ServiceRequest:
+        """Serialise a call (RFC 9112 section 3), with If-None-Match if there is an `entity_tag`.
 
-        Raises ValueError for what would need quoting in its head.
+        Raises ValueError for a path or request id that could split the head.
         """
         target = f"{self._prefix}{call.path}"
         if not (_VISIBLE.fullmatch(target) and _VISIBLE.fullmatch(request_id)):
@@ -127,7 +127,7 @@ class Address:
 
 
 class Client:
-    """Sends calls; knows addresses, limits and shapes, and keeps no state of a request."""
+    """Sends calls; holds addresses, limits and shapes, and no state of a request."""
 
     def __init__(
         self,
@@ -141,98 +141,103 @@ class Client:
         self._limits = limits
         self.shapes = shapes
 
-    async def fetch(self, call: Call, scope: Scope) -> Any:
-        """Return the value of the call's answer.
+    async def fetch(self, call: Call, context: CallContext) -> Any:
+        """Return the value of the call's response.
 
-        Raises an UpstreamError within the smaller of the service's limit and what is left until the deadline.
+        Raises an UpstreamError after the service's time limit, or at the request's deadline if that is earlier.
         """
-        return self.read(call, await self.ask(call, scope, may_repeat=call.is_safe))
+        return self.read(call, await self.send(call, context, may_repeat=call.is_safe))
 
-    async def ask(self, call: Call, scope: Scope, *, may_repeat: bool) -> Answer:
-        """Return the call's answer as it is, in the limits of `fetch`; raises an UpstreamError when there is none."""
+    async def send(self, call: Call, context: CallContext, *, may_repeat: bool) -> ServiceResponse:
+        """Return the response, whatever its status; raises an UpstreamError without one, as early as `fetch`."""
         address = self._addresses[call.upstream]
         started = time.monotonic()
-        limit = self.limit(call, scope, started)
+        limit = self.limit(call, context, started)
         try:
-            question = address.request(call, scope.request_id)
-            return await self.connector.ask(address.destination, question, limit, may_repeat=may_repeat)
-        except NO_ANSWER as exc:
+            request = address.request(call, context.request_id)
+            return await self.connector.request(address.destination, request, limit, may_repeat=may_repeat)
+        except NO_RESPONSE as exc:
             raise self.failure(call, exc, limit) from exc
         finally:
-            scope.note(call.upstream, time.monotonic() - started)
+            context.note(call.upstream, time.monotonic() - started)
 
     async def fetch_all(
-        self, calls: Sequence[Call], scope: Scope, *, at_most: int | None = None
+        self, calls: Sequence[Call], context: CallContext, *, at_most: int | None = None
     ) -> list[Any]:
         """Send every call at once, or `at_most` at a time, and return their values in the order of the calls.
 
-        The first failure cancels the other calls and is raised; a defect of ours before what a service did.
+        The first failure cancels the other calls and is raised; a defect of ours goes before a service's failure.
         """
         if len(calls) < 2:
-            return [await self.fetch(call, scope) for call in calls]
-        places = asyncio.Semaphore(at_most or len(calls))
+            return [await self.fetch(call, context) for call in calls]
+        turns = asyncio.Semaphore(at_most or len(calls))
 
-        async def fetch_in_turn(call: Call, scope: Scope) -> Any:
-            async with places:
-                return await self.fetch(call, scope)
+        async def fetch_in_turn(call: Call, context: CallContext) -> Any:
+            async with turns:
+                return await self.fetch(call, context)
 
         fetch = fetch_in_turn if at_most else self.fetch
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch(call, scope)) for call in calls[:-1]]
-                last = await fetch(calls[-1], scope)  # one task fewer
+                tasks = [group.create_task(fetch(call, context)) for call in calls[:-1]]
+                last_value = await fetch(calls[-1], context)  # in this task, which saves one
         except ExceptionGroup as failures:
             failure = next((exc for exc in failures.exceptions if not isinstance(exc, UpstreamError)), None)
             failure = failure or failures.exceptions[0]
         else:
-            return [*(task.result() for task in tasks), last]
-        raise failure  # outside the handler, so that its own cause is kept
+            return [*(task.result() for task in tasks), last_value]
+        # Raised outside the handler: inside it, the group would become the context of the failure.
+        raise failure
 
-    def read(self, call: Call, answer: Answer) -> Any:
-        """Return the answer's value, as `read_answer` does; after one to another question, on new connections only."""
+    def read(self, call: Call, response: ServiceResponse) -> Any:
+        """Return the value of a response, as `read_response` does.
+
+        After a response about another entity the idle connections are closed: they may be one response behind too.
+        """
+        status, body, _ = response
         try:
-            return read_answer(call, answer[0], answer[1], self.shapes)
-        except AnswerAboutAnother:
+            return read_response(call, status, body, self.shapes)
+        except ResponseAboutAnother:
             self.connector.close_idle(self._addresses[call.upstream].destination)
             raise
 
     def address(self, call: Call) -> Address:
         return self._addresses[call.upstream]
 
-    def limit(self, call: Call, scope: Scope, now: float) -> float:
-        """How many seconds may be waited for the answer; raises UpstreamTimeout when there are none."""
-        limit = min(self._addresses[call.upstream].timeout_seconds, scope.deadline - now)
+    def limit(self, call: Call, context: CallContext, now: float) -> float:
+        """Return the time limit of a call in seconds; raises UpstreamTimeout if the deadline has passed."""
+        limit = min(self._addresses[call.upstream].timeout_seconds, context.deadline - now)
         if limit <= 0:
             raise UpstreamTimeout(call.upstream, 0.0)
         return limit
 
     def failure(self, call: Call, cause: BaseException, limit_seconds: float) -> UpstreamError:
-        """What it means for the call that one of NO_ANSWER came instead of an answer."""
+        """Translate one of NO_RESPONSE into the UpstreamError of the call."""
         name = call.upstream
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             if getattr(cause, "errno", None) in TOO_MANY_FILES:
-                # Not the service's fault, and for an operator to mend: the limit of open files is too low.
-                said = f"The gateway has too many open files for a connection to the {name} service."
-                return UpstreamUnavailable(name, said)
+                # Not a fault of the service: an operator has to raise the gateway's limit of open files.
+                message = f"The gateway has too many open files for a connection to the {name} service."
+                return UpstreamUnavailable(name, message)
             return UpstreamUnavailable(name)
         if isinstance(cause, TimeoutError):
             return UpstreamTimeout(name, limit_seconds)
         if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-            return BadUpstreamAnswer(name, "the connection broke off")
-        if isinstance(cause, AnswerTooLarge):
-            return BadUpstreamAnswer(name, f"its body is larger than {self._limits.answer_bytes} bytes")
-        if isinstance(cause, AnswerToAnother):
-            return BadUpstreamAnswer(name, "it does not say that it is the answer to this call")
-        if isinstance(cause, AnswerCoded):
-            return BadUpstreamAnswer(name, "it is encoded, though it was not to be")
-        return BadUpstreamAnswer(name, "it is not HTTP as agreed")
+            return BadUpstreamResponse(name, "the connection broke off")
+        if isinstance(cause, ResponseTooLarge):
+            return BadUpstreamResponse(name, f"its body is larger than {self._limits.response_bytes} bytes")
+        if isinstance(cause, ResponseToAnother):
+            return BadUpstreamResponse(name, "it does not say that it is the answer to this call")
+        if isinstance(cause, ResponseEncoded):
+            return BadUpstreamResponse(name, "it is encoded, though it was not to be")
+        return BadUpstreamResponse(name, "it is not HTTP as agreed")
 
 
 @asynccontextmanager
 async def open_client(
     upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
 ) -> AsyncIterator[Client]:
-    """Open the worker's one client; leaving closes its connections."""
+    """Open a client that neither shares calls nor caches values; leaving the context closes its connections."""
     connector = make_connector(limits)
     async with connector:
         yield Client(connector, upstreams, limits, shapes)
@@ -242,10 +247,10 @@ def make_connector(limits: Limits) -> ServiceConnector:
     return ServiceConnector(
         limits.connections,
         limits.connect_timeout_seconds,
-        limits.answer_bytes,
+        limits.response_bytes,
         most_connections=limits.most_connections,
         echo_required=limits.echo_required,
     )
 
 
-__all__ = ["Client", "Limits", "Scope", "Upstream", "UpstreamError", "make_connector", "open_client"]
+__all__ = ["CallContext", "Client", "Limits", "Upstream", "UpstreamError", "make_connector", "open_client"]

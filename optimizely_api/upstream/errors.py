@@ -1,4 +1,13 @@
-"""What can go wrong between the gateway and a service, and what the caller is told about it.
+"""The failures of a call to a service, and the message about each that the caller gets.
+
+    UpstreamError
+    ├── EntityNotFound
+    ├── CallRefused
+    ├── BadUpstreamResponse
+    │   ├── ResponseAboutAnother
+    │   └── KeyRefused
+    ├── UpstreamUnavailable
+    └── UpstreamTimeout
 
 `code` is one of `optimizely_api.gateway.errors.CODES`; the message names the service.
 """
@@ -10,7 +19,7 @@ RETRY_AFTER_SECONDS = 1
 
 
 class UpstreamError(Exception):
-    """A call that gave no usable answer."""
+    """A call that brought no usable response."""
 
     code = "internal_error"
     headers: Mapping[str, str] = MappingProxyType({})
@@ -21,12 +30,12 @@ class UpstreamError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes as what was said, whatever the subclass is made of."""
-        return _remade, (type(self), self.upstream, self.message)
+        """Pickle the message, whatever arguments the subclass takes: the legacy pool sends errors between processes."""
+        return _rebuild, (type(self), self.upstream, self.message)
 
 
 class EntityNotFound(UpstreamError):
-    """404: the service does not know the entity that was asked for."""
+    """404: the service does not know the requested entity."""
 
     code = "not_found"
 
@@ -35,9 +44,9 @@ class EntityNotFound(UpstreamError):
 
 
 class CallRefused(UpstreamError):
-    """400: the service says that the caller's request makes no sense; its message is passed on.
+    """400: the service rejects the caller's request; its message is passed on.
 
-    `messages` are its violations by JSON pointer, where it names them.
+    `messages` are the violations that the service names, by JSON pointer.
     """
 
     code = "bad_request"
@@ -74,8 +83,8 @@ class MediaTypeRefused(UpstreamError):
     code = "unsupported_media_type"
 
 
-class BadUpstreamAnswer(UpstreamError):
-    """502: the answer breaks what was agreed with the service (RFC 9110 section 15.6.3)."""
+class BadUpstreamResponse(UpstreamError):
+    """502: the response is not what was agreed with the service (RFC 9110 section 15.6.3)."""
 
     code = "bad_upstream_answer"
 
@@ -83,22 +92,22 @@ class BadUpstreamAnswer(UpstreamError):
         super().__init__(upstream, f"The {upstream} service gave a bad answer: {reason}.")
 
 
-class AnswerAboutAnother(BadUpstreamAnswer):
-    """502: the answer is about something else than was asked; its connection may be an answer behind."""
+class ResponseAboutAnother(BadUpstreamResponse):
+    """502: the response is about another entity; its connection may be one response behind."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream, "it is not about what was asked")
 
 
-class KeyRefused(BadUpstreamAnswer):
-    """502: the service answers 401, which says nothing of the caller: its key is not the gateway's."""
+class KeyRefused(BadUpstreamResponse):
+    """502: the service responds with 401 because its key is not the gateway's; the caller's token is not the cause."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream, "its key (SERVICES_KEY) is not the gateway's")
 
 
 class UpstreamUnavailable(UpstreamError):
-    """503: the service cannot be reached, or says that it cannot serve now (RFC 9110 section 15.6.4)."""
+    """503: the service cannot be reached, or responds with 503 itself (RFC 9110 section 15.6.4)."""
 
     code = "upstream_unavailable"
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
@@ -108,7 +117,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """504: the service did not answer within `limit_seconds` (RFC 9110 section 15.6.5)."""
+    """504: no response from the service within `limit_seconds` (RFC 9110 section 15.6.5)."""
 
     code = "upstream_timeout"
 
@@ -118,7 +127,7 @@ class UpstreamTimeout(UpstreamError):
         )
 
 
-def _remade(kind: type[UpstreamError], upstream: str, message: str) -> UpstreamError:
+def _rebuild(kind: type[UpstreamError], upstream: str, message: str) -> UpstreamError:
     error = kind.__new__(kind, upstream, message)
     UpstreamError.__init__(error, upstream, message)
     return error

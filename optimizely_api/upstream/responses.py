@@ -1,4 +1,4 @@
-"""From an HTTP answer of a service to a value, or to the error that it means: the same for every client."""
+"""Turn the HTTP response of a service into a value or an error, in the same way for every client."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -7,14 +7,14 @@ import orjson
 
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
-    AnswerAboutAnother,
-    BadUpstreamAnswer,
+    BadUpstreamResponse,
     BodyTooLarge,
     CallRefused,
     EntityGone,
     EntityNotFound,
     KeyRefused,
     MediaTypeRefused,
+    ResponseAboutAnother,
     StateConflict,
     UpstreamError,
     UpstreamUnavailable,
@@ -33,7 +33,7 @@ class Computing:
 COMPUTING: Final = Computing()  # the results are not ready yet (202)
 
 
-# The caller's mistakes, which a service finds in a write. From any other call they would break the agreement.
+# The caller's mistakes that a service finds in a write. In a response to any other call they are not as agreed.
 REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
     400: CallRefused,
     409: StateConflict,
@@ -44,10 +44,10 @@ REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
 }
 
 
-def read_answer(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
-    """Return the answer's JSON value; None for 204, and COMPUTING for 202, which only results may answer.
+def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
+    """Return the JSON value of a response; None for 204, and COMPUTING for 202, which is agreed for results only.
 
-    Raises EntityNotFound, UpstreamUnavailable, one of REFUSALS or BadUpstreamAnswer.
+    Raises EntityNotFound, UpstreamUnavailable, one of REFUSALS or BadUpstreamResponse.
     """
     if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
@@ -69,7 +69,7 @@ def _error(call: Call, status: int, body: bytes) -> UpstreamError:
     passes_refusals = not call.is_safe or (call.expects == "Results" and status == 400)
     if passes_refusals and status in REFUSALS:
         return _refusal(call, status, body)
-    return BadUpstreamAnswer(call.upstream, f"status {status}")
+    return BadUpstreamResponse(call.upstream, f"status {status}")
 
 
 def _refusal(call: Call, status: int, body: bytes) -> UpstreamError:
@@ -83,19 +83,19 @@ def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise BadUpstreamAnswer(call.upstream, "its body is not JSON") from exc
+        raise BadUpstreamResponse(call.upstream, "its body is not JSON") from exc
     if (where := shapes[call.expects](value)) is not None:
-        raise BadUpstreamAnswer(call.upstream, f"{where} is not as agreed")
+        raise BadUpstreamResponse(call.upstream, f"{where} is not as agreed")
     if call.about and not _is_about(call, value):
-        raise AnswerAboutAnother(call.upstream)
+        raise ResponseAboutAnother(call.upstream)
     return value
 
 
 def _is_about(call: Call, value: Any) -> bool:
     entities = value["items"] if call.expects.endswith("List") else (value,)
     for entity in entities:
-        for name, asked in call.about:
-            if entity.get(name) != asked:
+        for name, expected in call.about:
+            if entity.get(name) != expected:
                 return False
     return True
 

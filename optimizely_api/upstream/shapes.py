@@ -1,15 +1,15 @@
-"""What a service's answer must look like, checked before anything is composed of it.
+"""The shapes of the services' responses, checked before anything is composed of them.
 
-An answer off its shape is the service's fault and a 502 that names it; without this check it would surface as a
-500 of the gateway, or not at all. The public definitions come from the contract; the keys that only the gateway
-sees are added here.
+A response with another shape is a fault of the service: a 502 that names it. Without this check it would surface as a
+500 of the gateway, or not at all. The public definitions come from the contract; this module adds the keys that only
+the gateway sees.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Schema = dict[str, Any]
-Check = Callable[[Any], str | None]  # says where a value is off its shape, or None
+Check = Callable[[Any], str | None]  # returns where a value violates its shape, or None
 
 _ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
 _NAMES = {"type": "array", "items": {"type": "string"}}
@@ -17,7 +17,7 @@ _ACCOUNT = {"id": _ID, "account_id": _ID, "project_id": _ID}
 
 
 def schemas() -> dict[str, Schema]:
-    """Return {shape name: JSON schema}; `#/definitions/...` are the contract's."""
+    """Return {shape name: JSON schema}; `#/definitions/...` refers to the contract's definitions."""
     entities = {
         "Project": _entity(
             "Project", {"id": _ID, "account_id": _ID, "confidence_threshold": {"type": "number"}}
@@ -63,7 +63,10 @@ def schemas() -> dict[str, Schema]:
 
 
 class Checks(dict[str, Check]):
-    """The compiled shapes by name. A definition without a shape here is an entity of an account, alone or in a list."""
+    """The compiled shapes by name; `compile_schema` resolves references to the contract's definitions.
+
+    A definition without a shape in `schemas()` is an entity of an account; with the suffix `List`, a list of them.
+    """
 
     def __init__(self, compile_schema: Callable[[Schema], Check]) -> None:
         super().__init__((name, compile_schema(schema)) for name, schema in schemas().items())

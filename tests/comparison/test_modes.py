@@ -59,5 +59,5 @@ def test_the_gateways_settings_reach_the_application():
 @pytest.mark.parametrize("name", MODES)
 def test_no_mode_saves_calls(name):
     settings = read(dict(written(name)["app:main"]), os.environ)
-    saving = upstream_client.saving(settings)
-    assert "legacy.fan_out" in MODES[name].application or not (saving.coalesce or saving.shelves())
+    caching = upstream_client.caching_options(settings)
+    assert "legacy.fan_out" in MODES[name].application or not (caching.coalesce or caching.caches())

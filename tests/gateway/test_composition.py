@@ -6,8 +6,8 @@ import pytest
 
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.errors import BadRequest
-from optimizely_api.upstream.errors import BadUpstreamAnswer
-from optimizely_api.upstream.responses import COMPUTING, read_answer
+from optimizely_api.upstream.errors import BadUpstreamResponse
+from optimizely_api.upstream.responses import COMPUTING, read_response
 from tests.support import samples
 
 
@@ -109,13 +109,13 @@ def test_no_results_stay_no_results(nothing):
     ids=["another campaign", "campaign of another project", "another project", "project of another account"],
 )
 def test_services_that_disagree_are_a_bad_answer(layer, project, upstream):
-    with pytest.raises(BadUpstreamAnswer) as failure:
+    with pytest.raises(BadUpstreamResponse) as failure:
         composition.experiment_results(samples.experiment(), layer, project, samples.results())
     assert failure.value.upstream == upstream
 
 
 def test_metrics_without_their_names_are_a_bad_answer():
-    with pytest.raises(BadUpstreamAnswer, match="1 metrics have 0 names"):
+    with pytest.raises(BadUpstreamResponse, match="1 metrics have 0 names"):
         results_body(
             {},
             {**samples.experiment(), "results_settings": {**samples.results_settings(), "metric_names": []}},
@@ -152,7 +152,7 @@ def test_campaign_results_hold_every_variation_of_every_experiment():
 
 
 def test_a_campaign_of_services_that_disagree_is_a_bad_answer():
-    with pytest.raises(BadUpstreamAnswer):
+    with pytest.raises(BadUpstreamResponse):
         composition.campaign_results(
             samples.layer(9), samples.project(), [samples.experiment()], [samples.results()]
         )
@@ -167,8 +167,8 @@ def test_a_campaign_of_services_that_disagree_is_a_bad_answer():
     ids=lambda call: call.path,
 )
 def test_what_one_service_names_another_must_know(call):
-    with pytest.raises(BadUpstreamAnswer, match="status 404"):
-        read_answer(call, 404, b"", {})
+    with pytest.raises(BadUpstreamResponse, match="status 404"):
+        read_response(call, 404, b"", {})
 
 
 def test_metrics_that_differ_are_kept_apart():

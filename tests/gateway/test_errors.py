@@ -4,7 +4,7 @@ import pytest
 
 from optimizely_api import main
 from optimizely_api.gateway import errors
-from optimizely_api.runtime import refusals as problem
+from optimizely_api.runtime import refusals
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.upstream.errors import UpstreamError
 from tests.support import samples
@@ -18,7 +18,7 @@ def test_every_upstream_error_has_a_code_of_the_table():
 
 
 def test_every_error_of_the_server_itself_has_its_code_in_the_table():
-    for status, (code, _) in problem.REFUSALS.items():
+    for status, (code, _) in refusals.REFUSALS.items():
         assert errors.CODES[code] == status
 
 

@@ -53,11 +53,11 @@ async def test_with_too_few_open_files_requests_wait_and_none_fails(tmp_path, ma
 
 def test_files_are_shared_by_callers_and_services(monkeypatch):
     monkeypatch.setattr(open_files, "limit", lambda: 20_000)
-    callers, services = open_files.for_callers(), open_files.for_services()
+    callers, services = open_files.for_clients(), open_files.for_services()
     assert services < callers < services * 2
     assert callers + services < 20_000 - open_files.RESERVED
     monkeypatch.setattr(open_files, "limit", lambda: open_files.needed(callers + 1))
-    assert open_files.for_callers() in (callers + 1, callers + 2)
+    assert open_files.for_clients() in (callers + 1, callers + 2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from optimizely_api.runtime.bridge import CANCELS_ON_DISCONNECT
 
 
 def http_scope(path="/", *, method="GET", headers=(), query="", cancels=False, **more):
-    """A scope as gunicorn makes it; `cancels`: the server cancels the request itself when its client has gone."""
+    """A scope as gunicorn builds it; with `cancels` the server itself cancels a request whose client has gone."""
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -28,7 +28,7 @@ def http_scope(path="/", *, method="GET", headers=(), query="", cancels=False, *
 
 
 class Exchange:
-    """One request to `bridge`: what the server feeds in and what the bridge sent."""
+    """One request to `bridge`: the messages of the server and the messages of the bridge."""
 
     def __init__(self, bridge, scope, body=(b"",)):
         self.sent = []
@@ -37,7 +37,7 @@ class Exchange:
         for index, chunk in enumerate(chunks):
             more = index < len(chunks) - 1
             self.inbox.put_nowait({"type": "http.request", "body": chunk, "more_body": more})
-        self.sending = self._keep
+        self.sending = self._store
         self._bridge = bridge
         self._scope = scope
 
@@ -51,7 +51,7 @@ class Exchange:
     async def _send(self, message):
         await self.sending(message)
 
-    async def _keep(self, message):
+    async def _store(self, message):
         self.sent.append(message)
 
     @property

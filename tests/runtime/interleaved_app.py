@@ -1,4 +1,4 @@
-"""A Pyramid application that checks at every step whether it still sees its own request."""
+"""A Pyramid application that checks at every step whether the current request is its own."""
 
 import asyncio
 import contextvars
@@ -22,7 +22,7 @@ class WrongTurnError(Exception):
 
 
 class Checks:
-    """Counts what was right and, by room, what was wrong."""
+    """Counts the checks and, by place, the failed ones."""
 
     def __init__(self):
         self.made = dict.fromkeys(ROOMS, 0)
@@ -46,7 +46,7 @@ class Interleaved:
         self.bridge = AsgiBridge(self._make_application())
 
     async def pause(self):
-        """Suspend nought to three times, by a turn of the loop or until some other request lets this one go on."""
+        """Suspend zero to three times, for a turn of the loop or until another request wakes this one."""
         for _ in range(self.random.randrange(4)):
             if self.random.random() < 0.5:
                 await asyncio.sleep(0)
@@ -131,13 +131,13 @@ class Interleaved:
             return config.make_wsgi_app()
 
     async def request(self, number):
-        """One request with its own number; True when it got its own answer."""
+        """Send one request with its own number; returns whether it got its own response."""
         from_server.set(str(number))
         exchange = await Exchange(self.bridge, http_scope(query=f"n={number}", cancels=True)).run()
         return exchange.body == str(number).encode()
 
     async def run(self, requests, at_once):
-        """Answer `requests` requests, `at_once` of them interleaved; returns how many got another's answer."""
+        """Serve `requests` requests, `at_once` of them interleaved; returns how many got another's response."""
         numbers = iter(range(requests))
         astray = 0
 

@@ -57,7 +57,7 @@ async def wait(request):
 
 
 async def connections(request):
-    """Those that are there without the garbage collector having come, its own too."""
+    """Count the protocols that exist without a run of the garbage collector, including that of this request."""
     return {"protocols": sum(isinstance(item, GatewayProtocol) for item in gc.get_objects())}
 
 
@@ -91,7 +91,7 @@ async def stream(request):
 
 
 async def answer(request):
-    """An answer of the status, the headers and the size that are asked for."""
+    """Respond with the requested status, headers and size."""
     response = Response(b"x" * int(request.params.get("bytes", 0)))
     response.status_int = int(request.params.get("status", 200))  # set later, it takes no header away
     response.headerlist.extend(json.loads(request.params.get("headers", "[]")))

@@ -49,7 +49,7 @@ class Server:
 
 
 def until(condition, seconds=10.0):
-    """Wait until `condition()` is true, which must be soon."""
+    """Wait until `condition()` is true, for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"

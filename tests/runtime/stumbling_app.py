@@ -1,4 +1,4 @@
-"""`served_app` with parsers that stumble, as one with a defect would, over heads and chunks that hold `stumble`."""
+"""`served_app` with parsers that fail, as if they had a defect, on heads and chunks that contain `stumble`."""
 
 from served_app import main as served
 

@@ -1,4 +1,4 @@
-"""Request bodies: unread until they are wanted, within a budget, and never taken for a request."""
+"""Request bodies: unread until the application reads them, within a budget, and never read as a request."""
 
 import asyncio
 import json
@@ -31,19 +31,19 @@ def head(method, path, *headers):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/echo", "/nowhere"])
-def test_a_body_that_nobody_wants_is_skipped_and_is_no_request(server, method, path):
+def test_an_unwanted_body_is_discarded_and_not_read_as_a_request(server, method, path):
     body = b"GET /block?seconds=0 HTTP/1.1\r\nHost: t\r\n\r\n"
     answers = server.exchange(head(method, path, f"Content-Length: {len(body)}") + body + LAST)
     assert answers.count(b"HTTP/1.1 ") == 2
     assert b'"stalls"' not in answers
 
 
-def test_a_chunked_body_that_nobody_wants_ends_the_connection(server):
+def test_an_unwanted_chunked_body_ends_the_connection(server):
     answers = server.exchange(head("GET", "/echo", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + LAST)
     assert (answers.count(b"HTTP/1.1 200 OK"), answers.count(b"Connection: close")) == (1, 1)
 
 
-def test_what_is_missing_of_an_unwanted_body_may_come_after_the_response(server):
+def test_the_rest_of_an_unwanted_body_may_arrive_after_the_response(server):
     with server.connect() as client:
         client.sendall(head("POST", "/nowhere", "Content-Length: 3"))
         assert client.recv(65536).startswith(b"HTTP/1.1 404")
@@ -51,7 +51,7 @@ def test_what_is_missing_of_an_unwanted_body_may_come_after_the_response(server)
         assert read_to_end(client).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_a_body_beside_a_wish_to_upgrade_is_the_body(server):
+def test_a_body_is_read_although_the_request_asks_for_an_upgrade(server):
     wish = ("Connection: Upgrade", "Upgrade: h2c")
     for framing, body in (
         ("Content-Length: 3", b"abc"),
@@ -80,7 +80,7 @@ def test_a_thousand_small_chunks_are_no_attack(server):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
-def test_a_chunked_body_ends_where_it_ends_however_it_is_cut(size):
+def test_a_chunked_body_ends_at_the_same_byte_however_it_is_split(size):
     whole = b"7\r\na\r\n\r\nbc\r\n5;x=y\r\n\r\n\r\n!\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.1\r\n\r\n"
     content = []
     reader = ChunkedReader(content.append)
@@ -100,10 +100,10 @@ def test_extensions_and_trailers_are_bounded():
 # The budget
 
 
-async def test_who_finds_no_room_waits_in_line():
+async def test_a_request_without_room_waits_in_line():
     budget = BodyBudget(10)
-    assert budget.take_at_once(6)
-    assert not budget.take_at_once(6)
+    assert budget.try_take(6)
+    assert not budget.try_take(6)
     waiting = [asyncio.create_task(budget.take(size)) for size in (6, 1)]
     await asyncio.sleep(0)
     assert [task.done() for task in waiting] == [False, False]
@@ -115,16 +115,16 @@ async def test_who_finds_no_room_waits_in_line():
 async def test_503_when_there_is_no_room_for_long(monkeypatch):
     monkeypatch.setattr(bodies, "WAIT_FOR_ROOM_SECONDS", 0.05)
     budget = BodyBudget(10)
-    assert budget.take_at_once(10)
+    assert budget.try_take(10)
     with pytest.raises(NoRoomForBody):
         await budget.take(1)
     budget.give_back(10)
     assert budget.free_bytes == 10
 
 
-async def test_who_leaves_the_line_holds_up_nobody():
+async def test_a_cancelled_wait_for_room_does_not_hold_up_the_next():
     budget = BodyBudget(10)
-    assert budget.take_at_once(5)
+    assert budget.try_take(5)
     first, second = (asyncio.create_task(budget.take(size)) for size in (6, 5))
     await asyncio.sleep(0)
     first.cancel()

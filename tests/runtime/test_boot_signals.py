@@ -1,4 +1,4 @@
-"""A stop that comes while the workers are still starting is obeyed at once."""
+"""A stop signal during the start of the workers ends them at once."""
 
 import signal
 import subprocess

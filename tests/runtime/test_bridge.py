@@ -1,4 +1,4 @@
-"""One request through the bridge: body in, answer out, `close()` always."""
+"""One request through the bridge: its body, its response, and `close()` in every case."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from optimizely_api.runtime.bridge import OPTIONS_KEY
 from tests.runtime.asgi import Exchange, call, http_scope
 
 
-def answering(app_iter, status="200 OK", headers=()):
+def responding(app_iter, status="200 OK", headers=()):
     def application(environ, start_response):
         start_response(status, list(headers))
         return app_iter
@@ -43,23 +43,23 @@ def limited(application, **options):
     return AsgiBridge(application, registry={OPTIONS_KEY: RuntimeOptions(**options)})
 
 
-# The answer
+# The response
 
 
 async def test_a_list_is_sent_with_its_length():
-    exchange = await call(answering([b"he", b"llo"], headers=[("Content-Type", "text/plain")]))
+    exchange = await call(responding([b"he", b"llo"], headers=[("Content-Type", "text/plain")]))
     assert (exchange.status, exchange.body) == (200, b"hello")
     assert exchange.headers == {b"content-type": b"text/plain", b"content-length": b"5"}
     assert [message.get("more_body") for message in exchange.sent] == [None, True, False]
 
 
 async def test_an_empty_list_is_an_empty_body():
-    exchange = await call(answering([]))
+    exchange = await call(responding([]))
     assert (exchange.headers[b"content-length"], exchange.body) == (b"0", b"")
     assert exchange.sent[-1]["more_body"] is False
 
 
-async def test_an_iterator_is_streamed_chunk_by_chunk_and_waits_for_each_to_be_taken():
+async def test_an_iterator_is_streamed_chunk_by_chunk_and_waits_until_each_is_sent():
     made = []
 
     def chunks():
@@ -67,7 +67,7 @@ async def test_an_iterator_is_streamed_chunk_by_chunk_and_waits_for_each_to_be_t
             made.append(number)
             yield b"%d" % number
 
-    exchange = Exchange(AsgiBridge(answering(chunks()), registry={}), http_scope())
+    exchange = Exchange(AsgiBridge(responding(chunks()), registry={}), http_scope())
     taken = asyncio.Semaphore(0)
     reached = asyncio.Queue()
 
@@ -93,7 +93,7 @@ async def test_an_iterator_may_wait_for_coroutines():
         await asyncio.sleep(0)
         return b"<%d>" % number
 
-    exchange = await call(answering(fetch(number) for number in range(3)))
+    exchange = await call(responding(fetch(number) for number in range(3)))
     assert exchange.body == b"<0><1><2>"
 
 
@@ -119,26 +119,26 @@ async def test_write_sends_at_once_and_before_the_iterable():
 
 async def test_hop_by_hop_headers_of_the_application_are_left_to_the_server():
     exchange = await call(
-        answering([b"x"], headers=[("Connection", "close"), ("Transfer-Encoding", "chunked")])
+        responding([b"x"], headers=[("Connection", "close"), ("Transfer-Encoding", "chunked")])
     )
     assert exchange.headers == {b"content-length": b"1"}
 
 
 @pytest.mark.parametrize("app_iter", [[b"hello"], iter([b"he", b"llo"])], ids=["list", "iterator"])
 async def test_head_keeps_the_length_and_drops_the_body(app_iter):
-    exchange = await call(answering(app_iter, headers=[("Content-Length", "5")]), http_scope(method="HEAD"))
+    exchange = await call(responding(app_iter, headers=[("Content-Length", "5")]), http_scope(method="HEAD"))
     assert (exchange.headers[b"content-length"], exchange.body) == (b"5", b"")
     assert exchange.sent[-1]["more_body"] is False
 
 
 async def test_head_invents_no_length():
-    exchange = await call(answering([]), http_scope(method="HEAD"))
+    exchange = await call(responding([]), http_scope(method="HEAD"))
     assert b"content-length" not in exchange.headers
 
 
 @pytest.mark.parametrize(("status", "length"), [("204 No Content", None), ("304 Not Modified", b"5")])
 async def test_204_and_304_have_no_body(status, length):
-    exchange = await call(answering([b"hello"], status, [("Content-Length", "5")]))
+    exchange = await call(responding([b"hello"], status, [("Content-Length", "5")]))
     assert (exchange.headers.get(b"content-length"), exchange.body) == (length, b"")
 
 
@@ -211,19 +211,19 @@ async def test_500_in_the_one_shape_and_a_logged_traceback_when_the_application_
 
 async def test_a_failure_after_the_first_byte_is_raised_to_the_server_which_closes_the_connection():
     app_iter = ClosingIterator([b"half", RuntimeError("in the middle")])
-    exchange = Exchange(AsgiBridge(answering(app_iter), registry={}), http_scope())
+    exchange = Exchange(AsgiBridge(responding(app_iter), registry={}), http_scope())
     with pytest.raises(RuntimeError, match="in the middle"):
         await exchange.run()
     assert all(message.get("more_body", True) for message in exchange.sent)
     assert app_iter.closed == 1
 
 
-async def test_a_failure_of_close_after_the_answer_is_logged(caplog):
+async def test_a_failure_of_close_after_the_response_is_logged(caplog):
     class Failing(ClosingIterator):
         def close(self):
             raise RuntimeError("close failed")
 
-    assert (await call(answering(Failing([b"all"])))).body == b"all"
+    assert (await call(responding(Failing([b"all"])))).body == b"all"
     assert "failed after its answer" in caplog.text
 
 
@@ -233,13 +233,13 @@ async def test_a_failure_of_close_after_the_answer_is_logged(caplog):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_close_is_called_once(chunks, method):
     app_iter = ClosingIterator(chunks)
-    await call(answering(app_iter), http_scope(method=method))
+    await call(responding(app_iter), http_scope(method=method))
     assert app_iter.closed == 1
 
 
 async def test_close_is_called_when_the_request_is_cancelled():
     app_iter = ClosingIterator([b"a", b"b"])
-    exchange = Exchange(AsgiBridge(answering(app_iter), registry={}), http_scope(cancels=True))
+    exchange = Exchange(AsgiBridge(responding(app_iter), registry={}), http_scope(cancels=True))
     sending = asyncio.Event()
 
     async def never_taken(message):
@@ -255,9 +255,9 @@ async def test_close_is_called_when_the_request_is_cancelled():
     assert app_iter.closed == 1
 
 
-async def test_a_server_that_refuses_to_send_ends_the_request_quietly(caplog):
+async def test_a_server_that_cannot_send_ends_the_request_quietly(caplog):
     app_iter = ClosingIterator([b"a", b"b"])
-    exchange = Exchange(AsgiBridge(answering(app_iter), registry={}), http_scope(cancels=True))
+    exchange = Exchange(AsgiBridge(responding(app_iter), registry={}), http_scope(cancels=True))
 
     async def gone(message):
         raise ConnectionResetError("gone")
@@ -300,7 +300,7 @@ async def test_the_body_is_bounded(scope, body, expected):
     assert exchange.headers.get(b"connection") == (b"close" if expected[1] else None)
 
 
-async def test_a_body_declared_over_the_limit_is_answered_before_it_is_read():
+async def test_a_body_declared_over_the_limit_gets_its_response_before_it_is_read():
     exchange = Exchange(limited(echo, max_request_body_bytes=10), sized(2**40), body=[])
     task = asyncio.create_task(exchange.run())
     while not exchange.sent or exchange.sent[-1].get("more_body", True):
@@ -310,12 +310,12 @@ async def test_a_body_declared_over_the_limit_is_answered_before_it_is_read():
     assert b"10" in exchange.body
 
 
-async def test_what_is_left_of_a_body_over_the_limit_is_read_so_that_the_client_sees_the_answer():
+async def test_the_rest_of_a_body_over_the_limit_is_read_so_that_the_client_gets_the_response():
     exchange = await call(limited(echo, max_request_body_bytes=10), sized(50), [b"x" * 10] * 5)
     assert exchange.inbox.empty()
 
 
-async def test_408_when_the_body_does_not_come_in_time():
+async def test_408_when_the_body_does_not_arrive_in_time():
     exchange = Exchange(limited(echo, body_timeout_seconds=0.05), sized(10), body=[])
     exchange.inbox.put_nowait({"type": "http.request", "body": b"half", "more_body": True})
     await asyncio.wait_for(exchange.run(), 5.0)
@@ -356,7 +356,7 @@ async def test_an_unknown_scope_is_an_error():
         await AsgiBridge(echo, registry={})({"type": "gopher"}, None, None)
 
 
-def test_an_application_without_a_registry_is_warned_about(caplog):
+def test_an_application_without_a_registry_logs_a_warning(caplog):
     AsgiBridge(echo)
     assert "has no registry" in caplog.text
 

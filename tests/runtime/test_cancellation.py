@@ -1,4 +1,4 @@
-"""Cancelled requests: the client goes away at a random point, and nothing of the request stays."""
+"""Cancelled requests: the client disconnects at a random point, and nothing of the request is left over."""
 
 import asyncio
 import gc
@@ -104,14 +104,14 @@ async def fetch_view(request):
 
 def leftovers():
     """(tasks, greenlets, open files) of this process."""
-    greenlet.getcurrent()  # makes the thread's own greenlet, were it not there yet
+    greenlet.getcurrent()  # creates the thread's main greenlet, if there is none yet
     gc.collect()
     greenlets = [item for item in gc.get_objects() if isinstance(item, greenlet.greenlet) and not item.dead]
     return len(asyncio.all_tasks()), len(greenlets), len(os.listdir("/proc/self/fd"))
 
 
 async def cancel_at_random(bridge, chance):
-    """Start one request and end it early, in one of the two ways servers have."""
+    """Start one request and end it early, in one of the two ways that servers use."""
     query = f"seconds={chance.choice((0, 0.001, 0.01, 60))}" + chance.choice(("", "&stream=1"))
     by_task = chance.random() < 0.5
     exchange = Exchange(bridge, http_scope("/fetch", query=query, cancels=by_task))
@@ -130,7 +130,7 @@ async def cancel_at_random(bridge, chance):
 
 
 @pytest.mark.parametrize("requests", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-async def test_nothing_stays_of_requests_cancelled_at_random_points(requests):
+async def test_requests_cancelled_at_random_points_leave_nothing_behind(requests):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_while_the_view_works_cancels_it():
     assert task.cancelling() == 0
 
 
-async def test_a_cancellation_by_the_server_is_not_taken_for_a_client_that_left():
+async def test_a_cancellation_by_the_server_is_not_mistaken_for_a_disconnect():
     working = asyncio.Event()
 
     def application(environ, start_response):
@@ -201,7 +201,7 @@ async def test_a_cancellation_by_the_server_is_not_taken_for_a_client_that_left(
         await task
 
 
-async def test_an_answered_request_leaves_no_task_that_waits_for_its_client():
+async def test_a_finished_request_leaves_no_task_that_waits_for_its_client():
     def application(environ, start_response):
         start_response("200 OK", [])
         return [synchronize(asyncio.sleep)(0, b"slept")]
@@ -212,7 +212,7 @@ async def test_an_answered_request_leaves_no_task_that_waits_for_its_client():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_client_that_leaves_after_its_answer_cancels_nothing():
+async def test_a_client_that_leaves_after_its_response_cancels_nothing():
     closed = []
 
     class AppIter:

@@ -1,4 +1,4 @@
-"""`make serve`: the gateway that starts anew at each edit, and says what is wrong with it until the next one."""
+"""`make serve`: the gateway reloads at each edit, and shows an error until the next edit."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SAVE_AGAIN_SECONDS = 10
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A copy that may be edited."""
+    """A copy of the checkout that the test edits."""
     folder = tmp_path / "checkout"
     for name in ("optimizely_api", "swagger"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,7 +61,7 @@ def edit(path, before, after):
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 1))
 
 
-def test_what_is_wrong_is_shown_until_it_is_mended(checkout, tmp_path):
+def test_an_error_is_shown_until_it_is_corrected(checkout, tmp_path):
     view, contract = checkout / "optimizely_api/gateway/views/events.py", checkout / "swagger/events.yaml"
     import_line = "from typing import"
     with serve("main", {}, tmp_path / "log", ini=checkout / "development.ini", folder=checkout) as served:

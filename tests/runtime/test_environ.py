@@ -70,12 +70,12 @@ def test_the_authority_of_an_absolute_target_wins_over_host():
 
 
 @pytest.mark.parametrize("raw_path", [b"http://u@h/", b"http:///", b"x://h/", b"http://a>;rel=x,<b/"])
-def test_an_absolute_target_that_is_none_sets_no_host(raw_path):
+def test_an_invalid_absolute_target_sets_no_host(raw_path):
     environ = build_environ(http_scope(raw_path=raw_path))
     assert (environ["HTTP_HOST"], environ["PATH_INFO"]) == ("api.test", raw_path.decode())
 
 
-def test_an_empty_host_is_none():
+def test_an_empty_host_counts_as_no_host():
     assert "HTTP_HOST" not in build_environ({**http_scope(), "headers": [(b"host", b"")]})
 
 
@@ -88,7 +88,7 @@ def test_client_server_scheme_protocol_and_query():
 
 
 @pytest.mark.parametrize("server", [("/run/gateway.sock", None), ("/", "r"), None])
-def test_a_unix_socket_has_a_name_and_a_port_all_the_same(server):
+def test_a_unix_socket_gets_a_name_and_a_port_too(server):
     environ = build_environ(http_scope(server=server, client=None))
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
     assert environ["REMOTE_ADDR"] == ""

@@ -1,4 +1,4 @@
-"""What a trusted proxy says of its client, and what others cannot say."""
+"""The headers of trusted proxies, and those of other peers, which are ignored."""
 
 import ipaddress
 
@@ -34,12 +34,12 @@ def proxies(*allowed):
         ("forwarded", "proto=https", "10.0.0.1"),
     ],
 )
-def test_the_client_is_the_rightmost_address_that_is_no_trusted_proxy(name, value, client):
+def test_the_client_is_the_rightmost_address_that_is_not_a_trusted_proxy(name, value, client):
     fields = [(name.encode(), value.encode())]
     assert proxies("10.0.0.0/8").client(fields, PEER)[0] == client
 
 
-def test_with_every_peer_trusted_only_the_word_of_the_peer_counts():
+def test_with_every_peer_trusted_only_the_address_from_the_peer_counts():
     fields = [(b"x-forwarded-for", b"6.6.6.6, 203.0.113.7")]
     assert proxies("*").client(fields, PEER)[0] == "203.0.113.7"
 
@@ -57,7 +57,7 @@ def test_the_prefix_is_a_path_without_a_slash_at_its_end(value, prefix):
 
 
 @pytest.mark.parametrize("value", ["//evil.example", "api", "/a b", "/a?b", "/a\r\nb", "/a//b", "http://x/"])
-def test_400_for_a_prefix_that_is_no_path(value):
+def test_400_for_a_prefix_that_is_not_a_path(value):
     with pytest.raises(Refusal):
         proxies("*").prefix([(b"x-forwarded-prefix", value.encode())], "")
 
@@ -76,7 +76,7 @@ SAID = (
         ("192.0.2.1", ["127.0.0.1", "http", "", "/echo"]),
     ],
 )
-def test_forwarded_allow_ips_says_who_is_believed(tmp_path, allowed, expected):
+def test_only_peers_in_forwarded_allow_ips_are_trusted(tmp_path, allowed, expected):
     with gunicorn(tmp_path, environment={"FORWARDED_ALLOW_IPS": allowed}) as server:
         answer = json_of(server.exchange(SAID))
     assert [answer[key] for key in ("client", "scheme", "script_name", "path")] == expected

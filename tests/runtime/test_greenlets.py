@@ -1,4 +1,4 @@
-"""Greenlets that are used again: one call's end is the next one's beginning, and nothing of a call stays behind."""
+"""The pool of greenlets: one greenlet runs many calls, and no call leaves anything behind in it."""
 
 import asyncio
 import contextvars
@@ -16,7 +16,7 @@ variable = contextvars.ContextVar("variable", default="nobody's")
 
 
 class Held:
-    """What only one call knows."""
+    """An object that only one call refers to."""
 
 
 async def pause():
@@ -37,7 +37,7 @@ async def test_calls_at_the_same_time_have_a_greenlet_each():
     assert len(set(made)) == 5
 
 
-async def test_one_is_dead_to_the_world_while_it_runs_nothing():
+async def test_an_idle_greenlet_counts_as_dead():
     seen = []
 
     def call():
@@ -48,7 +48,7 @@ async def test_one_is_dead_to_the_world_while_it_runs_nothing():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_nothing_of_a_call_stays_behind(fails):
+async def test_a_call_leaves_no_reference_behind(fails):
     held = Held()
     alive = weakref.ref(held)
 
@@ -79,25 +79,25 @@ async def test_a_call_does_not_see_the_context_of_the_one_before():
     assert await asyncio.create_task(spawn_greenlet(variable.get)) == "nobody's"
 
 
-async def test_a_greenlet_whose_call_failed_is_as_good_as_new():
+async def test_a_greenlet_whose_call_failed_is_used_again():
     with pytest.raises(ZeroDivisionError):
         await spawn_greenlet(lambda: 1 // 0)
     assert await spawn_greenlet(lambda: "answered") == "answered"
 
 
-async def test_no_more_are_kept_than_said_and_the_others_end():
+async def test_no_more_than_the_limit_stay_idle_and_the_others_end():
     def call():
         await_in_greenlet(pause)
         return greenlet.getcurrent()
 
-    number = greenlets.KEPT + 20
+    number = greenlets.MOST_IDLE + 20
     made = await asyncio.gather(*(spawn_greenlet(call) for _ in range(number)))
     kept = [worker for worker in made if worker.is_idle]
-    assert len(kept) == greenlets.KEPT
+    assert len(kept) == greenlets.MOST_IDLE
     assert all(greenlet.greenlet.dead.__get__(worker) for worker in made if not worker.is_idle)
 
 
-def test_each_thread_has_its_own():
+def test_each_thread_has_its_own_pool():
     made = []
 
     def run():
@@ -109,7 +109,7 @@ def test_each_thread_has_its_own():
     assert made[0] is not made[1]
 
 
-async def test_a_greenlet_may_begin_another():
+async def test_a_greenlet_may_start_another():
     async def inner():
         return await spawn_greenlet(lambda: await_in_greenlet(give, "inner"))
 

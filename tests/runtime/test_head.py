@@ -1,4 +1,4 @@
-"""Heads of requests: taken and refused as gunicorn's own parser does, but for the differences that are listed here."""
+"""Heads of requests: accepted and rejected as by gunicorn's own parser, except for the listed differences."""
 
 import pytest
 from gunicorn.asgi.parser import PythonProtocol
@@ -9,7 +9,7 @@ from optimizely_api.runtime.server.http1.head import HeadLimits, HeadReader, Ref
 
 
 def ours(whole, pieces=1, limits=None):
-    """(method, target, fields), or the status of the refusal; None while the head is not complete."""
+    """Return (method, target, fields), or the status of the refusal; None while the head is not complete."""
     reader = HeadReader(limits or HeadLimits())
     step = max(1, len(whole) // pieces)
     head = None
@@ -40,7 +40,7 @@ def field(line):
 @pytest.mark.parametrize(
     "place", ["X{}Name: value", "X-Name: va{}lue", "{}X-Name: value", "X-Name:{}", "X-Name: a{}"]
 )
-def test_every_byte_at_every_place_of_a_field_is_judged_as_gunicorn_does(place):
+def test_every_byte_at_every_place_of_a_field_is_treated_as_by_gunicorn(place):
     for number in range(256):
         whole = field(place.encode().replace(b"{}", bytes([number])))
         assert ours(whole) == gunicorns(whole), bytes([number])
@@ -83,7 +83,7 @@ FIRST = st.sampled_from(
 
 
 @given(FIRST, st.lists(FIELDS, max_size=5), st.integers(1, 200))
-def test_any_head_in_any_pieces_is_no_more_than_gunicorn_takes(first, fields, pieces):
+def test_no_head_is_accepted_that_gunicorn_rejects_however_it_is_split(first, fields, pieces):
     whole = b"\r\n".join([first, b"Host: a", *fields, b"", b""])
     got, expected = ours(whole, pieces), gunicorns(whole)
     assert got == ours(whole)
@@ -107,7 +107,7 @@ def test_any_head_in_any_pieces_is_no_more_than_gunicorn_takes(first, fields, pi
         (b"Host: a", 400),
     ],
 )
-def test_framing_that_has_two_meanings_is_refused(line, status):
+def test_ambiguous_framing_is_rejected(line, status):
     got = ours(field(line))
     assert (got if isinstance(got, int) else None) == status
 
@@ -125,13 +125,13 @@ def test_framing_that_has_two_meanings_is_refused(line, status):
     ],
 )
 @pytest.mark.parametrize("pieces", [1, 1000])
-def test_each_limit_can_be_reached_and_not_passed(limits, taken, refused, status, pieces):
+def test_each_limit_can_be_reached_but_not_exceeded(limits, taken, refused, status, pieces):
     end = b"\r\nHost: a\r\n\r\n"
     assert isinstance(ours(taken + end, pieces, limits), tuple)
     assert ours(refused + end, pieces, limits) == status
 
 
-def test_a_head_that_is_never_complete_is_refused_at_the_limit():
+def test_an_endless_head_is_rejected_at_the_limit():
     reader = HeadReader(HeadLimits())
     reader.feed(b"GET / HTTP/1.1\r\nX: ")
     for _ in range(65):

@@ -62,7 +62,7 @@ async def test_hooks_are_entered_in_order_and_left_in_reverse():
     ]
 
 
-async def test_a_failed_start_up_closes_what_was_open_and_says_why(caplog):
+async def test_a_failed_start_up_closes_the_open_hooks_and_reports_the_reason(caplog):
     events = []
     failing = hook("second", events, enter=OSError("port in use"))
     sent = await lifespan(bridge_with(hook("first", events), failing), events)
@@ -79,7 +79,7 @@ async def test_a_failed_shut_down_is_reported_and_the_other_hooks_still_run():
     assert events[-3:] == ["second closed", "first closed", "shutdown.failed"]
 
 
-async def test_a_server_that_cancels_the_lifespan_still_closes_what_was_open():
+async def test_a_cancelled_lifespan_still_closes_the_open_hooks():
     events = []
     started = asyncio.Event()
     inbox = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""Which views the runtime takes: coroutines, and plain ones only when they say so."""
+"""Which views the runtime accepts: coroutines, and plain views only with an explicit mapper."""
 
 import asyncio
 import threading
@@ -99,7 +99,7 @@ def test_pyramids_static_files_are_served_from_a_thread(config, tmp_path):
         assert app.get("/static/page.txt").text == "static"
 
 
-def test_pyramids_own_answers_to_http_exceptions_need_no_coroutine(config):
+def test_pyramids_own_responses_to_http_exceptions_need_no_coroutine(config):
     with GatewayTestApp(config.make_wsgi_app()) as app:
         app.get("/unknown", status=404)
 

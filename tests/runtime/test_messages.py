@@ -1,4 +1,4 @@
-"""Whole messages sent straight to the gateway, each with a request behind it: what is taken, and what ends it all."""
+"""Complete messages sent straight to the gateway, each followed by a request: which are accepted, and which are not."""
 
 import re
 
@@ -58,6 +58,6 @@ def server(tmp_path_factory):
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", [404]),
     ],
 )
-def test_what_is_taken_and_what_is_refused(server, message, expected):
+def test_which_messages_are_accepted_and_which_are_refused(server, message, expected):
     answers = server.exchange(message + BEHIND)
     assert [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answers)] == expected

@@ -1,10 +1,10 @@
-"""On a read-only system, with gunicorn's `--worker-tmp-dir /dev/shm`, the gateway starts and answers."""
+"""The gateway starts and serves on a read-only system, with gunicorn's `--worker-tmp-dir /dev/shm`."""
 
 import os
 
 from tests.support.serving import serve
 
-# Python runs this at its start; a hook cannot be taken away again.
+# Python runs this at its start; an audit hook cannot be removed again.
 SITECUSTOMIZE = """
 import errno, os, sys
 
@@ -25,7 +25,7 @@ sys.addaudithook(read_only)
 """
 
 
-def test_the_gateway_starts_and_answers_where_nothing_can_be_written(tmp_path, monkeypatch):
+def test_the_gateway_starts_and_serves_on_a_read_only_system(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with serve("main", {}, tmp_path / "log", "--workers", "1", "--worker-tmp-dir", "/dev/shm") as served:

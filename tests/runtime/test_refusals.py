@@ -1,4 +1,4 @@
-"""What the server refuses before there is a request: the API's one error shape, and a line in the access log."""
+"""Requests that the server rejects by itself: the API's one error shape, and a line in the access log."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ CHUNKED = "POST /echo?q=1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
 FORWARDED = "GET /echo HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {}\r\nX-Forwarded-Proto: {}\r\n\r\n"
 
 
-def parts_of(answer):
-    """(status, headers, body) of the only answer on a connection."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+def parts_of(response):
+    """(status, headers, body) of the only response on a connection."""
+    head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.decode("ascii").split("\r\n")
     headers = [line.lower().split(": ", 1) for line in lines]
     assert len({name for name, _ in headers}) == len(headers)
@@ -26,13 +26,13 @@ def parts_of(answer):
 
 
 def access_lines(log):
-    """The lines of the access log: `served_app` writes them among all others."""
+    """Return the lines of the access log, which `served_app` writes among all others."""
     return [json.loads(line) for line in log.splitlines() if '"logger":"optimizely_api.access"' in line]
 
 
-def assert_refused(server, answer, status, code):
-    """The one error shape, and exactly one line of the access log, which is returned."""
-    got, headers, body = parts_of(answer)
+def assert_refused(server, response, status, code):
+    """Check the error shape, and that the access log has exactly one line, which is returned."""
+    got, headers, body = parts_of(response)
     problem = json.loads(body)
     assert (got, problem["code"]) == (status, code)
     assert problem.keys() - {"messages"} == {"code", "message", "uuid"}
@@ -82,7 +82,7 @@ def server(tmp_path_factory):
         pytest.param("GET /slow HTTP/1.1\r\nHo", 408, "request_timeout", "GET", "/slow", id="a late head"),
     ],
 )  # fmt: skip
-def test_the_server_itself_refuses_in_the_one_shape_and_logs_a_line(
+def test_the_server_rejects_in_the_one_error_shape_and_logs_a_line(
     server, request_bytes, status, code, method, path
 ):
     line = assert_refused(server, server.exchange(request_bytes.encode()), status, code)
@@ -93,14 +93,14 @@ def test_the_server_itself_refuses_in_the_one_shape_and_logs_a_line(
                           "duration_ms", "request_id", "client", "upstreams_ms"]  # fmt: skip
 
 
-def test_408_when_the_body_is_late_is_logged_with_how_long_it_was_waited_for(server):
+def test_408_for_a_late_body_is_logged_with_the_time_waited(server):
     head = b"POST /echo?a=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"
     line = assert_refused(server, server.exchange(head), 408, "request_timeout")
     assert (line["method"], line["path"], line["client"]) == ("POST", "/echo", "127.0.0.1")
     assert 900 < line["duration_ms"] < 3000
 
 
-def test_400_when_a_chunk_of_a_wanted_body_is_none(server):
+def test_400_when_the_body_has_a_malformed_chunk(server):
     line = assert_refused(server, server.exchange(CHUNKED.encode() + b"zz\r\n"), 400, "bad_request")
     assert (line["method"], line["path"], line["client"]) == ("POST", "/echo", "127.0.0.1")
 
@@ -111,12 +111,12 @@ def test_a_refusal_of_head_has_no_body(server):
     assert "content-length" in headers
 
 
-def test_a_refusal_quotes_what_the_client_sent_as_json_and_not_at_length(server):
-    answer = server.exchange(b'GET / HTTP/1.1\r\nHost: a\r\n"\xe9<' + b"\x01" * 5000 + b": b\r\n\r\n")
-    assert len(json.loads(parts_of(answer)[2])["message"]) < 300
+def test_a_refusal_quotes_the_client_as_json_and_not_at_length(server):
+    response = server.exchange(b'GET / HTTP/1.1\r\nHost: a\r\n"\xe9<' + b"\x01" * 5000 + b": b\r\n\r\n")
+    assert len(json.loads(parts_of(response)[2])["message"]) < 300
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_late_one(server):
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_not_logged_as_late(server):
     before = len(access_lines(server.log))
     with server.connect() as client:
         client.sendall(b"POST /gone HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
@@ -125,29 +125,29 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_late_one(server):
     assert [line["path"] for line in access_lines(server.log)[before:]] == ["/marker"]
 
 
-def test_a_bad_chunk_after_the_answer_gets_no_second_answer(server):
+def test_a_bad_chunk_after_the_response_gets_no_second_response(server):
     with server.connect() as client:
         client.sendall(CHUNKED.encode() + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n" + b"x" * 501 + b"\r\n")
-        answer = client.recv(65536)
-        assert answer.startswith(b"HTTP/1.1 413 Content Too Large")
+        response = client.recv(65536)
+        assert response.startswith(b"HTTP/1.1 413 Content Too Large")
         client.sendall(b"zz\r\n")
         assert client.recv(65536) == b""
 
 
-async def test_a_bad_chunk_while_its_request_waits_is_answered_once(server):
+async def test_a_bad_chunk_while_its_request_waits_gets_one_response(server):
     before = len(access_lines(server.log))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHUNKED.encode() + b"1\r\nx\r\n")
     await asyncio.sleep(0.2)  # the bridge waits for the rest
     writer.write(b"zz\r\n")
-    answer = await asyncio.wait_for(reader.read(), 10.0)
+    response = await asyncio.wait_for(reader.read(), 10.0)
     writer.close()
-    assert_refused(server, answer, 400, "bad_request")
+    assert_refused(server, response, 400, "bad_request")
     await asyncio.sleep(0.2)
     assert [line["status"] for line in access_lines(server.log)[before:]] == [400]
 
 
-# Where the request says it goes
+# The authority of the request
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_400_when_connect_names_no_host_and_port(server, target):
         "a" * 254,
     ],
 )
-def test_400_when_host_is_no_host_and_port(server, host):
+def test_400_when_host_is_not_a_host_and_port(server, host):
     request = f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     assert_refused(server, server.exchange(request.encode()), 400, "bad_request")
 
@@ -221,19 +221,19 @@ def test_400_when_host_is_wrong_beside_a_proper_absolute_target(server):
         ("http://b/echo?to=http://[", "a", "b"),
     ],
 )
-def test_a_proper_authority_reaches_the_application(server, target, host, expected):
+def test_a_valid_authority_reaches_the_application(server, target, host, expected):
     request = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     status, _, body = parts_of(server.exchange(request.encode()))
     assert (status, json.loads(body)["host"], json.loads(body)["path"]) == (200, expected, "/echo")
 
 
 @pytest.mark.parametrize("head", ["GET /echo HTTP/1.1\r\nHost: ", "GET /echo HTTP/1.0"])
-def test_without_a_host_the_address_of_the_connection_stands_in(server, head):
+def test_without_a_host_the_address_of_the_connection_is_used(server, head):
     body = parts_of(server.exchange(f"{head}\r\nConnection: close\r\n\r\n".encode()))[2]
     assert json.loads(body)["host"] == f"127.0.0.1:{server.port}"
 
 
-# What a parser stumbles over
+# Defects of a parser
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""HUP: the old workers serve until new ones listen, and go on when the new settings are wrong."""
+"""HUP: the old workers serve until new ones listen, and keep serving if the new settings are wrong."""
 
 import signal
 import threading
@@ -30,8 +30,8 @@ def hup(served):
     served.process.send_signal(signal.SIGHUP)
 
 
-class Asking:
-    """Asks on a new connection again and again; `waits` are the seconds, `failures` what was no 200."""
+class Client:
+    """Sends requests on new connections all the time; `waits` are the seconds, `failures` are not 200."""
 
     def __init__(self, served):
         self.waits, self.failures = [], []
@@ -58,11 +58,11 @@ class Asking:
         self._thread.join()
 
 
-def test_callers_are_answered_all_the_while(services, ini, tmp_path):
+def test_clients_are_served_all_the_time(services, ini, tmp_path):
     with serve("main", services.settings(), tmp_path / "log", *MODULE, ini=ini) as served:
         assert served.get("/healthz").status_code == 200
         before = workers(served)
-        with Asking(served) as asking:
+        with Client(served) as asking:
             hup(served)
             until(lambda: len(workers(served)) == 1 and not workers(served) & before, 60)
             before_count = len(asking.waits)
@@ -98,7 +98,7 @@ def test_a_mistake_in_the_settings_leaves_the_old_workers_serving(
 
 
 @pytest.mark.slow
-def test_the_ini_file_is_read_anew(services, ini, tmp_path):
+def test_the_ini_file_is_read_again(services, ini, tmp_path):
     with serve("main", services.settings(), tmp_path / "log", *MODULE, ini=ini) as served:
         assert served.get("/healthz").status_code == 200
         ini.write_text(ini.read_text().replace("workers = 1", "workers = 2", 1))

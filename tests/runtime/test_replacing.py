@@ -1,4 +1,4 @@
-"""`max_requests`: a worker goes on until the one in its place listens."""
+"""`max_requests`: a worker keeps serving until its replacement listens."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def flag(tmp_path):
 
 @pytest.fixture
 def server(tmp_path, flag):
-    """One worker, whose successors cannot start while the flag is up."""
+    """One worker, whose replacements cannot start while the flag exists."""
     (tmp_path / "flagged_app.py").write_text(APPLICATION)
     environment = {"FLAG": str(flag), "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, tmp_path)))}
     options = ("--max-requests", "5", "--keep-alive", "60")
@@ -35,8 +35,8 @@ def server(tmp_path, flag):
         yield server
 
 
-def ask(client):
-    """The response on a kept connection: its head, and the pid of the worker."""
+def send(client):
+    """Send a request on a persistent connection; returns the head of the response and the pid of the worker."""
     client.sendall(KEPT)
     head, _, body = client.recv(65536).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK")
@@ -47,26 +47,26 @@ def workers(server):
     return [child.pid for child in psutil.Process(server.process.pid).children()]
 
 
-def test_a_kept_connection_moves_to_the_new_worker_by_a_response_that_says_so(server):
+def test_a_response_with_connection_close_moves_a_client_to_the_new_worker(server):
     answered = set()
     while len(answered) < 3:
         with server.connect() as client:
             head = b""
             while b"\r\nConnection: close" not in head:
-                head, pid = ask(client)
+                head, pid = send(client)
                 answered.add(pid)
             assert read_to_end(client) == b""
     until(lambda: len(workers(server)) == 1)
 
 
-def test_the_old_worker_serves_on_when_the_new_one_cannot_start(server, flag):
+def test_the_old_worker_keeps_serving_when_the_new_one_cannot_start(server, flag):
     flag.touch()
     [before] = workers(server)
     with server.connect() as client:
         for _ in range(5):
-            ask(client)
+            send(client)
         server.wait_for_log("which serves on: ")
-        head, pid = ask(client)
+        head, pid = send(client)
     assert pid == before
     assert b"Connection: close" not in head
     assert workers(server) == [before]

@@ -1,4 +1,4 @@
-"""How connections end: with a response where there can be one, and never by a reset that destroys it."""
+"""How connections end: with a response if possible, and never by a reset that destroys it."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ LAST = b"GET /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
 
 
 async def kept_client(port, outcomes, stopped, interval):
-    """Send on a kept connection, and on a new one when a response said that it ends, until nobody listens."""
+    """Send on a persistent connection, and on a new one after `Connection: close`, until nothing listens."""
     while not stopped.is_set():
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -87,7 +87,7 @@ async def test_no_connection_is_reset_when_workers_stop_under_load(tmp_path, arg
     assert set(outcomes) == {"200"}
 
 
-def test_a_kept_connection_is_answered_once_more_after_term(tmp_path):
+def test_a_persistent_connection_gets_one_more_response_after_term(tmp_path):
     with gunicorn(tmp_path, "--keep-alive", "60") as server, server.connect() as client:
         client.sendall(REQUEST)
         assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
@@ -99,7 +99,7 @@ def test_a_kept_connection_is_answered_once_more_after_term(tmp_path):
     assert b"Connection: close" in response
 
 
-def test_nobody_listens_any_more_once_the_kept_connections_have_ended(tmp_path):
+def test_the_sockets_are_closed_once_the_persistent_connections_have_ended(tmp_path):
     with gunicorn(tmp_path, "--keep-alive", "60") as server, server.connect() as client:
         client.sendall(b"GET /wait?seconds=3 HTTP/1.1\r\nHost: t\r\n\r\n")
         server.exchange(LAST)
@@ -128,7 +128,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(server):
         assert read_to_end(client).startswith(b"HTTP/1.1 505 ")
 
 
-def test_a_client_that_never_reads_is_reset_so_that_the_kernel_forgets_its_response(server):
+def test_a_client_that_never_reads_is_reset_so_that_the_kernel_discards_its_response(server):
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
@@ -141,7 +141,7 @@ def test_a_client_that_never_reads_is_reset_so_that_the_kernel_forgets_its_respo
         until(is_reset)
 
 
-def test_a_kept_http_1_0_connection_is_announced(server):
+def test_a_persistent_http_1_0_connection_is_announced(server):
     with server.connect() as client:
         for _ in range(3):
             client.sendall(b"GET /answer?bytes=5 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")

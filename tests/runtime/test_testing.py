@@ -81,7 +81,7 @@ async def test_it_works_inside_a_running_event_loop(app):
     assert app.get("/echo").status_code == 200
 
 
-def test_upstreams_may_live_on_its_loop_and_hooks_on_its_registry():
+def test_upstreams_may_run_on_its_loop_and_hooks_use_its_registry():
     async def start_upstream():
         async def answer(request):
             return web.Response(text=threading.current_thread().name)

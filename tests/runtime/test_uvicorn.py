@@ -26,7 +26,7 @@ def test_requests_lifespan_and_bodies_work(server):
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["body_bytes"] == 3
 
 
-def test_a_streamed_answer_arrives_whole(server):
+def test_a_streamed_response_arrives_completely(server):
     with urlopen(f"{server.url}/stream?chunks=50", timeout=15.0) as response:
         assert len(response.read()) == 50 * 65536
 
@@ -40,7 +40,7 @@ def test_a_client_that_leaves_cancels_its_view(server):
     assert get(server, "/state")["unwound"] > before["unwound"]
 
 
-def test_a_failing_start_up_stops_uvicorn_and_says_why(tmp_path):
+def test_a_failing_start_up_stops_uvicorn_and_logs_the_reason(tmp_path):
     with uvicorn(tmp_path, environment={"FAIL_START_UP": "1"}, ready=False) as server:
         assert server.wait() == 3
         assert "the upstream session cannot be opened" in server.log

@@ -1,4 +1,4 @@
-"""The watchdog: what holds the event loop is named and counted."""
+"""The watchdog names and counts what blocks the event loop."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ import pytest
 from optimizely_api.runtime import spawn_greenlet, synchronize
 from optimizely_api.runtime.watchdog import Watchdog
 
-# Far enough apart that on a busy machine a pause of the whole process is no stall, and a stall is none too short.
+# Far enough apart that on a busy machine a pause of the process does not count as a stall, and every stall counts.
 LIMIT_SECONDS, BLOCKED_SECONDS = 0.4, 0.6
 
 
@@ -39,7 +39,7 @@ def warnings(caplog):
     [(blocking_view, "blocking_view"), (lambda: spawn_greenlet(blocking_tween), "blocking_tween")],
     ids=["a coroutine", "a greenlet"],
 )
-async def test_what_holds_the_loop_is_named_and_counted(warnings, work, culprit):
+async def test_code_that_blocks_the_loop_is_named_and_counted(warnings, work, culprit):
     with Watchdog(LIMIT_SECONDS) as watchdog:
         await asyncio.sleep(0.05)
         await work()
@@ -50,7 +50,7 @@ async def test_what_holds_the_loop_is_named_and_counted(warnings, work, culprit)
     assert LIMIT_SECONDS < watchdog.longest_stall_seconds < 5.0
 
 
-async def test_a_view_of_a_greenlet_is_shown_and_not_the_greenlet_that_waits(warnings):
+async def test_the_running_greenlet_is_shown_and_not_one_that_waits(warnings):
     def application():
         synchronize(blocking_view)()
 

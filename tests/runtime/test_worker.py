@@ -122,14 +122,14 @@ def test_heads_are_checked(server, request_head, status):
 
 
 @pytest.mark.parametrize("version", [b"13", b"8"])
-def test_a_wish_for_a_websocket_is_ignored(server, version):
+def test_an_upgrade_to_a_websocket_is_ignored(server, version):
     head = REQUEST.replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
     head += b"Sec-WebSocket-Version: %s\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % version
     answers = server.exchange(head + REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert (answers.count(b"HTTP/1.1 "), answers.count(b"HTTP/1.1 200 OK")) == (2, 2)
 
 
-def test_pipelined_requests_are_answered_in_order(server):
+def test_pipelined_requests_get_their_responses_in_order(server):
     paths = ["/echo?first", "/wait?seconds=0.1", "/echo?third"]
     head = "".join(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n" for path in paths)
     answers = server.exchange(head.encode() + REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
@@ -163,14 +163,14 @@ def test_a_large_upload_over_the_limit_still_sees_its_response(server):
 @pytest.mark.parametrize(
     ("length", "first_line"), [(10, b"HTTP/1.1 100 Continue"), (5000, b"HTTP/1.1 413 Content Too Large")]
 )
-def test_100_continue_is_sent_only_for_a_body_that_is_wanted(server, length, first_line):
+def test_100_continue_is_sent_only_for_a_body_that_is_read(server, length, first_line):
     head = f"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
     with server.connect() as client:
         client.sendall(head.encode())
         assert client.recv(1000).split(b"\r\n")[0] == first_line
 
 
-def test_a_client_that_waits_for_100_continue_is_not_waited_for(server):
+def test_a_client_that_expects_100_continue_does_not_delay_its_response(server):
     took = []
     head = b"POST /echo HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n"
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_a_client_that_waits_for_100_continue_is_not_waited_for(server):
     assert min(took) < LINGER_SECONDS  # each would take at least as long; the machine's load can delay one
 
 
-def test_a_streamed_answer_of_any_length_is_not_held_in_memory(server):
+def test_a_streamed_response_of_any_length_is_not_held_in_memory(server):
     memory_before = resident_bytes(get(server, "/echo")["pid"])
     with server.connect() as client:
         client.sendall(b"GET /stream?chunks=100000 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
@@ -194,7 +194,7 @@ def resident_bytes(pid):
         return int(file.read().split()[1]) * 4096
 
 
-def test_a_failure_in_the_middle_of_an_answer_closes_the_connection(server):
+def test_a_failure_in_the_middle_of_a_response_closes_the_connection(server):
     answer = server.exchange(b"GET /broken_stream HTTP/1.1\r\nHost: t\r\n\r\n")
     assert (status_of(answer), answer.endswith(b"0\r\n\r\n")) == (200, False)
     server.wait_for_log("in the middle of the answer")
@@ -214,7 +214,7 @@ def test_uvloop_runs_the_requests_and_the_watchdog_counts_a_blocking_view(server
     assert "in hold_the_loop\n    time.sleep(seconds)" in server.log
 
 
-def test_a_request_costs_one_task_and_its_connection_none(server):
+def test_a_request_needs_one_task_and_its_connection_none(server):
     worker_itself = {"the worker's loop", "the lifespan"}
     assert get(server, "/state")["tasks"] == len(worker_itself) + 1
 
@@ -295,7 +295,7 @@ async def test_200_half_open_clients_are_closed_at_the_header_deadline_while_oth
         pytest.param([REQUEST, HALF_A_HEAD], b"HTTP/1.1 408", id="a later head that stays half"),
     ],
 )
-async def test_a_head_that_does_not_come_is_not_waited_for(slow_head_server, parts, expected):
+async def test_a_head_that_does_not_arrive_times_out(slow_head_server, parts, expected):
     after, answer = await seconds_until_closed(slow_head_server.port, *parts)
     begun = 0.3 * (len(parts) - 1) if REQUEST in parts else 0.0
     assert 0.9 < after - begun < 15  # the keep-alive time of this server would be 20 s
@@ -312,14 +312,14 @@ def slow_head_server(tmp_path_factory):
         yield server
 
 
-async def test_an_idle_connection_is_kept_as_long_as_keepalive_says(tmp_path):
+async def test_an_idle_connection_stays_open_for_keepalive(tmp_path):
     with gunicorn(tmp_path, "--keep-alive", "2", header_timeout_seconds=1.0) as server:
         after, answer = await seconds_until_closed(server.port, REQUEST)
     assert 1.8 < after < 30
     assert b"408" not in answer
 
 
-def test_a_client_that_takes_nothing_of_its_answer_is_closed(slow_head_server):
+def test_a_client_that_reads_nothing_of_its_response_is_closed(slow_head_server):
     before = get(slow_head_server, "/state")
     with slow_head_server.connect() as client:
         client.sendall(b"GET /stream?chunks=1000 HTTP/1.1\r\nHost: t\r\n\r\n")
@@ -352,7 +352,7 @@ def test_connections_over_worker_connections_wait_until_one_ends(tmp_path):
         assert server.log.count("Traceback") == 0
 
 
-def test_a_full_worker_ends_the_connections_that_it_answers(tmp_path):
+def test_a_full_worker_ends_each_connection_with_its_response(tmp_path):
     one = ("--worker-connections", "1", "--keep-alive", "60")
     with gunicorn(tmp_path, *one) as server, server.connect() as first, server.connect() as waiting:
         waiting.sendall(REQUEST)
@@ -363,7 +363,7 @@ def test_a_full_worker_ends_the_connections_that_it_answers(tmp_path):
         assert waiting.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_a_connection_is_gone_when_it_has_ended(tmp_path):
+def test_a_connection_is_freed_when_it_ends(tmp_path):
     with gunicorn(tmp_path) as server:
         for _ in range(20):
             server.exchange(b"GET /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
@@ -391,7 +391,7 @@ def test_a_full_worker_leaves_new_connections_to_another(tmp_path):
     assert len(pids) == 1
 
 
-def test_a_worker_out_of_file_descriptors_accepts_again_once_it_has_some(tmp_path):
+def test_a_worker_out_of_file_descriptors_accepts_again_when_some_are_free(tmp_path):
     with gunicorn(tmp_path) as server:
         pid = get(server, "/echo")["pid"]
         limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -447,7 +447,7 @@ async def test_term_finishes_50_requests_in_flight_and_closes_idle_connections_a
     assert "the lifespan has ended" in server.log
 
 
-async def test_term_answers_those_who_wait_in_the_backlog(tmp_path):
+async def test_term_serves_the_clients_in_the_backlog(tmp_path):
     with gunicorn(tmp_path) as server:
         blocking = await asyncio.open_connection("127.0.0.1", server.port)
         blocking[1].write(b"GET /block?seconds=1 HTTP/1.1\r\nHost: t\r\n\r\n")
@@ -462,7 +462,7 @@ async def test_term_answers_those_who_wait_in_the_backlog(tmp_path):
     assert [status_of(answer) for answer in answers] == [200] * 21
 
 
-def test_a_head_that_has_begun_before_term_may_be_completed(tmp_path):
+def test_a_head_begun_before_term_may_be_completed(tmp_path):
     with gunicorn(tmp_path) as server, server.connect() as client:
         client.sendall(HALF_A_HEAD)
         get(server, "/echo")
@@ -473,7 +473,7 @@ def test_a_head_that_has_begun_before_term_may_be_completed(tmp_path):
         assert status_of(read_to_end(client)) == 200
 
 
-async def test_hup_finishes_50_requests_in_flight_and_a_new_worker_answers_the_next(tmp_path):
+async def test_hup_finishes_50_requests_in_flight_and_a_new_worker_serves_the_next(tmp_path):
     with gunicorn(tmp_path) as server:
         old = get(server, "/echo")["pid"]
         tasks = await in_flight(server, 50, seconds=1.5)
@@ -508,7 +508,7 @@ async def test_int_stops_without_waiting(tmp_path):
 # Starting
 
 
-def test_a_failing_start_up_stops_gunicorn_and_says_why(tmp_path):
+def test_a_failing_start_up_stops_gunicorn_and_logs_the_reason(tmp_path):
     with gunicorn(tmp_path, environment={"FAIL_START_UP": "1"}, ready=False) as server:
         assert server.wait() == 3
         assert "the upstream session cannot be opened" in server.log
@@ -522,7 +522,7 @@ def test_gunicorn_paste_loads_the_application_of_an_ini_file(tmp_path):
         assert get(server, "/echo")["state"] == "open"
 
 
-def test_requests_on_one_kept_connection_are_served_one_after_the_other(server):
+def test_requests_on_one_connection_are_served_one_after_the_other(server):
     with server.connect() as client:
         for _ in itertools.repeat(None, 20):
             client.sendall(REQUEST)
@@ -538,7 +538,7 @@ def test_requests_on_one_kept_connection_are_served_one_after_the_other(server):
         (["-c", "python:hooked_settings"], "write a Pyramid tween"),
     ],
 )
-def test_a_setting_of_gunicorns_that_is_not_served_stops_the_start_in_one_line(tmp_path, arguments, advice):
+def test_an_unsupported_setting_of_gunicorn_stops_the_start_in_one_line(tmp_path, arguments, advice):
     with gunicorn(tmp_path, *arguments, ready=False) as server:
         assert server.wait() == 1
         assert advice in server.log

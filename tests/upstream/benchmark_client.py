@@ -1,4 +1,4 @@
-"""CPU that a call to a service costs the gateway: aiohttp's ClientSession and our client, in turns in one run.
+"""CPU time of a call to a service: aiohttp's ClientSession and our client, in turns in one run.
 
     python -m tests.upstream.benchmark_client               microseconds of CPU a call, at four loads
     python -m tests.upstream.benchmark_client --in-flight 10,100,1000,5000 --delay-seconds 1
@@ -24,18 +24,18 @@ import uvloop
 
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Limits, Scope, Upstream, open_client
-from optimizely_api.upstream.responses import read_answer
+from optimizely_api.upstream.client import CallContext, Limits, Upstream, open_client
+from optimizely_api.upstream.responses import read_response
 from tests.support import samples
 from tests.support.ports import free_port
 
 SHAPES = {name: lambda _value: None for name in ("Project", "Experiment", "Layer", "Results")}
 LIMITS = Limits(
-    connections=20_000, connect_timeout_seconds=30, answer_bytes=16 * 1024 * 1024, echo_required=False
+    connections=20_000, connect_timeout_seconds=30, response_bytes=16 * 1024 * 1024, echo_required=False
 )
 SECONDS = 60.0
 FIRST, *TOGETHER = (
-    dataclasses.replace(call, about=())  # the stub answers all alike
+    dataclasses.replace(call, about=())  # the stub sends the same response to all
     for call in (
         calls.get_experiment(samples.EXPERIMENT),
         calls.get_layer(samples.LAYER),
@@ -47,28 +47,28 @@ CALLS = 1 + len(TOGETHER)
 
 
 class SessionClient:
-    """The same promises kept with ClientSession alone."""
+    """The same client on ClientSession."""
 
     def __init__(self, session: aiohttp.ClientSession, upstreams: Mapping[str, Upstream]) -> None:
         self._session = session
         self._upstreams = upstreams
 
-    async def fetch(self, call: Call, scope: Scope) -> object:
+    async def fetch(self, call: Call, context: CallContext) -> object:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(min(SECONDS, scope.deadline - started)):
-                status, body = await self._send(call, scope)
+            async with asyncio.timeout(min(SECONDS, context.deadline - started)):
+                status, body = await self._send(call, context)
         finally:
-            scope.note(call.upstream, time.monotonic() - started)
-        return read_answer(call, status, body, SHAPES)
+            context.note(call.upstream, time.monotonic() - started)
+        return read_response(call, status, body, SHAPES)
 
-    async def fetch_all(self, together: list[Call], scope: Scope) -> list[object]:
+    async def fetch_all(self, together: list[Call], context: CallContext) -> list[object]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.fetch(call, scope)) for call in together]
+            tasks = [group.create_task(self.fetch(call, context)) for call in together]
         return [task.result() for task in tasks]
 
-    async def _send(self, call: Call, scope: Scope) -> tuple[int, bytes]:
-        headers = {"X-Request-Id": scope.request_id}
+    async def _send(self, call: Call, context: CallContext) -> tuple[int, bytes]:
+        headers = {"X-Request-Id": context.request_id}
         data = None
         if call.body is not None:
             headers["Content-Type"] = "application/json"
@@ -91,7 +91,7 @@ async def session_client(upstreams: Mapping[str, Upstream]) -> AsyncIterator[Ses
 
 
 class Stub(asyncio.Protocol):
-    """Answers every request with 200 after `delay_seconds`; a POST, the results, with some 6 kB."""
+    """Responds to every request with 200 after `delay_seconds`; a POST, the results, with some 6 kB."""
 
     delay_seconds = 0.0
 
@@ -99,21 +99,21 @@ class Stub(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        answer = RESULTS if data.startswith(b"POST") else ENTITY
+        response = RESULTS if data.startswith(b"POST") else ENTITY
         if self.delay_seconds:
-            asyncio.get_running_loop().call_later(self.delay_seconds, self.transport.write, answer)
+            asyncio.get_running_loop().call_later(self.delay_seconds, self.transport.write, response)
         else:
-            self.transport.write(answer)
+            self.transport.write(response)
 
 
-def _answer(value: object) -> bytes:
+def _response(value: object) -> bytes:
     body = orjson.dumps(value)
     head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
     return f"HTTP/1.1 200 OK\r\n{head}\r\n".encode() + body
 
 
-ENTITY = _answer(samples.project())
-RESULTS = _answer([samples.results()] * 6)
+ENTITY = _response(samples.project())
+RESULTS = _response([samples.results()] * 6)
 
 
 async def serve_stub(delay_seconds: float) -> None:
@@ -142,9 +142,9 @@ async def composites(client, at_once: int, each: int) -> float:
 
     async def in_turn() -> None:
         for _ in range(each):
-            scope = Scope("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + SECONDS)
-            await client.fetch(FIRST, scope)
-            await client.fetch_all(TOGETHER, scope)
+            context = CallContext("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + SECONDS)
+            await client.fetch(FIRST, context)
+            await client.fetch_all(TOGETHER, context)
 
     started = time.process_time()
     async with asyncio.TaskGroup() as group:
@@ -173,7 +173,7 @@ async def compare(upstreams: Mapping[str, Upstream], in_flight: list[int], round
 @click.command()
 @click.option("--in-flight", default="1,8,64,512", help="Composites under way at once, separated by commas.")
 @click.option("--rounds", default=9, help="Turns of each client, of which the median is taken.")
-@click.option("--delay-seconds", default=0.0, help="How long the stub waits with every answer.")
+@click.option("--delay-seconds", default=0.0, help="How long the stub waits before every response.")
 @click.option("--serve", is_flag=True, hidden=True)
 def main(in_flight: str, rounds: int, delay_seconds: float, serve: bool) -> None:
     if serve:

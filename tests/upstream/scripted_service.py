@@ -1,4 +1,4 @@
-"""A service that speaks in bytes: it answers each request with the next line of a script, right or wrong."""
+"""A service that works in bytes: it responds to each request with the next part of a script, valid or not."""
 
 import asyncio
 import contextlib
@@ -8,27 +8,27 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
+from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.client import Client, Limits, Upstream, open_client
 from tests.support.ports import free_port
 
-CLOSE = b""  # as a part of an answer: close the connection
+CLOSE = b""  # as a part of a response: close the connection
 CALL = calls.check_health("results")
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 SHAPES = {"Health": lambda value: None if value == {"status": "ok"} else "/"}
 
-# Calls go the way of those that are shared and kept, but none is: what one test asks twice is asked twice.
-SAVES_NOTHING = Saving(coalesce=False, definition_seconds=1e-9, results_seconds=0)
+# For the caching client, without sharing and caching: a call that a test makes twice is sent twice.
+CACHES_NOTHING = CachingOptions(coalesce=False, definition_seconds=1e-9, results_seconds=0)
 
 
 @dataclass
 class ScriptedService:
-    """`script` holds answers, each a list of parts written one turn of the event loop apart; without one it hangs."""
+    """`script` holds responses, each a list of parts written one turn of the event loop apart; without one it hangs."""
 
     script: list[Iterable[bytes]] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     connections: int = 0
-    asked: Counter[int] = field(default_factory=Counter)  # how often, on each connection
+    requests: Counter[int] = field(default_factory=Counter)  # requests on each connection
     closed: int = 0
     url: str = ""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -40,7 +40,7 @@ class ScriptedService:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-                self.asked[number] += 1
+                self.requests[number] += 1
                 for part in self.script.pop(0) if self.script else ():
                     if part == CLOSE:
                         raise ConnectionError
@@ -81,19 +81,19 @@ async def client_of(
     connections: int = 5,
     seconds: float = 2.0,
     connect_seconds: float = 1.0,
-    saving: Saving | None = None,
+    caching: CachingOptions | None = None,
     echo_required: bool = False,
 ) -> AsyncIterator[Client]:
     upstreams = {"results": Upstream(url=url, timeout_seconds=seconds)}
     limits = Limits(
         connections=connections,
         connect_timeout_seconds=connect_seconds,
-        answer_bytes=50_000,
+        response_bytes=50_000,
         echo_required=echo_required,
     )
     opened = (
-        open_saving_client(upstreams, limits, SHAPES, saving)
-        if saving
+        open_caching_client(upstreams, limits, SHAPES, caching)
+        if caching
         else open_client(upstreams, limits, SHAPES)
     )
     async with opened as client:

@@ -1,4 +1,4 @@
-"""What goes over a connection to a service, byte by byte, and what the client makes of odd, late and broken answers."""
+"""The bytes on a connection to a service, and how the client treats odd, late and broken responses."""
 
 import asyncio
 import contextvars
@@ -17,12 +17,12 @@ import pytest
 import uvloop
 
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Address, Scope, Upstream
-from optimizely_api.upstream.errors import BadUpstreamAnswer, UpstreamTimeout, UpstreamUnavailable
+from optimizely_api.upstream.client import Address, CallContext, Upstream
+from optimizely_api.upstream.errors import BadUpstreamResponse, UpstreamTimeout, UpstreamUnavailable
 from optimizely_api.upstream.transport.connector import ServiceConnector
 from tests.support.ports import free_port
 from tests.upstream import scripted_service
-from tests.upstream.scripted_service import CALL, CLOSE, OK, SAVES_NOTHING, scripted
+from tests.upstream.scripted_service import CACHES_NOTHING, CALL, CLOSE, OK, scripted
 
 PLAIN = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
 GOOD = {"status": "ok"}
@@ -38,10 +38,10 @@ async def service():
         yield running
 
 
-@pytest.fixture(params=[None, SAVES_NOTHING], ids=["plain", "saving"])
+@pytest.fixture(params=[None, CACHES_NOTHING], ids=["plain", "caching"])
 def client_of(request):
-    """Opens a client: both kinds keep the same promises."""
-    return functools.partial(scripted_service.client_of, saving=request.param)
+    """Opens a client; both kinds behave in the same way."""
+    return functools.partial(scripted_service.client_of, caching=request.param)
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ async def client(service, client_of):
 
 
 @pytest.fixture
-def scope():
-    return Scope(REQUEST_ID, time.monotonic() + 5)
+def context():
+    return CallContext(REQUEST_ID, time.monotonic() + 5)
 
 
 def answer(body=BODY, *headers, status=b"200 OK", version=b"1.1"):
@@ -60,9 +60,9 @@ def answer(body=BODY, *headers, status=b"200 OK", version=b"1.1"):
     return b"\r\n".join([*lines, b"", body])
 
 
-async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(client, service, scope):
+async def test_the_head_of_a_request(client, service, context):
     service.script.append([OK])
-    await client.fetch(CALL, scope)
+    await client.fetch(CALL, context)
     line, *headers = service.heads[0].decode().rstrip().split("\r\n")
     assert line == "GET /healthz HTTP/1.1"
     assert f"Host: {service.url.removeprefix('http://')}" in headers
@@ -71,15 +71,15 @@ async def test_a_request_says_where_to_what_for_and_that_it_wants_plain_json(cli
     assert len({header.partition(":")[0].lower() for header in headers}) == len(headers)
 
 
-def test_a_connection_does_not_keep_what_the_request_held_that_made_it():
+def test_a_connection_does_not_keep_the_context_of_the_request_that_opened_it():
     class Held:
-        """What only a request has."""
+        """An object that only the request refers to."""
 
     variable = contextvars.ContextVar("variable")
 
     async def ask(client, held):
         variable.set(held)
-        await client.fetch(CALL, Scope(REQUEST_ID, time.monotonic() + 5))
+        await client.fetch(CALL, CallContext(REQUEST_ID, time.monotonic() + 5))
 
     async def main():
         async with scripted() as service, scripted_service.client_of(service.url) as client:
@@ -100,26 +100,26 @@ def test_a_connection_does_not_keep_what_the_request_held_that_made_it():
     uvloop.run(main())  # asyncio's own loop keeps cancelled timers for a while, and with them their context
 
 
-async def test_too_few_open_files_are_the_gateways_own_fault(client, scope):
+async def test_too_few_open_files_are_the_gateways_own_fault(client, context):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(UpstreamUnavailable, match="too many open files for a connection to the results"):
-            await client.fetch(CALL, scope)
+            await client.fetch(CALL, context)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_the_connection_used_last_is_used_next_so_that_the_others_may_go(client, service, scope):
+async def test_the_connection_used_last_is_used_next_so_that_the_others_can_expire(client, service, context):
     service.script.extend([[OK[:9], OK[9:]], [OK[:9], OK[9:]], [OK], [OK]])
-    await asyncio.gather(client.fetch(CALL, scope), client.fetch(CALL, scope))
-    await client.fetch(CALL, scope)
-    await client.fetch(CALL, scope)
+    await asyncio.gather(client.fetch(CALL, context), client.fetch(CALL, context))
+    await client.fetch(CALL, context)
+    await client.fetch(CALL, context)
     assert service.connections == 2
-    assert sorted(service.asked.values()) == [1, 3]
+    assert sorted(service.requests.values()) == [1, 3]
 
 
-async def test_an_idle_connection_makes_room_for_one_to_another_service(service, scope):
+async def test_an_idle_connection_makes_room_for_one_to_another_service(service, context):
     service.script.extend([[OK], [OK]])
     async with (
         scripted() as other,
@@ -127,21 +127,21 @@ async def test_an_idle_connection_makes_room_for_one_to_another_service(service,
     ):
         other.script.append([OK])
         for url in (service.url, other.url):
-            await connector.ask(
+            await connector.request(
                 Address(Upstream(url=url, timeout_seconds=5)).destination, (PLAIN, ""), 5.0, may_repeat=True
             )
         await service.until(lambda: service.closed == 1)
 
 
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_a_connection_that_was_made_while_the_loop_was_held_is_in_time(loop):
+def test_a_connection_opened_while_the_loop_was_blocked_is_in_time(loop):
     async def ask():
         async with (
             scripted() as service,
             scripted_service.client_of(service.url, connect_seconds=0.1) as client,
         ):
             service.script.append([OK])
-            asking = asyncio.create_task(client.fetch(CALL, Scope(REQUEST_ID, time.monotonic() + 5)))
+            asking = asyncio.create_task(client.fetch(CALL, CallContext(REQUEST_ID, time.monotonic() + 5)))
             await asyncio.sleep(0)  # it connects
             time.sleep(0.2)  # noqa: ASYNC251 - that is what is tested
             return await asking
@@ -150,11 +150,11 @@ def test_a_connection_that_was_made_while_the_loop_was_held_is_in_time(loop):
         assert runner.run(ask()) == GOOD
 
 
-async def test_a_query_is_quoted_and_a_base_path_is_kept(service, scope, client_of):
+async def test_a_query_is_quoted_and_a_base_path_is_kept(service, context, client_of):
     service.script.append([OK])
     query = (("filter", "name:a b&c\r\nX: 1"), ("filter", "é"))
     async with client_of(f"{service.url}/internal/v1") as client:
-        await client.fetch(Call("results", "/healthz", "Health", query=query), scope)
+        await client.fetch(Call("results", "/healthz", "Health", query=query), context)
     line = service.heads[0].split(b"\r\n")[0]
     expected = b"GET /internal/v1/healthz?filter=name%3Aa+b%26c%0D%0AX%3A+1&filter=%C3%A9 HTTP/1.1"
     assert line == expected
@@ -172,16 +172,16 @@ async def test_a_query_is_quoted_and_a_base_path_is_kept(service, scope, client_
         ("/results/1", ""),
     ],
 )
-async def test_what_could_split_a_request_is_not_sent(client, service, path, request_id):
+async def test_a_path_or_id_that_could_split_a_request_is_not_sent(client, service, path, request_id):
     with pytest.raises(ValueError, match="not to be sent"):
-        await client.fetch(Call("results", path, "Health"), Scope(request_id, time.monotonic() + 5))
+        await client.fetch(Call("results", path, "Health"), CallContext(request_id, time.monotonic() + 5))
     assert service.connections == 0
 
 
-async def test_a_service_may_have_an_ipv6_address(scope, client_of):
+async def test_a_service_may_have_an_ipv6_address(context, client_of):
     async with scripted("::1") as service, client_of(service.url) as client:
         service.script.append([OK])
-        assert await client.fetch(CALL, scope) == GOOD
+        assert await client.fetch(CALL, context) == GOOD
         assert f"Host: {service.url.removeprefix('http://')}\r\n".encode() in service.heads[0]
 
 
@@ -197,12 +197,12 @@ async def test_a_service_may_have_an_ipv6_address(scope, client_of):
     ],
     ids=["whole", "byte by byte", "chunked", "in tiny chunks", "after interim answers", "in one go"],
 )  # fmt: skip
-async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_kept(
-    client, service, scope, parts
+async def test_a_response_is_read_however_it_is_split_and_the_connection_stays_open(
+    client, service, context, parts
 ):
     service.script += [parts, [OK]]
-    assert await client.fetch(CALL, scope) == GOOD
-    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 1
 
 
@@ -218,10 +218,10 @@ async def test_an_answer_is_understood_however_it_is_sent_and_the_connection_is_
     ],
     ids=["no length", "1.0", "1.0 in pieces", "1.0 with a length", "Connection: close", "trailers"],
 )
-async def test_a_connection_that_ends_with_its_answer_is_replaced(client, service, scope, parts):
+async def test_a_connection_that_ends_with_its_response_is_replaced(client, service, context, parts):
     service.script += [parts, [OK]]
-    assert await client.fetch(CALL, scope) == GOOD
-    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 2
 
 
@@ -262,18 +262,18 @@ async def test_a_connection_that_ends_with_its_answer_is_replaced(client, servic
         "chunk",
     ],
 )
-async def test_what_is_not_http_is_a_bad_answer_and_ends_the_connection(client, service, scope, parts):
+async def test_invalid_http_is_a_bad_response_and_ends_the_connection(client, service, context, parts):
     service.script.append(parts)
-    with pytest.raises(BadUpstreamAnswer, match="it is not HTTP as agreed"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="it is not HTTP as agreed"):
+        await client.fetch(CALL, context)
     await service.until(lambda: service.closed == 1)
 
 
-async def test_a_switch_of_protocols_is_a_bad_answer(client, service, scope):
+async def test_a_switch_of_protocols_is_a_bad_response(client, service, context):
     switch = answer(b"", b"Connection: upgrade", b"Upgrade: h2c", status=b"101 Switching Protocols")
     service.script += [[switch], [OK]]
-    with pytest.raises(BadUpstreamAnswer, match="status 101"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="status 101"):
+        await client.fetch(CALL, context)
     await service.until(lambda: service.closed == 1)
 
 
@@ -287,15 +287,15 @@ async def test_a_switch_of_protocols_is_a_bad_answer(client, service, scope):
     ids=["in the head", "before its length", "before the last chunk"],
 )
 @pytest.mark.parametrize("earlier", [0, 1])
-async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
-    client, service, scope, parts, earlier
+async def test_half_a_response_is_a_bad_response_and_the_call_is_not_repeated(
+    client, service, context, parts, earlier
 ):
     service.script += [[OK]] * earlier
     for _ in range(earlier):
-        await client.fetch(CALL, scope)
+        await client.fetch(CALL, context)
     service.script += [parts, [OK]]
-    with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="the connection broke off"):
+        await client.fetch(CALL, context)
     assert len(service.heads) == earlier + 1
 
 
@@ -309,24 +309,24 @@ async def test_half_an_answer_is_a_bad_answer_and_is_not_asked_for_again(
     ],
     ids=["by its length", "before its end", "in chunks", "before the connection ends"],
 )
-async def test_an_answer_over_the_limit_is_refused_before_it_is_whole(client, service, scope, bomb):
+async def test_a_response_over_the_limit_is_rejected_before_it_is_complete(client, service, context, bomb):
     service.script.append([bomb])
-    with pytest.raises(BadUpstreamAnswer, match="its body is larger than 50000 bytes"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="its body is larger than 50000 bytes"):
+        await client.fetch(CALL, context)
     await service.until(lambda: service.closed == 1)
 
 
-async def test_a_call_on_an_idle_connection_that_closes_is_sent_again(client, service, scope):
+async def test_a_call_on_an_idle_connection_that_closes_is_sent_again(client, service, context):
     service.script += [[OK], [CLOSE], [OK]]
-    await client.fetch(CALL, scope)
-    assert await client.fetch(CALL, scope) == GOOD
+    await client.fetch(CALL, context)
+    assert await client.fetch(CALL, context) == GOOD
     assert (len(service.heads), service.connections) == (3, 2)
 
 
-async def test_a_call_on_an_idle_connection_that_is_reset_is_sent_again(client, service, scope):
+async def test_a_call_on_an_idle_connection_that_is_reset_is_sent_again(client, service, context):
     service.script += [[OK]]
-    await client.fetch(CALL, scope)
-    work = asyncio.create_task(client.fetch(CALL, scope))
+    await client.fetch(CALL, context)
+    work = asyncio.create_task(client.fetch(CALL, context))
     await service.until(lambda: len(service.heads) == 2)
     service.script.append([OK])
     peer = service.writers[0].get_extra_info("socket")
@@ -335,19 +335,19 @@ async def test_a_call_on_an_idle_connection_that_is_reset_is_sent_again(client, 
     assert await work == GOOD
 
 
-async def test_a_call_is_sent_at_most_twice(client, service, scope):
+async def test_a_call_is_sent_at_most_twice(client, service, context):
     service.script += [[OK], [OK]]
-    await client.fetch_all([CALL, CALL], scope)
+    await client.fetch_all([CALL, CALL], context)
     service.script += [[CLOSE], [CLOSE], [OK]]
-    with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="the connection broke off"):
+        await client.fetch(CALL, context)
     assert len(service.heads) == 4
 
 
-async def test_a_new_connection_that_closes_without_a_word_is_not_asked_again(client, service, scope):
+async def test_a_call_on_a_new_connection_that_closes_silently_is_not_repeated(client, service, context):
     service.script += [[CLOSE], [OK]]
-    with pytest.raises(BadUpstreamAnswer, match="the connection broke off"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="the connection broke off"):
+        await client.fetch(CALL, context)
     assert len(service.heads) == 1
 
 
@@ -357,10 +357,10 @@ SURPLUS = {
     "a blank line": b"\r\n",
     "a byte": b"x",
 }
-WHOLE = {"with a length": OK, "chunked": answer(CHUNKS, CHUNKED)}
-SAYING_MORE = {
+COMPLETE = {"with a length": OK, "chunked": answer(CHUNKS, CHUNKED)}
+WITH_SURPLUS = {
     f"{framing}-{when}-{more}": [whole + surplus] if when == "in one go" else [whole, surplus]
-    for framing, whole in WHOLE.items()
+    for framing, whole in COMPLETE.items()
     for when in ("in one go", "a moment later")
     for more, surplus in SURPLUS.items()
     # The parser reads it together with the last chunk, as a head: see the answers that are not HTTP.
@@ -368,69 +368,71 @@ SAYING_MORE = {
 }
 
 
-@pytest.mark.parametrize("parts", SAYING_MORE.values(), ids=SAYING_MORE)
-async def test_a_connection_that_says_more_than_it_was_asked_is_not_used_again(client, service, scope, parts):
+@pytest.mark.parametrize("parts", WITH_SURPLUS.values(), ids=WITH_SURPLUS)
+async def test_a_connection_with_surplus_bytes_is_not_used_again(client, service, context, parts):
     service.script += [parts, [OK]]
-    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
     await service.until(lambda: service.closed == 1)
-    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 2
 
 
-async def test_of_two_answers_in_one_go_the_second_is_nobodys(client, service, scope):
+async def test_of_two_responses_in_one_piece_the_second_is_discarded(client, service, context):
     service.script += [[OK + OK.replace(b'"ok"', b'"no"')], [OK]]
-    assert await client.fetch(CALL, scope) == GOOD
-    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 2
 
 
-async def test_a_late_answer_is_nobodys(service, scope, client_of):
+async def test_a_late_response_is_discarded(service, context, client_of):
     async with client_of(service.url, seconds=0.1) as client:
         with pytest.raises(UpstreamTimeout):
-            await client.fetch(CALL, scope)
+            await client.fetch(CALL, context)
         await service.until(lambda: service.closed == 1)
         service.script.append([OK])
-        assert await client.fetch(CALL, scope) == GOOD
+        assert await client.fetch(CALL, context) == GOOD
         assert service.connections == 2
 
 
-async def test_a_body_that_trickles_in_is_late(service, scope, client_of):
+async def test_a_body_that_arrives_too_slowly_is_late(service, context, client_of):
     service.script.append([OK[:-5], b"x", b"x"])
     async with client_of(service.url, seconds=0.1) as client:
         with pytest.raises(UpstreamTimeout):
-            await client.fetch(CALL, scope)
+            await client.fetch(CALL, context)
 
 
-async def test_calls_over_the_limit_of_connections_wait_for_a_free_one(service, scope, client_of):
+async def test_calls_over_the_limit_of_connections_wait_for_a_free_one(service, context, client_of):
     service.script += [[OK]] * 6
     async with client_of(service.url, connections=2) as client:
-        assert await client.fetch_all([CALL] * 6, scope) == [GOOD] * 6
+        assert await client.fetch_all([CALL] * 6, context) == [GOOD] * 6
     assert service.connections == 2
 
 
-async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service, scope, client_of):
+async def test_waiting_for_a_connection_counts_towards_the_limit_of_time(service, context, client_of):
     async with client_of(service.url, connections=1, seconds=0.5) as client:
-        results = await asyncio.gather(*(client.fetch(CALL, scope) for _ in range(3)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(client.fetch(CALL, context) for _ in range(3)), return_exceptions=True
+        )
         assert [type(result) for result in results] == [UpstreamTimeout] * 3
-        assert max(scope.durations_ms["results"]) < 1000  # one after the other they would take 1.5 s
+        assert max(context.durations_ms["results"]) < 1000  # one after the other they would take 1.5 s
         service.script.append([OK])
-        assert await client.fetch(CALL, scope) == GOOD
+        assert await client.fetch(CALL, context) == GOOD
 
 
-async def test_cancelled_calls_give_their_places_back(service, scope, client_of):
+async def test_cancelled_calls_give_their_places_back(service, context, client_of):
     async with client_of(service.url, connections=2) as client:
-        work = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(4)]
+        work = [asyncio.create_task(client.fetch(CALL, context)) for _ in range(4)]
         await service.until(lambda: len(service.heads) == 2)
         for task in work:
             task.cancel()
         assert all(task.cancelled() for task in (await asyncio.wait(work))[0])
         await service.until(lambda: service.closed == 2)
         service.script += [[OK]] * 4
-        assert await client.fetch_all([CALL] * 4, scope) == [GOOD] * 4
+        assert await client.fetch_all([CALL] * 4, context) == [GOOD] * 4
     gc.collect()
 
 
-async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope, client_of):
+async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(context, client_of):
     with socket.socket() as full:
         full.bind(("127.0.0.1", free_port()))
         full.listen(0)
@@ -441,24 +443,26 @@ async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(scope, cl
             one.connect_ex(full.getsockname())
         async with client_of(url, seconds=4) as client:
             with pytest.raises(UpstreamUnavailable):
-                await client.fetch(CALL, scope)
+                await client.fetch(CALL, context)
         for one in waiting:
             one.close()
 
 
-async def test_a_name_that_leads_nowhere_is_unavailable(scope, client_of):
+async def test_a_name_that_does_not_resolve_is_unavailable(context, client_of):
     async with client_of("http://service.invalid") as client:
         with pytest.raises(UpstreamUnavailable):
-            await client.fetch(CALL, scope)
+            await client.fetch(CALL, context)
 
 
 @pytest.mark.parametrize("half_closed", [False, True], ids=["it hangs", "it has said its last"])
-async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope, half_closed, client_of):
+async def test_a_service_that_does_not_read_the_request_is_late_and_disconnected(
+    context, half_closed, client_of
+):
     large = Call("results", "/results/1", "Health", method="POST", body={"x": "y" * 20_000_000})
     with socket.create_server(("127.0.0.1", free_port())) as listening:
         listening.setblocking(False)
         async with client_of(f"http://127.0.0.1:{listening.getsockname()[1]}", seconds=0.2) as client:
-            work = asyncio.create_task(client.fetch(large, scope))
+            work = asyncio.create_task(client.fetch(large, context))
             loop = asyncio.get_running_loop()
             peer, _ = await loop.sock_accept(listening)
             if half_closed:
@@ -473,13 +477,13 @@ async def test_a_service_that_does_not_take_the_request_is_late_and_let_go(scope
     assert taken < 20_000_000
 
 
-async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_a_moment(scope, client_of):
-    """What does not fit is dropped, and would be sent again by the system after a second: too late for a connect."""
-    scope.deadline += 10
+async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_a_moment(context, client_of):
+    """The kernel drops what does not fit, and repeats it only after a second: too late for a connect."""
+    context.deadline += 10
     with socket.create_server(("127.0.0.1", free_port()), backlog=8) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with client_of(url, connections=200, seconds=10, connect_seconds=0.7) as client:
-            waiting = [asyncio.create_task(client.fetch(CALL, scope)) for _ in range(200)]
+            waiting = [asyncio.create_task(client.fetch(CALL, context)) for _ in range(200)]
             await asyncio.sleep(0.3)  # the moment
             service = scripted_service.ScriptedService(script=[[OK]] * 200)
             server = await asyncio.start_server(service.serve, sock=listening, backlog=1024)
@@ -487,7 +491,7 @@ async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_
         server.close()
 
 
-async def test_a_connect_is_tried_twice_and_no_more(scope, client_of, monkeypatch):
+async def test_a_connect_is_tried_twice_and_no_more(context, client_of, monkeypatch):
     tried = 0
 
     async def refused(*_args, **_options):
@@ -498,23 +502,25 @@ async def test_a_connect_is_tried_twice_and_no_more(scope, client_of, monkeypatc
     async with client_of("http://127.0.0.1:1") as client:
         monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", refused)
         with pytest.raises(UpstreamUnavailable):
-            await client.fetch(CALL, scope)
+            await client.fetch(CALL, context)
     assert tried == 2
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"br", b"gzip, identity", b"zstd", b"unheard-of"])
-async def test_an_encoded_answer_is_refused_unread_and_ends_the_connection(client, service, scope, coding):
+async def test_an_encoded_response_is_rejected_unread_and_ends_the_connection(
+    client, service, context, coding
+):
     bomb = gzip.compress(bytes(50_000_000), 1)[:40_000]
     service.script.append([answer(bomb, b"Content-Encoding: " + coding, b"Content-Length: %d" % len(bomb))])
-    with pytest.raises(BadUpstreamAnswer, match="it is encoded, though it was not to be"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="it is encoded, though it was not to be"):
+        await client.fetch(CALL, context)
     await service.until(lambda: service.closed == 1)
 
 
-async def test_an_encoded_transfer_is_refused(client, service, scope):
+async def test_an_encoded_transfer_is_refused(client, service, context):
     service.script.append([answer(CHUNKS, b"Transfer-Encoding: gzip, chunked")])
-    with pytest.raises(BadUpstreamAnswer, match="it is encoded"):
-        await client.fetch(CALL, scope)
+    with pytest.raises(BadUpstreamResponse, match="it is encoded"):
+        await client.fetch(CALL, context)
 
 
 @pytest.mark.parametrize(
@@ -527,29 +533,31 @@ async def test_an_encoded_transfer_is_refused(client, service, scope):
         (b"503 No", b"", False),
     ],
 )
-async def test_an_answer_must_echo_the_number_of_its_call(service, scope, client_of, status, echo, refused):
-    """What a proxy says for itself, from 500 up, knows no number."""
+async def test_a_response_must_echo_the_number_of_its_call(
+    service, context, client_of, status, echo, refused
+):
+    """A proxy's own errors, from 500 up, have no number."""
     headers = [b"Content-Length: 15", *([echo] if echo else [])]
     service.script.append([answer(BODY, *headers, status=status)])
     async with client_of(service.url, echo_required=True) as client:
-        with pytest.raises(BadUpstreamAnswer if refused else UpstreamUnavailable) as caught:
-            await client.fetch(CALL, scope)
+        with pytest.raises(BadUpstreamResponse if refused else UpstreamUnavailable) as caught:
+            await client.fetch(CALL, context)
         assert ("the answer to this call" in str(caught.value)) == refused
         if refused:
             await service.until(lambda: service.closed == 1)
 
 
-async def test_each_call_has_a_number_of_its_own(client, service, scope):
+async def test_each_call_has_a_number_of_its_own(client, service, context):
     service.script += [[OK]] * 5
     for _ in range(5):
-        await client.fetch(CALL, scope)
+        await client.fetch(CALL, context)
     assert len({re.search(rb"X-Request-Id: (.*)\r\n", head)[1] for head in service.heads}) == 5
 
 
-async def test_a_call_that_is_repeated_takes_a_new_connection(client, service, scope):
-    """Other idle ones may have come to the same end."""
+async def test_a_call_that_is_repeated_takes_a_new_connection(client, service, context):
+    """The other idle connections may be closed too."""
     service.script += [[OK[:9], OK[9:]], [OK[:9], OK[9:]]]
-    await asyncio.gather(client.fetch(CALL, scope), client.fetch(CALL, scope))
+    await asyncio.gather(client.fetch(CALL, context), client.fetch(CALL, context))
     service.script += [[CLOSE], [OK]]
-    assert await client.fetch(CALL, scope) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 3

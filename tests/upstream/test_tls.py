@@ -13,14 +13,14 @@ from tests.upstream.scripted_service import OK, scripted
 # aiohttp reads the authorities when it is imported: a process of its own for each setting of SSL_CERT_FILE.
 FETCH = """
 import asyncio, sys, time
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamError
 from tests.upstream.scripted_service import CALL, client_of
 
 async def fetch():
     async with client_of(sys.argv[1]) as client:
         for _ in range(2):
-            print(await client.fetch(CALL, Scope("id", time.monotonic() + 5)))
+            print(await client.fetch(CALL, CallContext("id", time.monotonic() + 5)))
 
 try:
     asyncio.run(fetch())

@@ -1,4 +1,4 @@
-"""A service whose entities have versions: it gives ETags, confirms them, takes writes, and answers when it is let."""
+"""A service whose entities have versions: it sends and confirms ETags, accepts writes, and can be held."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from optimizely_api.upstream.caching.cache import Clock
-from optimizely_api.upstream.caching.caching_client import Saving, SavingClient, open_saving_client
+from optimizely_api.upstream.caching.caching_client import CachingClient, CachingOptions, open_caching_client
 from optimizely_api.upstream.client import Limits, Upstream
 from tests.support.ports import free_port
 from tests.support.samples import SERVICES_KEY
@@ -40,7 +40,7 @@ class Seen:
 
 @dataclass
 class VersionedService:
-    """`entities` are what lies at each path; `open` says when to answer `held` methods, `instead` with what status."""
+    """`entities` by path; `held` methods wait for `open`; `instead` is a status in place of every response."""
 
     entities: dict[str, Any] = field(default_factory=dict)
     gives_tags: bool = True
@@ -61,18 +61,18 @@ class VersionedService:
 
     @property
     def confirmed(self) -> list[bool]:
-        """Of each call, whether it only asked for a confirmation."""
+        """For each call, whether it was conditional."""
         return ["If-None-Match" in seen.headers for seen in self.seen]
 
     async def handle(self, request: web.Request) -> web.Response:
-        response = await self._answer(request)
+        response = await self._respond(request)
         response.headers["X-Request-Id"] = request.headers["X-Request-Id"]
         return response
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _respond(self, request: web.Request) -> web.Response:
         self.seen.append(Seen(request.method, request.path, request.headers.copy()))
         self.inside += 1
-        found = self.entities.get(request.path)  # as it is when asked for
+        found = self.entities.get(request.path)  # as it is when the request arrives
         try:
             if request.method in self.held:
                 await self.open.wait()
@@ -101,7 +101,7 @@ class VersionedService:
 
 
 class FakeClock:
-    """Stands still until it is told to go on."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.seconds = 1_000_000.0
@@ -127,21 +127,21 @@ async def versioned() -> AsyncIterator[VersionedService]:
 
 
 @contextlib.asynccontextmanager
-async def saving_client(
+async def caching_client(
     url: str,
-    saving: Saving,
+    caching: CachingOptions,
     *,
     connections: int = 100,
     seconds: float = 5.0,
     echo_required: bool = True,
-) -> AsyncIterator[SavingClient]:
+) -> AsyncIterator[CachingClient]:
     upstreams = {name: Upstream(url=url, timeout_seconds=seconds, key=SERVICES_KEY) for name in NAMES}
     limits = Limits(
         connections=connections,
         connect_timeout_seconds=5.0,
-        answer_bytes=100_000,
+        response_bytes=100_000,
         echo_required=echo_required,
     )
-    async with open_saving_client(upstreams, limits, SHAPES, saving) as client:
-        assert isinstance(client, SavingClient)
+    async with open_caching_client(upstreams, limits, SHAPES, caching) as client:
+        assert isinstance(client, CachingClient)
         yield client

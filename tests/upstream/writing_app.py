@@ -1,6 +1,6 @@
 """An application with a view that reads an experiment and one that writes it, for gunicorn.
 
-What it keeps it keeps for ten minutes, so that only a write can bring anything new.
+It caches values for ten minutes, so only a write can bring a new one.
 """
 
 import os
@@ -11,29 +11,29 @@ from pyramid.config import Configurator
 
 from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
+from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Limits, Scope, Upstream
+from optimizely_api.upstream.client import CallContext, Limits, Upstream
 
 UPSTREAMS = {
     "experiments": Upstream(url=os.environ.get("EXPERIMENTS_URL", "http://127.0.0.1:1"), timeout_seconds=5)
 }
-LIMITS = Limits(connections=10, connect_timeout_seconds=5, answer_bytes=10_000)
+LIMITS = Limits(connections=10, connect_timeout_seconds=5, response_bytes=10_000)
 
 
 @asynccontextmanager
 async def client(registry):
     shapes = {"Experiment": lambda _value: None}
-    async with open_saving_client(
-        UPSTREAMS, LIMITS, shapes, Saving(definition_seconds=600), shared_memory()
+    async with open_caching_client(
+        UPSTREAMS, LIMITS, shapes, CachingOptions(definition_seconds=600), shared_memory()
     ) as opened:
         registry["client"] = opened
         yield
 
 
 async def fetch(request, call):
-    scope = Scope("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 5)
-    return {"worker": os.getpid(), **await request.registry["client"].fetch(call, scope)}
+    context = CallContext("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 5)
+    return {"worker": os.getpid(), **await request.registry["client"].fetch(call, context)}
 
 
 async def read(request):

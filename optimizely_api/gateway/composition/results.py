@@ -14,7 +14,7 @@ from optimizely_api.contract.times import format_time
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call, Page
-from optimizely_api.upstream.errors import BadUpstreamAnswer
+from optimizely_api.upstream.errors import BadUpstreamResponse
 from optimizely_api.upstream.responses import COMPUTING
 
 Entity = dict[str, Any]
@@ -80,7 +80,7 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
     `confidence_threshold` is the project's setting of today; significance was judged by the level frozen at the
     experiment's start, which is `stats_config.confidence_level`.
 
-    Raises BadUpstreamAnswer when the services do not agree on whose experiment it is.
+    Raises BadUpstreamResponse when the services do not agree on whose experiment it is.
     """
     _agree(experiment, layer, project)
     if results is None or results is COMPUTING:
@@ -131,7 +131,7 @@ def campaign_results(
     """Merge the results of a campaign's experiments into the contract's CampaignResults.
 
     A metric's `results` holds every variation of every experiment, by variation id. None when no experiment has
-    data, COMPUTING when one is being computed. Raises BadUpstreamAnswer when the services disagree.
+    data, COMPUTING when one is being computed. Raises BadUpstreamResponse when the services disagree.
     """
     for experiment in experiments:
         _agree(experiment, layer, project)
@@ -182,15 +182,15 @@ def _merge_metrics(present: Iterable[tuple[int, Entity]]) -> list[Entity]:
 
 def _agree(experiment: Entity, layer: Entity, project: Entity) -> None:
     if experiment["layer_id"] != layer["id"] or experiment["project_id"] != layer["project_id"]:
-        raise BadUpstreamAnswer("experiments", f"experiment {experiment['id']} is not in its campaign")
+        raise BadUpstreamResponse("experiments", f"experiment {experiment['id']} is not in its campaign")
     if project["id"] != experiment["project_id"] or project["account_id"] != experiment["account_id"]:
-        raise BadUpstreamAnswer("projects", f"project {project['id']} is not that of its experiment")
+        raise BadUpstreamResponse("projects", f"project {project['id']} is not that of its experiment")
 
 
 def _named_metrics(entity: Entity) -> list[Entity]:
     metrics, names = entity.get("metrics") or [], entity["metric_names"]
     if len(metrics) != len(names):
-        raise BadUpstreamAnswer("experiments", f"{len(metrics)} metrics have {len(names)} names")
+        raise BadUpstreamResponse("experiments", f"{len(metrics)} metrics have {len(names)} names")
     return [{**metric, "name": name} for metric, name in zip(metrics, names, strict=True)]
 
 

@@ -58,6 +58,9 @@ class ContractRequest(Request):  # type: ignore[misc]
     query_is_text = True
     contract_body: Body | None = None  # of an operation with a body, once it is read
 
+    # Set by the identity tween. A plain attribute, because Pyramid's property asks a security policy; we have none.
+    identity = None
+
     @reify
     def GET(self) -> MultiDict:  # noqa: N802 - WebOb's name
         """The query parameters that have a value; none, and `query_is_text` false, unless they are UTF-8.

@@ -18,7 +18,7 @@ async def list_campaigns(request: Request) -> list[Any]:
     page = requested_page(request)
     project = await visible_project(request, request.swagger_data["project_id"])
     listed = await request.fetch(
-        calls.list_layers(request.caller.account_id, page, {"project_id": project["id"]})
+        calls.list_layers(request.identity.account_id, page, {"project_id": project["id"]})
     )
     return [public("Campaign", layer) for layer in answer_page(request, page, listed)]
 
@@ -33,7 +33,7 @@ async def get_campaign_results(request: Request) -> Any:
     """The results of all experiments of a campaign: three steps, the last one a call per experiment."""
     layer = await visible_campaign(request, request.swagger_data["campaign_id"])
     project, *pages = await request.fetch_all(composition.campaign_calls(layer))
-    check_account(request.caller, project, f"campaign {layer['id']}")
+    check_account(request.identity, project, f"campaign {layer['id']}")
     experiments = composition.experiments_of(pages)
     results = await request.fetch_all(
         composition.campaign_results_calls(layer, experiments, request.swagger_data),
@@ -48,5 +48,5 @@ async def get_campaign_results(request: Request) -> Any:
 async def visible_campaign(request: Request, campaign_id: int) -> dict[str, Any]:
     """Fetch a campaign; raises EntityNotFound, or Forbidden when it is another account's."""
     layer: dict[str, Any] = await request.fetch(calls.get_layer(campaign_id))
-    check_account(request.caller, layer, f"campaign {campaign_id}")
+    check_account(request.identity, layer, f"campaign {campaign_id}")
     return layer

@@ -13,8 +13,8 @@ from pyramid.view import view_config
 from optimizely_api.gateway.contract.routes import EVENTS_ROUTE
 from optimizely_api.gateway.errors import GatewayError
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.errors import BadUpstreamAnswer, KeyRefused
-from optimizely_api.upstream.transport.connection import Answer
+from optimizely_api.upstream.errors import BadUpstreamResponse, KeyRefused
+from optimizely_api.upstream.transport.connection import ServiceResponse
 
 ACCEPTED_CODINGS = ("gzip", "deflate", "br", "zstd")  # as the results service decodes them
 CODINGS = {"": "", "identity": "", "x-gzip": "gzip", **{name: name for name in ACCEPTED_CODINGS}}
@@ -47,12 +47,12 @@ async def receive_events(request: Request) -> Response:
     return Response(status=204, headerlist=[])
 
 
-def _refusal(answer: Answer) -> Exception:
+def _refusal(answer: ServiceResponse) -> Exception:
     status, body, headers = answer
     if status == 401:
         return KeyRefused("results")
     if status not in PASSED_ON:
-        return BadUpstreamAnswer("results", f"status {status}")
+        return BadUpstreamResponse("results", f"status {status}")
     return GatewayError(PASSED_ON[status], _message(body), headers=_retry_after(status, headers))
 
 

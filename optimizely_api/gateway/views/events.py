@@ -57,12 +57,12 @@ async def delete_in_page_event(request: Request) -> None:
 
 
 async def _custom(request: Request) -> dict[str, Any]:
-    """What makes an event a custom one of the project in the address."""
+    """Return the members of a custom event of the project in the address."""
     project = await visible_project(request, request.swagger_data["project_id"])
     return {"project_id": project["id"], "event_type": "custom"}
 
 
 async def _in_page(request: Request) -> dict[str, Any]:
-    """What makes an event a click on the page in the address."""
+    """Return the members of a click event on the page in the address."""
     page = await PAGES.visible(request)
     return {"project_id": page["project_id"], "page_id": page["id"], "event_type": "click"}

@@ -23,7 +23,7 @@ async def list_experiments(request: Request) -> list[Any]:
     if query.get("campaign_id") is not None:
         await visible_campaign(request, query["campaign_id"])
     filters = {name: query.get(name) for name in ("project_id", "campaign_id", "include_classic")}
-    listed = await request.fetch(calls.list_experiments(request.caller.account_id, page, filters))
+    listed = await request.fetch(calls.list_experiments(request.identity.account_id, page, filters))
     return [public("Experiment", experiment) for experiment in answer_page(request, page, listed)]
 
 
@@ -39,7 +39,7 @@ async def get_experiment_results(request: Request) -> Any:
     layer, project, results = await request.fetch_all(
         composition.experiment_results_calls(experiment, request.swagger_data)
     )
-    check_account(request.caller, project, f"experiment {experiment['id']}")
+    check_account(request.identity, project, f"experiment {experiment['id']}")
     request.response.status_int, body = composition.results_answer(
         composition.experiment_results(experiment, layer, project, results)
     )
@@ -50,5 +50,5 @@ async def get_experiment_results(request: Request) -> Any:
 async def visible_experiment(request: Request, experiment_id: int) -> dict[str, Any]:
     """Fetch an experiment; raises EntityNotFound, or Forbidden when it is another account's."""
     experiment: dict[str, Any] = await request.fetch(calls.get_experiment(experiment_id))
-    check_account(request.caller, experiment, f"experiment {experiment_id}")
+    check_account(request.identity, experiment, f"experiment {experiment_id}")
     return experiment

@@ -15,7 +15,7 @@ from optimizely_api.upstream import calls
 async def list_projects(request: Request) -> list[Any]:
     page = requested_page(request)
     filters = request.swagger_data.get("filter") or ()
-    listed = await request.fetch(calls.list_projects(request.caller.account_id, page, filters))
+    listed = await request.fetch(calls.list_projects(request.identity.account_id, page, filters))
     return [public("Project", project) for project in answer_page(request, page, listed)]
 
 
@@ -27,5 +27,5 @@ async def get_project(request: Request) -> dict[str, Any]:
 async def visible_project(request: Request, project_id: int) -> dict[str, Any]:
     """Fetch a project; raises EntityNotFound, or Forbidden when it is another account's."""
     project: dict[str, Any] = await request.fetch(calls.get_project(project_id))
-    check_account(request.caller, project, f"project {project_id}")
+    check_account(request.identity, project, f"project {project_id}")
     return project

@@ -1,1 +1,1 @@
-"""The gateway under gunicorn: its worker, HTTP/1.1 protocol, signals, restarts and limits of open files."""
+"""The gateway under gunicorn: its worker, HTTP/1.1 protocol, settings and replacement of workers."""

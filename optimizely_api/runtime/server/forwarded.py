@@ -1,4 +1,4 @@
-"""What a proxy says of the connection that its client came by, taken from proxies that are trusted."""
+"""Client address, scheme and path prefix from the headers of trusted proxies."""
 
 import ipaddress
 import re
@@ -10,16 +10,15 @@ from optimizely_api.runtime.server.http1.head import Fields, Refusal
 Address = tuple[str, int] | None
 
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::([0-9]{1,5}))?")
-_PREFIX = re.compile(
-    rb"(?:(?:/(?!/)[0-9A-Za-z._~!$&'()*+=:@-]+){1,32})?"
-)  # a path that nobody can take for `//host`
+# A path that cannot be read as `//host`.
+_PREFIX = re.compile(rb"(?:(?:/(?!/)[0-9A-Za-z._~!$&'()*+=:@-]+){1,32})?")
 
 
 class TrustedProxies:
-    """The peers whose headers are believed, and the headers that say by which scheme the client came.
+    """The peers whose headers are trusted, and the headers that carry the scheme of the client's connection.
 
-    `secure_headers` maps a header's name to the value that says HTTPS (gunicorn's `secure_scheme_headers`). Case makes
-    no difference, and of a chain's values the first counts, which is about the client itself.
+    `secure_headers` maps the name of a header to the value that means HTTPS (gunicorn's `secure_scheme_headers`).
+    Values are compared without regard to case. Of several values the first counts: it is about the client itself.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class TrustedProxies:
         }
 
     def trusts(self, peer: Any) -> bool:
-        """Whether `peer`, the address of a connection, is one of them; that of a Unix socket only with `*`."""
+        """Whether `peer`, the address of a connection, is trusted; a Unix socket only if all peers are (`*`)."""
         if self._trusts_all:
             return isinstance(peer, tuple)
         try:
@@ -43,23 +42,23 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
     def scheme(self, fields: Fields, default: str) -> str:
-        """The scheme that a trusted peer's headers name. Raises Refusal where they name two."""
-        said: str | None = None
+        """Return the scheme in a trusted peer's headers; raises Refusal if they contradict each other."""
+        found: str | None = None
         for name, value in fields:
             secure = self._secure.get(name)
             if secure is None:
                 continue
             scheme = "https" if value.partition(b",")[0].strip().lower() == secure else "http"
-            if said is not None and said != scheme:
+            if found is not None and found != scheme:
                 raise Refusal(400, "Contradictory scheme headers")
-            said = scheme
-        return said or default
+            found = scheme
+        return found or default
 
     def client(self, fields: Fields, peer: Address) -> Address:
-        """The caller's address by a trusted peer's Forwarded (RFC 7239) or else X-Forwarded-For.
+        """Return the client's address from a trusted peer's Forwarded (RFC 7239) or else X-Forwarded-For.
 
-        Read from the right, the first address that is no trusted proxy: what stands left of it a caller may have
-        invented. Where all are proxies it is the first of them; where one is no address, the last that was.
+        It is the rightmost address that is not a trusted proxy: the client may have invented everything left of it. If
+        all are proxies, it is the leftmost. An entry that is not an address ends the search at the address before it.
         """
         found = peer
         for text in reversed(_hops(fields)):
@@ -68,14 +67,14 @@ class TrustedProxies:
                 return found
             found = address
             if self._trusts_all or not self.trusts(found):
-                # With `*` nothing is known of which hops are proxies: the peer's own word counts, the rightmost.
+                # With `*` we cannot tell proxies from clients: take the rightmost address, which the peer itself added.
                 return found
         return found
 
     def prefix(self, fields: Fields, default: str) -> str:
-        """The path before ours that a trusted peer took away, by X-Forwarded-Prefix: `/a/b`, no slash at its end.
+        """Return the path prefix that a trusted peer removed (X-Forwarded-Prefix), such as `/a/b`; or `default`.
 
-        Raises Refusal where it is no path. `default` where there is none.
+        Raises Refusal if it is not a path.
         """
         for name, value in fields:
             if name == b"x-forwarded-prefix":
@@ -87,7 +86,7 @@ class TrustedProxies:
 
 
 def _hops(fields: Fields) -> list[str]:
-    """The addresses of a chain, the client's first; [] where no header speaks of them. Forwarded counts more."""
+    """Return the addresses of the chain, the client's first; [] without a header. Forwarded takes precedence."""
     forwarded = b",".join(value for name, value in fields if name == b"forwarded").decode("latin-1")
     if forwarded:
         return [_for(element) for element in forwarded.split(",")]
@@ -96,7 +95,7 @@ def _hops(fields: Fields) -> list[str]:
 
 
 def _for(element: str) -> str:
-    """What an element of Forwarded says of `for`; "" where it says nothing."""
+    """Return the `for` parameter of an element of Forwarded; "" without one."""
     for pair in element.split(";"):
         name, _, value = pair.partition("=")
         if name.strip().lower() == "for":
@@ -105,7 +104,7 @@ def _for(element: str) -> str:
 
 
 def _address(text: str) -> Address:
-    """(address, port or 0) of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`."""
+    """Return (address, port or 0); forms: `192.0.2.1[:80]`, `2001:db8::1` and `[2001:db8::1][:80]`."""
     text = text.strip()
     match = _WITH_PORT.fullmatch(text)
     host, port = (match[1] or match[2], match[3]) if match else (text, None)

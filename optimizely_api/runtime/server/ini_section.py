@@ -1,11 +1,10 @@
 """Gunicorn's settings from the ini file that `--paste` names.
 
-gunicorn reads the application's section of `--paste FILE.ini#NAME` and leaves `[server:NAME]` alone. The
-`gunicorn.conf.py` of the checkout, which gunicorn finds by itself, obeys that section too. Elsewhere this module is the
-configuration: `gunicorn -c python:optimizely_api.runtime.server.ini_section --paste FILE.ini`. Both are read anew on
-HUP.
+gunicorn reads the application's section of `--paste FILE.ini#NAME` but ignores `[server:NAME]`. The `gunicorn.conf.py`
+of the checkout, which gunicorn finds by itself, applies that section. Elsewhere, name this module as the configuration:
+`gunicorn -c python:optimizely_api.runtime.server.ini_section --paste FILE.ini`. Both are read again on HUP.
 
-`workers = auto`, which gunicorn does not know, is one worker for each CPU.
+`workers = auto` is our addition: one worker for each CPU.
 """
 
 import argparse
@@ -24,16 +23,17 @@ PASTE_KEYS = frozenset({"use"})
 KNOWN_SETTINGS = frozenset(setting.name for setting in GUNICORN_SETTINGS)
 AUTO = "auto"  # as `workers`
 LISTS = frozenset({"raw_env", "reload_extra_files"})  # one item a line
-CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own; elsewhere the root, which has no limit
+# A container's own group; outside of containers the root group, which has no limit.
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def gunicorn_arguments() -> list[str]:
-    """What gunicorn was told: in the environment, and on the command line, which comes last and counts more."""
+    """Return gunicorn's arguments: those of the environment, then the command line, which takes precedence."""
     return [*shlex.split(os.environ.get("GUNICORN_CMD_ARGS", "")), *sys.argv[1:]]
 
 
 def obeyed() -> dict[str, str | list[str]]:
-    """The settings for this gunicorn; a mistake in them ends it with one line."""
+    """Return the settings for this gunicorn; a mistake in them ends it with one line."""
     try:
         return server_settings(gunicorn_arguments())
     except (ValueError, OSError, configparser.Error) as exc:
@@ -56,7 +56,7 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str | list[str]]:
     settings = {
         key: value for key, value in ini.items(section) if key not in PASTE_KEYS | ini.defaults().keys()
     }
-    # [DEFAULT] is every section's, and holds settings of the application.
+    # [DEFAULT] belongs to every section, and contains settings of the application.
     settings = {
         key: value for key, value in settings.items() if key in KNOWN_SETTINGS or key not in ini.defaults()
     }
@@ -67,7 +67,7 @@ def server_settings(arguments: Sequence[str]) -> dict[str, str | list[str]]:
 
 
 def _refuse_unknown(settings: dict[str, str], section: str) -> None:
-    """Raise ValueError naming a key that is no setting of gunicorn's, which gunicorn itself would pass over."""
+    """Raise ValueError naming a key that is not a setting of gunicorn; gunicorn would ignore it."""
     known = list(KNOWN_SETTINGS)
     for key, value in settings.items():
         if key not in KNOWN_SETTINGS:
@@ -77,23 +77,23 @@ def _refuse_unknown(settings: dict[str, str], section: str) -> None:
 
 
 def automatic_workers() -> int:
-    """WEB_CONCURRENCY, as for gunicorn without `workers`; or one worker for each CPU that this process may use."""
-    said = os.environ.get("WEB_CONCURRENCY")
-    return int(said) if said else usable_cpus()
+    """Return WEB_CONCURRENCY, which gunicorn uses without `workers`, or one worker for each usable CPU."""
+    concurrency = os.environ.get("WEB_CONCURRENCY")
+    return int(concurrency) if concurrency else usable_cpus()
 
 
 def usable_cpus(cgroup: Path | None = None) -> int:
-    """The CPUs that this process may run on, or as many as its control group lets it fill, if that is fewer.
+    """Return the number of CPUs that this process may use: its affinity, or the limit of its control group if smaller.
 
-    The latter is a container's limit: cgroup v2, `cpu.max`, "QUOTA PERIOD" in microseconds or "max PERIOD"
+    The limit of a container is cgroup v2, `cpu.max`, "QUOTA PERIOD" in microseconds or "max PERIOD"
     (kernel.org/doc/Documentation/admin-guide/cgroup-v2.rst). A part of a CPU counts as one.
     """
-    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = ((cgroup or CGROUP) / "cpu.max").read_text(encoding="ascii").split()
-        return min(affine, max(1, math.ceil(int(quota) / int(period))))
+        return min(affinity, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError, ZeroDivisionError):
-        return affine
+        return affinity
 
 
 globals().update(obeyed())

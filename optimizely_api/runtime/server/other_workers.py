@@ -1,4 +1,4 @@
-"""The gateway under a gunicorn worker that cannot run its coroutine views: refused at start, not by 500s."""
+"""Refuse to start under a gunicorn worker that cannot run coroutine views, instead of responding with 500s."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from gunicorn.errors import AppImportError
 
 from optimizely_api.serving import boot_failures
 
-PASTE_FILE = "__file__"  # in the global configuration of what PasteDeploy loads
+PASTE_FILE = "__file__"  # key of PasteDeploy's global configuration
 HALT_SECONDS = 5.0
 MESSAGE = (
     "the gateway does not run on this gunicorn worker: start it with"
@@ -21,20 +21,21 @@ MESSAGE = (
 
 
 def refuse_other_workers(global_config: Mapping[str, str]) -> None:
-    """Raise AppImportError, which gunicorn prints without a traceback, when `gunicorn --paste` loads the gateway
-    and its master has not looked up our worker class.
+    """Raise AppImportError if `gunicorn --paste` loads the gateway in a worker that is not ours.
+
+    gunicorn prints it without a traceback. Our worker class installs its patches when gunicorn's master looks it up.
     """
     file = global_config.get(PASTE_FILE)
     under_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
     if file and under_gunicorn and not boot_failures.is_installed():
-        _let_one_speak(file)
+        _let_one_report(file)
         raise AppImportError("Error: " + MESSAGE.format(file=file))
 
 
-def _let_one_speak(file: str) -> None:
-    """Hold back all workers but the first, which ends the master.
+def _let_one_report(file: str) -> None:
+    """Return in one worker, whose failure ends the master, and make all other workers sleep.
 
-    A second failed start would meet a master that is halting, and that ends with a traceback.
+    A second failed start would reach a master that is halting already, and would end it with a traceback.
     """
     lock = os.open(file, os.O_RDONLY)  # never closed: the process ends now
     try:

@@ -1,4 +1,9 @@
-"""One client's connection: HTTP/1 requests, one after another, each answered by the application."""
+"""A client's connection: HTTP/1 requests, one after another, each served by the application.
+
+Fast path: it replaces gunicorn's own HTTP/1 protocol. Complete heads go to llhttp at once, the bridge gets an environ
+without an ASGI scope, and one timer serves all deadlines of a connection. To measure:
+`python -m tests.benchmark_stages` (stage "HTTP server").
+"""
 
 import asyncio
 import logging
@@ -12,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
-from optimizely_api.runtime.refusals import CROSS_ORIGIN, log_access, problem, refusal
+from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, log_access, refusal
 from optimizely_api.runtime.server.http1.asgi import serve_asgi
 from optimizely_api.runtime.server.http1.body import RequestBody
 from optimizely_api.runtime.server.http1.head import Head, HeadReader, Refusal
@@ -21,17 +26,18 @@ from optimizely_api.runtime.server.http1.response import Exchange, date_line, st
 if TYPE_CHECKING:
     from optimizely_api.runtime.server.worker import GatewayWorker
 
-# How much is read at one go. All connections of a worker read into the same memory: what has come is taken from it
-# before another reads. While no body is wanted less is read, for it is held as long as the request is under way.
+# The largest single read. All connections of a worker read into the same memory, because the bytes are copied out of it
+# before another connection reads. Without a body to read we read less, because those bytes are held until the request
+# under way has ended.
 _MEMORY = memoryview(bytearray(64 * 1024))
 _SMALL_READ = _MEMORY[: 16 * 1024]
 _CROSS_ORIGIN_LINES = "".join(f"{name}: {value}\r\n" for name, value in CROSS_ORIGIN).encode()
 
-# What may wait, unread, behind a request under way; no more is taken from the kernel until it is less.
+# The most bytes that may wait behind a request under way; with more, we stop reading from the socket.
 HELD_BYTES = 16 * 1024
 
-# How long, and how much, is still read of a client that has been told that the connection ends: closing a socket with
-# unread input resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
+# How long, and how much, we read from a client after a response that ends the connection: closing a socket with unread
+# input resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 16 * 1024 * 1024
 
@@ -45,14 +51,15 @@ log = logging.getLogger(__name__)
 class GatewayProtocol(asyncio.BufferedProtocol):
     """One client connection.
 
-    A head that is not complete `header_timeout_seconds` after the connection was made, or after the first byte of a
-    later request, closes the connection: with a 408 when it has begun. So does output that the client does not
-    take for `write_timeout_seconds`. The time between requests is governed by gunicorn's `keepalive`.
+    A head must be complete `header_timeout_seconds` after the connection was made, or after the first byte of a later
+    request; otherwise the connection is closed, with a 408 if the head has begun. It is also closed when the client
+    reads no output for `write_timeout_seconds`. gunicorn's `keepalive` is the limit between requests.
 
-    Pipelined requests wait unread until those before them are answered. A body waits unread until the application
-    wants it (`body.py`); what of it nobody wanted is skipped where it is little, or else ends the connection.
+    Pipelined requests wait unread until the requests before them have ended. A body waits unread until the application
+    reads it (`body.py`). After the response, the rest of a small body is read and discarded; a large one ends the
+    connection.
 
-    What the client wants to upgrade to is ignored (RFC 9110 section 7.8): its request is answered like any other.
+    An upgrade is ignored (RFC 9110 section 7.8): the request is served like any other.
     """
 
     transport: Any
@@ -60,8 +67,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     def __init__(self, worker: "GatewayWorker") -> None:
         self.worker = worker
         self.was_made = False
-        self.is_closed = False  # no more is written
-        self.drained: asyncio.Future[None] | None = None  # while the client does not take what was written
+        self.is_closed = False  # nothing more is written
+        self.drained: asyncio.Future[None] | None = None  # set while the client does not read the output
         self._heads = HeadReader(worker.head_limits)
         self._unread = b""
         self._exchange: Exchange | None = None
@@ -69,14 +76,14 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._is_paused = False
         self._lingers = False
         self._lingered_bytes = 0
-        self._due_at = 0.0  # 0: nothing is due
+        self._due_at = 0.0  # 0: there is no deadline
         self._due_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._waiting_bytes = 0
-        self._taken_at = 0.0
-        self._environs: dict[str, Environ] = {}  # by scheme: what requests have in common
+        self._progress_at = 0.0
+        self._environs: dict[str, Environ] = {}  # by scheme: the keys that requests share
 
-    # The transport's calls
+    # Callbacks of the transport
 
     def connection_made(self, transport: Any) -> None:
         self.was_made = True
@@ -97,13 +104,13 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if self._task is not None:
             self._task.cancel()
         elif self._exchange is not None:
-            if self._exchange.body is not None:  # it was being skipped
+            if self._exchange.body is not None:  # the rest of it was being discarded
                 self._exchange.body.end()
             self._exchange = None
         self._resume_writers()
         self._unread = b""
-        # The parser leads back to its reader: without it what a connection held goes with it, and not only when the
-        # garbage collector comes.
+        # Break the reference cycle of parser and reader, so that a closed connection is freed at once and not by the
+        # garbage collector.
         self._heads.close()
         self.worker.connection_ended(self)
 
@@ -123,12 +130,12 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._unread = self._unread + data if self._unread else data
         self._advance()
         if nbytes >= len(_SMALL_READ) and not self._is_paused:
-            # More is there at once: the transport would read on and on before others have their turn.
+            # The socket has more bytes: let other connections have their turn before the transport reads on.
             self._pause_reading()
             self.worker.loop.call_soon(self._resume_reading)
 
     def eof_received(self) -> bool:
-        return False  # who has gone, or closes its half, gets no more: the transport closes
+        return False  # the transport closes, also if the client has closed only its half
 
     def pause_writing(self) -> None:
         if self.drained is None:
@@ -146,7 +153,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     # Reading
 
     def _advance(self) -> None:
-        """Read as far as the requests under way allow."""
+        """Read as far as the request under way allows."""
         while self._unread and not self.is_closed:
             exchange = self._exchange
             if exchange is None:
@@ -160,11 +167,11 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._pause_reading()
 
     def _read_head(self) -> bool:
-        """Take a head from what has come and have its request answered; False while there is none."""
+        """Read a head from the received bytes and begin its request; False if there is no complete one."""
         heads = self._heads
         head: Head | None = None
         if not heads.held:
-            # From here on the head's own deadline holds, not that of an idle connection.
+            # From here on the deadline of a head applies, not that of an idle connection.
             self._expect_within(self.worker.options.header_timeout_seconds, no_later=True)
         try:
             head, self._unread = heads.feed(self._unread)
@@ -175,7 +182,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         except Refusal as refused:
             self._refuse(refused.status, refused.detail, head)
             return False
-        except Exception as exc:  # a parser's: whatever it stumbled over is no request
+        except Exception as exc:  # a defect of the parser: bytes that cause one are treated as a bad request
             log.warning("A request could not be read: %r", exc)
             self._refuse(400, "")
             return False
@@ -184,7 +191,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     def _take_body(self, body: RequestBody) -> None:
         self._unread = body.feed(self._unread)
         if self._task is None and body.complete:
-            # The rest of a body that nobody wanted has come: the next request may.
+            # The rest of an unwanted body is discarded: the next request may begin.
             body.end()
             self._exchange = None
             self._expect_within(self.worker.cfg.keepalive)
@@ -200,7 +207,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def body_is_wanted(self, body: RequestBody) -> None:
-        """The application reads this body: take what has come of it, and what comes."""
+        """Called when the application reads this body: pass on the bytes received so far and those that follow."""
         if body.expects_continue and not self._unread:
             self.write(_CONTINUE)
         body.expects_continue = False
@@ -219,17 +226,17 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if isinstance(app, AsgiBridge):
             environ = self._environ(head, scheme)
             if self._trusted:
-                self._say_what_the_proxy_says(environ, head)
+                self._apply_proxy_headers(environ, head)
             if worker.logs_requests:
                 exchange.environ, exchange.started_at = environ, time.monotonic()
             serving = app.serve(environ, exchange)
         else:
             serving = serve_asgi(app, self._scope(head, scheme), exchange)
-        # A task, for a context of its own.
+        # Run in a task so that the request has its own context.
         self._task = worker.loop.create_task(self._serve(exchange, serving))
 
     async def _serve(self, exchange: Exchange, serving: Any) -> None:
-        """See one request through. Raises nothing."""
+        """Await the application's response to one request, and end the request; never raises."""
         try:
             await serving
         except asyncio.CancelledError:
@@ -262,19 +269,19 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._next(exchange)
 
     def _skip(self, body: RequestBody) -> None:
-        """Read what is missing of a body that nobody wanted; the next request follows, or else the deadline comes."""
+        """Discard the rest of an unwanted body, within the header deadline; then the next request may begin."""
         body.skip()
         self._expect_within(self.worker.options.header_timeout_seconds)
         self._advance()
         self._resume_reading()
 
     def _next(self, exchange: Exchange) -> None:
-        """Go on with the next request, if there may be one."""
+        """Read the next request, or close the connection if none may follow."""
         self._exchange = None
         if self.is_closed:
             return
         if not exchange.keeps_open:
-            # Of a client that itself ends the connection nothing more comes.
+            # A client that has sent `Connection: close` sends nothing more, so there is no need to linger.
             self._close(linger=exchange.head.keep_alive or bool(self._unread))
             return
         if self._unread:
@@ -284,10 +291,10 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._resume_reading()
 
     def ends_after(self, exchange: Exchange) -> bool:
-        """Whether the connection ends with this response, whatever the response says of it."""
+        """Whether the connection must end with this response, even if its headers do not demand it."""
         worker = self.worker
         body = exchange.body
-        # When others wait for a place, a connection that is only kept would take it from them.
+        # While other clients wait in the backlog, an idle connection would occupy a place that they need.
         return (
             not worker.alive
             or worker.is_full
@@ -312,8 +319,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             headers=head.fields,
         )
 
-    def _say_what_the_proxy_says(self, environ: Environ, head: Head) -> None:
-        """Put a trusted proxy's word for the client, and for the path before ours, in place of the connection's."""
+    def _apply_proxy_headers(self, environ: Environ, head: Head) -> None:
+        """Replace client address and path prefix of the connection with those in a trusted proxy's headers."""
         client = self.worker.proxies.client(head.fields, self._peer)
         if client is not None:
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])
@@ -321,7 +328,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if prefix:
             environ["SCRIPT_NAME"] = prefix
             path = environ["PATH_INFO"]
-            if path == prefix or path.startswith(prefix + "/"):  # a proxy that took nothing away
+            if path == prefix or path.startswith(prefix + "/"):  # the proxy has not removed it
                 environ["PATH_INFO"] = path[len(prefix) :]
 
     def _address(self, which: str) -> Any:
@@ -352,9 +359,9 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self.transport.write(data)
 
     def _refuse(self, status: int, detail: str, head: Head | None = None) -> None:
-        """Refuse the request in the API's one error shape, log it, and close the connection.
+        """Reject the request with the API's one error shape, log it, and close the connection.
 
-        What goes wrong in the rest of a request whose response has begun is not told: it would be a second response.
+        If the response has begun, the connection is only closed: an error would be a second response.
         """
         exchange = self._exchange
         if self.is_closed:
@@ -364,18 +371,18 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             return
         head = exchange.head if exchange is not None else head
         method, target = self._heads.request_line() if head is None else (head.method, head.target)
-        identity, body = problem(*refusal(status, detail))
+        error_id, body = error_body(*refusal(status, detail))
         lines = (
             b"Content-Type: application/json\r\n"
             b"Content-Length: %d\r\nX-Request-Id: %b\r\n%bConnection: close\r\n\r\n"
-            % (len(body), identity.encode(), _CROSS_ORIGIN_LINES)
+            % (len(body), error_id.encode(), _CROSS_ORIGIN_LINES)
         )
         top = status_line((1, 1), status) + date_line() + lines
         self.write(top if method == "HEAD" else top + body)
-        self._log_refusal(status, identity, method, target)
+        self._log_refusal(status, error_id, method, target)
         self._close(linger=True)
 
-    def _log_refusal(self, status: int, identity: str, method: str | None, target: bytes | None) -> None:
+    def _log_refusal(self, status: int, error_id: str, method: str | None, target: bytes | None) -> None:
         path = route = None
         if target is not None:
             raw = target.partition(b"?")[0]
@@ -383,40 +390,40 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             if isinstance(self.worker.asgi, AsgiBridge):
                 route = self.worker.asgi.route_name(method, path_info(raw, self.worker.root_path))
         client = self._peer[0] if self._peer else None
-        log_access(status, identity, method=method, path=path, client=client, route=route)
+        log_access(status, error_id, method=method, path=path, client=client, route=route)
 
     def _watch_output(self) -> None:
-        """Abort the connection when its client takes nothing of what waits for it for `write_timeout_seconds`."""
+        """Reset the connection if its client reads no output for `write_timeout_seconds`."""
         if self._write_timer is None:
-            self._taken_at = self.worker.loop.time()
+            self._progress_at = self.worker.loop.time()
             self._waiting_bytes = self.transport.get_write_buffer_size()
-            self._write_timer = self.worker.loop.call_later(self._watch_seconds(), self._look_at_output)
+            self._write_timer = self.worker.loop.call_later(self._watch_seconds(), self._check_output)
 
     def _watch_seconds(self) -> float:
         return min(1.0, self.worker.options.write_timeout_seconds / 4)
 
-    def _look_at_output(self) -> None:
+    def _check_output(self) -> None:
         self._write_timer = None
         waiting, now = self.transport.get_write_buffer_size(), self.worker.loop.time()
         if waiting == 0 or (self.drained is None and not self.is_closed):
             return
         if waiting < self._waiting_bytes:
-            self._taken_at = now
+            self._progress_at = now
         self._waiting_bytes = waiting
-        if now - self._taken_at >= self.worker.options.write_timeout_seconds:
+        if now - self._progress_at >= self.worker.options.write_timeout_seconds:
             self._drop()
             return
-        self._write_timer = self.worker.loop.call_later(self._watch_seconds(), self._look_at_output)
+        self._write_timer = self.worker.loop.call_later(self._watch_seconds(), self._check_output)
 
     def _drop(self) -> None:
-        """Reset the connection, so that the kernel too forgets what waits to be sent."""
+        """Reset the connection, so that the kernel discards its unsent output too."""
         connection = self.transport.get_extra_info("socket")
         if connection is not None:
             with suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
-    # Deadlines: one timer for all, which is set anew only where it would come too late.
+    # Deadlines: one timer for all; it is only replaced if it would fire too late.
 
     def _expect_within(self, seconds: float, *, no_later: bool = False) -> None:
         due_at = self.worker.loop.time() + seconds
@@ -427,14 +434,14 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if timer is None or timer.when() > due_at:
             if timer is not None:
                 timer.cancel()
-            self._due_timer = self.worker.loop.call_at(due_at, self._look_at_deadline)
+            self._due_timer = self.worker.loop.call_at(due_at, self._check_deadline)
 
-    def _look_at_deadline(self) -> None:
+    def _check_deadline(self) -> None:
         self._due_timer = None
         if not self._due_at:
             return
         if self.worker.loop.time() < self._due_at - 0.001:
-            self._due_timer = self.worker.loop.call_at(self._due_at, self._look_at_deadline)
+            self._due_timer = self.worker.loop.call_at(self._due_at, self._check_deadline)
             return
         self._due_at = 0.0
         if self._lingers:
@@ -447,7 +454,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     # The end
 
     def _close(self, *, linger: bool) -> None:
-        """Close when what was written has been sent. `linger`: more may come, and must not cost the client that."""
+        """Close after all output is sent. With `linger`, first read and discard what the client still sends."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -455,7 +462,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if linger and self.transport.can_write_eof():
             self._lingers = True
             self.transport.write_eof()
-            self._is_paused = True  # or it is about to be: uvloop and asyncio take both
+            # uvloop and asyncio accept resume_reading() whether reading is paused or not.
+            self._is_paused = True
             self.transport.resume_reading()
             self._expect_within(LINGER_SECONDS)
         else:
@@ -464,7 +472,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._watch_output()
 
     def _end_lingering(self) -> None:
-        if self.transport.get_write_buffer_size() > 0:  # which has a deadline of its own
+        if self.transport.get_write_buffer_size() > 0:  # `_watch_output` has its own deadline
             self._expect_within(LINGER_SECONDS)
         else:
             self.transport.abort()
@@ -478,7 +486,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """No request has begun."""
+        """Whether no request has begun."""
         return self._exchange is None and not self._heads.held and not self._unread and not self.is_closed
 
     def close_if_idle(self) -> None:
@@ -487,7 +495,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._close(linger=True)
 
     def cancel(self) -> "asyncio.Task[None] | None":
-        """Cancel what the connection is doing; returns the task to wait for."""
+        """Cancel the request under way, or abort an idle connection; returns the task to wait for."""
         task = self._task
         if task is not None:
             task.cancel()

@@ -1,9 +1,10 @@
-"""`max_requests` without a gap: a worker that has served enough goes on until a new one listens in its place.
+"""`max_requests` without a gap: a worker at its limit keeps serving until its replacement listens.
 
-gunicorn starts the new worker when the old one has ended: meanwhile, seconds long, there is one worker less, or none.
-Here the old worker leaves a note in the file that it shares with the master, which looks every second: it starts one
-worker more, waits until that one listens, and then tells the old one to finish. One is replaced at a time. A new worker
-that cannot start is logged in one line, and the old one serves on; the next try is `RETRY_SECONDS` later.
+gunicorn starts the replacement only after the old worker has ended; for seconds there is one worker fewer, or none.
+Here the old worker writes a note into the file that it shares with the master, which checks it every second. The master
+starts an additional worker, waits until that one listens, and then stops the old one. It replaces one at a time. If the
+new worker cannot start, the master logs one line, the old worker keeps serving, and the next attempt follows
+`RETRY_SECONDS` later.
 
 `relied_on.py` lists the names of gunicorn that this needs; its main loop calls `Arbiter.manage_workers` at least every
 second.
@@ -28,33 +29,33 @@ _gunicorn_manage_workers: Any = getattr(Arbiter, "manage_workers", None)
 
 @dataclass
 class Replacing:
-    """What an arbiter knows of it; pids."""
+    """The state of a replacement in an arbiter; workers are identified by pid."""
 
     old: int = 0
-    new: int = 0  # 0: nobody is being replaced
+    new: int = 0  # 0: no replacement is under way
     new_worker: Any = None
-    born: float = 0.0  # time of change of the new worker's file before it listens
+    born: float = 0.0  # modification time of the new worker's file before it listens
     finishing: set[int] = field(default_factory=set)
     not_before: float = 0.0
 
 
 def install() -> None:
-    """Have every arbiter of this process replace so; may be called again."""
+    """Patch gunicorn's Arbiter; may be called again."""
     Arbiter.manage_workers = manage_workers
 
 
-def ask(worker: Any) -> None:
-    """Called in a worker: have it replaced."""
+def request_replacement(worker: Any) -> None:
+    """Request the replacement of a worker; called in that worker."""
     os.pwrite(worker.tmp.fileno(), NOTE, 0)
-    worker.notify()  # writing has changed the time by which the master knows that the worker lives
+    worker.notify()  # writing changed the modification time, which the master reads as a heartbeat
 
 
 def manage_workers(arbiter: Any) -> None:
-    """In place of `Arbiter.manage_workers`, which does not count those that come and go here."""
+    """Replaces `Arbiter.manage_workers`, and hides from it the workers that are starting or finishing here."""
     state = _state(arbiter)
     state.finishing &= arbiter.WORKERS.keys()
     if state.new:
-        _look_at_new_worker(arbiter, state)
+        _check_new_worker(arbiter, state)
     if not state.new and time.monotonic() >= state.not_before:
         _begin(arbiter, state)
     uncounted = {
@@ -82,9 +83,9 @@ def _begin(arbiter: Any, state: Replacing) -> None:
             return
 
 
-def _look_at_new_worker(arbiter: Any, state: Replacing) -> None:
+def _check_new_worker(arbiter: Any, state: Replacing) -> None:
     if state.old not in arbiter.WORKERS:
-        state.new = 0  # an ordinary worker from now on
+        state.new = 0  # the old worker has ended: the new one is an ordinary worker from now on
     elif state.new not in arbiter.WORKERS:
         why = left_reason(state.new_worker) or "it ended while starting"
         arbiter.log.error("No new worker in place of worker (pid:%s), which serves on: %s", state.old, why)

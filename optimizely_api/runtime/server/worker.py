@@ -24,47 +24,47 @@ from optimizely_api.runtime.server.http1.body import BodyBudget
 from optimizely_api.runtime.server.http1.head import HeadLimits
 from optimizely_api.runtime.server.http1.response import Exchange
 from optimizely_api.runtime.server.protocol import GatewayProtocol
-from optimizely_api.serving import boot_failures, reloading
-from optimizely_api.serving import file_limits as open_files
+from optimizely_api.serving import boot_failures, file_limits, reloading
 from optimizely_api.serving.accepting import Acceptor
-from optimizely_api.serving.boot_failures import TellsWhyItCannotStart
-from optimizely_api.serving.boot_signals import HearsSignalsWhileStarting, end_on_signals_after_fork
+from optimizely_api.serving.boot_failures import ReportsBootFailure
+from optimizely_api.serving.boot_signals import DefaultSignalsWhileStarting, end_on_signals_after_fork
 from optimizely_api.serving.heartbeat import beat
 from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.start_failures import reason
 
-# How long at least a connection may wait for its first request after the listening sockets have been closed: enough for
-# one that is just arriving.
+# After the listening sockets are closed, a connection without a request stays open for at least this long: the request
+# may be arriving.
 ARRIVAL_SECONDS = 0.5
 
-# How long a kept connection may wait for its client's next request, whose response then ends it, before it is closed:
-# so many seconds, and at most this share of graceful_timeout.
+# During a graceful stop, how long an idle connection may wait for its client's next request before it is closed: this
+# many seconds, and at most this share of graceful_timeout. The response to that request ends the connection.
 KEPT_SECONDS = 3.0
 KEPT_SHARE = 0.25
 
-# The last part of graceful_timeout, after which gunicorn kills: kept for cancelling and for the shut-down hooks.
+# The last part of graceful_timeout, reserved for cancelling requests and for the shut-down hooks; then gunicorn kills.
 UNWIND_SHARE = 0.1
 UNWIND_SECONDS = 1.0
 
 
-# Container objects that may be made before the garbage collector looks at them. A request makes hundreds, nearly all of
-# which are gone without it; at Python's 700 it looked at every second request's, with those of all requests in flight.
+# New container objects before the garbage collector runs. A request creates hundreds, and reference counting frees
+# nearly all of them. At Python's default of 700 it ran at every second request, over the objects of all requests in
+# flight.
 GC_THRESHOLD = 20_000
 
 
 def spare_unread_access_log(log: Logger) -> None:
-    """Keep gunicorn from gathering what its access log would say of every request when no logger takes it.
+    """Do not build gunicorn's access-log fields when no logger would emit them.
 
-    With a logging configuration gunicorn takes its access log for wanted, whatever level that configuration gives it.
+    With any logging configuration gunicorn builds them, whatever the level of its access logger.
     """
     if type(log).access is Logger.access and not log.access_log.isEnabledFor(logging.INFO):
         log._access_log_enabled = False
 
 
 def refuse_unserved_settings(cfg: Any) -> None:
-    """Raise RuntimeError for settings that gunicorn's own protocol obeys and the one here does not.
+    """Raise RuntimeError for settings of gunicorn's own protocol that ours does not support.
 
-    gunicorn prints it in one line.
+    gunicorn prints the error in one line.
     """
     instead = {
         "pre_request": "write a Pyramid tween",
@@ -86,20 +86,20 @@ def _texts(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
+class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker):  # type: ignore[misc]
     """Runs a WSGI application of coroutine views: `gunicorn -k optimizely_api.runtime.server.worker.GatewayWorker`.
 
-    uvloop is used where it is installed (gunicorn's `asgi_loop`). The lifespan always runs, and a failed start-up
-    stops gunicorn. At most `worker_connections` connections are open; the next ones wait, unaccepted, in the
-    listening socket's backlog, where a less busy worker may take them, and until then each answer ends its connection.
-    Connections are fewer where the system allows too few open files, and the log says so; the soft limit is raised to
-    the hard one.
+    It uses uvloop if that is installed (gunicorn's `asgi_loop`). The lifespan always runs, and a failed start-up stops
+    gunicorn. At most `worker_connections` connections are open. Further ones wait, unaccepted, in the listening
+    socket's backlog, where a less busy worker may accept them; while they wait, every response ends its connection.
+    If the system allows too few open files, there are fewer connections and a warning in the log; the soft limit is
+    raised to the hard limit first.
 
     Of gunicorn it keeps the arbiter, the settings, the sockets and the life of its asyncio worker; the connections are
     `protocol.py`'s. `relied_on.py` lists the names of gunicorn that are no promise of its.
 
-    Of what proxies in `forwarded_allow_ips` say, these are believed: the scheme (`secure_scheme_headers`), the caller's
-    address (Forwarded, X-Forwarded-For) and the path before ours (X-Forwarded-Prefix). Host is the request's own.
+    Proxies in `forwarded_allow_ips` are trusted with the scheme (`secure_scheme_headers`), the client's address
+    (Forwarded, X-Forwarded-For) and the path prefix (X-Forwarded-Prefix). Host is taken from the request itself.
     """
 
     worker_connections: int
@@ -120,9 +120,9 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         self.logs_requests = False
         self._use(RuntimeOptions())
         self.connections: set[GatewayProtocol] = set()
-        self._told_to_stop = asyncio.Event()
-        self.worker_connections = open_files.possible_connections(
-            self.worker_connections, "worker_connections", self.log, open_files.SHARE_OF_CALLERS
+        self._stop_requested = asyncio.Event()
+        self.worker_connections = file_limits.possible_connections(
+            self.worker_connections, "worker_connections", self.log, file_limits.SHARE_OF_CLIENTS
         )
         super().init_process()
 
@@ -135,7 +135,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
 
     @classmethod
     def setup(cls) -> None:
-        """Called by gunicorn in the master, when it has looked the class up, and again on each HUP."""
+        """Called by gunicorn in the master after it has looked up the class, and again on each HUP."""
         relied_on.check()
         end_on_signals_after_fork()
         shared_memory()
@@ -152,13 +152,14 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
             self._show_instead(exc)
             return
         self.asgi = application
-        if not inspect.iscoroutinefunction(application):  # which is an ASGI application by itself
+        # A coroutine function is an ASGI application already.
+        if not inspect.iscoroutinefunction(application):
             bridge = AsgiBridge(application)
             self.asgi = bridge
             self._use(bridge.options)
 
     def _show_instead(self, exc: Exception) -> None:
-        """Answer every request with what is wrong, until one of the files that it went through is edited."""
+        """Respond to every request with the error, until one of the files in its traceback is edited."""
         self.log.error("The application cannot be loaded; waiting for an edit", exc_info=exc)
         self.asgi = self._make_error_app(reason(exc))
         files = [frame.filename for frame in traceback.extract_tb(exc.__traceback__)]
@@ -170,17 +171,17 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
 
     def handle_exit_signal(self) -> None:
         super().handle_exit_signal()
-        self._told_to_stop.set()
+        self._stop_requested.set()
 
     def handle_quit_signal(self) -> None:
         super().handle_quit_signal()
-        self._told_to_stop.set()
+        self._stop_requested.set()
 
     async def _serve(self) -> None:
         spare_unread_access_log(self.log)
         self.logs_requests = self.log.access_log_enabled
-        # What start-up makes lives as long as the worker: the garbage collector need not look at it again. Collecting
-        # takes a while, and so comes before the watchdog is there.
+        # Objects of the start-up live as long as the worker, so the garbage collector need not scan them again. Collect
+        # before the watchdog starts, which would report the pause.
         gc.collect()
         await self._start_lifespan()
         gc.freeze()
@@ -199,7 +200,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         self.acceptor.start()
         for listener in self.sockets:
             self.log.info("Gateway worker listening on %s", listener)
-        await beat(self, self._second_or_told_to_stop)
+        await beat(self, self._pause)
         await self._shutdown()
 
     async def _start_lifespan(self) -> None:
@@ -211,21 +212,21 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
             self.end_start(str(exc))
         self.lifespan = lifespan
 
-    async def _second_or_told_to_stop(self) -> None:
+    async def _pause(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._told_to_stop.wait()
+                await self._stop_requested.wait()
 
     @property
     def is_full(self) -> bool:
-        """All connections that there may be are open, and others wait."""
+        """Whether `worker_connections` are open, so that further clients wait in the backlog."""
         return self.acceptor.is_full
 
     def request_begins(self) -> None:
-        """Count a request; with the last of `max_requests` the worker has itself replaced."""
+        """Count a request; at `max_requests` the worker requests its replacement."""
         self.nr += 1
         if self.nr == self.max_requests:
-            replacing.ask(self)
+            replacing.request_replacement(self)
 
     def log_request(self, exchange: Exchange) -> None:
         """Write the line of gunicorn's own access log."""
@@ -235,18 +236,18 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
         response = SimpleNamespace(
             status=exchange.status, headers=_texts(exchange.headers), sent=exchange.sent_bytes
         )
-        took = timedelta(seconds=time.monotonic() - exchange.started_at)
-        self.log.access(response, request, environ, took)
+        duration = timedelta(seconds=time.monotonic() - exchange.started_at)
+        self.log.access(response, request, environ, duration)
 
     def connection_ended(self, protocol: GatewayProtocol) -> None:
-        """A connection has ended: there is room for another."""
+        """Called by a connection at its end: makes room for another."""
         self.connections.discard(protocol)
         self.acceptor.connection_ended()
 
     # Stopping
 
     async def _shutdown(self) -> None:
-        """End the kept connections with a response, finish the requests in flight, then run the shut-down hooks."""
+        """Let the requests in flight finish, close all connections, then run the shut-down hooks."""
         self.alive = False
         self.log.info("Worker shutting down")
         if not self._quick_shutdown:
@@ -256,31 +257,35 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
             await self.lifespan.shutdown()
 
     async def _finish_connections(self) -> None:
-        """Every response ends its connection now. A client that is about to send on a kept one, or that connects,
-        is answered so too, for some seconds; then idle connections are closed, and the listening sockets.
+        """Close all connections, each with a response if possible.
+
+        From now on every response ends its connection. For some seconds, clients may still send a request on an idle
+        connection, or connect. Then the idle connections and the listening sockets are closed.
         """
-        began = self.loop.time()
+        started = self.loop.time()
         graceful = self.cfg.graceful_timeout
-        deadline = began + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
-        idle_ends = began + min(KEPT_SECONDS, graceful * KEPT_SHARE)
-        # What waits in the backlog has been told by the kernel that its connection is made.
+        deadline = started + graceful - min(UNWIND_SECONDS, graceful * UNWIND_SHARE)
+        idle_ends = started + min(KEPT_SECONDS, graceful * KEPT_SHARE)
+        # For the clients in the backlog the connection exists already: the kernel has completed it. So accept them.
         self.acceptor.end()
-        listens = True
+        is_listening = True
         while not self._quick_shutdown:
             now = self.loop.time()
-            if listens and (now >= idle_ends or not any(protocol.is_idle for protocol in self.connections)):
-                # The sockets are shared with the other workers, which go on accepting, unless all are being stopped.
-                # When the last worker closes, the kernel resets those that wait.
-                self.acceptor.take_all()
+            if is_listening and (
+                now >= idle_ends or not any(protocol.is_idle for protocol in self.connections)
+            ):
+                # The other workers keep accepting on the shared sockets, unless all are being stopped: when the last
+                # worker closes the sockets, the kernel resets the connections in the backlog.
+                self.acceptor.accept_all()
                 self.acceptor.stop()
-                listens = False
+                is_listening = False
                 idle_ends = max(idle_ends, now + ARRIVAL_SECONDS)
-            if not listens and self.acceptor.open == 0:
+            if not is_listening and self.acceptor.open == 0:
                 return
             if now >= deadline:
                 await self._cancel_connections()
                 return
-            if not listens and now >= idle_ends:
+            if not is_listening and now >= idle_ends:
                 for protocol in list(self.connections):
                     protocol.close_if_idle()
             self.notify()

@@ -16,8 +16,8 @@ from optimizely_api.services.http.connections import ConnectionReader, ServiceCo
 from optimizely_api.services.http.limits import Limits
 from optimizely_api.serving import file_limits as open_files
 from optimizely_api.serving.accepting import Acceptor
-from optimizely_api.serving.boot_failures import TellsWhyItCannotStart
-from optimizely_api.serving.boot_signals import HearsSignalsWhileStarting
+from optimizely_api.serving.boot_failures import ReportsBootFailure
+from optimizely_api.serving.boot_signals import DefaultSignalsWhileStarting
 from optimizely_api.serving.heartbeat import beat
 
 # aiohttp buffers up to twice as much of a body that the application does not read.
@@ -29,7 +29,7 @@ DISCARD_SECONDS = 1.0
 CHECKS_PER_TIMEOUT = 8
 
 
-class ServiceWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, GunicornWebWorker):
+class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWebWorker):
     """Serves one application within `limits`; `worker_class` makes the class for a set of limits."""
 
     limits: Limits

@@ -1,1 +1,1 @@
-"""What spares calls to the services: single flight, a bounded cache, and generations that writes advance."""
+"""What spares calls to the services: single-flight calls, a bounded cache, and generations that writes advance."""

@@ -1,4 +1,4 @@
-"""A bounded shelf of answers: the least recently used go when it is full, and none is trusted for too long."""
+"""A cache of the values of responses: least recently used, bounded in bytes, and bounded in age."""
 
 import re
 import time
@@ -9,104 +9,109 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from optimizely_api.upstream.caching.generations import Stamp
+from optimizely_api.upstream.caching.generations import Snapshot
 from optimizely_api.upstream.calls import Key
 
-# What a value takes in memory for each byte of its JSON text, and an entry beside it. The services' answers take four
-# bytes for one, a list of numbers seven; `tests/upstream/test_shelf.py` holds both against what Python takes.
+# A decoded value takes several bytes of memory for each byte of its JSON text: about four for the services' responses,
+# seven for a list of numbers. `tests/upstream/test_cache.py` compares both constants with what Python allocates.
 BYTES_PER_BYTE = 8
 BYTES_PER_ENTRY = 1500
 
-_ENTITY_TAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, without the bytes that are no ASCII
+_ENTITY_TAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, ASCII only
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`monotonic` is for ages, `wall` for the slots of the clock; both in seconds."""
+    """`monotonic` measures ages, `wall` finds the period of the clock; both in seconds."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
 
-@dataclass(slots=True)  # not frozen, which would make it slow to make: there is one for each call
-class Moment:
-    """When a call was sent: `sent` by the monotonic clock, `slot` of the wall clock, and the stamps before it."""
+@dataclass(slots=True)  # not frozen: freezing makes construction slow, and every call constructs one
+class SendTime:
+    """When a call was sent: by the monotonic clock, by the period of the wall clock, and by the generations."""
 
     sent: float
-    slot: int
-    stamp: Stamp
+    period: int
+    snapshot: Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A value with its validator, empty when it has none, and the moment of the call that last confirmed it.
+class Entry:
+    """A value, its entity tag ('' for none), and the send time of the call that last confirmed it.
 
-    `size` is what it takes, its key included, in bytes.
+    `size` is the estimated memory of value and key, in bytes.
     """
 
     value: Any
     entity_tag: str
-    moment: Moment
+    send_time: SendTime
     size: int
 
 
-class Shelf:
-    """Values by the keys of their calls, for at most `largest_bytes`.
+class Cache:
+    """Values by the keys of their calls, at most `most_bytes` of them.
 
-    A value is trusted for less than `seconds` from the moment its call was sent, and, when `slot_seconds` is not
-    zero, only until the wall clock enters another slot of that length. Nothing is kept with `largest_bytes` of 0.
+    A value is fresh for less than `seconds` after its call was sent and, if `period_seconds` is not zero, only within
+    the same period of the wall clock. A cache with `most_bytes` of 0 stores nothing.
     """
 
     def __init__(
-        self, *, seconds: float, largest_bytes: int, slot_seconds: float = 0.0, clock: Clock | None = None
+        self, *, seconds: float, most_bytes: int, period_seconds: float = 0.0, clock: Clock | None = None
     ) -> None:
         self._seconds = seconds
-        self._slot_seconds = slot_seconds
+        self._period_seconds = period_seconds
         self._clock = clock or Clock()
-        self._kept: LRUCache[Key, Kept] = LRUCache(largest_bytes, getsizeof=attrgetter("size"))
+        self._entries: LRUCache[Key, Entry] = LRUCache(most_bytes, getsizeof=attrgetter("size"))
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def size(self) -> float:
-        """In bytes."""
-        return self._kept.currsize
+        """The estimated memory of all entries, in bytes."""
+        return self._entries.currsize
 
-    def moment(self, stamp: Stamp) -> Moment:
+    def send_time(self, snapshot: Snapshot) -> SendTime:
         """The present, for a call that is about to be sent."""
-        return Moment(self._clock.monotonic(), self._slot(), stamp)
+        return SendTime(self._clock.monotonic(), self._period(), snapshot)
 
-    def find(self, key: Key) -> Kept | None:
-        """What is kept, however old: `trusts` says whether it may be used without asking."""
-        return self._kept.get(key)
+    def get(self, key: Key) -> Entry | None:
+        """Return the entry of a key, fresh or not, and mark it as used."""
+        return self._entries.get(key)
 
-    def trusts(self, kept: Kept) -> bool:
-        moment = kept.moment
+    def is_fresh(self, entry: Entry) -> bool:
+        """Whether the value may be used without a call to the service."""
+        send_time = entry.send_time
         return (
-            self._clock.monotonic() - moment.sent < self._seconds
-            and moment.stamp.holds
-            and (not self._slot_seconds or self._slot() == moment.slot)
+            self._clock.monotonic() - send_time.sent < self._seconds
+            and send_time.snapshot.is_current
+            and (not self._period_seconds or self._period() == send_time.period)
         )
 
-    def keep(self, key: Key, value: Any, body: bytes, entity_tag: str, moment: Moment) -> None:
-        """Keep a value, unless it is too large, or a later call has brought a newer one already."""
+    def put(self, key: Key, value: Any, body: bytes, entity_tag: str, send_time: SendTime) -> None:
+        """Store a value, unless it is too large or the entry is of a later call."""
         size = BYTES_PER_ENTRY + BYTES_PER_BYTE * len(body) + sum(len(part) for part in key)
         if not _ENTITY_TAG.fullmatch(entity_tag):
             entity_tag = ""
-        self._put(key, Kept(value, entity_tag, moment, size))
+        self._put(key, Entry(value, entity_tag, send_time, size))
 
-    def renew(self, key: Key, kept: Kept, moment: Moment) -> None:
-        """The service has confirmed a kept value, for a call sent at `moment`: the very same object stays."""
-        self._put(key, Kept(kept.value, kept.entity_tag, moment, kept.size))
+    def confirm(self, key: Key, entry: Entry, send_time: SendTime) -> None:
+        """Make an entry fresh again after a 304 to a call sent at `send_time`; its value stays the same object."""
+        self._put(key, Entry(entry.value, entry.entity_tag, send_time, entry.size))
 
-    def _put(self, key: Key, kept: Kept) -> None:
-        known = self._kept.get(key)
-        if not kept.moment.stamp.holds or (known is not None and known.moment.sent > kept.moment.sent):
+    def _put(self, key: Key, entry: Entry) -> None:
+        previous = self._entries.get(key)
+        send_time = entry.send_time
+        if not send_time.snapshot.is_current:
+            return  # a write was made while the call was under way: the value may be the old one
+        if previous is not None and previous.send_time.sent > send_time.sent:
             return
-        self._kept.pop(key, None)  # first, or what takes its place would push out others for its room
-        if kept.size <= self._kept.maxsize:
-            self._kept[key] = kept
+        # The previous entry goes first: beside it, the new one might evict others for lack of room.
+        self._entries.pop(key, None)
+        if entry.size <= self._entries.maxsize:
+            self._entries[key] = entry
 
-    def _slot(self) -> int:
-        return int(self._clock.wall() // self._slot_seconds) if self._slot_seconds else 0
+    def _period(self) -> int:
+        return int(self._clock.wall() // self._period_seconds) if self._period_seconds else 0

@@ -1,12 +1,12 @@
-"""What tells every worker of one gunicorn that something was written: stamps in memory that they share.
+"""Cross-worker cache invalidation: generations in memory that all workers of one gunicorn share.
 
-A stamp is a random number in a small table, at a place that follows from a service and a path. A write changes the
-stamps of what it may have changed; who keeps an answer remembers the stamps as they were before its call was sent, and
-does not use it once they differ. Two paths that fall on one place only cost a call more.
+A generation is a random number in a small table; its index is a hash of a service and a path. A write replaces the
+generations of everything that it may have changed. The caches remember the generations from before each call was sent
+(`Snapshot`) and drop a value once they differ. A hash collision only costs one extra call.
 
-The table must be there before gunicorn forks: `serving/shared_memory.py` has memory that is. A client that is given
-none has a table of its own. Gateways on other machines learn nothing of a write: there,
-`definition_cache_seconds` is the bound.
+The table must exist before gunicorn forks its workers: `serving/shared_memory.py` creates it in the master. A client
+without shared memory has a table of its own. Gateways on other machines do not notice a write:
+`definition_cache_seconds` bounds how long their values may be out of date.
 """
 
 import mmap
@@ -16,10 +16,10 @@ from collections.abc import Iterator
 
 from optimizely_api.upstream.calls import Call
 
-PLACES = 4096
-STAMP_BYTES = 8
+ENTRIES = 4096
+GENERATION_BYTES = 8
 
-# What shows parts of what, within a service: writing the one may change all of the others.
+# Which entities of a service show parts of which others: a write to any of the first kind may change all of the rest.
 SHOWN_IN = {
     "events": ("experiments", "layers"),
     "experiments": ("layers",),
@@ -27,48 +27,50 @@ SHOWN_IN = {
 }
 
 
-class Stamp:
-    """How a path's stamps stood when it was made."""
+class Snapshot:
+    """The generations of a path and of its parent folder, at the time the snapshot was taken."""
 
-    __slots__ = ("_kind", "_kind_stamp", "_path", "_path_stamp", "_table")
+    __slots__ = ("_folder", "_folder_generation", "_path", "_path_generation", "_table")
 
-    def __init__(self, table: memoryview, path: int, kind: int) -> None:
+    def __init__(self, table: memoryview, path: int, folder: int) -> None:
         self._table = table
-        self._path, self._path_stamp = path, table[path]
-        self._kind, self._kind_stamp = kind, table[kind]
+        self._path, self._path_generation = path, table[path]
+        self._folder, self._folder_generation = folder, table[folder]
 
     @property
-    def holds(self) -> bool:
-        """Whether no write has been answered since, as far as this machine knows."""
-        return self._table[self._path] == self._path_stamp and self._table[self._kind] == self._kind_stamp
+    def is_current(self) -> bool:
+        """Whether no write was made since, as far as this machine knows."""
+        table = self._table
+        return table[self._path] == self._path_generation and table[self._folder] == self._folder_generation
 
 
-class Stamps:
-    """The table, over shared or private memory of `PLACES * STAMP_BYTES` bytes."""
+class Generations:
+    """The table, over shared or private memory of `ENTRIES * GENERATION_BYTES` bytes."""
 
     def __init__(self, memory: mmap.mmap | None = None) -> None:
         self._table = memoryview(memory or private_memory()).cast("Q")
 
-    def of(self, call: Call) -> Stamp:
-        """The stamps of what a call reads: of its path, and of all paths beside it."""
-        return Stamp(
+    def snapshot(self, call: Call) -> Snapshot:
+        """Return the generations that a call reads: of its path, and of its folder ("/layers/" for "/layers/1")."""
+        return Snapshot(
             self._table,
-            _place(call.upstream, call.path),
-            _place(call.upstream, call.path[: call.path.rfind("/") + 1]),
+            _index(call.upstream, call.path),
+            _index(call.upstream, call.path[: call.path.rfind("/") + 1]),
         )
 
-    def change(self, call: Call) -> None:
-        """Tell everybody that a write was answered, or may have been made though its answer is missing.
+    def advance(self, call: Call) -> None:
+        """Invalidate, in every worker, what a write changed or, if its response is missing, may have changed.
 
-        RFC 9111 section 4.4 demands it of the write's own path; the lists above it show it, and so may other kinds.
+        RFC 9111 section 4.4 demands this for the path of the write; here the lists above it and the entities that show
+        it are invalidated too.
         """
         for path in changed_paths(call.path):
-            # Random, so that two workers that write at the same moment cannot give the stamp its old value.
-            self._table[_place(call.upstream, path)] = int.from_bytes(os.urandom(STAMP_BYTES))
+            # Random, not counted up: two workers that write at once must never restore an old number.
+            self._table[_index(call.upstream, path)] = int.from_bytes(os.urandom(GENERATION_BYTES))
 
 
 def changed_paths(path: str) -> Iterator[str]:
-    """What a write at a path may change; a path that ends with a slash stands for all that lie below it.
+    """Yield the paths that a write to `path` may change; a path that ends with a slash stands for all below it.
 
     >>> list(changed_paths("/experiments/1"))
     ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/']
@@ -84,9 +86,9 @@ def changed_paths(path: str) -> Iterator[str]:
 
 
 def private_memory() -> mmap.mmap:
-    return mmap.mmap(-1, PLACES * STAMP_BYTES)  # anonymous, and shared with what is forked afterwards
+    return mmap.mmap(-1, ENTRIES * GENERATION_BYTES)  # anonymous; shared with processes forked later
 
 
-def _place(upstream: str, path: str) -> int:
-    # Not hash(), which differs between processes that were started apart.
-    return zlib.crc32(f"{upstream} {path}".encode()) % PLACES
+def _index(upstream: str, path: str) -> int:
+    # Not hash(): its seed differs between processes that were not forked from one another.
+    return zlib.crc32(f"{upstream} {path}".encode()) % ENTRIES

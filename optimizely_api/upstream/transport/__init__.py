@@ -1,1 +1,1 @@
-"""Connections to the services: what aiohttp's connector and protocol do, cheaper and with deadlines."""
+"""Connections to the services: aiohttp's connector and parser, with a cheaper protocol and with deadlines."""

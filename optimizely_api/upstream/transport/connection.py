@@ -1,8 +1,13 @@
-"""One connection to a service: a request goes out as bytes, the whole answer comes back.
+"""One connection to a service: it sends a request as bytes and returns the complete response.
 
-An answer ends exactly where its framing says (RFC 9112 section 6); any byte beyond ends the connection, for the next
-answer on it could be another call's. Each call has a number (`X-Request-Id`) that its answer must echo, because bytes
-cannot show when a hop in between is an answer behind.
+A response ends exactly where its framing says (RFC 9112 section 6). Any byte beyond that ends the connection, because
+the next response on it could belong to another call. Each call has a number (`X-Request-Id`) that its response must
+echo: the bytes alone do not show that an intermediary is one response behind.
+
+Fast path: it replaces aiohttp's `ClientSession` with its header maps, body streams, redirects and traces, which cost
+more than the rest of a call: on one machine a call took 43 us of CPU time in place of 125. To measure:
+`python -m tests.upstream.benchmark_client` (this client and `ClientSession` in turn) and
+`python -m tests.benchmark_stages` (stage "upstream calls").
 
 aiohttp's `HttpResponseParser`, in C, checks the syntax and the lengths of heads, refuses what is not HTTP, and joins
 chunks. It fills a `StreamReader` at once, and tells the protocol when that holds more than twice its limit.
@@ -21,85 +26,86 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 from multidict import istr
 
-Question = tuple[bytes, str]  # a whole request, and its number, which the answer must echo
-Answer = tuple[int, bytes, Mapping[str, str]]  # status, whole body, headers by name in any case of letters
+ServiceRequest = tuple[bytes, str]  # the complete request, and its number, which the response must echo
+ServiceResponse = tuple[int, bytes, Mapping[str, str]]  # status, complete body, headers (case-insensitive)
 
 ECHO: Final = istr("X-Request-Id")
-HEAD_BYTES = 16 * 1024  # the longest head, all interim answers before it included
-INTERIM_ANSWERS = 10  # before the final one (RFC 9110 section 15.2)
-# What frames a chunked body may take so much, and an eighth of the body: chunks of one byte cost a thousand times
-# what their bytes do. A read is fed to the parser in pieces, so that little is parsed before this is noticed.
+HEAD_BYTES = 16 * 1024  # the longest head, including all interim responses before it
+INTERIM_RESPONSES = 10  # the most before the final one (RFC 9110 section 15.2)
+# The framing of a chunked body may take this much plus an eighth of the body: a body in chunks of one byte costs a
+# thousand times the CPU of its bytes. The parser gets each read in pieces, so that it parses little before we notice.
 FRAMING_BYTES = 8 * 1024
 PIECE_BYTES = 16 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 _CHUNKED_END: Final = b"\r\n0\r\n\r\n"
 
-# The reader also pauses on more small chunks than a sixteenth of its limit. One read of a socket brings at most
-# 256 KiB, and a chunk takes 6 bytes: with this much room only an answer that is too large can pause it.
+# The reader also pauses when it holds more small chunks than a sixteenth of its limit. One read of a socket brings at
+# most 256 KiB, and a chunk takes at least 6 bytes: with this limit only a response that is too large can pause it.
 LEAST_READER_LIMIT = 1024 * 1024
 
 
 class Receiver(Protocol):
-    """What takes an answer: a future does. Nothing more comes once it is `done`."""
+    """What a connection hands a response to, such as a future; once it is `done` it gets nothing more."""
 
     def done(self) -> bool: ...
-    def set_result(self, answer: Answer, /) -> object: ...
+    def set_result(self, response: ServiceResponse, /) -> object: ...
     def set_exception(self, error: BaseException, /) -> object: ...
 
 
-class AnswerTooLarge(aiohttp.ClientError):
-    """The body is longer than is taken."""
+class ResponseTooLarge(aiohttp.ClientError):
+    """The body is longer than the limit."""
 
 
-class AnswerCoded(aiohttp.ClientError):
-    """The answer has a content or transfer coding, although none was acceptable; nothing of it is decoded."""
+class ResponseEncoded(aiohttp.ClientError):
+    """The response has a content or transfer coding although the request accepts none; it is not decoded."""
 
 
-class AnswerToAnother(aiohttp.ClientError):
-    """The answer echoes the number of another call, or none where one has to be."""
+class ResponseToAnother(aiohttp.ClientError):
+    """The response echoes the number of another call, or lacks the required echo."""
 
 
 class IdleConnectionClosed(aiohttp.ServerDisconnectedError):
-    """A connection that had answered before ended without one byte of the next answer."""
+    """A connection that had been used before closed before the first byte of the next response."""
 
 
 class ServiceConnection(ResponseHandler):
-    """A connection that asks one thing at a time."""
+    """A connection with at most one request under way."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, largest_body: int, *, echo_required: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, most_body_bytes: int, *, echo_required: bool) -> None:
         super().__init__(loop)
-        # That in which it is made, which is no request's: cancelled timers may stay for a while, and keep theirs.
+        # For timers. The connector creates connections in a context that belongs to no request: a cancelled timer may
+        # stay in the loop for a while, and would keep the request of its context alive.
         self._context = contextvars.copy_context()
-        self._used = False  # it has answered before
-        self._largest_body = largest_body
+        self._used = False  # whether it has brought a response before
+        self._most_body_bytes = most_body_bytes
         self._echo_required = echo_required
-        self._answer: Receiver | None = None
+        self._receiver: Receiver | None = None
         self._number = ""
-        self._begin_answer()
+        self._reset_response()
 
-    def ask(self, question: Question, ends: float | None) -> "asyncio.Future[Answer]":
-        """Send a whole request and wait for the answer until the loop's time is `ends`; None waits for ever.
+    def request(self, request: ServiceRequest, ends: float | None) -> "asyncio.Future[ServiceResponse]":
+        """Send a complete request and wait for the response until the loop's time is `ends`; None waits for ever.
 
-        The future brings the answer, or a TimeoutError, aiohttp.ClientError or HttpProcessingError.
+        The future gets the response, or a TimeoutError, aiohttp.ClientError or HttpProcessingError.
         """
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        self.send(question, ends, answer)
-        return answer
+        response: asyncio.Future[ServiceResponse] = self._loop.create_future()
+        self.send(request, ends, response)
+        return response
 
-    def send(self, question: Question, ends: float | None, answer: Receiver) -> None:
-        """As `ask`, with the answer, or what came instead, going to `answer` the moment it is there."""
+    def send(self, request: ServiceRequest, ends: float | None, receiver: Receiver) -> None:
+        """As `request`, but hand the response or the error to `receiver` as soon as it is there."""
         if self.transport is None:
             raise aiohttp.ClientConnectionResetError("The connection is gone already.")
-        request, self._number = question
-        self._answer = answer
-        # A timer of the connection's own is cheaper than asyncio.timeout, and aiohttp drops it wherever it closes.
+        content, self._number = request
+        self._receiver = receiver
+        # A timer of the connection is cheaper than asyncio.timeout, and aiohttp cancels it wherever it closes.
         if ends is not None:
             self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=self._context)
-        self.transport.write(request)
+        self.transport.write(content)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:
-            # Nobody asked: what comes next could be taken for the answer to another call.
+        if self._receiver is None:
+            # No request is under way: these bytes could be mistaken for the response to the next one.
             self.close()
             return
         try:
@@ -111,37 +117,37 @@ class ServiceConnection(ResponseHandler):
             self._fail(exc)
 
     def eof_received(self) -> None:
-        """Let the transport close, but keep the timer: it does not close before all is sent."""
+        """Let the transport close, but keep the timer: the transport closes only after all bytes are sent."""
 
     def close(self) -> None:
         if self.transport is not None and self.transport.get_write_buffer_size():
-            self.abort()  # nobody waits any more for what is not sent yet, and the service may never take it
+            self.abort()  # nobody waits for the response, and the service may never read the rest of the request
         else:
             super().close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._answer is not None:
+        if self._receiver is not None:
             self._end_by_closing(exc)
         super().connection_lost(exc)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called by the StreamReader when it is emptied; only an answer that is too large has paused it."""
+        """Called by the StreamReader when it is emptied; only a response that is too large has paused it."""
 
     def _on_read_timeout(self) -> None:
-        if self._answer is not None:
+        if self._receiver is not None:
             self._fail(TimeoutError())
 
-    def _begin_answer(self) -> None:
+    def _reset_response(self) -> None:
         self._head: Any = None
-        self._head_start = b""  # what has come of a head that is not whole
+        self._head_start = b""  # the bytes of a head that is not complete yet
         self._head_bytes = self._interim = 0
-        self._length: int | None = None  # of the body; None where it is chunked, or ends with the connection
+        self._length: int | None = None  # of the body; None if it is chunked or ends with the connection
         self._parts: list[bytes] = []
-        self._size = self._received = 0  # bytes of the body, and of the body as it is framed
-        self._last = b""  # the last bytes of a chunked body as it is framed
+        self._size = self._received = 0  # bytes of the body, without and with its chunked framing
+        self._last = b""  # the last bytes of a chunked body, with its framing
 
     def _read_heads(self, data: bytes) -> bytes:
-        """Take the final head, with the interim ones before it; return what follows it."""
+        """Read the interim heads and the final one; return the bytes after it."""
         if self._head_start:
             data = self._head_start + data
         while (end := data.find(_HEAD_END) + len(_HEAD_END)) >= len(_HEAD_END):
@@ -150,10 +156,10 @@ class ServiceConnection(ResponseHandler):
                 break
             message, rest = self._parse_head(data[:end]), data[end:]
             if message.code >= 200 or message.upgrade:
-                self._take_head(message)
+                self._accept_head(message)
                 return rest
             self._interim += 1
-            if self._interim > INTERIM_ANSWERS:
+            if self._interim > INTERIM_RESPONSES:
                 raise _not_http("there are too many interim answers")
             data = rest
         self._head_start = data
@@ -164,11 +170,11 @@ class ServiceConnection(ResponseHandler):
         return b""
 
     def _parse_head(self, head: bytes) -> Any:
-        # A new parser for each answer, so that none begins with the remains of another.
+        # A new parser for each response, so that no bytes of one are left over for the next.
         self._parser = HttpResponseParser(
             self,
             self._loop,
-            max(self._largest_body, LEAST_READER_LIMIT),
+            max(self._most_body_bytes, LEAST_READER_LIMIT),
             payload_exception=aiohttp.ClientPayloadError,
             read_until_eof=True,
             auto_decompress=False,
@@ -176,32 +182,32 @@ class ServiceConnection(ResponseHandler):
         try:
             messages, _upgraded, _ = self._parser.feed_data(head)
         except HttpProcessingError as exc:
-            # Not its own words, which quote what came: that may be another answer, with a token's hash in it.
+            # Without the parser's message, which quotes the bytes: they may contain a token's hash of another call.
             raise _not_http(f"the parser says {type(exc).__name__}") from None
-        # The parser takes a bare line feed for the end of a head too, and would have read beyond it.
+        # The parser accepts a bare line feed as the end of a head too, and would then have read into the body.
         if len(messages) != 1 or messages[0][1].total_bytes:
             raise _not_http("its head is ambiguous")
         ((message, payload),) = messages
         self._payload = payload if message.chunked else None
         return message
 
-    def _take_head(self, message: Any) -> None:
+    def _accept_head(self, message: Any) -> None:
         headers = message.headers
         echo = headers.get(ECHO)
-        # What a proxy, or a server in trouble, says for itself knows no number, and is an error all the same.
+        # A proxy, or a server in trouble, sends its own error responses without an echo: from 500 up they are accepted.
         if echo != self._number and (echo is not None or (self._echo_required and message.code < 500)):
-            raise AnswerToAnother
+            raise ResponseToAnother
         if headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise AnswerCoded
+            raise ResponseEncoded
         if message.chunked:
             if headers["Transfer-Encoding"].lower() != "chunked":
-                raise AnswerCoded
+                raise ResponseEncoded
         elif message.code in (101, 204, 304):  # RFC 9112 section 6.3
             self._length = 0
         elif (length := headers.get("Content-Length")) is not None:
             self._length = int(length)
-            if self._length > self._largest_body:
-                raise AnswerTooLarge
+            if self._length > self._most_body_bytes:
+                raise ResponseTooLarge
         self._head = message
         if message.should_close or message.upgrade:
             self._should_close = True
@@ -213,13 +219,13 @@ class ServiceConnection(ResponseHandler):
         self._size += len(data)
         if self._length is None:
             self._parts.append(data)
-            if self._size > self._largest_body:
-                raise AnswerTooLarge
+            if self._size > self._most_body_bytes:
+                raise ResponseTooLarge
         elif self._size < self._length:
             self._parts.append(data)
         else:
             if self._size > self._length:
-                self._should_close = True  # more was said than was asked
+                self._should_close = True  # there are bytes after the response
                 data = data[: self._length - self._size]
             self._succeed(b"".join([*self._parts, data]) if self._parts else data)
 
@@ -230,13 +236,13 @@ class ServiceConnection(ResponseHandler):
             self._feed(piece)
             self._received += len(piece)
             self._last = (self._last + piece)[-len(_CHUNKED_END) :]
-            if payload.total_bytes > self._largest_body:
-                raise AnswerTooLarge
+            if payload.total_bytes > self._most_body_bytes:
+                raise ResponseTooLarge
             if self._received - payload.total_bytes > FRAMING_BYTES + payload.total_bytes // 8:
                 raise _not_http("its chunks are too small")
             self._parts.append(payload.read_nowait())
             if payload.is_eof():
-                # Whatever else came has been taken for trailers or for the beginning of another head.
+                # The parser has read any further bytes as trailers, or as the start of another head.
                 if self._last != _CHUNKED_END or start + PIECE_BYTES < len(data):
                     self._should_close = True
                 self._succeed(b"".join(self._parts))
@@ -249,13 +255,15 @@ class ServiceConnection(ResponseHandler):
         except HttpProcessingError as exc:
             raise _not_http(f"the parser says {type(exc).__name__}") from None
         if messages:
-            self._should_close = True  # more answers than questions
+            self._should_close = True  # a second response to the one request
 
     def _end_by_closing(self, exc: BaseException | None) -> None:
-        """The end of a body without a length (RFC 9112 section 6.3), or a break."""
+        """End a body that has no length (RFC 9112 section 6.3), or fail because the response is incomplete."""
         if self._head is None:
-            silent = not (self._head_start or self._interim)
-            self._fail(IdleConnectionClosed() if self._used and silent else aiohttp.ServerDisconnectedError())
+            no_bytes = not (self._head_start or self._interim)
+            self._fail(
+                IdleConnectionClosed() if self._used and no_bytes else aiohttp.ServerDisconnectedError()
+            )
         elif exc is None and self._length is None and self._payload is None:
             self._succeed(b"".join(self._parts))
         else:
@@ -263,24 +271,24 @@ class ServiceConnection(ResponseHandler):
 
     def _succeed(self, body: bytes) -> None:
         head = self._head
-        answer = self._settled()
-        if not answer.done():
-            answer.set_result((head.code, body, head.headers))
+        receiver = self._end_request()
+        if not receiver.done():
+            receiver.set_result((head.code, body, head.headers))
 
     def _fail(self, error: BaseException) -> None:
         self._should_close = True
-        answer = self._settled()
-        if not answer.done():
-            answer.set_exception(error)
+        receiver = self._end_request()
+        if not receiver.done():
+            receiver.set_exception(error)
 
-    def _settled(self) -> Receiver:
-        answer, self._answer = self._answer, None
-        assert answer is not None  # noqa: S101
+    def _end_request(self) -> Receiver:
+        receiver, self._receiver = self._receiver, None
+        assert receiver is not None  # noqa: S101
         self._used = True
         self._drop_timeout()
         self._payload = self._parser = None
-        self._begin_answer()
-        return answer
+        self._reset_response()
+        return receiver
 
 
 def _not_http(why: str) -> HttpProcessingError:

@@ -1,7 +1,9 @@
-"""The worker's connections to its services: aiohttp's client below `ClientSession`.
+"""The worker's connections to its services: aiohttp's connector, without `ClientSession` above it.
 
-The session's URLs, header maps, cookies, redirects, traces, body streams and timers cost more than the rest of a call
-and serve none of ours. `TCPConnector` resolves names, races addresses, does TLS, limits the connections to a service
+Fast path: the session's URLs, header maps, cookies, redirects, traces, body streams and timers cost more than the rest
+of a call, and our calls need none of them. To measure: `python -m tests.upstream.benchmark_client`.
+
+`TCPConnector` resolves names, races addresses, does TLS, limits the connections to a service
 and closes idle ones. `relied_on.py` lists its private names that this needs.
 """
 
@@ -16,19 +18,19 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
 from optimizely_api.upstream.transport.connection import (
-    Answer,
     IdleConnectionClosed,
-    Question,
     ServiceConnection,
+    ServiceRequest,
+    ServiceResponse,
 )
 from optimizely_api.upstream.transport.contextvars_await import in_context
 from optimizely_api.upstream.transport.patient_timeout import PatientTimeout
 
-IDLE_SECONDS = 15.0  # how long a connection without a call is kept
+IDLE_SECONDS = 15.0  # an idle connection is closed after this
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-_NO_TIMEOUTS = aiohttp.ClientTimeout()  # aiohttp's own; ours are more patient
-# A name that leads nowhere, and a certificate that is not believed, are the same the next time.
-_NO_USE_AGAIN = (
+_NO_TIMEOUTS = aiohttp.ClientTimeout()  # none of aiohttp's: see `patient_timeout.py`
+# A name that does not resolve, or a certificate that is not trusted, would fail again.
+_NOT_WORTH_RETRYING = (
     aiohttp.ClientConnectorDNSError,
     aiohttp.ClientConnectorSSLError,
     aiohttp.ClientConnectorCertificateError,
@@ -36,7 +38,7 @@ _NO_USE_AGAIN = (
 
 
 class Destination(aiohttp.ClientRequest):
-    """Where a service is: all that the connector reads of a request, so that one serves for every call."""
+    """The address of a service: the connector reads nothing else of a request, so one object serves every call."""
 
     @functools.cached_property
     def connection_key(self) -> ConnectionKey:
@@ -44,84 +46,86 @@ class Destination(aiohttp.ClientRequest):
 
 
 class ServiceConnector(aiohttp.TCPConnector):
-    """aiohttp's connector, making connections of ours and asking through them.
+    """aiohttp's connector, with connections of our own class and requests sent through them.
 
-    `context` is nobody's: an event loop keeps the context in which it was told of a timer or a connection, and with a
-    request's context the request, its answer included, for as long as the one or the other is there.
+    `context` is empty. Timers and transports keep the context that they were created in; created in a request's, they
+    would keep that request and its response alive.
     """
 
     def __init__(
         self,
         connections: int,
         connect_timeout_seconds: float,
-        largest_body: int,
+        most_body_bytes: int,
         *,
         most_connections: int = 0,
         echo_required: bool = True,
     ) -> None:
         """`connections` are those to one service, `most_connections` those to all together; 0 is any number.
 
-        With `echo_required` an answer that does not echo its call's number is refused; another's always is.
+        With `echo_required` a response without the number of its call is refused; one with another number always is.
         """
-        # aiohttp counts only connections in use; what it keeps idle counts in `_make_room`.
+        # aiohttp counts only the connections in use; `_make_room` counts the idle ones too.
         super().__init__(limit=most_connections, limit_per_host=connections, keepalive_timeout=IDLE_SECONDS)
         self._most_connections = most_connections
         self._factory = functools.partial(  # type: ignore[assignment]
-            ServiceConnection, self._loop, largest_body, echo_required=echo_required
+            ServiceConnection, self._loop, most_body_bytes, echo_required=echo_required
         )
         self._connect_timeout_seconds = connect_timeout_seconds
         self.context = contextvars.Context()
 
-    async def ask(
-        self, destination: Destination, question: Question, limit_seconds: float, *, may_repeat: bool
-    ) -> Answer:
-        """Send a request on a free connection, or on a new one, and return its answer.
+    async def request(
+        self, destination: Destination, request: ServiceRequest, limit_seconds: float, *, may_repeat: bool
+    ) -> ServiceResponse:
+        """Send a request on an idle connection, or on a new one, and return its response.
 
-        Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose answer is not whole is
-        closed, however that came about.
+        Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose response is not complete,
+        for whatever reason, is closed.
         """
         ends = self._loop.time() + limit_seconds
         try:
-            return await self._ask_once(destination, question, ends)
+            return await self._request_once(destination, request, ends)
         except IdleConnectionClosed:
-            # A service may close an idle connection at the very moment it is used again. What changes nothing is
-            # sent once more; of anything else nobody knows whether it was done (RFC 9110 section 9.2.2). Not on
-            # another idle connection, which may have come to the same end.
+            # A service may close an idle connection at the very moment it is used again. A safe request is sent once
+            # more; an unsafe one may have been processed (RFC 9110 section 9.2.2). The second attempt takes a new
+            # connection, because the other idle ones may be closed too.
             if not may_repeat:
                 raise
-            return await self._ask_on_a_new_one(destination, question, ends)
+            return await self._request_on_new_connection(destination, request, ends)
 
-    def ask_for_ever(
-        self, destination: Destination, question: Question, *, again: bool = False
-    ) -> "asyncio.Task[Answer]":
-        """As `ask`, once and without a limit, in a task of its own; `again` only on a new connection."""
-        ask = self._ask_on_a_new_one if again else self._ask_once
-        return self._loop.create_task(ask(destination, question, None))
+    def start_request(
+        self, destination: Destination, request: ServiceRequest, *, on_new_connection: bool = False
+    ) -> "asyncio.Task[ServiceResponse]":
+        """Send a request once, without a time limit, in a task of its own."""
+        send = self._request_on_new_connection if on_new_connection else self._request_once
+        return self._loop.create_task(send(destination, request, None))
 
-    async def _ask_on_a_new_one(
-        self, destination: Destination, question: Question, ends: float | None
-    ) -> Answer:
-        # Whoever waits for a place among a service's connections may be given an idle one: close them all.
+    async def _request_on_new_connection(
+        self, destination: Destination, request: ServiceRequest, ends: float | None
+    ) -> ServiceResponse:
+        # If the limit of connections is reached, aiohttp may hand out an idle one: close them all.
         self.close_idle(destination)
-        return await self._ask_once(destination, question, ends)
+        return await self._request_once(destination, request, ends)
 
-    async def _ask_once(self, destination: Destination, question: Question, ends: float | None) -> Answer:
-        connection = self.take(destination)
+    async def _request_once(
+        self, destination: Destination, request: ServiceRequest, ends: float | None
+    ) -> ServiceResponse:
+        connection = self.take_idle(destination)
         if connection is None:
             connection = await in_context(self.context, self._connect(destination, ends))
         try:
-            answer = await connection.ask(question, ends)
+            response = await connection.request(request, ends)
         except BaseException:
-            self.let_go(destination, connection)
+            self.discard(destination, connection)
             raise
         self.give_back(destination, connection)
-        return answer
+        return response
 
-    def take(self, destination: Destination) -> ServiceConnection | None:
-        """A connection that is free now; whoever takes it must give it back, or let it go.
+    def take_idle(self, destination: Destination) -> ServiceConnection | None:
+        """Return an idle connection, if there is one; hand it back with `give_back` or `discard`.
 
-        As aiohttp's `_get()`, without the object that it would put around one, and the one used last, in place of the
-        one that is idle for longest: what a peak has left over can age and go.
+        As aiohttp's `_get()`, but without its wrapper object, and with the connection that was used last in place of
+        the one that was idle for longest: connections left over from a peak can then reach their age limit.
         """
         key = destination.connection_key
         idle = self._conns.get(key)
@@ -138,19 +142,19 @@ class ServiceConnector(aiohttp.TCPConnector):
         return None
 
     def give_back(self, destination: Destination, connection: ServiceConnection) -> None:
-        """Keep a connection for the next call, if it may be used again."""
+        """Keep a connection for the next request, if it may be used again."""
         key = destination.connection_key
-        if self._cleanup_handle is None:  # it begins to look for connections that are idle for too long
+        if self._cleanup_handle is None:  # `_release` starts the timer that closes idle connections
             self.context.copy().run(self._release, key, connection)
         elif self._waiters or self._closed or connection.should_close:
             self._release(key, connection)
-        else:  # as _release() does when nobody waits
+        else:  # what `_release` does when nobody waits for a connection
             self._acquired.discard(connection)
             self._acquired_per_host[key].discard(connection)
             self._conns[key].append((connection, time.monotonic()))
 
-    def let_go(self, destination: Destination, connection: ServiceConnection) -> None:
-        """Close a connection whose answer is not whole."""
+    def discard(self, destination: Destination, connection: ServiceConnection) -> None:
+        """Close a connection whose response is not complete."""
         self._release(destination.connection_key, connection, should_close=True)
 
     def close_idle(self, destination: Destination) -> None:
@@ -161,19 +165,20 @@ class ServiceConnector(aiohttp.TCPConnector):
     async def _connect(self, destination: Destination, ends: float | None) -> ServiceConnection:
         async with asyncio.timeout_at(ends):
             try:
-                made = await self._connect_twice_at_most(destination)
+                wrapper = await self._connect_twice_at_most(destination)
             except TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
-        connection, made._protocol = made._protocol, None  # looked after without the object around it
+        # Take the connection out of aiohttp's wrapper, which would release it when it is garbage-collected.
+        connection, wrapper._protocol = wrapper._protocol, None
         return cast(ServiceConnection, connection)
 
     async def _connect_twice_at_most(self, destination: Destination) -> Any:
-        # Nothing was sent yet, so that any call may be tried again: a backlog that is full for a moment drops what it
-        # cannot hold, and takes the next.
+        # Nothing was sent yet, so any call may be tried again: a full backlog drops a connection attempt, and a moment
+        # later accepts the next.
         try:
             return await self.connect(destination, [], _NO_TIMEOUTS)
         except (TimeoutError, aiohttp.ClientConnectorError) as exc:
-            if isinstance(exc, _NO_USE_AGAIN) or getattr(exc, "errno", None) in TOO_MANY_FILES:
+            if isinstance(exc, _NOT_WORTH_RETRYING) or getattr(exc, "errno", None) in TOO_MANY_FILES:
                 raise
         return await self.connect(destination, [], _NO_TIMEOUTS)
 
@@ -186,7 +191,7 @@ class ServiceConnector(aiohttp.TCPConnector):
             return await super()._wrap_create_connection(*args, **kwargs)
 
     def _make_room(self) -> None:
-        """Close an idle connection to any service where a new one would be one too many."""
+        """Close an idle connection, to whichever service, if a new one would exceed `most_connections`."""
         idle = sum(map(len, self._conns.values()))
         if not (self._most_connections and idle) or len(self._acquired) + idle <= self._most_connections:
             return

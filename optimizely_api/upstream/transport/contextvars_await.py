@@ -1,4 +1,4 @@
-"""Awaiting in another context (PEP 567): what lives longer than a request must not hold what the request holds."""
+"""Await in another context (PEP 567), so that timers and transports do not keep the request that created them."""
 
 import contextvars
 import types
@@ -11,18 +11,18 @@ T = TypeVar("T")
 
 @types.coroutine
 def in_context(context: contextvars.Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Await `work`, each step of it in `context`: a transport or a timer made there keeps that one.
+    """Await `work`, running each of its steps in `context`: the transports and timers it creates keep that context.
 
-    A task of its own would do the same, and would have to be cancelled and cleared up by hand.
+    A separate task with that context would do the same, but we would have to cancel and clean it up by hand.
     """
     step = partial(work.send, None)
     while True:
         try:
-            waited_for = context.run(step)
+            awaited = context.run(step)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         try:
-            yield waited_for
+            yield awaited
         except BaseException as exc:
             step = partial(work.throw, exc)
         else:

@@ -1,17 +1,17 @@
-"""A time limit that an event loop which comes late does not lay at a service's door."""
+"""A timeout that does not blame the service when our own event loop was late."""
 
 import asyncio
 
 ONE_TURN_SECONDS = 0.001
-# From a socket that is connected to a transport that is made: the task wakes up, asks for it, and is told.
+# From a connected socket to a transport: the task wakes up, requests the transport and gets it; and two to spare.
 TURNS = 5
 
 
-class PatientTimeout(asyncio.Timeout):  # type: ignore[misc]  # final, but its timer is our matter
-    """`asyncio.timeout_at` that lets the task wake up before it cancels it.
+class PatientTimeout(asyncio.Timeout):  # type: ignore[misc]  # final, but only a subclass can move its timer
+    """`asyncio.timeout_at`, but the task gets a few more turns of the event loop before it is cancelled.
 
-    A loop that was held looks at its sockets, and sets the future that the task waits for, and then runs the timers
-    that are due: the task has what it waited for, and would be cancelled all the same. Here it has a few turns more.
+    After a block, a loop first polls its sockets, which completes the future that the task awaits, and then runs the
+    timers that are due. An ordinary timeout would cancel the task although its result is there.
     """
 
     def __init__(self, when: float) -> None:

@@ -1,4 +1,4 @@
-"""With the settings of saving as they come, calls are shared and answers kept, and nobody sees what he must not."""
+"""With the settings of saving as they come, calls are shared and answers values, and nobody sees what he must not."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -141,20 +141,20 @@ def test_new_results_are_seen_within_their_seconds(services):
 
 
 def test_no_request_changes_what_is_kept_for_the_next(app):
-    """Composition and views make new values around the kept ones; each operation is asked twice, and both agree."""
+    """Composition and views make new values around the values ones; each operation is asked twice, and both agree."""
     paths = [
         *OF_THE_ACCOUNT,
         f"{RESULTS}?baseline_variation_id={samples.TREATMENT}",
         f"{RESULTS}?browser=firefox",
     ]
     first = {path: get(app, path).body for path in paths}
-    shelves = app.registry[CLIENT].shelves.values()
-    kept = {key: entry.value for shelf in shelves for key, entry in shelf._kept.items()}
-    before = {key: orjson.dumps(value) for key, value in kept.items()}
-    assert len(kept) == 7
+    caches = app.registry[CLIENT].caches.values()
+    values = {key: entry.value for cache in caches for key, entry in cache._entries.items()}
+    before = {key: orjson.dumps(value) for key, value in values.items()}
+    assert len(values) == 7
     assert {path: get(app, path).body for path in paths} == first
-    assert {key: orjson.dumps(value) for key, value in kept.items()} == before
-    assert all(entry.value is kept[key] for shelf in shelves for key, entry in shelf._kept.items())
+    assert {key: orjson.dumps(value) for key, value in values.items()} == before
+    assert all(entry.value is values[key] for cache in caches for key, entry in cache._entries.items())
 
 
 def test_the_access_log_names_only_calls_that_were_waited_for(app, caplog):

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from optimizely_api.services.results import handlers as routes
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.caching.caching_client import Saving, SavingClient
-from optimizely_api.upstream.client import Scope
+from optimizely_api.upstream.caching.caching_client import CachingClient, CachingOptions
+from optimizely_api.upstream.client import CallContext
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,
@@ -25,18 +25,18 @@ from tests.services.results.sending import (
     iso,
     question,
 )
-from tests.upstream.versioned_service import FakeClock, saving_client
+from tests.upstream.versioned_service import FakeClock, caching_client
 
 
 class Gateway:
     """A client with a clock of its own, and how often the service has computed."""
 
-    def __init__(self, client: SavingClient, clock: FakeClock, measured: list[Any]) -> None:
+    def __init__(self, client: CachingClient, clock: FakeClock, measured: list[Any]) -> None:
         self.client, self.clock, self.measured = client, clock, measured
 
     async def results(self, **more: Any) -> Any:
-        scope = Scope("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 10)
-        return await self.client.fetch(calls.compute_results(EXPERIMENT, question(**more)), scope)
+        context = CallContext("8f14e45f-ceea-467f-a0e6-0c1f7d6a0001", time.monotonic() + 10)
+        return await self.client.fetch(calls.compute_results(EXPERIMENT, question(**more)), context)
 
     async def purchases(self, **more: Any) -> float:
         answer = await self.results(**more)
@@ -48,7 +48,7 @@ async def gateway(results: Results, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     measured, measure, clock = [], routes.measure, FakeClock()
     monkeypatch.setattr(routes, "measure", lambda *given: measured.append(given) or measure(*given))
     await results.send(impression("ann", CONTROL), impression("bob", TREATMENT))
-    async with saving_client(results.caller.url, Saving(clock=clock.clock)) as client:
+    async with caching_client(results.caller.url, CachingOptions(clock=clock.clock)) as client:
         yield Gateway(client, clock, measured)
 
 

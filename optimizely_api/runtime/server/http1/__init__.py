@@ -1,3 +1,3 @@
-"""HTTP/1 as the gateway speaks it: heads and chunks read by llhttp (`httptools`), bodies read when they are wanted,
-one write per response.
+"""HTTP/1 for the gateway: llhttp (`httptools`) parses heads and chunks, bodies are read on demand, and a response is
+one write.
 """

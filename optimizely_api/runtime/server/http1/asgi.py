@@ -1,4 +1,4 @@
-"""Any ASGI application on a connection, such as the page that `--reload` shows instead of a broken one."""
+"""Serve any ASGI application on a connection, such as the error page that `--reload` shows for a broken one."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ from optimizely_api.runtime.server.http1.response import Exchange
 
 
 async def serve_asgi(application: Any, scope: dict[str, Any], exchange: Exchange) -> None:
-    """Call the application for one request: its body comes in one message."""
+    """Call the application for one request; the body comes in one message."""
     body = exchange.body
     has_read = False
 

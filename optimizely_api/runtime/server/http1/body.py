@@ -1,4 +1,4 @@
-"""A request's body: left unread until the application wants it, and held within a budget of the worker's."""
+"""A request body: left unread until the application reads it, and stored within the worker's memory budget."""
 
 import asyncio
 import io
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long a body waits, unread, for room in the budget.
+# How long a body stays unread while it waits for room in the budget.
 WAIT_FOR_ROOM_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 1
 
-# A body that nobody wanted is still read after the response, so that the connection can be kept, when this much of it
-# is missing at most.
+# After the response, an unwanted body of which at most this much is missing is still read, to keep the connection open.
 SKIPPED_BYTES = 64 * 1024
 
 
-# Memory that a byte of a body takes: a growing buffer is larger than what it holds.
+# Memory for each byte of a body: a growing buffer is larger than its content.
 ROOM_FOR_A_BYTE = 4 / 3
 
 
@@ -39,7 +38,7 @@ class BodyTooLarge(BodyError):
 
 
 class BodyLate(BodyError):
-    """408: the body is not whole in time."""
+    """408: the body is not complete in time."""
 
     status = 408
     code = "request_timeout"
@@ -49,11 +48,11 @@ class BodyLate(BodyError):
 
 
 class BodyMalformed(BodyError):
-    """400: the body's chunks are no chunks, or too small."""
+    """400: the chunks of the body are malformed or too small."""
 
 
 class NoRoomForBody(BodyError):
-    """503: the bodies of other requests take all the memory that there is for bodies."""
+    """503: the bodies of other requests fill the memory budget."""
 
     status = 503
     code = "overloaded"
@@ -64,14 +63,15 @@ class NoRoomForBody(BodyError):
 
 
 class BodyBudget:
-    """Bytes that all bodies under way in this worker may take; who finds no room waits in line."""
+    """Memory for all bodies under way in this worker, in bytes; a request without room waits in line."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = self.free_bytes = size_bytes
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    def take_at_once(self, size: int) -> bool:
-        if self._waiting or size > self.free_bytes:
+    def try_take(self, size: int) -> bool:
+        # Not past others: a steady stream of small bodies would keep a large one waiting.
+        if self._queue or size > self.free_bytes:
             return False
         self.free_bytes -= size
         return True
@@ -80,15 +80,15 @@ class BodyBudget:
         """Wait in line for `size` bytes, at most WAIT_FOR_ROOM_SECONDS. Raises NoRoomForBody."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (size, future)
-        self._waiting.append(entry)
+        self._queue.append(entry)
         try:
             async with asyncio.timeout(WAIT_FOR_ROOM_SECONDS):
                 await future
         except BaseException as exc:
             if future.done() and not future.cancelled():
-                self.give_back(size)
+                self.give_back(size)  # the room was granted in the same turn of the loop
             else:
-                self._waiting.remove(entry)
+                self._queue.remove(entry)
                 self._admit()
             if isinstance(exc, TimeoutError):
                 raise NoRoomForBody from None
@@ -99,8 +99,8 @@ class BodyBudget:
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free_bytes:
-            size, future = self._waiting.popleft()
+        while self._queue and self._queue[0][0] <= self.free_bytes:
+            size, future = self._queue.popleft()
             if not future.done():
                 self.free_bytes -= size
                 future.set_result(None)
@@ -109,17 +109,17 @@ class BodyBudget:
 class RequestBody:
     """The body of one request of a connection.
 
-    Room for all of it is taken before the first byte is read: for its declared length, or for a chunked one the
-    largest there may be. Bodies that are half there so never wait for each other.
+    Room for the complete body is reserved before the first byte is read: its declared length or, if it is chunked, the
+    limit. So two half-read bodies never wait for each other.
     """
 
-    __slots__ = ("_chunks", "_connection", "_expected", "_failure", "_left", "_limit", "_room", "_waiter", "complete",
-                 "content", "expects_continue", "is_wanted")  # fmt: skip
+    __slots__ = ("_chunks", "_connection", "_expected", "_failure", "_limit", "_missing", "_room", "_waiter",
+                 "complete", "content", "expects_continue", "is_wanted")  # fmt: skip
 
     def __init__(self, connection: "GatewayProtocol", head: Head) -> None:
         self._connection = connection
         self._limit = connection.worker.options.max_request_body_bytes
-        self._left = head.length
+        self._missing = head.length
         self._chunks = ChunkedReader(self._store) if head.chunked else None
         self._expected = self._limit if head.chunked else head.length
         self._room = 0
@@ -128,23 +128,23 @@ class RequestBody:
         self.expects_continue = head.expects_continue
         self.is_wanted = False
         self.complete = False
-        self.content: io.BytesIO | None = None  # None throws away what comes
+        self.content: io.BytesIO | None = None  # None: incoming bytes are discarded
 
     def limit_to(self, limit_bytes: int) -> None:
-        """Take a body of so many bytes at most; before any of it is read."""
+        """Set the largest accepted body; called before any of it is read."""
         self._limit = limit_bytes
         if self._chunks is not None:
             self._expected = limit_bytes
 
     async def read(self) -> io.BytesIO:
-        """The whole content. Raises a BodyError."""
+        """Return the complete content; raises a BodyError."""
         if self.complete and self.content is not None:
             return self.content
         if self._expected > self._limit:
             raise BodyTooLarge(self._limit)
         options, budget = self._connection.worker.options, self._connection.worker.bodies
         room = min(int(self._expected * ROOM_FOR_A_BYTE), budget.size_bytes)
-        if not budget.take_at_once(room):
+        if not budget.try_take(room):
             await budget.take(room)
         self._room = room
         self.content = io.BytesIO()
@@ -165,14 +165,14 @@ class RequestBody:
         return self.content
 
     def feed(self, data: bytes) -> bytes:
-        """Take what of `data` belongs to the body; returns the rest. A broken body has failed from then on."""
+        """Store the part of `data` that belongs to the body, and return the rest. A malformed body stays failed."""
         if self._failure is not None:
             return b""
         if self._chunks is None:
-            part = data if len(data) <= self._left else data[: self._left]
-            self._left -= len(part)
+            part = data if len(data) <= self._missing else data[: self._missing]
+            self._missing -= len(part)
             self._store(part)
-            self.complete = not self._left
+            self.complete = not self._missing
             rest = data[len(part) :]
         else:
             try:
@@ -180,7 +180,7 @@ class RequestBody:
             except Refusal as refusal:
                 self._fail(BodyMalformed(f"The request is not valid HTTP: {refusal.detail}."))
                 return b""
-            except Exception as exc:  # a parser's
+            except Exception as exc:  # a defect of the parser must not end the connection without a response
                 log.warning("A body could not be read: %r", exc)
                 self._fail(BodyMalformed("The request is not valid HTTP."))
                 return b""
@@ -204,20 +204,20 @@ class RequestBody:
             self._waiter.set_result(None)
 
     def can_be_skipped(self, unread: int) -> bool:
-        """Whether the little that is missing may be read after the response; `unread` bytes are here already."""
+        """Whether so little is missing that it may be read after the response; `unread` bytes are received already."""
         if self.complete:
             return True
         if self._failure is not None or self._chunks is not None:
             return False
-        return self._left <= unread or (self._left <= SKIPPED_BYTES and not self.expects_continue)
+        return self._missing <= unread or (self._missing <= SKIPPED_BYTES and not self.expects_continue)
 
     def skip(self) -> None:
-        """Throw away what is still to come, and what has come."""
+        """Discard the received bytes, and those still to come."""
         self.content = None
         self.is_wanted = True
 
     def end(self) -> None:
-        """The request is over: its memory is free for others."""
+        """End the request: return its memory to the budget."""
         self.content = None
         if self._chunks is not None:
             self._chunks.close()

@@ -1,4 +1,4 @@
-"""A chunked body (RFC 9112 section 7.1), taken apart by llhttp."""
+"""Read a chunked body (RFC 9112 section 7.1) with llhttp."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +8,12 @@ import httptools
 from optimizely_api.http.framing import is_mostly_framing
 from optimizely_api.runtime.server.http1.head import Refusal
 
-# To llhttp a body comes after a head: this one.
+# llhttp expects a head before a body, so it gets this one.
 _HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class ChunkedReader:
-    """Hands the content of one body to `on_body`, in pieces, and finds where it ends."""
+    """Passes the content of one body to `on_body`, in pieces, and finds its end."""
 
     __slots__ = ("_content", "_parser", "_received", "_tail", "complete", "on_body")
 
@@ -27,17 +27,17 @@ class ChunkedReader:
         self._parser.feed_data(_HEAD)
 
     def feed(self, data: bytes) -> bytes:
-        """Take a part of the body; returns the bytes after its end. Raises Refusal.
+        """Read a part of the body; returns the bytes after its end. Raises Refusal.
 
-        llhttp does not say where a body ended. But each ends with an empty line: given the bytes up to such a line at
-        a time, llhttp is never given any of the next message.
+        llhttp does not report where a body ended. But every body ends with an empty line. Each call of llhttp gets the
+        bytes up to the next empty line, so that it never gets a byte of the next message.
         """
         begin = 0
         while begin < len(data) and not self.complete:
-            # The line may have begun in the bytes before.
-            border = (self._tail + data[begin : begin + 3]).find(b"\r\n\r\n") if self._tail else -1
-            if border >= 0:
-                end = begin + border + 4 - len(self._tail)
+            # The empty line may have started in the previous bytes.
+            found_across = (self._tail + data[begin : begin + 3]).find(b"\r\n\r\n") if self._tail else -1
+            if found_across >= 0:
+                end = begin + found_across + 4 - len(self._tail)
             else:
                 found = data.find(b"\r\n\r\n", begin)
                 end = len(data) if found < 0 else found + 4
@@ -69,6 +69,6 @@ class ChunkedReader:
         self.close()
 
     def close(self) -> None:
-        """Forget what leads back here."""
+        """Break the reference cycle with the parser and the body."""
         self._parser = None
         self.on_body = None  # type: ignore[assignment]

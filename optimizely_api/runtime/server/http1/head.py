@@ -1,4 +1,8 @@
-"""Reading a request's head: llhttp splits it into fields, and what llhttp takes too easily is refused here."""
+"""Read the head of a request: llhttp splits it into fields, and this module rejects what llhttp accepts too easily.
+
+Fast path: llhttp, in C, replaces gunicorn's parser in Python, which tested every byte of a name and of a value and cost
+more than the rest of reading a request. To measure: `python -m tests.benchmark_stages` (stage "HTTP parse").
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +18,13 @@ Fields = list[tuple[bytes, bytes]]  # the names in lower case
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _ANY_LINE = re.compile(rb"([!-~]+) ([^ ]+) HTTP/[0-9]\.[0-9]")  # for the log
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}")
-# A field that is no list and comes twice has two meanings (RFC 9110 section 5.3).
+# A field that is not a list is ambiguous when it occurs twice (RFC 9110 section 5.3).
 _SINGLE = frozenset((b"host", b"content-length", b"content-type", b"transfer-encoding"))
-_JUDGED = _SINGLE | {b"connection", b"expect"}
+_CHECKED = _SINGLE | {b"connection", b"expect"}
 
 
 class Refusal(Exception):
-    """A request that is turned down before the application sees it: its status, and what is wrong with it."""
+    """A request that the server rejects before the application sees it, with the status and the reason."""
 
     def __init__(self, status: int, detail: str = "") -> None:
         super().__init__(status, detail)
@@ -30,7 +34,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """The largest head that is read: sizes in bytes, without the empty line at the end."""
+    """The largest accepted head: sizes in bytes, without the empty line at the end."""
 
     request_line_bytes: int = 16 * 1024
     section_bytes: int = 64 * 1024
@@ -43,10 +47,10 @@ class Head:
 
     method: str
     target: bytes
-    version: Version  # (1, 0) or (1, 1): later minor versions are answered as 1.1 (RFC 9110 section 2.5)
+    version: Version  # (1, 0) or (1, 1): later minor versions are treated as 1.1 (RFC 9110 section 2.5)
     fields: Fields
     keep_alive: bool = True
-    length: int = 0  # of the body, where it is not chunked
+    length: int = 0  # of the body, unless it is chunked
     chunked: bool = False
     expects_continue: bool = False
 
@@ -56,7 +60,7 @@ class Head:
 
 
 class HeadReader:
-    """Reads the heads of one connection; holds what has come of one that is not complete."""
+    """Reads the heads of one connection; `held` are the bytes of a head that is not complete yet."""
 
     __slots__ = ("_complete", "_fields", "_limits", "_parser", "_skipped", "held")
 
@@ -69,7 +73,7 @@ class HeadReader:
         self.held = b""
 
     def feed(self, data: bytes) -> tuple[Head | None, bytes]:
-        """Returns the head, once it is complete, and the bytes after it. Raises Refusal."""
+        """Return the head, or None until it is complete, and the bytes after it. Raises Refusal."""
         searched = max(len(self.held) - 3, 0)
         data = self.held + data if self.held else data
         if data[0] == 0x0D and not self._skipped and data.startswith(b"\r\n"):
@@ -83,7 +87,7 @@ class HeadReader:
         end = data.find(b"\r\n\r\n", searched)
         if end < 0:
             self.held = data
-            self._judge_part(data)
+            self._check_part(data)
             return None, b""
         end += 4
         self.held = data[:end]
@@ -93,26 +97,26 @@ class HeadReader:
         return head, data[end:]
 
     def request_line(self) -> tuple[str | None, bytes | None]:
-        """(method, target) of the head that was not complete, or was refused; None where they cannot be read."""
+        """Return (method, target) of an incomplete or rejected head; both None if they cannot be read."""
         line = self.held.partition(b"\r\n")[0]
         match = _ANY_LINE.fullmatch(line) if len(line) <= self._limits.request_line_bytes else None
         return (None, None) if match is None else (match[1].decode("ascii"), match[2])
 
     def close(self) -> None:
-        """Forget the parser, which leads back here."""
+        """Break the reference cycle with the parser."""
         self._parser = None
         self.held = b""
 
-    def _judge_part(self, data: bytes) -> None:
-        """Refuse at once what no later byte can mend."""
+    def _check_part(self, data: bytes) -> None:
+        """Reject an incomplete head at once if no further bytes can make it valid."""
         line, separator, section = data.partition(b"\r\n")
         if separator:
-            self._judge_line(line)
-            self._judge_section(section)
+            self._check_line(line)
+            self._check_section(section)
         elif len(line) > self._limits.request_line_bytes:
             raise Refusal(414)
 
-    def _judge_line(self, line: bytes) -> tuple[str, bytes, Version]:
+    def _check_line(self, line: bytes) -> tuple[str, bytes, Version]:
         if len(line) > self._limits.request_line_bytes:
             raise Refusal(414)
         match = _REQUEST_LINE.fullmatch(line)
@@ -123,14 +127,14 @@ class HeadReader:
             raise Refusal(505)
         return method.decode("ascii"), target, (1, 0) if minor == b"0" else (1, 1)
 
-    def _judge_section(self, section: bytes) -> None:
+    def _check_section(self, section: bytes) -> None:
         limits = self._limits
         if len(section) > limits.section_bytes or section.count(b"\n") > limits.fields + 1:
             raise Refusal(431)
 
     def _head(self, raw: bytes) -> Head:
         first = raw.find(b"\r\n")
-        method, target, version = self._judge_line(raw[:first])
+        method, target, version = self._check_line(raw[:first])
         limits = self._limits
         if len(raw) - first - 4 > limits.section_bytes:
             raise Refusal(431)
@@ -140,20 +144,20 @@ class HeadReader:
         if not is_target(method, target.partition(b"?")[0]):
             raise Refusal(400, "Invalid request target")
         head = Head(method, target, version, fields)
-        _judge_fields(head)
+        _check_fields(head)
         return head
 
     def _split(self, raw: bytes) -> Fields:
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
-            self._parser.set_dangerous_leniencies(lenient_version=True)  # judged by _judge_line
+            self._parser.set_dangerous_leniencies(lenient_version=True)  # checked by _check_line
         self._complete = False
         fields: Fields = []
         self._fields = fields
         try:
             self._parser.feed_data(raw)
         except httptools.HttpParserUpgrade:
-            # What the client wants to upgrade to is ignored (RFC 9110 section 7.8).
+            # An upgrade is ignored (RFC 9110 section 7.8).
             self._parser = None
             return fields
         except httptools.HttpParserInvalidMethodError:
@@ -165,10 +169,10 @@ class HeadReader:
                 raise Refusal(501, "Unsupported transfer coding") from None
             raise Refusal(400, str(exc)) from None
         if not self._complete:
-            self._parser = None  # it waits for a body, which is none of its business
+            self._parser = None  # it expects a body now, which `body.py` reads
         return fields
 
-    # What llhttp calls
+    # Callbacks of llhttp
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name.lower(), value.rstrip(b" \t")))
@@ -177,29 +181,29 @@ class HeadReader:
         self._complete = True
 
 
-def _judge_fields(head: Head) -> None:
-    """Read the fields that say how the message is framed and where it goes (RFC 9112 sections 3.2, 6 and 9.3)."""
+def _check_fields(head: Head) -> None:
+    """Check and read the fields of the message's framing and target (RFC 9112 sections 3.2, 6 and 9.3)."""
     found: dict[bytes, bytes] = {}
     for name, value in head.fields:
-        if name in _JUDGED:
+        if name in _CHECKED:
             if name in found:
                 if name in _SINGLE:
                     raise Refusal(400, f"More than one {name.decode().title()} header")
                 value = found[name] + b"," + value
             found[name] = value
-    _judge_host(head, found.get(b"host"))
+    _check_host(head, found.get(b"host"))
     _frame(head, found.get(b"content-length"), found.get(b"transfer-encoding"))
     connection = found.get(b"connection")
     options = () if connection is None else [option.strip() for option in connection.lower().split(b",")]
     head.keep_alive = b"close" not in options and (head.version >= (1, 1) or b"keep-alive" in options)
     if head.method == "CONNECT":
-        head.keep_alive = False  # what follows is meant for another
+        head.keep_alive = False  # the next bytes are for the tunnel, which we do not open
     if head.version >= (1, 1) and found.get(b"expect", b"").lower() == b"100-continue":
         head.expects_continue = head.has_body
 
 
-def _judge_host(head: Head, host: bytes | None) -> None:
-    """RFC 9112 section 3.2: 400 when HTTP/1.1 has no Host, or when its value is none. It may be empty."""
+def _check_host(head: Head, host: bytes | None) -> None:
+    """Raise Refusal for HTTP/1.1 without Host, or with an invalid one; an empty one is valid (RFC 9112 section 3.2)."""
     if host is None:
         if head.version >= (1, 1):
             raise Refusal(400, "Missing Host header")

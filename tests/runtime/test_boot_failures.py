@@ -1,4 +1,4 @@
-"""A start that fails says why in its last line, without a traceback."""
+"""A failed start prints its reason in the last line, without a traceback."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ MOST_LINES = 20  # gunicorn's own, of a start and a halt
 
 
 def start(command, *, folder=ROOT, **environment):
-    """What a start that must fail wrote to standard error, as lines."""
+    """Return the lines that a failing start wrote to standard error."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -40,7 +40,7 @@ def service(name, *, port=None, url):
 
 
 def gateway(folder, *, port=None, workers=2, section="main"):
-    """As one starts it who has installed the package, and has an ini file and no gunicorn.conf.py."""
+    """Return the command for an installed package, with an ini file and without gunicorn.conf.py."""
     shutil.copy(ROOT / "production.ini", folder)
     bind = ["--bind", f"127.0.0.1:{port or free_port()}", "--workers", str(workers)]
     return [*GUNICORN, "--paste", f"production.ini#{section}", *bind]
@@ -55,7 +55,7 @@ def gateway(folder, *, port=None, workers=2, section="main"):
     ],
     ids=["a folder that is none", "a port where nobody listens", "a database that it does not know"],
 )
-def test_a_service_without_its_database_says_so_in_one_line(url, named):
+def test_a_service_without_its_database_reports_that_in_one_line(url, named):
     [line] = start(service("projects", url=url))
     assert line.startswith("Error: ")
     assert named in line
@@ -118,7 +118,7 @@ def test_a_port_that_is_taken_is_named_in_the_last_line(of, tmp_path):
     assert last == f"Error: cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
-def test_a_worker_that_cannot_run_coroutine_views_is_refused_with_the_way_out(tmp_path):
+def test_a_worker_that_cannot_run_coroutine_views_is_refused_with_the_remedy(tmp_path):
     lines = start(gateway(tmp_path, workers=1), folder=tmp_path)
     [line] = [line for line in lines if line.startswith("Error: ")]
     assert "-c python:optimizely_api.runtime.server.ini_section" in line

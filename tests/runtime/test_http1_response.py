@@ -1,4 +1,4 @@
-"""Answers as they go over the wire, written by the worker itself and, with its access log on, by gunicorn."""
+"""Responses on the wire, written by our protocol, with and without gunicorn's access log."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def with_headers(*headers):
 
 
 def lines_and_body(answer):
-    """(lines of the head, body); the line of the date is checked, and left as its name."""
+    """Return (lines of the head, body), with the checked Date line reduced to its name."""
     top, _, body = answer.partition(b"\r\n\r\n")
     lines = ["Date" if DATE.fullmatch(line) else line.decode("latin-1") for line in top.split(b"\r\n")]
     return lines, body
@@ -74,14 +74,14 @@ CLOSE = "Connection: close"
         ),
     ],
 )  # fmt: skip
-def test_the_bytes_of_a_whole_answer(server, target, method, expected, body):
+def test_the_bytes_of_a_complete_response(server, target, method, expected, body):
     by_us = [] if "date: now" in expected else BY_US
     answer = server.exchange(last(target, method=method))
     assert lines_and_body(answer) == ([f"HTTP/1.1 {expected[0]}", *expected[1:], *by_us, CLOSE], body)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_bodyless_answer_leaves_the_connection_to_the_next(server, method):
+def test_a_response_without_a_body_leaves_the_connection_usable(server, method):
     requests = [head(f"/answer?bytes=5&status={status}", method=method) for status in (204, 304)]
     requests += [head("/stream?chunks=1", method="HEAD"), last("/answer?bytes=5")]
     answers = server.exchange(b"".join(requests))
@@ -105,8 +105,8 @@ def test_a_bodyless_answer_leaves_the_connection_to_the_next(server, method):
         pytest.param("", "b", id="no name"),
     ],
 )
-def test_500_and_nothing_of_it_when_a_header_would_break_the_answer(server, name, value):
-    # Twice, since names that were good once are remembered.
+def test_500_without_any_byte_of_a_response_whose_header_would_break_it(server, name, value):
+    # Twice, because valid names are cached.
     for _ in range(2):
         answer = server.exchange(head(with_headers(("X-Good", "1"), (name, value), ("X-Good", "2"))))
         lines, body = lines_and_body(answer)
@@ -117,7 +117,7 @@ def test_500_and_nothing_of_it_when_a_header_would_break_the_answer(server, name
         assert b"x-good" not in answer.lower()
 
 
-def test_the_log_names_the_wrong_header_and_not_its_value(server):
+def test_the_log_names_the_invalid_header_but_not_its_value(server):
     server.exchange(head(with_headers(("X-Wrong", "secret\n"))))
     server.wait_for_log("InvalidResponseHeader")
     server.wait_for_log("x-wrong")
@@ -127,7 +127,7 @@ def test_the_log_names_the_wrong_header_and_not_its_value(server):
 
 
 @pytest.mark.parametrize("target", ["/answer?bytes=5", "/stream?chunks=2", "/answer?bytes=70000"])
-def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection(server, target):
+def test_http_1_0_gets_no_chunks_and_its_connection_ends(server, target):
     lines, body = lines_and_body(server.exchange(head(target, version="1.0")))
     assert (lines[0], lines[-1]) == ("HTTP/1.0 200 OK", CLOSE)
     assert not any(line.startswith("transfer-encoding") for line in lines)
@@ -141,13 +141,13 @@ def test_http_1_0_may_keep_its_connection(server):
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 300_000])
-def test_bodies_of_any_size_are_whole_and_the_connection_is_kept(server, size):
+def test_bodies_of_any_size_are_complete_and_the_connection_stays_open(server, size):
     answers = server.exchange(head(f"/answer?bytes={size}") + last("/answer?bytes=3"))
     _, first, second = answers.split(b"HTTP/1.1 200 OK\r\n")
     assert (first.partition(b"\r\n\r\n")[2], second.partition(b"\r\n\r\n")[2]) == (b"x" * size, b"xxx")
 
 
-def test_streamed_and_whole_answers_take_turns_on_one_connection(server):
+def test_streamed_and_complete_responses_alternate_on_one_connection(server):
     targets = [
         "/answer?bytes=5",
         "/stream?chunks=2",
@@ -167,16 +167,16 @@ def test_streamed_and_whole_answers_take_turns_on_one_connection(server):
     ("length", "body"),
     [pytest.param(3, b"xxx", id="too short"), pytest.param(9, b"xxxxx", id="too long")],
 )
-def test_a_wrong_length_never_moves_the_next_answer(server, length, body):
+def test_a_wrong_length_never_shifts_the_next_response(server, length, body):
     target = f"/answer?bytes=5&length={length}"
     answers = server.exchange(head(target) + last("/answer?bytes=2"))
     first, *rest = answers.split(b"HTTP/1.1 200 OK\r\n")[1:]
     assert first.partition(b"\r\n\r\n")[2] == body
-    # What is cut off leaves a whole answer; what is missing ends the connection.
+    # Surplus bytes are cut off; missing bytes end the connection.
     assert len(rest) == (1 if length < 5 else 0)
 
 
-def test_an_answer_while_the_worker_stops_ends_its_connection(tmp_path):
+def test_a_response_while_the_worker_stops_ends_its_connection(tmp_path):
     with gunicorn(tmp_path) as server, server.connect() as client:
         client.sendall(head("/wait?seconds=1") + head("/answer"))
         until(lambda: json.loads(server.exchange(last("/state")).partition(b"\r\n\r\n")[2])["started"] == 1)
@@ -185,19 +185,19 @@ def test_an_answer_while_the_worker_stops_ends_its_connection(tmp_path):
     assert (answers.count(b"HTTP/1.1 200 OK"), answers.count(b"Connection: close")) == (1, 1)
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_large_answer_leaves_nothing_behind(server):
+def test_a_client_that_leaves_in_the_middle_of_a_large_response_leaves_nothing_behind(server):
     before, log = counts(server), len(server.log)
     for _ in range(5):
         with server.connect() as client:
             client.sendall(head(f"/answer?bytes={LARGE}"))
             assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
-            # Its task: the response waits to be taken.
+            # The task of the request, which waits for the client to read.
             assert counts(server)["tasks"] == before["tasks"] + 1
     until(lambda: counts(server) == before)
     assert "Traceback" not in server.log[log:]
 
 
-def test_a_client_that_takes_nothing_of_a_whole_answer_is_closed(server):
+def test_a_client_that_reads_nothing_of_a_complete_response_is_closed(server):
     before = counts(server)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -207,7 +207,7 @@ def test_a_client_that_takes_nothing_of_a_whole_answer_is_closed(server):
         until(lambda: counts(server) == before, seconds=5.0)
 
 
-def test_a_client_that_takes_a_large_answer_slowly_gets_all_of_it_and_the_next(server):
+def test_a_client_that_reads_a_large_response_slowly_gets_all_of_it_and_the_next(server):
     with server.connect() as client:
         client.sendall(head("/answer?bytes=5000000") + last("/answer?bytes=5"))
         received = b""
@@ -218,7 +218,7 @@ def test_a_client_that_takes_a_large_answer_slowly_gets_all_of_it_and_the_next(s
     assert second.endswith(b"\r\n\r\nxxxxx")
 
 
-def test_gunicorns_access_log_has_a_line_for_each_request_if_it_is_asked_for(server):
+def test_gunicorns_access_log_has_a_line_for_each_request_if_it_is_on(server):
     server.exchange(last("/answer?marker=1"))
     if server.logs_requests:
         server.wait_for_log('"GET /answer?marker=1 HTTP/1.1" 200')

@@ -1,4 +1,4 @@
-"""Stamps: a write through one worker is seen by its writer through every worker of the same gunicorn, at once."""
+"""Generations: a write through one worker shows at once in the reads through every worker of the same gunicorn."""
 
 import contextlib
 import mmap
@@ -16,8 +16,12 @@ import pytest
 
 from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.caching import generations as stamps
-from optimizely_api.upstream.caching.generations import Stamps, changed_paths
+from optimizely_api.upstream.caching.generations import (
+    ENTRIES,
+    GENERATION_BYTES,
+    Generations,
+    changed_paths,
+)
 from optimizely_api.upstream.calls import Call
 from tests.runtime.servers import ROOT, running, until
 from tests.support.ports import free_port
@@ -29,13 +33,13 @@ EXPERIMENTS = ("/experiments", "/experiments/1", "/experiments/2")
 LAYERS = ("/layers", "/layers/1", "/layers/2")
 
 
-def test_a_stamp_holds_until_what_it_stands_for_is_written():
-    table = Stamps()
-    stamp = table.of(READ)
-    assert stamp.holds
-    table.change(WRITE)
-    assert not stamp.holds
-    assert table.of(READ).holds
+def test_a_snapshot_is_current_until_its_path_is_written():
+    table = Generations()
+    snapshot = table.snapshot(READ)
+    assert snapshot.is_current
+    table.advance(WRITE)
+    assert not snapshot.is_current
+    assert table.snapshot(READ).is_current
 
 
 @pytest.mark.parametrize(
@@ -49,27 +53,27 @@ def test_a_stamp_holds_until_what_it_stands_for_is_written():
         ("/accounts/1/tokens/2", ["/accounts/1/tokens/2", "/accounts/1/tokens", "/accounts/1", "/accounts"]),
     ],
 )
-def test_a_write_changes_its_path_the_lists_above_and_what_shows_it(written, changed):
+def test_a_write_invalidates_its_path_the_lists_above_and_the_entities_that_show_it(written, changed):
     kinds = ("experiments", "layers", "events", "projects", "accounts", "accounts/1/tokens")
     paths = [f"/{kind}{rest}" for kind in kinds for rest in ("", "/1", "/2")]
-    table = Stamps()
-    before = {path: table.of(Call("experiments", path, "Any")) for path in paths}
-    table.change(Call("experiments", written, "Any", method="PATCH"))
-    assert {path for path in paths if not before[path].holds} == set(changed)
+    table = Generations()
+    before = {path: table.snapshot(Call("experiments", path, "Any")) for path in paths}
+    table.advance(Call("experiments", written, "Any", method="PATCH"))
+    assert {path for path in paths if not before[path].is_current} == set(changed)
 
 
-def test_a_write_leaves_what_lies_beside_it_alone():
-    table = Stamps()
-    beside = table.of(calls.get_project(2))
-    table.change(Call("projects", "/projects/1", "Project", method="PATCH"))
-    assert beside.holds
+def test_a_write_leaves_its_siblings_alone():
+    table = Generations()
+    beside = table.snapshot(calls.get_project(2))
+    table.advance(Call("projects", "/projects/1", "Project", method="PATCH"))
+    assert beside.is_current
 
 
 def test_another_services_paths_are_other_paths():
-    table = Stamps()
-    stamp = table.of(Call("projects", "/experiments/1", "Any"))
-    table.change(WRITE)
-    assert stamp.holds
+    table = Generations()
+    snapshot = table.snapshot(Call("projects", "/experiments/1", "Any"))
+    table.advance(WRITE)
+    assert snapshot.is_current
 
 
 def test_the_changed_paths_are_as_their_example_says():
@@ -81,38 +85,38 @@ def test_the_changed_paths_are_as_their_example_says():
 WRITER = """
 import mmap, sys
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.caching.generations import Stamps
+from optimizely_api.upstream.caching.generations import Generations
 with open(sys.argv[1], "r+b") as file:
-    table = Stamps(mmap.mmap(file.fileno(), 0))
+    table = Generations(mmap.mmap(file.fileno(), 0))
 while True:
-    table.change(Call("experiments", "/experiments/1", "Experiment", method="PATCH"))
+    table.advance(Call("experiments", "/experiments/1", "Experiment", method="PATCH"))
 """
 
 
-def test_writers_that_race_never_give_a_stamp_an_old_value(tmp_path):
-    """Three processes write all the time; whoever read sees at any moment afterwards that something was written."""
-    shared = tmp_path / "stamps"
-    shared.write_bytes(bytes(stamps.PLACES * stamps.STAMP_BYTES))
+def test_racing_writers_never_restore_an_old_generation(tmp_path):
+    """Three processes write all the time; each snapshot stays out of date from the first write after it."""
+    shared = tmp_path / "generations"
+    shared.write_bytes(bytes(ENTRIES * GENERATION_BYTES))
     with shared.open("r+b") as file, contextlib.ExitStack() as stack:
-        table = Stamps(mmap.mmap(file.fileno(), 0))
-        seen = [table.of(READ)]
+        table = Generations(mmap.mmap(file.fileno(), 0))
+        snapshots = [table.snapshot(READ)]
         for _ in range(3):
             writer = stack.enter_context(
                 subprocess.Popen([sys.executable, "-c", WRITER, str(shared)], cwd=ROOT)
             )
             stack.callback(writer.kill)
         deadline = time.monotonic() + 30
-        while len(seen) < 2000:
-            if not seen[-1].holds:
-                seen.append(table.of(READ))
-            assert time.monotonic() < deadline, f"only {len(seen)} writes were seen"
-    table.change(WRITE)
-    assert not any(stamp.holds for stamp in seen)
+        while len(snapshots) < 2000:
+            if not snapshots[-1].is_current:
+                snapshots.append(table.snapshot(READ))
+            assert time.monotonic() < deadline, f"only {len(snapshots)} writes were seen"
+    table.advance(WRITE)
+    assert not any(snapshot.is_current for snapshot in snapshots)
 
 
 def test_a_process_has_one_shared_table():
     assert shared_memory() is shared_memory()
-    assert len(shared_memory()) == stamps.PLACES * stamps.STAMP_BYTES
+    assert len(shared_memory()) == ENTRIES * GENERATION_BYTES
 
 
 # Under gunicorn
@@ -125,13 +129,13 @@ class Experiments(BaseHTTPRequestHandler):
     value = b"{}"
 
     def do_GET(self):
-        self._answer()
+        self._respond()
 
     def do_PATCH(self):
         type(self).value = self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer()
+        self._respond()
 
-    def _answer(self):
+    def _respond(self):
         value = self.value
         self.send_response(200)
         self.send_header("X-Request-Id", self.headers["X-Request-Id"])
@@ -156,7 +160,7 @@ def service():
 
 
 class Connection:
-    """A kept connection, and so a way to one and the same worker."""
+    """A persistent connection, which always leads to the same worker."""
 
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=15)
@@ -191,7 +195,7 @@ def connections_to_both(port, but=()):
 
 @pytest.mark.parametrize("options", [[], ["--preload"]], ids=["forked before loading", "preloaded"])
 @pytest.mark.parametrize("hup", [False, True], ids=["started", "after a HUP"])
-def test_a_write_through_one_worker_is_seen_through_the_other(service, tmp_path, options, hup):
+def test_a_write_through_one_worker_shows_through_the_other(service, tmp_path, options, hup):
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.server.worker.GatewayWorker"]
     command += ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--no-control-socket", *options]

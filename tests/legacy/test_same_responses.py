@@ -1,4 +1,4 @@
-"""The composites answer byte for byte alike: as coroutines, with processes and a queue, and with threads.
+"""The composites respond byte for byte alike: as coroutines, with processes and a queue, and with threads.
 
 Each application is the real one under the real gunicorn, before the same three services; only then is a comparison of
 their speed fair.

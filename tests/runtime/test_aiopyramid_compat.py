@@ -1,4 +1,4 @@
-"""aiopyramid on today's Python: each thing that `aiopyramid_mend` mends."""
+"""aiopyramid on current Python: each of the patches in `aiopyramid_compat`."""
 
 import asyncio
 import contextvars
@@ -12,8 +12,7 @@ import pytest
 from pyramid import threadlocal
 from pyramid.threadlocal import get_current_request, manager
 
-from optimizely_api.runtime import aiopyramid_compat as aiopyramid_mend
-from optimizely_api.runtime import spawn_greenlet, synchronize
+from optimizely_api.runtime import aiopyramid_compat, spawn_greenlet, synchronize
 from optimizely_api.runtime.aiopyramid_compat import ContextLocalManager, await_in_greenlet
 
 who = contextvars.ContextVar("who", default="nobody")
@@ -27,11 +26,11 @@ def run_python(code):
 
 
 def test_aiopyramid_alone_cannot_be_imported():
-    """When this fails aiopyramid has learned today's Python, and the mend may go."""
+    """When this test fails, aiopyramid supports current Python and the patches can be removed."""
     assert "asyncio' has no attribute 'coroutine'" in run_python("import aiopyramid").stderr
 
 
-def test_the_mend_imports_aiopyramid_and_leaves_asyncio_as_it_was():
+def test_importing_the_patches_imports_aiopyramid_and_leaves_asyncio_unchanged():
     code = "import asyncio, optimizely_api.runtime, aiopyramid; print(hasattr(asyncio, 'coroutine'))"
     assert run_python(code).stdout == "False\n"
 
@@ -71,14 +70,14 @@ def _plain():
 
 
 @pytest.mark.parametrize("func", [_native, _returns_a_coroutine, _returns_a_generator, _generator, _plain])
-async def test_the_equal_of_asyncio_coroutine_makes_anything_awaitable(func):
-    made = aiopyramid_mend.coroutine(func)
-    assert aiopyramid_mend.iscoroutinefunction(made)
-    assert await made() == "result"
+async def test_the_replacement_of_asyncio_coroutine_makes_any_result_awaitable(func):
+    marked = aiopyramid_compat.coroutine(func)
+    assert aiopyramid_compat.iscoroutinefunction(marked)
+    assert await marked() == "result"
 
 
-def test_a_plain_function_is_no_coroutine_function():
-    assert not aiopyramid_mend.iscoroutinefunction(_plain)
+def test_a_plain_function_is_not_a_coroutine_function():
+    assert not aiopyramid_compat.iscoroutinefunction(_plain)
 
 
 # Context variables
@@ -120,7 +119,7 @@ async def test_a_coroutine_runs_in_the_task_of_the_request():
 
 
 async def cancelled_in(view):
-    """Spawn a greenlet that waits for the coroutine function `view`, cancel it there, and say what happened."""
+    """Spawn a greenlet that waits for the coroutine function `view`, cancel it there, and return what happened."""
     events = []
     waiting = asyncio.Event()
 
@@ -143,7 +142,7 @@ async def cancelled_in(view):
     return events
 
 
-async def test_cancellation_goes_through_the_view_and_unwinds_the_greenlet():
+async def test_cancellation_is_raised_in_the_view_and_unwinds_the_greenlet():
     seen = []
 
     async def view(waiting):
@@ -259,11 +258,11 @@ async def test_an_exception_keeps_its_traceback_through_the_greenlet():
     assert "fails_here" in [entry.name for entry in caught.traceback]
 
 
-async def test_aiopyramids_own_names_are_the_mended_ones():
+async def test_the_names_in_aiopyramid_are_the_patched_ones():
     import aiopyramid.helpers
 
-    assert aiopyramid.helpers.spawn_greenlet is spawn_greenlet is aiopyramid_mend.spawn_greenlet
-    assert aiopyramid.helpers.run_in_greenlet is aiopyramid_mend.run_in_greenlet
+    assert aiopyramid.helpers.spawn_greenlet is spawn_greenlet is aiopyramid_compat.spawn_greenlet
+    assert aiopyramid.helpers.run_in_greenlet is aiopyramid_compat.run_in_greenlet
 
 
 async def test_synchronized_calls_may_wait_for_futures_of_an_executor():
@@ -274,26 +273,26 @@ async def test_synchronized_calls_may_wait_for_futures_of_an_executor():
     assert await spawn_greenlet(in_thread) != threading.get_ident()
 
 
-def test_waiting_outside_of_a_request_says_so():
+def test_waiting_outside_of_a_request_raises_an_explanation():
     with pytest.raises(RuntimeError, match="outside of a request's greenlet"):
         await_in_greenlet(asyncio.sleep, 0)
 
 
 async def test_a_finished_request_leaves_no_greenlet():
-    made = []
+    running = []
 
     def application():
-        made.append(greenlet.getcurrent())
+        running.append(greenlet.getcurrent())
         synchronize(_native)()
 
     await spawn_greenlet(application)
-    assert made[0].dead
+    assert running[0].dead
 
 
 # Pyramid's stack of current requests
 
 
-async def test_every_request_finds_itself_whatever_runs_in_between():
+async def test_every_request_is_the_current_request_of_its_own_code():
     async def request(name):
         def application():
             manager.push({"request": name, "registry": None})
@@ -337,7 +336,7 @@ def test_a_new_thread_starts_with_no_request():
     assert seen == [None]
 
 
-def test_every_holder_of_the_manager_has_the_mended_one():
+def test_every_module_that_holds_the_manager_has_the_patched_one():
     import pyramid.config
     import pyramid.view
 
@@ -362,7 +361,7 @@ def test_the_manager_behaves_as_pyramids_own():
     context.run(use)
 
 
-def test_a_stack_in_use_survives_the_mend():
+def test_a_stack_in_use_survives_the_patch():
     code = (
         "from pyramid.threadlocal import manager; manager.push({'request': 'early'});"
         "import optimizely_api.runtime; print(manager.get(), manager.pop(), manager.stack)"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optimizely_api.runtime.server import ini_section as server_section
+from optimizely_api.runtime.server import ini_section as ini_section
 from optimizely_api.runtime.server.ini_section import gunicorn_arguments, server_settings, usable_cpus
 from tests.runtime.servers import until
 from tests.support.asserting import AUTHORIZED
@@ -35,7 +35,7 @@ def ini(tmp_path):
 
 
 @pytest.mark.parametrize("option", [["--paste"], ["--paster"]])
-def test_the_main_section_is_meant_unless_another_is_named(ini, option):
+def test_the_main_section_is_the_default(ini, option):
     assert server_settings(["--bind", ":0", *option, ini])["workers"] == "3"
     assert server_settings([*option, f"{ini}#legacy"])["worker_class"] == "sync"
     assert server_settings([f"{option[0]}={ini}#legacy"])["worker_class"] == "sync"
@@ -45,7 +45,7 @@ def test_a_name_without_a_server_section_leaves_gunicorn_its_defaults(ini):
     assert server_settings(["--paste", f"{ini}#other"]) == {}
 
 
-def test_without_paste_there_is_nothing_to_obey():
+def test_without_paste_there_are_no_settings():
     assert server_settings(["module:application"]) == {}
 
 
@@ -64,11 +64,11 @@ def auto(tmp_path, monkeypatch):
 
 def test_auto_is_a_worker_for_each_cpu_that_may_be_used(auto, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2, 5})
-    monkeypatch.setattr(server_section, "CGROUP", Path("/nowhere"))
+    monkeypatch.setattr(ini_section, "CGROUP", Path("/nowhere"))
     assert server_settings(auto)["workers"] == "3"
 
 
-def test_web_concurrency_says_what_auto_is(auto, monkeypatch):
+def test_web_concurrency_overrides_auto(auto, monkeypatch):
     monkeypatch.setenv("WEB_CONCURRENCY", "7")
     assert server_settings(auto)["workers"] == "7"
 
@@ -83,13 +83,13 @@ def test_web_concurrency_says_what_auto_is(auto, monkeypatch):
         ("800000 100000", 4),
     ],
 )
-def test_a_containers_limit_counts_where_it_is_lower(limit, cpus, tmp_path, monkeypatch):
+def test_the_limit_of_a_container_counts_if_it_is_lower(limit, cpus, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
     (tmp_path / "cpu.max").write_text(f"{limit}\n")
     assert usable_cpus(tmp_path) == cpus
 
 
-def test_production_starts_a_worker_for_each_cpu_unless_told_otherwise(services, tmp_path, monkeypatch):
+def test_production_starts_a_worker_for_each_cpu_by_default(services, tmp_path, monkeypatch):
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     with serve("main", services.settings(), tmp_path / "auto") as served:
         assert served.get("/healthz").status_code == 200
@@ -111,7 +111,7 @@ def test_the_ini_file_of_the_developers_starts_too(services, tmp_path):
         assert served.get("/v2/projects", **AUTHORIZED).status_code == 200
 
 
-def test_a_key_that_is_no_setting_of_gunicorn_is_refused_with_the_one_that_was_meant(tmp_path):
+def test_a_key_that_is_not_a_setting_of_gunicorn_is_refused_with_a_suggestion(tmp_path):
     path = tmp_path / "typo.ini"
     path.write_text(INI.replace("workers = 3", "worker_conections = 3"))
     with pytest.raises(ValueError, match=r"worker_conections = 3.*did you mean worker_connections"):
