@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from optimizely_api.gateway import access_log
-from optimizely_api.runtime.server import refusals
+from optimizely_api.runtime import refusals
 from optimizely_api.serving.log import JSONLines, ReadableLines, log_request
 from tests.support.serving import ROOT
 
