@@ -13,7 +13,10 @@ from typing import Any
 
 from pyramid.interfaces import PHASE3_CONFIG
 
-from optimizely_api.runtime import aiopyramid_compat  # noqa: F401  (before anything that imports aiopyramid)
+from optimizely_api.runtime import (
+    aiopyramid_compat,  # noqa: F401  (before anything that imports aiopyramid)
+    relied_on,
+)
 from optimizely_api.runtime.bridge import (
     BODY_OVER_LIMIT,
     LIFESPAN_KEY,
@@ -61,6 +64,7 @@ def add_lifespan(config: Any, factory: Factory) -> None:
 
 def includeme(config: Any) -> None:
     """Include aiopyramid, reject plain views, and add the directives."""
+    relied_on.check()
     config.include("aiopyramid")
     config.set_view_mapper(CoroutineViewMapper)
     # After all routes and the root factory, which Pyramid registers up to phase 3.

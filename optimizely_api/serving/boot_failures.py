@@ -1,9 +1,8 @@
 """A failed start: the last line on standard error is the reason, and only a defect has a traceback before it.
 
 A worker that cannot start writes its reason into the file that it shares with gunicorn's master. The master halts, and
-repeats the reason in its last line. Names of gunicorn 27 that this relies on: `Worker.tmp` and `Worker.booted`, and the
-private `Arbiter.run`, `Arbiter.reap_workers` (raises HaltServer for a worker that ends with one of two statuses) and
-`Arbiter.LISTENERS`.
+repeats the reason in its last line: `Arbiter.reap_workers` raises HaltServer for a worker that ends with one of two
+statuses. `relied_on.py` lists the names of gunicorn that this needs.
 """
 
 import os
@@ -18,8 +17,9 @@ from optimizely_api.start_failures import explains_itself, reason
 
 LONGEST_REASON_BYTES = 2000
 
-_gunicorn_run = Arbiter.run
-_gunicorn_reap_workers = Arbiter.reap_workers
+# relied_on.py refuses to start without them.
+_gunicorn_run: Any = getattr(Arbiter, "run", None)
+_gunicorn_reap_workers: Any = getattr(Arbiter, "reap_workers", None)
 
 
 class ReportsBootFailure:

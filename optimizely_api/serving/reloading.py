@@ -5,9 +5,9 @@ ones are forked, seconds before these have loaded the application. Here a forked
 application; if that fails, one line is logged and nothing changes. Then gunicorn reloads as usual, but the old workers
 end only when the new ones listen.
 
-Private names of gunicorn 27 that this relies on: `Arbiter.reload` calls `app.reload`, `setup`, `spawn_worker` and then
-`manage_workers`; `Arbiter.WORKERS`, `SIG_QUEUE`, `reap_workers` and `kill_worker`; and `Worker.tmp`, whose
-modification time is the worker's heartbeat; the first beat comes when the worker listens.
+`Arbiter.reload` calls `app.reload`, `setup`, `spawn_worker` and then `manage_workers`. The modification time of
+`Worker.tmp` is the worker's heartbeat; the first beat comes when the worker listens. `relied_on.py` lists the names of
+gunicorn that this needs.
 """
 
 import io
@@ -31,7 +31,7 @@ LONGEST_TRIAL_SECONDS = 120.0
 # In gunicorn's `config` setting, this prefix stands before the name of a module.
 MODULE_PREFIX = "python:"
 
-_gunicorn_reload = Arbiter.reload
+_gunicorn_reload: Any = getattr(Arbiter, "reload", None)  # relied_on.py refuses to start without it
 
 
 class NewWorkersFailed(Exception):

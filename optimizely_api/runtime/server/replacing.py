@@ -6,8 +6,8 @@ starts an additional worker, waits until that one listens, and then stops the ol
 new worker cannot start, the master logs one line, the old worker keeps serving, and the next attempt follows
 `RETRY_SECONDS` later.
 
-Private names of gunicorn 27 that this relies on: `Arbiter.manage_workers`, which the main loop calls at least every
-second, `Arbiter.WORKERS`, `spawn_worker` and `kill_worker`; and `Worker.tmp`, as in `optimizely_api.serving.reloading`.
+`relied_on.py` lists the names of gunicorn that this needs; gunicorn's main loop calls `Arbiter.manage_workers` at least
+every second.
 """
 
 import os
@@ -23,7 +23,8 @@ from optimizely_api.serving.boot_failures import left_reason
 NOTE = b"replace me"
 RETRY_SECONDS = 10.0
 
-_gunicorn_manage_workers = Arbiter.manage_workers
+# relied_on.py refuses to start without it.
+_gunicorn_manage_workers: Any = getattr(Arbiter, "manage_workers", None)
 
 
 @dataclass

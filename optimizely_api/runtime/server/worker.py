@@ -18,7 +18,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.options import RuntimeOptions
-from optimizely_api.runtime.server import replacing
+from optimizely_api.runtime.server import relied_on, replacing
 from optimizely_api.runtime.server.forwarded import TrustedProxies
 from optimizely_api.runtime.server.http1.body import BodyBudget
 from optimizely_api.runtime.server.http1.head import HeadLimits
@@ -96,10 +96,7 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
     raised to the hard limit first.
 
     It keeps gunicorn's arbiter, settings, sockets and the life cycle of its asyncio worker; `protocol.py` serves the
-    connections. Private names of gunicorn 27 that this relies on: `ASGIWorker._serve` (the coroutine that `run` runs),
-    `_shutdown`, `_quick_shutdown`, `_get_ssl_context` and `_make_error_app` (an ASGI application in place of one that
-    does not compile), `Logger._access_log_enabled`; and names that are public but not documented: `LifespanManager`,
-    `Arbiter.WORKER_BOOT_ERROR`, `Config.forwarded_allow_networks`, `Logger.access` with `access_log_enabled`.
+    connections. `relied_on.py` lists the private and undocumented names of gunicorn that this needs.
 
     Proxies in `forwarded_allow_ips` are trusted with the scheme (`secure_scheme_headers`), the client's address
     (Forwarded, X-Forwarded-For) and the path prefix (X-Forwarded-Prefix). Host is taken from the request itself.
@@ -139,6 +136,7 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
     @classmethod
     def setup(cls) -> None:
         """Called by gunicorn in the master after it has looked up the class, and again on each HUP."""
+        relied_on.check()
         end_on_signals_after_fork()
         shared_memory()
         boot_failures.install()

@@ -9,13 +9,10 @@ more than the rest of a call: on one machine a call took 43 us of CPU time in pl
 `python -m tests.upstream.benchmark_client` (this client and `ClientSession` in turn) and
 `python -m tests.benchmark_stages` (stage "upstream calls").
 
-What this module and connector.py rely on in aiohttp, and why setup.py pins it:
-
-- `ResponseHandler` is the protocol that the connector expects: `is_connected()`, `should_close`, `close()`, `abort()`,
-  `closed`. Its `_payload` and `_should_close` decide whether a connection may be used again; it cancels the timer
-  `_read_timeout_handle` when the connection closes.
-- `HttpResponseParser`, in C, checks the syntax and the lengths of heads, rejects what is not HTTP, and joins chunks. It
-  fills a `StreamReader` at once, and calls the protocol when that holds more than twice its limit.
+aiohttp's `HttpResponseParser`, in C, checks the syntax and the lengths of heads, rejects what is not HTTP, and joins
+chunks. It fills a `StreamReader` at once, and calls the protocol when that holds more than twice its limit.
+`relied_on.py` lists the private names of aiohttp that this and connector.py need; setup.py pins its minor release for
+them.
 """
 
 import asyncio

@@ -3,10 +3,8 @@
 Fast path: the session's URLs, header maps, cookies, redirects, traces, body streams and timers cost more than the rest
 of a call, and our calls need none of them. To measure: `python -m tests.upstream.benchmark_client`.
 
-What is relied on: `TCPConnector` resolves names, races addresses, does TLS, limits the connections to a service and
-closes idle ones. It makes its protocols with `_factory`, and reads only the address from the `ClientRequest` given to
-`connect()`. `_conns` holds a service's idle connections, each with the time since when it is idle; `_acquired` and
-`_acquired_per_host` hold the busy ones; `_release()` takes one back, and closes it if necessary.
+`TCPConnector` resolves names, races addresses, does TLS, limits the connections to a service and closes idle ones.
+`relied_on.py` lists its private names that this needs.
 """
 
 import asyncio
