@@ -3,6 +3,11 @@
     UpstreamError
     ├── EntityNotFound
     ├── CallRefused
+    ├── StateConflict
+    ├── EntityGone
+    ├── VersionMismatch
+    ├── BodyTooLarge
+    ├── MediaTypeRefused
     ├── BadUpstreamResponse
     │   ├── ResponseAboutAnother
     │   └── KeyRefused
@@ -54,7 +59,7 @@ class CallRefused(UpstreamError):
 
 
 class StateConflict(UpstreamError):
-    """409: the request would be right in another state of the entity (RFC 9110 section 15.5.10)."""
+    """409: the entity is in a state that does not allow the request (RFC 9110 section 15.5.10)."""
 
     code = "conflict"
 
@@ -72,13 +77,13 @@ class VersionMismatch(UpstreamError):
 
 
 class BodyTooLarge(UpstreamError):
-    """413: the service refuses a body of this size."""
+    """413: the service accepts no body of this size."""
 
     code = "request_too_large"
 
 
 class MediaTypeRefused(UpstreamError):
-    """415: the service refuses the media type or the content coding of the body."""
+    """415: the service does not accept the media type or the content coding of the body."""
 
     code = "unsupported_media_type"
 

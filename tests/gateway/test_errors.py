@@ -13,7 +13,7 @@ from tests.support.asserting import AUTHORIZED, assert_error, get
 
 def test_every_upstream_error_has_a_code_of_the_table():
     kinds = UpstreamError.__subclasses__()
-    assert len(kinds) == 5
+    assert len(kinds) == 10
     assert all(kind.code in errors.CODES for kind in kinds)
 
 
@@ -108,7 +108,7 @@ def test_500_shows_nothing_of_the_inside(gateway, services, monkeypatch, caplog)
     def defect(_name, _entity):
         raise RuntimeError("secret-detail")
 
-    monkeypatch.setattr("optimizely_api.gateway.views.events.public", defect)
+    monkeypatch.setattr("optimizely_api.gateway.resource.public", defect)
     response = get(gateway, f"/v2/events/{samples.EVENT}", status=500)
     body = assert_error(response, 500, "internal_error")
     assert "secret-detail" not in response.text

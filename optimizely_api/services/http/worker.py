@@ -14,7 +14,7 @@ from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 from optimizely_api.services.http.bodies import BodyMemory, BoundedRequest
 from optimizely_api.services.http.connections import ConnectionReader, ServiceConnection
 from optimizely_api.services.http.limits import Limits
-from optimizely_api.serving import file_limits as open_files
+from optimizely_api.serving import file_limits
 from optimizely_api.serving.accepting import Acceptor
 from optimizely_api.serving.boot_failures import ReportsBootFailure
 from optimizely_api.serving.boot_signals import DefaultSignalsWhileStarting
@@ -57,7 +57,7 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
         self._acceptor = Acceptor(
             [each.sock for each in self.sockets],
             lambda: ConnectionReader(new_connection()),
-            open_files.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log),
+            file_limits.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log),
         )
         self._acceptor.start()
         self.booted = True
