@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve compare test lint format settings constraints clean
+.PHONY: help install run serve compare test lint format settings constraints newest clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +45,9 @@ constraints:  ## write requirements/ anew after a change of setup.py (CONSTRAINT
 	@$(compiled) --extra test --output-file requirements/test.txt
 	@$(compiled) --extra compare --constraints requirements/test.txt --output-file requirements/compare.txt
 	@$(compiled) --constraints requirements/test.txt --output-file requirements/install.txt
+
+newest: $(VENV)/.tests-installed  ## report how the newest gunicorn and aiohttp of their majors fare
+	@.ci/newest
 
 clean:  ## remove all that these commands made: the environment, the databases of make run, reports and caches
 	rm -rf $(VENV) var comparison build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,13 +28,15 @@ INSTALL = [
     "orjson>=3.10",  # JSON in and out
     "brotli>=1.1",  # answers in the coding br, by the format's own authors
     "backports.zstd>=1.0; python_version < '3.14'",  # answers in zstd: Python 3.14's own module, for 3.11 to 3.13
-    "gunicorn>=27,<28",  # the server; runtime/server/worker.py builds on its asyncio worker's internals
+    # The server. runtime/server/ and serving/ build on names of its arbiter and workers that a minor release may
+    # change: their relied_on.py list them.
+    "gunicorn>=27.0,<27.1",
     # llhttp, the HTTP/1 parser of Node.js: runtime/server/http1/ reads heads and chunks with it, comparison/ messages
     "httptools>=0.7,<1",
     "uvloop>=0.21; sys_platform != 'win32'",  # the worker's event loop
-    # The client of the upstreams, and the services' web framework. upstream/transport/ builds on the internals
-    # that it names of aiohttp's connector, protocol and parser, which a minor release may change, and
-    # services/http/connections.py on those of its server.
+    # The client of the upstreams, and the services' web framework. upstream/transport/ and services/http/ build on
+    # private names of its connector, protocols and server, which a minor release may change: their relied_on.py list
+    # them.
     "aiohttp>=3.14,<3.15",
     "multidict>=6.1",  # the headers of an answer, as aiohttp's parser gives them
     "yarl>=1.12",  # the addresses that aiohttp's connector and requests take

@@ -22,6 +22,7 @@ from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import Saving, open_saving_client
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Upstream
+from optimizely_api.upstream.transport import relied_on
 from optimizely_api.upstream.transport.connection import Answer
 
 CLIENT = "optimizely_api.gateway.upstreams"  # where the registry keeps the worker's client
@@ -113,4 +114,5 @@ class GatewayRequest(ContractRequest):
 
 def includeme(config: Configurator) -> None:
     """Open and close the client with the worker; `GatewayRequest` has to be the application's request factory."""
+    relied_on.check()
     config.add_lifespan(upstream_session)

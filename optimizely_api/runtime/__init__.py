@@ -13,6 +13,7 @@ from typing import Any
 from pyramid.interfaces import PHASE3_CONFIG
 
 from optimizely_api.runtime import aiopyramid_compat as aiopyramid_mend  # noqa: F401  (before anything that imports aiopyramid)
+from optimizely_api.runtime import relied_on
 from optimizely_api.runtime.bridge import (
     BODY_OVER_LIMIT,
     LIFESPAN_KEY,
@@ -60,6 +61,7 @@ def add_lifespan(config: Any, factory: Factory) -> None:
 
 def includeme(config: Any) -> None:
     """Include aiopyramid, refuse plain views, and add the directives."""
+    relied_on.check()
     config.include("aiopyramid")
     config.set_view_mapper(CoroutineViewMapper)
     # After all routes and the root factory, which Pyramid registers up to phase 3.

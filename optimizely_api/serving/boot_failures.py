@@ -1,9 +1,8 @@
 """A start that fails: the last line on standard error says why, and only a defect has a traceback before it.
 
 A worker that cannot start leaves its reason in the file that gunicorn's master shares with it, and the master, which
-halts, repeats it in its last line. Relied upon of gunicorn 27: `Worker.tmp` and `Worker.booted`; of its privates:
-`Arbiter.run`, `Arbiter.reap_workers` (raises HaltServer for a worker that ends with one of two statuses) and
-`Arbiter.LISTENERS`.
+halts, repeats it in its last line. `Arbiter.reap_workers` raises HaltServer for a worker that ends with one of two
+statuses. `relied_on.py` lists the names of gunicorn that this needs.
 """
 
 import os
@@ -18,8 +17,9 @@ from optimizely_api.start_failures import explains_itself, reason
 
 LONGEST_REASON_BYTES = 2000
 
-_gunicorn_run = Arbiter.run
-_gunicorn_reap_workers = Arbiter.reap_workers
+# relied_on.py refuses to start without them.
+_gunicorn_run: Any = getattr(Arbiter, "run", None)
+_gunicorn_reap_workers: Any = getattr(Arbiter, "reap_workers", None)
 
 
 class TellsWhyItCannotStart:

@@ -5,9 +5,9 @@ ones are forked, seconds before these have loaded the application. Here a forked
 application first: what it cannot load changes nothing, and is logged in one line. Then gunicorn goes on as it does, but
 for the end of the old workers, which waits for the new ones.
 
-Relied upon of gunicorn 27's privates: `Arbiter.reload` calls `app.reload`, `setup`, `spawn_worker` and then
-`manage_workers`; `Arbiter.WORKERS`, `SIG_QUEUE`, `reap_workers` and `kill_worker`; and `Worker.tmp`, whose time of
-change says that the worker is alive, for the first time when it listens.
+`Arbiter.reload` calls `app.reload`, `setup`, `spawn_worker` and then `manage_workers`. The time of change of
+`Worker.tmp` says that the worker is alive, for the first time when it listens. `relied_on.py` lists the names of
+gunicorn that this needs.
 """
 
 import io
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.05
 LONGEST_TRIAL_SECONDS = 120.0
 MODULE_PREFIX = "python:"  # of gunicorn's `config`: a module, which Python would import only once
 
-_gunicorn_reload = Arbiter.reload
+_gunicorn_reload: Any = getattr(Arbiter, "reload", None)  # relied_on.py refuses to start without it
 
 
 class NewWorkersFailed(Exception):

@@ -5,8 +5,8 @@ Here the old worker leaves a note in the file that it shares with the master, wh
 worker more, waits until that one listens, and then tells the old one to finish. One is replaced at a time. A new worker
 that cannot start is logged in one line, and the old one serves on; the next try is `RETRY_SECONDS` later.
 
-Relied upon of gunicorn 27's privates: `Arbiter.manage_workers`, which the main loop calls at least every second,
-`Arbiter.WORKERS`, `spawn_worker` and `kill_worker`; and `Worker.tmp`, as in `optimizely_api.serving.reloading`.
+`relied_on.py` lists the names of gunicorn that this needs; its main loop calls `Arbiter.manage_workers` at least every
+second.
 """
 
 import os
@@ -22,7 +22,8 @@ from optimizely_api.serving.boot_failures import left_reason
 NOTE = b"replace me"
 RETRY_SECONDS = 10.0
 
-_gunicorn_manage_workers = Arbiter.manage_workers
+# relied_on.py refuses to start without it.
+_gunicorn_manage_workers: Any = getattr(Arbiter, "manage_workers", None)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.options import RuntimeOptions
-from optimizely_api.runtime.server import replacing
+from optimizely_api.runtime.server import relied_on, replacing
 from optimizely_api.runtime.server.forwarded import TrustedProxies
 from optimizely_api.runtime.server.http1.body import BodyBudget
 from optimizely_api.runtime.server.http1.head import HeadLimits
@@ -96,10 +96,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
     the hard one.
 
     Of gunicorn it keeps the arbiter, the settings, the sockets and the life of its asyncio worker; the connections are
-    `protocol.py`'s. Relied upon of gunicorn 27's privates: `ASGIWorker._serve` (the coroutine that `run` runs),
-    `_shutdown`, `_quick_shutdown`, `_get_ssl_context` and `_make_error_app` (an ASGI application in place of one that
-    does not compile), `Logger._access_log_enabled`; and of what is public but not documented: `LifespanManager`,
-    `Arbiter.WORKER_BOOT_ERROR`, `Config.forwarded_allow_networks`, `Logger.access` with `access_log_enabled`.
+    `protocol.py`'s. `relied_on.py` lists the names of gunicorn that are no promise of its.
 
     Of what proxies in `forwarded_allow_ips` say, these are believed: the scheme (`secure_scheme_headers`), the caller's
     address (Forwarded, X-Forwarded-For) and the path before ours (X-Forwarded-Prefix). Host is the request's own.
@@ -139,6 +136,7 @@ class GatewayWorker(TellsWhyItCannotStart, HearsSignalsWhileStarting, ASGIWorker
     @classmethod
     def setup(cls) -> None:
         """Called by gunicorn in the master, when it has looked the class up, and again on each HUP."""
+        relied_on.check()
         end_on_signals_after_fork()
         shared_memory()
         boot_failures.install()

@@ -1,8 +1,7 @@
 """aiohttp's connection with deadlines for request heads and for output, and a limit on the framing of chunks.
 
-It relies on private parts of aiohttp's `RequestHandler`, which is why setup.py pins the minor release: `_messages` and
-`_waiter`, which hold the parsed heads, `_ErrInfo`, which stands for an invalid head, `_reading_paused` and
-`_handle_request`.
+`relied_on.py` lists the private names of aiohttp's `RequestHandler` that this needs, for which setup.py pins its minor
+release: `_messages` and `_waiter`, in which the parsed heads wait, `_ErrInfo`, which stands for a head that is none.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_protocol import RequestHandler
 
 from optimizely_api.http.framing import is_mostly_framing
 from optimizely_api.services.http.bodies import BoundedRequest
@@ -121,7 +120,7 @@ class ServiceConnection(RequestHandler):
     def _next_message(self, message: Any, payload: StreamReader | None) -> None:
         self._head_started_at = None
         self._message = message
-        if isinstance(message, _ErrInfo):
+        if isinstance(message, web_protocol._ErrInfo):
             # aiohttp would report it after the response, for which the handler may wait for the rest of the body.
             self._break_body(bad_request("the body's chunks are not valid HTTP"))
             return
@@ -154,7 +153,7 @@ class ServiceConnection(RequestHandler):
         if self._is_unused:
             self.force_close()
             return
-        late = _ErrInfo(408, TimeoutError(), "the head of the request did not arrive in time")
+        late = web_protocol._ErrInfo(408, TimeoutError(), "the head of the request did not arrive in time")
         self._messages.append((late, EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
+from optimizely_api.services.http import relied_on
 from optimizely_api.services.http.limits import limits_from_environment
 from optimizely_api.services.http.worker import worker_class
 from optimizely_api.services.storage.database import database_url as parse_database_url
@@ -84,9 +85,11 @@ def run_service(
 
     Its database (`database_url`, by default that of `default_database_url`) is migrated before the first worker
     starts. Ends by SystemExit, with gunicorn's status. Raises KeyError for an unknown name, and CannotStart for an
-    invalid URL, a missing or invalid key, and an invalid variable of the environment.
+    invalid URL, a missing or invalid key, an invalid variable of the environment, and a release of gunicorn or aiohttp
+    that does not fit.
     """
     service = EVENTS if name == EVENTS.name else SERVICES[name]
+    relied_on.check()
     limits = limits_from_environment(name)
     url = parse_database_url(database_url or default_database_url(service.owner))
     if service is not EVENTS:

@@ -4,13 +4,10 @@ An answer ends exactly where its framing says (RFC 9112 section 6); any byte bey
 answer on it could be another call's. Each call has a number (`X-Request-Id`) that its answer must echo, because bytes
 cannot show when a hop in between is an answer behind.
 
-What is relied on of aiohttp, and why setup.py pins it, here and in connector.py:
-
-- `ResponseHandler` is what the connector expects of a protocol: `is_connected()`, `should_close`, `close()`,
-  `abort()`, `closed`. Its `_payload` and `_should_close` decide whether a connection may be used again; its timer,
-  `_read_timeout_handle`, goes when the connection does.
-- `HttpResponseParser`, in C, checks the syntax and the lengths of heads, refuses what is not HTTP, and joins chunks. It
-  fills a `StreamReader` at once, and tells the protocol when that holds more than twice its limit.
+aiohttp's `HttpResponseParser`, in C, checks the syntax and the lengths of heads, refuses what is not HTTP, and joins
+chunks. It fills a `StreamReader` at once, and tells the protocol when that holds more than twice its limit.
+`relied_on.py` lists the private names of aiohttp that this and connector.py need, for which setup.py pins its minor
+release.
 """
 
 import asyncio

@@ -1,10 +1,8 @@
 """The worker's connections to its services: aiohttp's client below `ClientSession`.
 
 The session's URLs, header maps, cookies, redirects, traces, body streams and timers cost more than the rest of a call
-and serve none of ours. What is relied on: `TCPConnector` resolves names, races addresses, does TLS, limits the
-connections to a service and closes idle ones. It makes its protocols with `_factory`, and reads of the `ClientRequest`
-given to `connect()` only where it leads. `_conns` holds the idle ones of a service with the time since when they are,
-`_acquired` and `_acquired_per_host` the busy ones; `_release()` takes one back, and closes it where it has to.
+and serve none of ours. `TCPConnector` resolves names, races addresses, does TLS, limits the connections to a service
+and closes idle ones. `relied_on.py` lists its private names that this needs.
 """
 
 import asyncio
