@@ -64,7 +64,12 @@ class Schema:
         known: dict[str, Any] = known_part(self.node, value)
         problems: dict[str, str] = {}
         for error in self._validator.iter_errors(known):
-            problems.setdefault(_pointer(error.instance_path), error.message)
+            pointer = _pointer(
+                error.instance_path
+            )  # missing members are all problems of the object without them
+            problems[pointer] = (
+                f"{problems[pointer]}; {error.message}" if pointer in problems else error.message
+            )
         if problems:
             raise field_errors(problems)
         return known

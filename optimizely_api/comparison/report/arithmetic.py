@@ -15,7 +15,7 @@ NO_RESPONSE = "504, no response in time"
 REFUSED_CONNECTION = "503, no connection to the gateway"
 QUEUE_FULL = "503, waited too long for a connection"
 BROKEN_OFF = "502, the connection broke off"
-CUT_SHORT = "502, the answer was cut short"
+CUT_SHORT = "502, the response was cut short"
 UNANSWERED = "no response at all, the caller gave up"
 
 # Without a balancer: the class of the 5XX that a balancer would have sent.
