@@ -57,7 +57,7 @@ def test_every_200_has_a_strong_etag(gateway, path):
     assert listed_tags(etag) == [(False, etag)]
 
 
-@pytest.mark.parametrize("name", load().operations)
+@pytest.mark.parametrize("name", [name for name, op in load().operations.items() if op.method == "GET"])
 def test_the_contract_declares_etag_and_304_of_every_operation(name):
     responses = load().operations[name].spec["responses"]
     assert "ETag" in responses["200"]["headers"]

@@ -11,11 +11,12 @@ from optimizely_api import main
 from optimizely_api.gateway import finishing as answers
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.serving.log import GATEWAY_ACCESS
-from tests.gateway.test_declared_errors import CONTRACT, DECLARED, OWN, ask, path
+from tests.gateway.test_declared_errors import CONTRACT, DECLARED, ask, own, path, provoke
 from tests.support.asserting import AUTHORIZED
 from tests.support.serving import serve
 
 OPERATIONS = list(CONTRACT.operations.values())
+READING = [operation for operation in OPERATIONS if operation.method == "GET"]
 OTHERS = {operation.path: f"other methods of {operation.path}" for operation in OPERATIONS}
 # What the server refuses by itself: the rest of a head after its request line.
 REFUSED_HEADS = {
@@ -39,34 +40,35 @@ def lines(caplog):
 @pytest.fixture(scope="module")
 def app(running_services):
     limits = {f"{name}_timeout_seconds": "0.1" for name in running_services.ports}
-    settings = {**running_services.settings(), **limits, "max_request_body_bytes": "10"}
-    with GatewayTestApp(main({}, **settings)) as opened:
+    with GatewayTestApp(main({}, **running_services.settings(), **limits)) as opened:
         opened.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
         yield opened
 
 
 @pytest.mark.parametrize(("operation_id", "status"), DECLARED, ids=[f"{n}-{code}" for n, code in DECLARED])
 def test_a_declared_error_is_logged_with_its_operation(app, services, lines, operation_id, status):
-    ask(app, CONTRACT.operations[operation_id], status, services)
+    provoke(app, CONTRACT.operations[operation_id], status, services)
     assert lines() == [(status, operation_id)]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=list(CONTRACT.operations))
 def test_413_405_and_204_of_options_are_logged_with_what_answers_there(app, services, lines, operation):
-    address = path(operation, OWN)
-    app.request(address, method="GET", body=b"x" * 11, headers=AUTHORIZED, status=413)
+    address = path(operation, own(operation))
+    app.request(
+        address, method=operation.method, body=b"x" * (1024 * 1024 + 1), headers=AUTHORIZED, status=413
+    )
     app.request(address, method="PUT", status=405)
     app.request(address, method="OPTIONS", status=204)
     other = OTHERS[operation.path]
     assert lines() == [(413, operation.operation_id), (405, other), (204, other)]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=list(CONTRACT.operations))
+@pytest.mark.parametrize("operation", READING, ids=[operation.operation_id for operation in READING])
 def test_a_500_of_the_server_itself_is_logged_once_with_its_operation_and_uuid(
     app, services, lines, caplog, monkeypatch, operation
 ):
     monkeypatch.setattr(answers, "entity_tag", lambda *_: 1 / 0)  # outside the exception views
-    body = app.get(path(operation, OWN), headers=AUTHORIZED, status=500).json
+    body = ask(app, operation, own(operation), **AUTHORIZED).json
     assert lines() == [(500, operation.operation_id)]
     assert body["uuid"] in [
         record.fields["request_id"] for record in caplog.records if record.name == GATEWAY_ACCESS
@@ -81,7 +83,7 @@ def refused(tmp_path_factory):
     settings = {**nowhere, "header_timeout_seconds": "0.5"}
     with serve("main", settings, log, "--workers", "1") as served, ExitStack() as opened:
         asked = [
-            f"GET {path(operation, OWN)} HTTP/1.1\r\n{rest}"
+            f"{operation.method} {path(operation, own(operation))} HTTP/1.1\r\n{rest}"
             for operation in OPERATIONS
             for rest in REFUSED_HEADS.values()
         ]
@@ -97,5 +99,5 @@ def refused(tmp_path_factory):
 @pytest.mark.parametrize("status", REFUSED_HEADS)
 def test_a_request_that_the_server_refuses_is_logged_with_its_operation(refused, status):
     for operation in OPERATIONS:
-        address = path(operation, OWN).partition("?")[0]
-        assert refused[status, "GET", address] == operation.operation_id
+        address = path(operation, own(operation)).partition("?")[0]
+        assert refused[status, operation.method, address] == operation.operation_id

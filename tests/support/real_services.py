@@ -53,6 +53,10 @@ class RealServices:
             "campaign_id": self.experiment["campaign_id"],
             "experiment_id": self.experiment["id"],
             "event_id": event["id"],
+            "attribute_id": self._made("experiments", "/attributes", **owner, key="plan")["id"],
+            "page_id": self._made(
+                "experiments", "/pages", **owner, name="Home", edit_url="https://shop.example/"
+            )["id"],
         }
 
     def settings(self) -> dict[str, str]:
