@@ -77,7 +77,12 @@ def unknown(operation):
 
 def path(operation, ids):
     """The operation's address about the given entities, with the query parameters that name them."""
-    named = [parameter["name"] for parameter in operation.spec["parameters"] if parameter["in"] == "query"]
+    # Others, such as `attribute_id` of results, choose what is counted.
+    named = [
+        p["name"]
+        for p in operation.spec["parameters"]
+        if p["in"] == "query" and (p.get("required") or p["name"] in OWN)
+    ]
     query = "&".join(f"{name}={ids[name]}" for name in named if name in ids)
     return operation.path.format(**ids) + (f"?{query}" if query else "")
 
