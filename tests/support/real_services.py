@@ -87,6 +87,28 @@ class RealServices:
             snapshots.append({"events": [_event(self.ids["event_id"], "order", moment)]})
         return {"visitor_id": str(uuid.uuid4()), "attributes": [], "snapshots": snapshots}
 
+    def another_project(self, **members: Any) -> Any:
+        """A new project of the same account."""
+        return self._made(
+            "projects", "/projects", **{"account_id": self.account_id, "name": "Other", **members}
+        )
+
+    def another_experiment(self, action: str = "", **members: Any) -> Any:
+        """A new experiment of two variations in the project, after `action`."""
+        owner = {"account_id": self.account_id, "project_id": self.ids["project_id"]}
+        variations = [{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")]
+        body = {**owner, "name": "Another", "variations": variations, **members}
+        return self._made("experiments", f"/experiments?action={action}", **body)
+
+    def act(self, experiment_id: int, action: str) -> None:
+        """Start, pause, ... or `archive` an experiment."""
+        url = f"{self.urls['experiments']}/experiments/{experiment_id}"
+        if action == "archive":
+            answer = self._session.delete(url, timeout=30)
+        else:
+            answer = self._session.patch(url, params={"action": action}, json={}, timeout=30)
+        assert answer.ok, answer.text
+
     def _made(self, service: str, path: str, **body: Any) -> Any:
         answer = self._session.post(self.urls[service] + path, json=body, timeout=30)
         assert answer.status_code == 201, answer.text
