@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -25,8 +26,8 @@ LONGEST_START_SECONDS = 60
 class RealServices:
     """Running services with an account, a project, an event and a running experiment of two variations."""
 
-    def __init__(self, urls: dict[str, str]) -> None:
-        self.urls = urls
+    def __init__(self, urls: dict[str, str], folder: Path) -> None:
+        self.urls, self.folder = urls, folder
         self._session = requests.Session()
         self._session.headers.update(AS_GATEWAY)
         self.account_id = self._made("projects", "/accounts", name="Account")["id"]
@@ -109,6 +110,11 @@ class RealServices:
             answer = self._session.patch(url, params={"action": action}, json={}, timeout=30)
         assert answer.ok, answer.text
 
+    def rows(self, service: str, query: str, *values: Any) -> list[Any]:
+        """What the service's database answers to an SQL query."""
+        with contextlib.closing(sqlite3.connect(self.folder / f"{service}.sqlite3")) as connection:
+            return connection.execute(query, values).fetchall()
+
     def _made(self, service: str, path: str, **body: Any) -> Any:
         answer = self._session.post(self.urls[service] + path, json=body, timeout=30)
         assert answer.status_code == 201, answer.text
@@ -135,7 +141,7 @@ def real_services(folder: Path, *, results_workers: int = 2) -> Iterator[RealSer
             stack.enter_context(_service(name, port, workers, folder))
         for name in NAMES:
             _wait_until_listening(urls[name], folder / f"{name}.log")
-        yield RealServices(urls)
+        yield RealServices(urls, folder)
 
 
 @contextlib.contextmanager
