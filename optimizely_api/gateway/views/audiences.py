@@ -4,6 +4,7 @@ from typing import Any
 
 from pyramid.request import Request
 
+from optimizely_api.gateway.platforms import platform_of_body
 from optimizely_api.gateway.resource import Resource, operation
 
 AUDIENCES = Resource("Audience", "experiments")
@@ -16,7 +17,8 @@ async def list_audiences(request: Request) -> list[Any]:
 
 @operation
 async def create_audience(request: Request) -> dict[str, Any]:
-    return await AUDIENCES.create(request)
+    # The service does not know projects, and what conditions may be depends on their platform.
+    return await AUDIENCES.create(request, platform=await platform_of_body(request))
 
 
 @operation

@@ -5,6 +5,7 @@ from typing import Any
 
 from pyramid.request import Request
 
+from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
 
 LIST_ATTRIBUTES = Resource("ListAttribute", "experiments")
@@ -27,6 +28,7 @@ async def list_list_attributes(request: Request) -> list[Any]:
 
 @operation
 async def create_list_attribute(request: Request) -> dict[str, Any]:
+    await check_for_the_web(request)
     return await LIST_ATTRIBUTES.create(request)
 
 

@@ -21,12 +21,18 @@ from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.conditions import InvalidConditions
 from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids
 from optimizely_api.services.http.errors import conflict
-from optimizely_api.services.schema import field_error
+from optimizely_api.services.schema import TEXT, field_error
 
 NOBODY = "[]"
 SHOWN_CHARACTERS = 200  # of a name in a message
 
-AUDIENCES = Entity("Audience", METADATA, next_ids, initial={"conditions": NOBODY, "description": ""})
+AUDIENCES = Entity(
+    "Audience",
+    METADATA,
+    next_ids,
+    initial={"conditions": NOBODY, "description": "", "platform": conditions.WEB},
+    internal={"platform": TEXT},  # of the project, which keeps it for ever
+)
 
 
 @AUDIENCES.prepare
@@ -53,7 +59,8 @@ async def conditions_are_checked_and_know_their_attributes(
         text = conditions.write(tree)
     except InvalidConditions as exc:
         raise field_error("/conditions", str(exc)) from None
-    if problem := next(filter(None, map(conditions.problem_of, conditions.leaves(tree))), None):
+    problems = (conditions.problem_of(leaf, audience["platform"]) for leaf in conditions.leaves(tree))
+    if problem := next(filter(None, problems), None):
         raise field_error("/conditions", problem)
     if before is not None and text == before["conditions"]:
         return {**audience, "conditions": text}

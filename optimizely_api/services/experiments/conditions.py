@@ -14,6 +14,7 @@ from typing import Any
 Leaf = dict[str, Any]
 
 OPERATORS = ("and", "or", "not")
+WEB = "web"
 MAX_LEVELS = 20
 MAX_LEAVES = 10_000
 
@@ -87,21 +88,28 @@ def replaced(tree: list[Any], change: Callable[[Leaf], Leaf]) -> list[Any]:
     ]
 
 
-def problem_of(leaf: Leaf) -> str | None:
-    """What is wrong with a condition about visitors, by itself; None when nothing is."""
+def problem_of(leaf: Leaf, platform: str = WEB) -> str | None:
+    """What is wrong with a condition about visitors, by itself; None when nothing is.
+
+    SDKs, which all other platforms have, know nothing of a visitor but the attributes that they are given.
+    """
     kind = leaf.get("type")
     if not isinstance(kind, str) or not kind:
         return "has a condition without a type"
+    if platform != WEB and kind != "custom_attribute":
+        return (
+            f"has a condition that is no custom_attribute, as all must be in a project of platform {platform}"
+        )
     name = leaf.get("name")
     if name is not None and not isinstance(name, str):
         return f"has a {kind} condition whose name is no text"
     if kind in NAMED and not name:
         return f"has a {kind} condition without a name"
-    return _problem_of_match(kind, leaf)
+    return _problem_of_match(kind, leaf, default=None if platform == WEB else "exact")
 
 
-def _problem_of_match(kind: str, leaf: Leaf) -> str | None:
-    match_type, value = leaf.get("match_type"), leaf.get("value")
+def _problem_of_match(kind: str, leaf: Leaf, default: str | None) -> str | None:
+    match_type, value = leaf.get("match_type", default), leaf.get("value")
     known = MATCH_TYPES.get(kind)
     if match_type is None or known is None:
         return None

@@ -21,9 +21,10 @@ STAMP_BYTES = 8
 
 # What shows parts of what, within a service: writing the one may change all of the others.
 SHOWN_IN = {
+    "attributes": ("audiences",),
     "events": ("experiments", "layers"),
-    "experiments": ("layers",),
-    "layers": ("experiments",),
+    "experiments": ("layers", "audiences"),
+    "layers": ("experiments", "audiences"),
 }
 
 
@@ -71,7 +72,7 @@ def changed_paths(path: str) -> Iterator[str]:
     """What a write at a path may change; a path that ends with a slash stands for all that lie below it.
 
     >>> list(changed_paths("/experiments/1"))
-    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/']
+    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/']
     """
     yield path
     yield f"{path}/"

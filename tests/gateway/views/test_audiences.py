@@ -145,6 +145,24 @@ def test_201_for_conditions_of_the_most_levels(real_app: Any, ids: Any) -> None:
     assert post(real_app, ids, nested(20)).json["conditions"] == nested(20)
 
 
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"type": "device", "value": "ipad"}, "no custom_attribute, as all must be in a project of platform"),
+        ({"type": "custom_attribute", "name": "plan"}, "match_type exact whose value is no text"),
+    ],
+    ids=["of the web", "exact unless said"],
+)
+def test_400_for_conditions_in_a_project_for_sdks(
+    real_app: Any, ids: Any, real_stack: Any, condition: Any, words: str
+) -> None:
+    project = real_stack.another_project(platform="custom")
+    assert words in problem(post(real_app, ids, [condition], project_id=project["id"]))
+    audience = post(real_app, ids, project_id=project["id"]).json
+    address, body = f"/v2/audiences/{audience['id']}", {"conditions": json.dumps([condition])}
+    assert words in problem(real_app.patch_json(address, body, headers=AUTHORIZED, expect_errors=True))
+
+
 # Attributes in conditions
 
 
@@ -183,6 +201,7 @@ def test_conditions_follow_an_attribute_that_is_renamed(real_app: Any, ids: Any)
     renamed, other = attribute(real_app, ids, name="Old name"), attribute(real_app, ids)
     names = (renamed["key"], "Old name", other["key"])
     audience = post(real_app, ids, ["or", ["not", leaf(names[0])], *map(leaf, names[1:])]).json
+    assert read(real_app, audience) == audience  # and the gateway keeps it for a while
     body = {"key": f"new_{renamed['key']}", "name": "New name"}
     real_app.patch_json(f"/v2/attributes/{renamed['id']}", body, headers=AUTHORIZED)
     text = read(real_app, audience)["conditions"]
@@ -239,7 +258,7 @@ def test_409_for_changing_an_archived_audience(real_app: Any, ids: Any) -> None:
 
 
 def naming(audience: dict[str, Any]) -> str:
-    return json.dumps(["or", {"audience_id": 5}, ["not", {"audience_id": audience["id"]}]])
+    return json.dumps(["or", ["not", {"audience_id": audience["id"]}]])
 
 
 def listed(app: GatewayTestApp, audience: dict[str, Any]) -> dict[str, Any]:

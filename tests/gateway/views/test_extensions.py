@@ -79,3 +79,11 @@ def test_201_for_a_field_with_choices(real_app: Any, ids: Any) -> None:
     options = {"choices": [{"label": "Red", "value": "red"}]}
     made = post(real_app, ids, fields=[field(field_type="dropdown", options=options)]).json
     assert made["fields"][0]["options"] == options
+
+
+def test_400_in_a_project_that_is_not_for_the_web(real_app: Any, ids: Any, real_stack: Any) -> None:
+    project = real_stack.another_project(platform="custom")
+    error = assert_error(post(real_app, ids, project_id=project["id"]), 400, "bad_request")
+    assert list(error["messages"]) == ["/body/project_id"]
+    listed = real_app.get(f"{PATH}?project_id={project['id']}", headers=AUTHORIZED)
+    assert listed.json == []

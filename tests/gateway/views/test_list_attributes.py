@@ -75,3 +75,11 @@ def test_200_the_list_is_whole_and_ignores_pages(
     response = real_app.get(PATH + query, headers=AUTHORIZED)
     assert [each["id"] for each in response.json] == made
     assert "Link" not in response.headers
+
+
+def test_400_in_a_project_that_is_not_for_the_web(real_app: Any, ids: Any, real_stack: Any) -> None:
+    project = real_stack.another_project(platform="custom")
+    error = assert_error(post(real_app, ids, "for_sdks", project_id=project["id"]), 400, "bad_request")
+    assert list(error["messages"]) == ["/body/project_id"]
+    listed = real_app.get(f"{PATH}?project_id={project['id']}", headers=AUTHORIZED)
+    assert listed.json == []
