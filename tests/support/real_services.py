@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,20 +27,20 @@ LONGEST_START_SECONDS = 60
 class RealServices:
     """Running services with an account, a project, an event and a running experiment of two variations."""
 
-    def __init__(self, urls: dict[str, str]) -> None:
-        self.urls = urls
+    def __init__(self, urls: dict[str, str], folder: Path) -> None:
+        self.urls, self.folder = urls, folder
         self._session = requests.Session()
         self._session.headers.update(AS_GATEWAY)
-        self.account_id = self._made("projects", "/accounts", name="Account")["id"]
+        self.account_id = self.made("projects", "/accounts", name="Account")["id"]
         sha256 = samples.token()["token_sha256"]
-        self._made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
-        self.other_account_id = self._made("projects", "/accounts", name="Another account")["id"]
+        self.made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
+        self.other_account_id = self.made("projects", "/accounts", name="Another account")["id"]
         sha256 = samples.token(samples.OTHER_TOKEN)["token_sha256"]
-        self._made("projects", f"/accounts/{self.other_account_id}/tokens", name="token", token_sha256=sha256)
-        project = self._made("projects", "/projects", account_id=self.account_id, name="Shop")
+        self.made("projects", f"/accounts/{self.other_account_id}/tokens", name="token", token_sha256=sha256)
+        project = self.made("projects", "/projects", account_id=self.account_id, name="Shop")
         owner = {"account_id": self.account_id, "project_id": project["id"]}
-        event = self._made("experiments", "/events", **owner, key="order", name="Order", event_type="custom")
-        self.experiment = self._made(
+        event = self.made("experiments", "/events", **owner, key="order", name="Order", event_type="custom")
+        self.experiment = self.made(
             "experiments",
             "/experiments?action=start&at=" + _text(datetime.now(UTC) - timedelta(days=2)),
             **owner,
@@ -62,6 +63,33 @@ class RealServices:
     def settings(self) -> dict[str, str]:
         """The gateway's settings that lead here."""
         return {"services_key": KEY, **{f"{name}_url": url for name, url in self.urls.items()}}
+
+    def another_project(self, **members: Any) -> Any:
+        """A new project of the same account."""
+        return self.made(
+            "projects", "/projects", **{"account_id": self.account_id, "name": "Other", **members}
+        )
+
+    def another_experiment(self, action: str = "", **members: Any) -> Any:
+        """A new experiment of two variations in the project, after `action`."""
+        owner = {"account_id": self.account_id, "project_id": self.ids["project_id"]}
+        variations = [{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")]
+        body = {**owner, "name": "Another", "variations": variations, **members}
+        return self.made("experiments", f"/experiments?action={action}", **body)
+
+    def act(self, experiment_id: int, action: str) -> None:
+        """Start, pause, ... or `archive` an experiment."""
+        url = f"{self.urls['experiments']}/experiments/{experiment_id}"
+        if action == "archive":
+            answer = self._session.delete(url, timeout=30)
+        else:
+            answer = self._session.patch(url, params={"action": action}, json={}, timeout=30)
+        assert answer.ok, answer.text
+
+    def rows(self, service: str, query: str, *values: Any) -> list[Any]:
+        """What the service's database answers to an SQL query."""
+        with contextlib.closing(sqlite3.connect(self.folder / f"{service}.sqlite3")) as connection:
+            return connection.execute(query, values).fetchall()
 
     def send_visitors(self, count: int, at: datetime) -> None:
         """One batch of visitors who decide, and every second of whom converts, at this moment: 1.5 events each."""
@@ -92,7 +120,7 @@ class RealServices:
             snapshots.append({"events": [_event(self.ids["event_id"], "order", moment)]})
         return {"visitor_id": str(uuid.uuid4()), "attributes": [], "snapshots": snapshots}
 
-    def _made(self, service: str, path: str, **body: Any) -> Any:
+    def made(self, service: str, path: str, **body: Any) -> Any:
         answer = self._session.post(self.urls[service] + path, json=body, timeout=30)
         assert answer.status_code == 201, answer.text
         return answer.json()
@@ -118,7 +146,7 @@ def real_services(folder: Path, *, results_workers: int = 2) -> Iterator[RealSer
             stack.enter_context(_service(name, port, workers, folder))
         for name in NAMES:
             _wait_until_listening(urls[name], folder / f"{name}.log")
-        yield RealServices(urls)
+        yield RealServices(urls, folder)
 
 
 @contextlib.contextmanager

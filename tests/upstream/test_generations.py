@@ -78,8 +78,17 @@ def test_another_services_paths_are_other_paths():
 
 def test_the_changed_paths_are_as_their_example_says():
     assert list(changed_paths("/experiments/1")) == [
-        *("/experiments/1", "/experiments/1/", "/experiments", "/layers", "/layers/")
+        *("/experiments/1", "/experiments/1/", "/experiments", "/layers", "/layers/"),
+        *("/audiences", "/audiences/"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["attributes", "experiments", "layers"])
+def test_audiences_name_attributes_and_count_experiments(kind):
+    table = Stamps()
+    audience = table.of(Call("experiments", "/audiences/1", "Audience"))
+    table.change(Call("experiments", f"/{kind}/2", "", method="PATCH"))
+    assert not audience.holds
 
 
 WRITER = """

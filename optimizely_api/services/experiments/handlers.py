@@ -9,8 +9,11 @@ from aiohttp import web
 from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.experiments import states, store
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
+from optimizely_api.services.experiments.audiences import AUDIENCES
 from optimizely_api.services.experiments.events import EVENTS, where_classic
+from optimizely_api.services.experiments.extensions import EXTENSIONS
 from optimizely_api.services.experiments.levels import level_of_project
+from optimizely_api.services.experiments.list_attributes import LIST_ATTRIBUTES
 from optimizely_api.services.experiments.pages import PAGES
 from optimizely_api.services.experiments.schema import (
     EXPERIMENT,
@@ -127,6 +130,9 @@ def _now() -> datetime:
 
 ROUTES = [
     *routes(ATTRIBUTES),
+    *routes(AUDIENCES),
+    *routes(LIST_ATTRIBUTES),
+    *routes(EXTENSIONS),
     *routes(PAGES),
     *routes(EVENTS, where=where_classic),
     web.get("/experiments", list_experiments),

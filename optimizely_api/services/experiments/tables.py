@@ -86,3 +86,10 @@ events = Table(
     Index("ix_events_project_id_id", "project_id", "id"),
     Index("ix_events_page_id_id", "page_id", "id"),
 )
+
+list_contents = Table(
+    "list_contents",
+    METADATA,
+    Column("list_attribute_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("content", Text, nullable=False),  # entries separated by commas
+)

@@ -21,9 +21,10 @@ GENERATION_BYTES = 8
 
 # Which entities of a service show parts of which others: a write to any of the first kind may change all of the rest.
 SHOWN_IN = {
+    "attributes": ("audiences",),
     "events": ("experiments", "layers"),
-    "experiments": ("layers",),
-    "layers": ("experiments",),
+    "experiments": ("layers", "audiences"),
+    "layers": ("experiments", "audiences"),
 }
 
 
@@ -73,7 +74,7 @@ def changed_paths(path: str) -> Iterator[str]:
     """Yield the paths that a write to `path` may change; a path that ends with a slash stands for all below it.
 
     >>> list(changed_paths("/experiments/1"))
-    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/']
+    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/']
     """
     yield path
     yield f"{path}/"

@@ -32,6 +32,11 @@ def upgrade() -> None:
     """Create the tables, and take `page_id` out of the events' documents."""
     for name, further in TABLES.items():
         create_entity_table(op, name, further)
+    op.create_table(
+        "list_contents",
+        sa.Column("list_attribute_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("content", sa.Text, nullable=False),
+    )
     op.add_column("events", sa.Column("page_id", sa.BigInteger))
     op.create_index("ix_events_page_id_id", "events", ["page_id", "id"])
     connection = op.get_bind()
@@ -50,5 +55,6 @@ def downgrade() -> None:
         connection.execute(change.values(document={**row.document, "page_id": row.page_id}))
     op.drop_index("ix_events_page_id_id", "events")
     op.drop_column("events", "page_id")
+    op.drop_table("list_contents")
     for name in reversed(TABLES):
         op.drop_table(name)

@@ -1,0 +1,72 @@
+"""Audiences in the experiments service: what depends on the database, on each of the two."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tests.services.conftest import Caller
+
+OWNER = {"account_id": 11, "project_id": 22}
+TWO = [{"name": name, "key": name, "weight": 5000} for name in ("old", "new")]
+
+
+def naming(*keys: str) -> str:
+    return json.dumps(["or", *({"name": key, "type": "custom_attribute", "value": "x"} for key in keys)])
+
+
+async def attribute(experiments: Caller, key: str) -> Any:
+    return await experiments.made("/attributes", {**OWNER, "key": key, "name": f"The {key}"})
+
+
+async def test_a_renamed_attribute_is_renamed_in_conditions(experiments: Caller) -> None:
+    plan, _ = await attribute(experiments, "plan"), await attribute(experiments, "country")
+    audience = await experiments.made("/audiences", {**OWNER, "conditions": naming("plan", "country")})
+    await experiments.patch(f"/attributes/{plan['id']}", {"key": "tariff"})
+    _, found = await experiments.get(f"/audiences/{audience['id']}")
+    assert found["conditions"] == naming("tariff", "country")
+
+
+async def test_audiences_that_are_made_during_a_renaming_follow_it_or_are_refused(
+    experiments: Caller,
+) -> None:
+    plan = await attribute(experiments, "plan")
+    body = {**OWNER, "conditions": naming("plan")}
+    posts = [experiments.post("/audiences", body) for _ in range(6)]
+    posts.insert(3, experiments.patch(f"/attributes/{plan['id']}", {"key": "tariff"}))
+    statuses = {status for status, _ in await asyncio.gather(*posts)}
+    assert statuses <= {200, 201, 400}
+    _, listed = await experiments.get("/audiences?project_id=22")
+    assert {audience["conditions"] for audience in listed["items"]} <= {naming("tariff")}
+
+
+async def test_experiments_are_counted_until_they_are_archived(experiments: Caller) -> None:
+    audience = await experiments.made("/audiences", {**OWNER})
+    conditions = json.dumps(["or", ["not", {"audience_id": audience["id"]}]])
+    made = [
+        await experiments.made("/experiments", {**OWNER, "variations": TWO, **extra})
+        for extra in ({}, {"audience_conditions": conditions}, {"audience_conditions": conditions})
+    ]
+    await experiments.delete(f"/experiments/{made[-1]['id']}")
+    _, found = await experiments.get(f"/audiences/{audience['id']}")
+    assert found["experiment_count"] == 1
+
+
+async def test_409_while_a_running_experiment_uses_it_also_in_a_paused_campaign(experiments: Caller) -> None:
+    audience = await experiments.made("/audiences", {**OWNER})
+    conditions = json.dumps(["or", {"audience_id": audience["id"]}])
+    body = {**OWNER, "variations": TWO, "audience_conditions": conditions}
+    running = await experiments.made("/experiments?action=start", body)
+    await experiments.patch(f"/layers/{running['layer_id']}?action=pause", {})
+    status, error = await experiments.patch(f"/audiences/{audience['id']}", {"archived": True})
+    assert (status, error["code"]) == (409, "conflict")
+    await experiments.patch(f"/experiments/{running['id']}?action=pause", {})
+    status, _ = await experiments.patch(f"/audiences/{audience['id']}", {"archived": True})
+    assert status == 200
+
+
+async def test_names_of_two_audiences_that_are_made_at_once_differ(experiments: Caller) -> None:
+    body = {**OWNER, "name": "Gold"}
+    answers = await asyncio.gather(*(experiments.post("/audiences", body) for _ in range(4)))
+    assert sorted(status for status, _ in answers) == [201, 400, 400, 400]
