@@ -172,10 +172,15 @@ class Entity:
             raise gone(self.noun, entity_id)
         await self._check_version(connection, before, if_match)
         if self._deletes:
-            await connection.execute(delete(self.table).where(self.table.c.id == entity_id))
+            await self._delete(connection, entity_id)
             return
         await self._checked(connection, {**before, "archived": True}, before)
         await self._write(connection, entity_id, at, archived=True)
+
+    async def _delete(self, connection: AsyncConnection, entity_id: int) -> None:
+        result = await connection.execute(delete(self.table).where(self.table.c.id == entity_id))
+        if result.rowcount == 0:  # another request was faster
+            raise not_found(self.noun, entity_id)
 
     async def _write(self, connection: AsyncConnection, entity_id: int, at: datetime, **values: Any) -> None:
         statement = update(self.table).where(self.table.c.id == entity_id)

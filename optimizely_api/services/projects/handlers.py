@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from typing import Any
 
 from aiohttp import web
 
@@ -20,7 +21,7 @@ from optimizely_api.services.projects.environments import ENVIRONMENTS
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 
-FILTERS = ("name", "platform", "status")
+FILTERS = ("id", "name", "platform", "status")
 TOKEN_BYTES = 32
 
 
@@ -106,16 +107,22 @@ async def update_project(request: web.Request) -> web.Response:
     return JSONResponse(project)
 
 
-def _filters(request: web.Request) -> dict[str, list[str]]:
-    filters: dict[str, list[str]] = {}
+def _filters(request: web.Request) -> dict[str, list[Any]]:
+    filters: dict[str, list[Any]] = {}
     for text in request.query.getall("filter", []):
         if not text.strip():
             continue
         name, colon, value = text.partition(":")
         if name not in FILTERS or not colon:
             raise bad_request(f"filter must be FIELD:VALUE with FIELD one of {', '.join(FILTERS)}")
-        filters.setdefault(name, []).append(value)
+        filters.setdefault(name, []).append(_id(value) if name == "id" else value)
     return filters
+
+
+def _id(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,16}", text):
+        raise bad_request("filter must have a whole number after id:")
+    return int(text)
 
 
 ROUTES = [

@@ -35,7 +35,7 @@ SOCKET_TOKEN_BYTES = 16  # 22 characters of URL-safe base64
 async def create_project(connection: AsyncConnection, given: Json, at: datetime) -> Json:
     """Add a project from checked input, and its environments; 404 when its account is unknown."""
     project = {**defaults("Project"), **INITIAL, **given}
-    _check(project)
+    _refuse({**dict(_problems_at_creation(project)), **dict(_problems(project))})
     account_id = project["account_id"]
     await get_account(connection, account_id)
     (project_id,) = await allocate_ids(connection, next_ids)
@@ -80,7 +80,7 @@ async def update_project(
         return before
     if before["status"] == after["status"] == "archived":
         raise conflict(f'project {project_id} is archived; send {{"status": "active"}} to bring it back')
-    _check(after)
+    _refuse(dict(_problems(after)))
     if "web_snippet" in after:
         revision = after["web_snippet"].get("code_revision", 0) + 1
         after["web_snippet"] = {**after["web_snippet"], "code_revision": revision}
@@ -120,19 +120,22 @@ def _complete(project: Json, project_id: int) -> None:
         project.pop("third_party_platform", None)
 
 
-def _check(project: Json) -> None:
-    if problems := dict(_problems(project)):
+def _refuse(problems: dict[str, str]) -> None:
+    if problems:
         raise field_errors(problems)
 
 
-def _problems(project: Json) -> Iterator[tuple[str, str]]:
-    """(JSON pointer, what is wrong there) for rules between properties."""
-    platform = project["platform"]
-    if project.get("third_party_platform") is not None and platform != "custom":
+def _problems_at_creation(project: Json) -> Iterator[tuple[str, str]]:
+    """(JSON pointer, what is wrong there) for rules between properties that are set once."""
+    if project.get("third_party_platform") is not None and project["platform"] != "custom":
         yield "/third_party_platform", "is only for projects of platform custom"
     if project["is_flags_enabled"]:
         yield "/is_flags_enabled", "must be false: features managed as flags belong to another API"
-    if "web_snippet" in project and platform != "web":
+
+
+def _problems(project: Json) -> Iterator[tuple[str, str]]:
+    """The same for properties that change."""
+    if "web_snippet" in project and project["platform"] != "web":
         yield "/web_snippet", "is only for projects of platform web"
     ip_filter = project.get("web_snippet", {}).get("ip_filter", "")
     if len(ip_filter) > IP_FILTER_CHARACTERS:
