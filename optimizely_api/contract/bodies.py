@@ -17,7 +17,7 @@ import orjson
 from jsonschema import ValidationError
 
 from optimizely_api.contract.format_patterns import REQUEST_PATTERNS
-from optimizely_api.contract.load import Contract, InvalidContract, Json, pointer, resolve
+from optimizely_api.contract.load import Contract, InvalidContract, Json, is_read_only, pointer, resolve
 from optimizely_api.contract.validators import json_schema
 from optimizely_api.contract.violations import phrase
 
@@ -106,7 +106,7 @@ class BodyValidators:
     def __init__(self, contract: Contract) -> None:
         self.by_operation: dict[str, BodyValidator] = {}
         schemas = {
-            name: parameter["schema"]
+            name: _body_schema(parameter, contract.document)
             for name, operation in contract.operations.items()
             for parameter in operation.spec["parameters"]
             if parameter["in"] == "body"
@@ -138,6 +138,16 @@ def for_requests(schema: Schema, document: Schema) -> Schema:
     return kept
 
 
+def _body_schema(parameter: Schema, document: Schema) -> Schema:
+    """A body's schema; of those that its definition requires, the members under `x-optional` may be left out."""
+    schema: Schema = parameter["schema"]
+    optional = parameter.get("x-optional")
+    if not optional:
+        return schema
+    whole = resolve(document, schema)
+    return {**whole, "required": [name for name in whole["required"] if name not in optional]}
+
+
 def _check_unique_items(schema: Json, document: Schema, seen: set[str]) -> None:
     """Raise InvalidContract where a repetition would be looked for among any number of entries."""
     if isinstance(schema, list):
@@ -159,7 +169,7 @@ def _check_unique_items(schema: Json, document: Schema, seen: set[str]) -> None:
 def _read_only(schema: Schema, document: Schema) -> frozenset[str]:
     """The names of the read-only properties of a schema and of the schemas that it is composed of."""
     own = (
-        name for name, body in schema.get("properties", {}).items() if resolve(document, body).get("readOnly")
+        name for name, body in schema.get("properties", {}).items() if is_read_only(resolve(document, body))
     )
     composed = (_read_only(resolve(document, part), document) for part in schema.get("allOf", ()))
     return frozenset(own).union(*composed)

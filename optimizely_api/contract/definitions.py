@@ -6,7 +6,7 @@ Pure functions of the contract that `load()` returns; names are those of its `de
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from optimizely_api.contract.load import Json, load, resolve
+from optimizely_api.contract.load import Json, is_read_only, load, resolve
 from optimizely_api.contract.validators import json_schema
 
 Pruner = Callable[[Json], Json]
@@ -121,7 +121,7 @@ def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json
         kept["properties"] = {
             key: _without_read_only(part, reached)
             for key, part in schema["properties"].items()
-            if not _resolve(part).get("readOnly")
+            if not _is_only_read(_resolve(part))
         }
         required = [key for key in schema.get("required", ()) if key in kept["properties"]]
         kept.pop("required", None)
@@ -134,6 +134,14 @@ def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json
     if "allOf" in schema:
         kept["allOf"] = [_without_read_only(part, reached) for part in schema["allOf"]]
     return kept
+
+
+def _is_only_read(schema: dict[str, Json]) -> bool:
+    """Whether callers can set nothing of a property: it is read-only, or all that an object of its kind has is."""
+    properties = schema.get("properties", {})
+    return is_read_only(schema) or (
+        bool(properties) and all(is_read_only(inner) for inner in properties.values())
+    )
 
 
 def _definition(name: str) -> dict[str, Json]:

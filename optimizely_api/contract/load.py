@@ -8,7 +8,7 @@ its own name (`#/definitions/Experiment`) and carries it as `x-model`, so that g
 import copy
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -147,11 +147,12 @@ class _Flattener:
             if method not in item:
                 continue
             operation, own = item[method], item[method]["responses"]
+            without = operation.pop(shared_responses.WITHOUT_KEY, ())
             resolved = {"parameters": _parameters(self._collected, item, method)}
             shared = {
                 status: response
                 for status, applies, response in self._shared_responses
-                if status not in own and applies(resolved, method)
+                if status not in own and status not in without and applies(resolved, method)
             }
             operation["responses"] = shared_responses.in_order({**own, **shared})
             for name, applies, header in self._shared_headers:
@@ -350,6 +351,11 @@ def _parameters(document: dict[str, Json], item: Json, method: str) -> list[Json
         parameter = resolve(document, parameter)
         parameters[parameter["in"], parameter["name"]] = parameter
     return list(parameters.values())
+
+
+def is_read_only(schema: Mapping[str, Json]) -> bool:
+    """Whether callers cannot set a property; the public contract marks some that they do set (`x-settable`)."""
+    return bool(schema.get("readOnly")) and not schema.get("x-settable")
 
 
 def resolve(document: dict[str, Json], node: Json) -> Json:

@@ -14,6 +14,9 @@ from typing import Any
 
 KEY = "x-shared-responses"
 HEADERS_KEY = "x-shared-headers"
+WITHOUT_KEY = (
+    "x-without"  # of an operation: the statuses that it never answers with, whatever the conditions say
+)
 
 Operation = Mapping[str, Any]  # an operation object, with all its parameters resolved
 

@@ -60,10 +60,10 @@ class Resource:
         chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
         call = calls.list_entities(self.collection, request.identity.account_id, page, {**chosen, **fixed})
         listed = await request.fetch(call)
-        return [public(self.definition, entity) for entity in answer_page(request, page, listed)]
+        return [self.shown(request, entity) for entity in answer_page(request, page, listed)]
 
     async def get(self, request: Request, **within: Any) -> Entity:
-        return self.shown(await self.visible(request, **within))
+        return self.shown(request, await self.visible(request, **within))
 
     async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
         """201 with the complete entity; `fixed` are members that the address sets, in place of the body's."""
@@ -104,12 +104,12 @@ class Resource:
             raise NotFound(what)
         return entity
 
-    def shown(self, entity: Mapping[str, Any]) -> Entity:
+    def shown(self, request: Request, entity: Mapping[str, Any]) -> Entity:
         return public(self.definition, entity)
 
     def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
         """Return the response of a write, with the ETag that a GET would have (RFC 9110 section 8.8.3)."""
-        shown = self.shown(entity)
+        shown = self.shown(request, entity)
         request.response.headers["ETag"] = entity_tag(orjson.dumps(shown))
         return shown
 
@@ -122,7 +122,7 @@ class Resource:
         condition = request.environ.get("HTTP_IF_MATCH")
         if condition is None:
             return ""
-        etag = entity_tag(orjson.dumps(self.shown(entity)))
+        etag = entity_tag(orjson.dumps(self.shown(request, entity)))
         if not any(names_tag(condition, coded_tag(etag, coding)) for coding in (None, *CODINGS)):
             raise PreconditionFailed
         return version_tag(entity)

@@ -64,12 +64,9 @@ class Schema:
         known: dict[str, Any] = known_part(self.node, value)
         problems: dict[str, str] = {}
         for error in self._validator.iter_errors(known):
-            pointer = _pointer(
-                error.instance_path
-            )  # missing members are all problems of the object without them
-            problems[pointer] = (
-                f"{problems[pointer]}; {error.message}" if pointer in problems else error.message
-            )
+            pointer = _pointer(error.instance_path)
+            before = f"{problems[pointer]}; " if pointer in problems else ""
+            problems[pointer] = before + error.message
         if problems:
             raise field_errors(problems)
         return known

@@ -26,7 +26,7 @@ from jsonschema import ValidationError
 from optimizely_api.contract import InvalidContract, load
 from optimizely_api.contract.bodies import MAX_VIOLATIONS, BodyValidator, Definitions
 from optimizely_api.contract.formats import MAX_ID, MAX_INT64, MIN_INT64, REQUEST_FORMATS
-from optimizely_api.contract.load import resolve
+from optimizely_api.contract.load import is_read_only, resolve
 from optimizely_api.http.strict_json import finish
 
 pytestmark = pytest.mark.filterwarnings(
@@ -129,9 +129,7 @@ def requiring_nothing_read_only(schema: Json) -> Json:
     kept = {key: requiring_nothing_read_only(value) for key, value in schema.items()}
     properties = schema.get("properties", {})
     if isinstance(schema.get("required"), list):
-        kept["required"] = [
-            name for name in schema["required"] if not properties.get(name, {}).get("readOnly")
-        ]
+        kept["required"] = [name for name in schema["required"] if not is_read_only(properties.get(name, {}))]
         if not kept["required"]:
             del kept["required"]
     return kept
@@ -158,7 +156,7 @@ def without_read_only(whole: Json, schema: Json, value: Json) -> Json:
         return {
             key: without_read_only(whole, inner, item) if (inner := properties.get(key, more)) else item
             for key, item in value.items()
-            if not properties.get(key, {}).get("readOnly")
+            if not is_read_only(properties.get(key, {}))
         }
     if isinstance(value, list) and "items" in schema:
         return [without_read_only(whole, schema["items"], item) for item in value]

@@ -25,6 +25,7 @@ OTHERS = {
     "experiment_id": samples.OTHER_EXPERIMENT,
     "event_id": samples.OTHER_EVENT,
 }
+IN_PROJECTS = {"Projects", "Environments", "Webhooks"}
 CODES = {
     400: "bad_request",
     401: "unauthorized",
@@ -102,7 +103,7 @@ def has_body(operation):
 
 def upstream(operation):
     """The service that knows what the operation is about."""
-    return "projects" if operation.operation_id.endswith(("project", "projects")) else "experiments"
+    return "projects" if IN_PROJECTS.intersection(operation.spec["tags"]) else "experiments"
 
 
 def ask(app, operation, ids, *, content=None, path_ids=None, **headers):

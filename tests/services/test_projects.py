@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
+from optimizely_api.http.entity_tags import version_tag
 from optimizely_api.services.projects.tables import tokens
+from optimizely_api.services.projects.webhooks import WEBHOOKS
 from optimizely_api.services.storage.database import Database
 from optimizely_api.serving.log import JSONLines
-from tests.services.conftest import Caller, Serve
+from tests.services.conftest import Caller, Serve, migrate_to
 
 
 def sha256(token: str) -> str:
@@ -238,6 +240,10 @@ async def test_lists_show_one_account_and_what_the_filters_leave(projects: Calle
     assert await names("&filter=platform:web&filter=status:archived") == ["B"]
     assert await names("&filter=platform:web&filter=platform:ios") == ["A:1", "B"]
     assert await names("&filter=") == ["A:1", "B"]
+    ids = [item["id"] for item in (await projects.get(f"/projects?account_id={account_id}"))[1]["items"]]
+    assert await names(f"&filter=id:{ids[1]}") == ["B"]
+    assert await names(f"&filter=id:{ids[0]}&filter=id:{ids[1]}") == ["A:1", "B"]
+    assert (await projects.get("/projects?filter=id:x"))[0] == 400
     assert (await projects.get("/projects?filter=colour:red"))[0] == 400
 
 
@@ -264,3 +270,74 @@ async def test_a_restart_keeps_everything(serve: Serve, projects: Caller, accoun
 async def test_at_sets_when_a_project_was_made(projects: Caller, account_id: int) -> None:
     made = await projects.made("/projects?at=2026-01-02T03:04:05Z", {"account_id": account_id, "name": "Old"})
     assert made["created"] == "2026-01-02T03:04:05Z"
+
+
+async def test_412_for_a_change_of_another_version(projects: Caller, account_id: int) -> None:
+    path = f"/projects/{(await make(projects, account_id))['id']}"
+    condition = {"If-Match": version_tag((await projects.get(path))[1])}
+    assert (await projects.patch(path, {"name": "New"}, headers=condition))[0] == 200
+    assert (await projects.patch(path, {"name": "Newer"}, headers=condition))[0] == 412
+    assert (await projects.get(path))[1]["name"] == "New"
+
+
+async def test_200_a_change_of_nothing_stores_nothing(projects: Caller, account_id: int) -> None:
+    project = await make(projects, account_id)
+    for same in ({}, project, {"web_snippet": {"include_jquery": True}}):
+        assert await projects.patch(f"/projects/{project['id']}", same) == (200, project)
+
+
+async def test_existing_projects_get_their_environments_when_the_database_is_migrated(
+    serve: Serve, projects: Caller, account_id: int
+) -> None:
+    made = [await make(projects, account_id, platform=platform) for platform in ("web", "custom")]
+    await migrate_to(projects.database_url, "projects", "0001")
+    await migrate_to(projects.database_url, "projects", "head")
+    again = await serve("projects", projects.database_url)
+    new = await make(again, account_id, platform="custom")
+
+    async def environments(project: Any) -> list[Any]:
+        return list((await again.get(f"/environments?project_id={project['id']}"))[1]["items"])
+
+    web, custom, created = [await environments(project) for project in (*made, new)]
+    assert [environment["key"] for environment in web] == ["production"]
+    differing = {"id", "project_id", "created", "last_modified", "datafile"}
+    assert [{k: v for k, v in environment.items() if k not in differing} for environment in custom] == [
+        {k: v for k, v in environment.items() if k not in differing} for environment in created
+    ]
+    migrated = [*web, *custom]
+    assert [environment["created"] for environment in migrated] == [
+        project["created"] for project in (made[0], made[1], made[1])
+    ]
+    assert all(environment["datafile"].keys() == created[0]["datafile"].keys() for environment in migrated)
+    everything = [*migrated, *created]
+    ids = [number for item in everything for number in (item["id"], item["datafile"]["id"])]
+    assert len({*ids, new["id"]}) == len(ids) + 1
+    sdk_keys = {environment["datafile"]["sdk_key"] for environment in everything}
+    assert {len(key) for key in sdk_keys} == {22}
+    assert len(sdk_keys) == len(everything)
+
+
+async def test_only_one_of_two_deletions_of_a_webhook_succeeds(projects: Caller, account_id: int) -> None:
+    project = await make(projects, account_id)
+    owner = {"account_id": account_id, "project_id": project["id"]}
+    body = {**owner, "name": "Listener", "url": "https://hooks.example/", "secret": "s" * 32}
+    webhook = await projects.made("/webhooks", body)
+    path = f"/webhooks/{webhook['id']}"
+    deleted = await asyncio.gather(*(projects.delete(path) for _ in range(5)))
+    assert sorted(status for status, _ in deleted) == [204, 404, 404, 404, 404]
+
+
+async def test_a_webhook_is_stored_with_its_secret_and_shown_without(
+    projects: Caller, account_id: int
+) -> None:
+    project = await make(projects, account_id)
+    body = {"account_id": account_id, "project_id": project["id"], "name": "x", "url": "https://h.example/"}
+    assert "/secret" in (await projects.post("/webhooks", body))[1]["message"]
+    webhook = await projects.made("/webhooks", {**body, "secret": "s" * 32})
+    await projects.patch(f"/webhooks/{webhook['id']}", {"name": "y", "secret": "t" * 32})
+    assert "secret" not in (await projects.get(f"/webhooks/{webhook['id']}"))[1]
+    database = Database(projects.database_url)
+    async with database.snapshot() as connection:
+        documents = (await connection.execute(select(WEBHOOKS.table.c.document))).scalars().all()
+    await database.close()
+    assert [document["secret"] for document in documents] == ["s" * 32]

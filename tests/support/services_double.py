@@ -80,6 +80,9 @@ class ServicesDouble:
         self.projects = _by_id(
             samples.project(), samples.project(samples.OTHER_PROJECT, samples.OTHER_ACCOUNT)
         )
+        self.hidden_projects = _by_id(
+            {**samples.project(samples.ARCHIVED_ENTITY), "status": "archived", "archived": True}
+        )
         self.experiments = _by_id(
             samples.experiment(),
             samples.experiment(samples.OTHER_EXPERIMENT, samples.OTHER_LAYER, **other),
@@ -243,7 +246,6 @@ class ServicesDouble:
             "projects": [
                 web.get("/tokens/{sha256}", self._token),
                 web.get("/projects", self._list("projects")),
-                web.get(r"/projects/{id:\d+}", self._one("projects")),
             ],
             "experiments": [
                 web.get("/experiments", self._list("experiments")),
@@ -268,6 +270,8 @@ class ServicesDouble:
         """The entities of a kind without a table here, such as `attributes`: made of the contract's examples."""
         if kind == "events":
             return self.hidden_events | self.events
+        if kind == "projects":
+            return self.hidden_projects | self.projects
         if kind not in self.kinds:
             self.kinds[kind] = _by_id(*samples.entities(DEFINITIONS[kind]))
         return self.kinds[kind]
@@ -285,7 +289,7 @@ class ServicesDouble:
         entity = self._entities(request.match_info["kind"]).get(int(request.match_info["id"]))
         if entity is None:
             return _missing()
-        if request.method != "GET" and entity["archived"]:
+        if request.method != "GET" and entity.get("archived"):
             status, code = (410, "gone") if request.method == "DELETE" else (409, "conflict")
             return web.json_response({"code": code, "message": "It is archived."}, status=status)
         if request.method == "DELETE":

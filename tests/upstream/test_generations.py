@@ -85,10 +85,10 @@ def test_the_changed_paths_are_as_their_example_says():
 
 @pytest.mark.parametrize("kind", ["attributes", "experiments", "layers"])
 def test_audiences_name_attributes_and_count_experiments(kind):
-    table = Stamps()
-    audience = table.of(Call("experiments", "/audiences/1", "Audience"))
-    table.change(Call("experiments", f"/{kind}/2", "", method="PATCH"))
-    assert not audience.holds
+    table = Generations()
+    audience = table.snapshot(Call("experiments", "/audiences/1", "Audience"))
+    table.advance(Call("experiments", f"/{kind}/2", "", method="PATCH"))
+    assert not audience.is_current
 
 
 WRITER = """

@@ -9,8 +9,8 @@ from optimizely_api.contract.definitions import public
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.gateway.resource import visible_project
 from optimizely_api.gateway.views.campaigns import visible_campaign
-from optimizely_api.gateway.views.projects import visible_project
 from optimizely_api.upstream import calls
 
 

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, MetaData, Row, Table, insert, select, update
+from sqlalchemy import ColumnElement, MetaData, Row, Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import defaults, has_definition, noun_of, writable
@@ -63,6 +63,7 @@ class Entity:
         tightened: Mapping[str, Json] | None = None,
         internal: Mapping[str, Json] | None = None,
         update: str = "",
+        deletes: bool = False,
     ) -> None:
         """Make the entity that the contract calls `name`.
 
@@ -70,7 +71,8 @@ class Entity:
         a caller leaves out, besides the contract's defaults.
         `tightened` are properties whose schema differs from the contract's, `internal` those that only a service's
         callers may set, once. `update` is the definition of a change, `<name>Update` if that exists. `table` is one
-        that is there already, with the columns of `entity_table` and `columns`.
+        that is there already, with the columns of `entity_table` and `columns`. With `deletes` there is no archive:
+        DELETE removes the row.
         """
         self.name = name
         self.noun = noun_of(name)
@@ -78,6 +80,7 @@ class Entity:
         self.table = entity_table(self.plural, metadata, columns) if table is None else table
         self.columns = (*COLUMNS, *columns)
         self._next_ids = next_ids
+        self._deletes = deletes
         self._defaults = {"archived": False, **defaults(name), **(initial or {})}
         own = dict(tightened or {})
         self._creation = _schema(writable(name), {**own, **(internal or {}), **OWNERS}, OWNERS)
@@ -163,13 +166,21 @@ class Entity:
     async def archive(
         self, connection: AsyncConnection, entity_id: int, at: datetime, if_match: str = ""
     ) -> None:
-        """Put an entity into the archive; 404 for an unknown id, 410 when it is there already."""
+        """Put an entity into the archive, or remove it; 404 for an unknown id, 410 when it is archived already."""
         before = self._json(await self._row(connection, entity_id))
         if before["archived"]:
             raise gone(self.noun, entity_id)
         await self._check_version(connection, before, if_match)
+        if self._deletes:
+            await self._delete(connection, entity_id)
+            return
         await self._checked(connection, {**before, "archived": True}, before)
         await self._write(connection, entity_id, at, archived=True)
+
+    async def _delete(self, connection: AsyncConnection, entity_id: int) -> None:
+        result = await connection.execute(delete(self.table).where(self.table.c.id == entity_id))
+        if result.rowcount == 0:  # another request was faster
+            raise not_found(self.noun, entity_id)
 
     async def _write(self, connection: AsyncConnection, entity_id: int, at: datetime, **values: Any) -> None:
         statement = update(self.table).where(self.table.c.id == entity_id)

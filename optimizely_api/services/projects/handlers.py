@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from typing import Any
 
 from aiohttp import web
 
+from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
 from optimizely_api.services.http.errors import bad_request, not_found
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
-from optimizely_api.services.projects import store
+from optimizely_api.services.projects import projects, store
+from optimizely_api.services.projects.environments import ENVIRONMENTS
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
+from optimizely_api.services.projects.webhooks import WEBHOOKS
 
-FILTERS = ("name", "platform", "status")
+FILTERS = ("id", "name", "platform", "status")
 TOKEN_BYTES = 32
 
 
@@ -79,38 +83,46 @@ async def list_projects(request: web.Request) -> web.Response:
     """Projects, by `account_id` and by `filter=field:value`."""
     account_id, filters = read_integer(request, "account_id"), _filters(request)
     return await answer_page(
-        request, lambda connection, page: store.list_projects(connection, account_id, filters, page)
+        request, lambda connection, page: projects.list_projects(connection, account_id, filters, page)
     )
 
 
 async def create_project(request: web.Request) -> web.Response:
     """Create a project of the account that `account_id` names."""
-    return await answer_created(request, PROJECT.read, store.create_project)
+    return await answer_created(request, PROJECT.read, projects.create_project)
 
 
 async def get_project(request: web.Request) -> web.Response:
     """One project."""
-    return await answer_one(request, "project_id", store.get_project)
+    return await answer_one(request, "project_id", projects.get_project)
 
 
 async def update_project(request: web.Request) -> web.Response:
-    """Change a project; properties that cannot be changed are ignored."""
+    """Change a project; properties that cannot be changed are ignored. `If-Match` names the version to be changed."""
     project_id = path_id(request, "project_id")
     changes, at = PROJECT_UPDATE.read(await read_object(request)), read_at(request)
+    if_match = request.headers.get("If-Match", "")
     async with request.app[DATABASE].transaction() as connection:
-        return JSONResponse(await store.update_project(connection, project_id, changes, at))
+        project = await projects.update_project(connection, project_id, changes, at, if_match)
+    return JSONResponse(project)
 
 
-def _filters(request: web.Request) -> dict[str, list[str]]:
-    filters: dict[str, list[str]] = {}
+def _filters(request: web.Request) -> dict[str, list[Any]]:
+    filters: dict[str, list[Any]] = {}
     for text in request.query.getall("filter", []):
         if not text.strip():
             continue
         name, colon, value = text.partition(":")
         if name not in FILTERS or not colon:
             raise bad_request(f"filter must be FIELD:VALUE with FIELD one of {', '.join(FILTERS)}")
-        filters.setdefault(name, []).append(value)
+        filters.setdefault(name, []).append(_id(value) if name == "id" else value)
     return filters
+
+
+def _id(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,16}", text):
+        raise bad_request("filter must have a whole number after id:")
+    return int(text)
 
 
 ROUTES = [
@@ -125,4 +137,6 @@ ROUTES = [
     web.post("/projects", create_project),
     web.get("/projects/{project_id}", get_project),
     web.patch("/projects/{project_id}", update_project),
+    *routes(ENVIRONMENTS),
+    *routes(WEBHOOKS),
 ]

@@ -1,4 +1,4 @@
-"""Accounts, tokens and projects in SQL. Every function runs inside the transaction of its connection."""
+"""Accounts and tokens in SQL. Every function runs inside the transaction of its connection."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.errors import conflict, not_found
 from optimizely_api.services.http.query import Page
-from optimizely_api.services.projects.schema import PROJECT_DEFAULTS, WEB_SNIPPET_DEFAULTS
-from optimizely_api.services.projects.tables import accounts, next_ids, projects, tokens
+from optimizely_api.services.projects.tables import accounts, next_ids, tokens
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
 from optimizely_api.services.storage.rows import fetch_row
-
-COLUMNS = ("name", "platform", "status")  # the properties of a project that have their own columns
 
 
 async def create_account(connection: AsyncConnection, given: dict[str, Any], at: datetime) -> dict[str, Any]:
@@ -92,66 +89,6 @@ async def revoke_token(connection: AsyncConnection, account_id: int, token_id: i
         raise not_found("token", token_id)
 
 
-async def create_project(connection: AsyncConnection, given: dict[str, Any], at: datetime) -> dict[str, Any]:
-    """Add a project from checked input; 404 when its account is unknown."""
-    document = {**PROJECT_DEFAULTS, **given}
-    account_id = document.pop("account_id")
-    await get_account(connection, account_id)
-    if document["platform"] == "web":
-        snippet = {**WEB_SNIPPET_DEFAULTS, **document.get("web_snippet", {})}
-        document["web_snippet"] = {**snippet, "code_revision": 1}
-    (project_id,) = await allocate_ids(connection, next_ids)
-    columns = {name: document.pop(name) for name in COLUMNS}
-    await connection.execute(
-        insert(projects).values(
-            id=project_id,
-            account_id=account_id,
-            document=document,
-            created=at,
-            last_modified=at,
-            **columns,
-        )
-    )
-    return await get_project(connection, project_id)
-
-
-async def get_project(connection: AsyncConnection, project_id: int) -> dict[str, Any]:
-    """One project in the contract's shape; 404 when there is none."""
-    return _project(await fetch_row(connection, projects, project_id, "project"))
-
-
-async def update_project(
-    connection: AsyncConnection, project_id: int, changes: dict[str, Any], at: datetime
-) -> dict[str, Any]:
-    """Apply checked changes; a `web_snippet` is merged, every other property replaced."""
-    row = await fetch_row(connection, projects, project_id, "project", for_update=True)
-    columns = {name: changes.pop(name) for name in COLUMNS if name in changes}
-    document = {**row.document, **changes}
-    if row.platform == "web":
-        old = row.document.get("web_snippet", {})
-        revision = old.get("code_revision", 0) + 1
-        document["web_snippet"] = {**old, **changes.get("web_snippet", {}), "code_revision": revision}
-    await connection.execute(
-        update(projects)
-        .where(projects.c.id == project_id)
-        .values(document=document, last_modified=max(at, row.last_modified), **columns)
-    )
-    return await get_project(connection, project_id)
-
-
-async def list_projects(
-    connection: AsyncConnection, account_id: int | None, filters: dict[str, list[str]], page: Page
-) -> tuple[int, list[dict[str, Any]]]:
-    """The number of matching projects, and a page of them; several values of one filter mean any of them."""
-    query = select(projects)
-    if account_id is not None:
-        query = query.where(projects.c.account_id == account_id)
-    for name, values in filters.items():
-        query = query.where(projects.c[name].in_(values))
-    total, rows = await fetch_page(connection, query, projects.c.id, page)
-    return total, [_project(row) for row in rows]
-
-
 async def _find_token(connection: AsyncConnection, token_sha256: str) -> Row[Any] | None:
     rows = await connection.execute(select(tokens).where(tokens.c.token_sha256 == token_sha256))
     return rows.one_or_none()
@@ -172,17 +109,3 @@ def _token(row: Row[Any]) -> dict[str, Any]:
 
 def _listed_token(row: Row[Any]) -> dict[str, Any]:
     return _token(row) if row.revoked is None else {**_token(row), "revoked": format_time(row.revoked)}
-
-
-def _project(row: Row[Any]) -> dict[str, Any]:
-    return {
-        **row.document,
-        "id": row.id,
-        "account_id": row.account_id,
-        "name": row.name,
-        "platform": row.platform,
-        "status": row.status,
-        "is_classic": False,
-        "created": format_time(row.created),
-        "last_modified": format_time(row.last_modified),
-    }
