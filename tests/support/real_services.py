@@ -29,16 +29,16 @@ class RealServices:
         self.urls = urls
         self._session = requests.Session()
         self._session.headers.update(AS_GATEWAY)
-        self.account_id = self._made("projects", "/accounts", name="Account")["id"]
+        self.account_id = self.made("projects", "/accounts", name="Account")["id"]
         sha256 = samples.token()["token_sha256"]
-        self._made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
-        self.other_account_id = self._made("projects", "/accounts", name="Another account")["id"]
+        self.made("projects", f"/accounts/{self.account_id}/tokens", name="token", token_sha256=sha256)
+        self.other_account_id = self.made("projects", "/accounts", name="Another account")["id"]
         sha256 = samples.token(samples.OTHER_TOKEN)["token_sha256"]
-        self._made("projects", f"/accounts/{self.other_account_id}/tokens", name="token", token_sha256=sha256)
-        project = self._made("projects", "/projects", account_id=self.account_id, name="Shop")
+        self.made("projects", f"/accounts/{self.other_account_id}/tokens", name="token", token_sha256=sha256)
+        project = self.made("projects", "/projects", account_id=self.account_id, name="Shop")
         owner = {"account_id": self.account_id, "project_id": project["id"]}
-        event = self._made("experiments", "/events", **owner, key="order", name="Order", event_type="custom")
-        self.experiment = self._made(
+        event = self.made("experiments", "/events", **owner, key="order", name="Order", event_type="custom")
+        self.experiment = self.made(
             "experiments",
             "/experiments?action=start&at=" + _text(datetime.now(UTC) - timedelta(days=2)),
             **owner,
@@ -87,10 +87,14 @@ class RealServices:
             snapshots.append({"events": [_event(self.ids["event_id"], "order", moment)]})
         return {"visitor_id": str(uuid.uuid4()), "attributes": [], "snapshots": snapshots}
 
-    def _made(self, service: str, path: str, **body: Any) -> Any:
+    def made(self, service: str, path: str, **body: Any) -> Any:
         answer = self._session.post(self.urls[service] + path, json=body, timeout=30)
         assert answer.status_code == 201, answer.text
         return answer.json()
+
+    def archived(self, service: str, path: str) -> None:
+        answer = self._session.delete(self.urls[service] + path, timeout=30)
+        assert answer.status_code == 204, answer.text
 
 
 def _event(entity_id: int, key: str, moment: int) -> dict[str, Any]:

@@ -168,8 +168,8 @@ class Entity:
         if before["archived"]:
             raise gone(self.noun, entity_id)
         await self._check_version(connection, before, if_match)
-        await self._checked(connection, {**before, "archived": True}, before)
-        await self._write(connection, entity_id, at, archived=True)
+        after = await self._checked(connection, {**before, "archived": True}, before)
+        await self._write(connection, entity_id, at, **self._values(after))
 
     async def _write(self, connection: AsyncConnection, entity_id: int, at: datetime, **values: Any) -> None:
         statement = update(self.table).where(self.table.c.id == entity_id)
