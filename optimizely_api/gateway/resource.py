@@ -10,7 +10,8 @@ A request comes here valid. The road checks that the caller may see the project 
 makes the call, and shows nothing but the contract's properties.
 """
 
-from collections.abc import Callable, Mapping
+import builtins
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -60,31 +61,33 @@ class Resource:
         chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
         call = calls.list_entities(self.collection, request.caller.account_id, page, {**chosen, **fixed})
         listed = await request.fetch(call)
-        return [public(self.definition, entity) for entity in answer_page(request, page, listed)]
+        return await self.shown(request, answer_page(request, page, listed))
 
     async def get(self, request: Request, **within: Any) -> Entity:
-        return self.shown(await self.visible(request, **within))
+        return (await self.shown(request, [await self.visible(request, **within)]))[0]
 
     async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
         """201 with the whole entity; `fixed` are members that the address decides, whatever the body says."""
         body = {**sent_body(request), **fixed, "account_id": request.caller.account_id}
         if "project_id" in body and "project_id" not in fixed:
             await named_project(request, body["project_id"])
+        body = await self.prepared(request, body, None)
         entity = await request.fetch(calls.create_entity(self.collection, body, query))
         request.response.status_int = 201
-        return self.written(request, entity)
+        return await self.written(request, entity)
 
     async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
         """200 with the whole entity; `If-Match` may name the ETag of the entity that is to be changed."""
         entity = await self.visible(request, **within)
-        version = self.version(request, entity)
-        call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
-        return self.written(request, await request.fetch(call))
+        version = await self.version(request, entity)
+        body = await self.prepared(request, sent_body(request), entity)
+        call = calls.update_entity(self.collection, entity["id"], body, query, version)
+        return await self.written(request, await request.fetch(call))
 
     async def archive(self, request: Request, **within: Any) -> None:
         """204; 410 when it is archived already."""
         entity = await self.visible(request, **within)
-        version = self.version(request, entity)
+        version = await self.version(request, entity)
         await request.fetch(calls.archive_entity(self.collection, entity["id"], version))
         request.response.status_int = 204
 
@@ -104,16 +107,21 @@ class Resource:
             raise NotFound(what)
         return entity
 
-    def shown(self, entity: Mapping[str, Any]) -> Entity:
-        return public(self.definition, entity)
+    async def prepared(self, request: Request, body: Entity, before: Entity | None) -> Entity:
+        """What the service is sent; a subclass adds what other services know. `before` is what is to be changed."""
+        return body
 
-    def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
+    async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> builtins.list[Entity]:
+        """What callers see of entities; a subclass adds what other services know."""
+        return [public(self.definition, entity) for entity in entities]
+
+    async def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
         """What a write is answered with; its ETag is the one that a GET would have (RFC 9110 section 8.8.3)."""
-        shown = self.shown(entity)
+        (shown,) = await self.shown(request, [entity])
         request.response.headers["ETag"] = entity_tag(orjson.dumps(shown))
         return shown
 
-    def version(self, request: Request, entity: Mapping[str, Any]) -> str:
+    async def version(self, request: Request, entity: Mapping[str, Any]) -> str:
         """The service's version of the entity, when the request has a condition; raises PreconditionFailed.
 
         The condition names the ETag of the contract's representation, in any content coding. The service holds its
@@ -122,7 +130,8 @@ class Resource:
         condition = request.environ.get("HTTP_IF_MATCH")
         if condition is None:
             return ""
-        etag = entity_tag(orjson.dumps(self.shown(entity)))
+        (shown,) = await self.shown(request, [entity])
+        etag = entity_tag(orjson.dumps(shown))
         if not any(names_tag(condition, coded_tag(etag, coding)) for coding in (None, *CODINGS)):
             raise PreconditionFailed
         return version_tag(entity)

@@ -10,6 +10,7 @@ from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.experiments import states, store
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.events import EVENTS, where_classic
+from optimizely_api.services.experiments.features import FEATURES
 from optimizely_api.services.experiments.groups import GROUPS
 from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.pages import PAGES
@@ -130,6 +131,7 @@ ROUTES = [
     *routes(ATTRIBUTES),
     *routes(PAGES),
     *routes(EVENTS, where=where_classic),
+    *routes(FEATURES),
     *routes(GROUPS),
     web.get("/experiments", list_experiments),
     web.post("/experiments", create_experiment),
