@@ -20,6 +20,7 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
+from optimizely_api.services.experiments.sections import SECTIONS
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
 from optimizely_api.services.http.json_body import read_object
@@ -133,6 +134,7 @@ ROUTES = [
     *routes(EVENTS, where=where_classic),
     *routes(FEATURES),
     *routes(GROUPS),
+    *routes(SECTIONS, further=("experiment_id",)),
     web.get("/experiments", list_experiments),
     web.post("/experiments", create_experiment),
     web.get("/experiments/{experiment_id}", get_experiment),

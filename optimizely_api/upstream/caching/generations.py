@@ -24,6 +24,7 @@ SHOWN_IN = {
     "events": ("experiments", "layers"),
     "experiments": ("layers",),
     "layers": ("experiments",),
+    "sections": ("experiments", "layers"),
 }
 
 
