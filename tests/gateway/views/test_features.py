@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from optimizely_api.gateway.environments import Environment
+from optimizely_api.gateway.views import features
 from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import EntityPromises
 from tests.support.real_services import RealServices
@@ -23,6 +25,16 @@ def production(**rule: Any) -> dict[str, Any]:
 def the_rule(feature: dict[str, Any]) -> dict[str, Any]:
     (rule,) = feature["environments"]["production"]["rollout_rules"]
     return dict(rule)
+
+
+@pytest.fixture
+def two_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Production, and staging beside it."""
+
+    async def both(request: Any, project_id: int) -> list[Environment]:
+        return [Environment("production", True, 1), Environment("staging", False, 2)]
+
+    monkeypatch.setattr(features, "environments_of_project", both)
 
 
 class TestFeatures(EntityPromises):
@@ -86,6 +98,28 @@ class TestFeatures(EntityPromises):
         two = {"production": {"rollout_rules": [{}, {}]}}
         error = assert_error(self.feature(real_app, ids, environments=two), 400, "bad_request")
         assert list(error["messages"]) == [f"{PRODUCTION}/rollout_rules"]
+
+    @pytest.mark.usefixtures("two_environments")
+    def test_201_all_environments_of_the_project_are_there(self, real_app: Any, ids: Any) -> None:
+        feature = self.feature(real_app, ids, environments=production(enabled=True)).json
+        assert feature["environments"] == {
+            "production": {"id": 1, "is_primary": True, "rollout_rules": [{**OFF, "enabled": True}]},
+            "staging": {"id": 2, "is_primary": False, "rollout_rules": [OFF]},
+        }
+
+    def test_200_a_feature_is_off_in_an_environment_that_came_later(
+        self, real_app: Any, ids: Any, request: pytest.FixtureRequest
+    ) -> None:
+        rule = {**OFF, "enabled": True, "audience_conditions": "[]"}
+        feature = self.feature(real_app, ids, environments=production(**rule)).json
+        request.getfixturevalue("two_environments")
+        address = f"{self.path}/{feature['id']}"
+        staging = real_app.get(address, headers=AUTHORIZED).json["environments"]["staging"]
+        assert staging["rollout_rules"] == [{**OFF, "audience_conditions": "[]"}]
+        changed = self.changed(
+            real_app, feature, environments={"staging": {"rollout_rules": [{"enabled": True}]}}
+        )
+        assert changed.json["environments"]["staging"]["rollout_rules"] == [rule]
 
     # Audiences
 
