@@ -1,4 +1,4 @@
-"""Features and groups in the experiments service: audiences, environments, and writers at the same moment."""
+"""Features, groups and sections in the experiments service: audiences, environments, and writers at the same moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller
-from tests.services.test_experiments import OWNER, make
+from tests.services.test_experiments import OWNER, TWO, make
 
 HERE, THERE = "production", "staging"
 PRODUCTION = "/body/environments/production/rollout_rules/0/audience_conditions"
@@ -140,3 +140,21 @@ async def test_400_names_an_unknown_environment_by_its_escaped_key(experiments: 
     status, answer = await experiments.post("/features", body)
     pointer = f"/body/environments/{key.replace('~', '~0').replace('/', '~1')}"
     assert (status, answer["messages"]) == (400, {pointer: "is no environment of this project"})
+
+
+async def test_400_for_a_section_without_an_experiment(experiments: Caller) -> None:
+    status, body = await experiments.post("/sections", {**OWNER, "variations": TWO})
+    assert (status, body["messages"]) == (400, {"/body/experiment_id": "is required"})
+
+
+async def test_sections_and_their_experiment_can_be_changed_at_once(experiments: Caller) -> None:
+    made = await make(experiments, type="multivariate", variations=[])
+    section = {**OWNER, "experiment_id": made["id"], "variations": TWO}
+    answers = await asyncio.gather(
+        *(experiments.post("/sections", section) for _ in range(3)),
+        *(experiments.patch(f"/experiments/{made['id']}", {"name": str(number)}) for number in range(3)),
+    )
+    assert {status for status, _ in answers} == {200, 201}
+    _, experiment = await experiments.get(f"/experiments/{made['id']}")
+    assert sum(one["weight"] for one in experiment["variations"]) == 10_000
+    assert len(experiment["variations"]) == 8

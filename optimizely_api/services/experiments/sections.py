@@ -22,7 +22,20 @@ Json = dict[str, Any]
 MULTIVARIATE = "multivariate"
 FEWEST_VARIATIONS = 2
 
-SECTIONS = Entity(
+
+class Sections(Entity):
+    """An entity whose every write changes its experiment."""
+
+    async def create(self, connection: AsyncConnection, body: Json, at: datetime) -> Json:
+        """Store a new section; the experiment is locked before ids are allocated, as in every change of one."""
+        experiment_id = self._creation.read(body).get("experiment_id")
+        if experiment_id is None:
+            raise field_error("/experiment_id", "is required")
+        await _experiment_before_its_start(connection, experiment_id)
+        return await super().create(connection, body, at)
+
+
+SECTIONS = Sections(
     "Section",
     METADATA,
     next_ids,
