@@ -1,4 +1,4 @@
-"""List, get, create, update and archive an entity of the contract, with three lines for each view.
+"""The one road of list, get, create, update and archive of an entity: three lines a view.
 
     ATTRIBUTES = Resource("Attribute", "experiments")
 
@@ -10,7 +10,8 @@ The contract has checked the request already. `Resource` checks that the caller 
 request names, makes the call, and returns only the contract's properties.
 """
 
-from collections.abc import Callable, Mapping
+import builtins
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -35,22 +36,22 @@ PROJECTS = Collection("projects", "/projects", "Project", "project")
 
 
 def operation(view: View) -> View:
-    """Register a coroutine as the view of the operation with its name; its result is rendered as JSON."""
+    """Make a coroutine the view of the operation of its name; what it returns is rendered as JSON."""
     registered: View = view_config(route_name=view.__name__, renderer="json", _depth=1)(view)
     return registered
 
 
 class Resource:
-    """An entity of the contract and its service."""
+    """An entity of the contract and the service that keeps it."""
 
     def __init__(self, definition: str, service: str, *, noun: str = "", path: str = "") -> None:
-        """`noun` is its word in messages, ids (`<noun>_id`) and the service's path; by default from the definition."""
+        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition."""
         self.definition = definition
         self.noun = noun or noun_of(definition)
         self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun)
 
     async def list(self, request: Request, *filters: str, **fixed: Any) -> list[Entity]:
-        """Return a page of the entities of the query's project; `filters` are further query parameters.
+        """A page of the entities of the project that the query names; `filters` are further query parameters.
 
         `fixed` are filters that do not come from the query.
         """
@@ -60,42 +61,44 @@ class Resource:
         chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
         call = calls.list_entities(self.collection, request.identity.account_id, page, {**chosen, **fixed})
         listed = await request.fetch(call)
-        return [self.shown(request, entity) for entity in answer_page(request, page, listed)]
+        return await self.shown(request, answer_page(request, page, listed))
 
     async def get(self, request: Request, **within: Any) -> Entity:
-        return self.shown(request, await self.visible(request, **within))
+        return (await self.shown(request, [await self.visible(request, **within)]))[0]
 
     async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
         """201 with the complete entity; `fixed` are members that the address sets, in place of the body's."""
         body = {**sent_body(request), **fixed, "account_id": request.identity.account_id}
         if "project_id" in body and "project_id" not in fixed:
             await named_project(request, body["project_id"])
+        body = await self.prepared(request, body, None)
         entity = await request.fetch(calls.create_entity(self.collection, body, query))
         request.response.status_int = 201
-        return self.written(request, entity)
+        return await self.written(request, entity)
 
     async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
         """200 with the complete entity; `If-Match` may name the ETag of the entity to change."""
         entity = await self.visible(request, **within)
-        version = self.version(request, entity)
-        call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
-        return self.written(request, await request.fetch(call))
+        version = await self.version(request, entity)
+        body = await self.prepared(request, sent_body(request), entity)
+        call = calls.update_entity(self.collection, entity["id"], body, query, version)
+        return await self.written(request, await request.fetch(call))
 
     async def archive(self, request: Request, **within: Any) -> None:
         """204, or 410 if the entity is archived already."""
         entity = await self.visible(request, **within)
-        version = self.version(request, entity)
+        version = await self.version(request, entity)
         await request.fetch(calls.archive_entity(self.collection, entity["id"], version))
         request.response.status_int = 204
 
     async def visible(self, request: Request, **within: Any) -> Entity:
-        """Return the entity whose id is in the path; raises EntityNotFound, NotFound or Forbidden.
+        """The entity whose id the path names; raises EntityNotFound, NotFound or Forbidden.
 
-        `within` are members that the entity must have if the address names its parent: a child under the wrong parent
-        is a 404.
+        `within` are the members that it must have where its address names its parent: the 404 of a child under the
+        wrong parent.
         """
         entity_id = request.swagger_data[f"{self.noun}_id"]
-        # A condition is about the current entity; a cached one may be out of date.
+        # A condition is about the entity as it is, not as it was kept a moment ago.
         fresh = "HTTP_IF_MATCH" in request.environ
         entity: Entity = await request.fetch(calls.get_entity(self.collection, entity_id, fresh=fresh))
         what = f"{self.noun.replace('_', ' ')} {entity_id}"
@@ -104,32 +107,38 @@ class Resource:
             raise NotFound(what)
         return entity
 
-    def shown(self, request: Request, entity: Mapping[str, Any]) -> Entity:
-        return public(self.definition, entity)
+    async def prepared(self, request: Request, body: Entity, before: Entity | None) -> Entity:
+        """Return the body for the service; a subclass adds data of other services. `before` is the entity to change."""
+        return body
 
-    def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
+    async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> builtins.list[Entity]:
+        """Return the contract's properties of entities; a subclass adds data of other services."""
+        return [public(self.definition, entity) for entity in entities]
+
+    async def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
         """Return the response of a write, with the ETag that a GET would have (RFC 9110 section 8.8.3)."""
-        shown = self.shown(request, entity)
+        (shown,) = await self.shown(request, [entity])
         request.response.headers["ETag"] = entity_tag(orjson.dumps(shown))
         return shown
 
-    def version(self, request: Request, entity: Mapping[str, Any]) -> str:
-        """Return the service's version of the entity if the request has a condition; raises PreconditionFailed.
+    async def version(self, request: Request, entity: Mapping[str, Any]) -> str:
+        """The service's version of the entity, when the request has a condition; raises PreconditionFailed.
 
-        The condition names the ETag of the contract's representation, in any content coding. The service compares its
-        version again when it writes, so no other write can come in between.
+        The condition names the ETag of the contract's representation, in any content coding. The service holds its
+        own version against what it has when it writes, so that nothing comes in between.
         """
         condition = request.environ.get("HTTP_IF_MATCH")
         if condition is None:
             return ""
-        etag = entity_tag(orjson.dumps(self.shown(request, entity)))
+        (shown,) = await self.shown(request, [entity])
+        etag = entity_tag(orjson.dumps(shown))
         if not any(names_tag(condition, coded_tag(etag, coding)) for coding in (None, *CODINGS)):
             raise PreconditionFailed
         return version_tag(entity)
 
 
 def sent_body(request: Request) -> Entity:
-    """Return the part of the body that callers may set: a service also accepts internal keys, which they must not."""
+    """What the caller may set, of the body: a service takes internal keys beside it, which callers must not reach."""
     operation = request.registry[CONTRACT].operations[request.matched_route.name]
     reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
     sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
@@ -137,14 +146,14 @@ def sent_body(request: Request) -> Entity:
 
 
 async def visible_project(request: Request, project_id: int) -> Entity:
-    """Return a project that the address names; raises EntityNotFound, or Forbidden if it is another account's."""
+    """A project that the address names; raises EntityNotFound, or Forbidden when it is another account's."""
     project: Entity = await request.fetch(calls.get_entity(PROJECTS, project_id))
     check_account(request.identity, project, f"project {project_id}")
     return project
 
 
 async def named_project(request: Request, project_id: int) -> Entity:
-    """Return the project that a body names for a new entity; an unknown or archived one is a 400."""
+    """A project that a body names for something new: an unknown or archived one is a 400."""
     try:
         project = await visible_project(request, project_id)
     except EntityNotFound:

@@ -139,6 +139,8 @@ def break_upstream(operation, status, services):
         services.close(upstream(operation))
     if status == 504:
         services.manners[upstream(operation)].hang = True
+    if status == 409 and operation.method != "PATCH":
+        services.manners[upstream(operation)].conflicts = True
 
 
 def provoke(app, operation, status, services):
@@ -152,7 +154,7 @@ def provoke(app, operation, status, services):
     asked = {
         403: others(operation) or OTHERS,
         404: unknown(operation),
-        409: archived(operation),
+        409: archived(operation) if operation.method == "PATCH" else ids,
         410: archived(operation),
     }
     headers = {412: {"If-Match": '"of another version"'}, 415: {"Content-Type": "text/xml"}}

@@ -125,6 +125,10 @@ class RealServices:
         assert answer.status_code == 201, answer.text
         return answer.json()
 
+    def archived(self, service: str, path: str) -> None:
+        answer = self._session.delete(self.urls[service] + path, timeout=30)
+        assert answer.status_code == 204, answer.text
+
 
 def _event(entity_id: int, key: str, moment: int) -> dict[str, Any]:
     return {"entity_id": str(entity_id), "key": key, "uuid": str(uuid.uuid4()), "timestamp": moment}

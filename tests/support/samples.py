@@ -20,8 +20,10 @@ CREATED = "2026-01-05T09:30:00Z"
 
 def entity(definition: str, entity_id: int = ENTITY, **members: Any) -> dict[str, Any]:
     """An entity of the contract's example values, with the internal keys of a service."""
+    sample = example(definition)
     owner = {"account_id": ACCOUNT, "project_id": PROJECT, "archived": False}
-    return {**example(definition), **owner, "id": entity_id, "created": CREATED, **members}
+    parent = {"experiment_id": EXPERIMENT} if "experiment_id" in sample else {}
+    return {**sample, **owner, **parent, "id": entity_id, "created": CREATED, **members}
 
 
 def entities(definition: str) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ class Manners:
     cut_off: bool = False  # closes the connection in the middle of the body
     hang: bool = False  # never answers
     trickle: bool = False  # begins a body, and sends a byte of it every 50 ms for ever
+    conflicts: bool = False  # answers every change of an entity with 409
 
 
 @dataclass
@@ -236,6 +237,9 @@ class ServicesDouble:
                 await asyncio.sleep(0.05)
         if manners.status is not None or manners.body is not None:
             return web.Response(status=manners.status or 200, body=manners.body or b"{}")
+        if manners.conflicts and request.method != "GET":
+            refusal = {"code": "conflict", "message": "Its state does not allow it."}
+            return web.json_response(refusal, status=409)
         return await handler(request)
 
     def _routes(self, name: str) -> list[web.RouteDef]:

@@ -1,23 +1,27 @@
 """Environments: where the code of a project runs, each with a datafile of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyramid.request import Request
 
-from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.resource import Entity, Resource, operation
 
 
 class Environments(Resource):
     """Environments, whose datafiles lie at an address of the gateway."""
 
-    def shown(self, request: Request, entity: Mapping[str, Any]) -> dict[str, Any]:
-        shown = super().shown(request, entity)
-        url = f"{request.application_url}/datafiles/{shown['datafile']['sdk_key']}.json"
-        return {**shown, "datafile": {**shown["datafile"], "url": url}}
+    async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> list[Entity]:
+        return [_with_url(request, environment) for environment in await super().shown(request, entities)]
 
 
 ENVIRONMENTS = Environments("Environment", "projects")
+
+
+def _with_url(request: Request, environment: Entity) -> Entity:
+    datafile = environment["datafile"]
+    url = f"{request.application_url}/datafiles/{datafile['sdk_key']}.json"
+    return {**environment, "datafile": {**datafile, "url": url}}
 
 
 @operation

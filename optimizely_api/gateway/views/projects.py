@@ -16,7 +16,7 @@ async def list_projects(request: Request) -> list[Any]:
     page = requested_page(request)
     filters = request.swagger_data.get("filter") or ()
     listed = await request.fetch(calls.list_projects(request.identity.account_id, page, filters))
-    return [PROJECTS.shown(request, project) for project in answer_page(request, page, listed)]
+    return await PROJECTS.shown(request, answer_page(request, page, listed))
 
 
 @operation

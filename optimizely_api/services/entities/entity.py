@@ -174,8 +174,8 @@ class Entity:
         if self._deletes:
             await self._delete(connection, entity_id)
             return
-        await self._checked(connection, {**before, "archived": True}, before)
-        await self._write(connection, entity_id, at, archived=True)
+        after = await self._checked(connection, {**before, "archived": True}, before)
+        await self._write(connection, entity_id, at, **self._values(after))
 
     async def _delete(self, connection: AsyncConnection, entity_id: int) -> None:
         result = await connection.execute(delete(self.table).where(self.table.c.id == entity_id))

@@ -12,6 +12,8 @@ from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.audiences import AUDIENCES
 from optimizely_api.services.experiments.events import EVENTS, where_classic
 from optimizely_api.services.experiments.extensions import EXTENSIONS
+from optimizely_api.services.experiments.features import FEATURES
+from optimizely_api.services.experiments.groups import GROUPS
 from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.list_attributes import LIST_ATTRIBUTES
 from optimizely_api.services.experiments.pages import PAGES
@@ -21,6 +23,7 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
+from optimizely_api.services.experiments.sections import SECTIONS
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
 from optimizely_api.services.http.json_body import read_object
@@ -135,6 +138,9 @@ ROUTES = [
     *routes(EXTENSIONS),
     *routes(PAGES),
     *routes(EVENTS, where=where_classic),
+    *routes(FEATURES),
+    *routes(GROUPS),
+    *routes(SECTIONS, further=("experiment_id",)),
     web.get("/experiments", list_experiments),
     web.post("/experiments", create_experiment),
     web.get("/experiments/{experiment_id}", get_experiment),

@@ -17,6 +17,7 @@ from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
+from optimizely_api.services.experiments.sections import MULTIVARIATE, SECTIONS
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
 from optimizely_api.services.http.errors import bad_request, conflict, gone
@@ -103,6 +104,9 @@ async def create_experiment(
     document["type"] = document.get("type") or _default_type(layer)
     if not document["metrics"]:
         document["metrics"] = layer.document.get("metrics", [])
+    # Variations of a multivariate experiment are those of a first section: its combinations are the experiment's.
+    of_section = document["variations"] if document["type"] == MULTIVARIATE else []
+    document["variations"] = [] if of_section else document["variations"]
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     document["variations"] = definitions.new_variations(document["variations"], iter(variation_ids))
     await _complete(connection, document, owner["project_id"])
@@ -121,6 +125,9 @@ async def create_experiment(
             **owner,
         )
     )
+    if of_section:
+        section = {**owner, "experiment_id": experiment_id, "variations": of_section}
+        await SECTIONS.create(connection, section, at)
     if action is not None:
         await _act_on_created(connection, experiment_id, action, at, level)
     return await get_experiment(connection, experiment_id, at)

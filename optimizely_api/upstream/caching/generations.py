@@ -25,6 +25,7 @@ SHOWN_IN = {
     "events": ("experiments", "layers"),
     "experiments": ("layers", "audiences"),
     "layers": ("experiments", "audiences"),
+    "sections": ("experiments", "layers"),
 }
 
 
