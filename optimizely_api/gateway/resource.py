@@ -43,11 +43,16 @@ def operation(view: View) -> View:
 class Resource:
     """An entity of the contract and the service that keeps it."""
 
-    def __init__(self, definition: str, service: str, *, noun: str = "", path: str = "") -> None:
-        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition."""
+    def __init__(
+        self, definition: str, service: str, *, noun: str = "", path: str = "", shape: str = ""
+    ) -> None:
+        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition.
+
+        `shape` is what the service's responses look like, where that is more than the definition (`shapes.py`).
+        """
         self.definition = definition
         self.noun = noun or noun_of(definition)
-        self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun)
+        self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun, shape)
 
     async def list(self, request: Request, *filters: str, **fixed: Any) -> list[Entity]:
         """A page of the entities of the project that the query names; `filters` are further query parameters.
@@ -65,20 +70,21 @@ class Resource:
     async def get(self, request: Request, **within: Any) -> Entity:
         return self.shown(await self.visible(request, **within))
 
-    async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
+    async def create(self, request: Request, **fixed: Any) -> Entity:
         """201 with the whole entity; `fixed` are members that the address decides, whatever the body says."""
         body = {**sent_body(request), **fixed, "account_id": request.caller.account_id}
         if "project_id" in body and "project_id" not in fixed:
             await named_project(request, body["project_id"])
-        entity = await request.fetch(calls.create_entity(self.collection, body, query))
+        entity = await request.fetch(calls.create_entity(self.collection, body, sent_action(request)))
         request.response.status_int = 201
         return self.written(request, entity)
 
-    async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
+    async def update(self, request: Request, **within: Any) -> Entity:
         """200 with the whole entity; `If-Match` may name the ETag of the entity that is to be changed."""
         entity = await self.visible(request, **within)
         version = self.version(request, entity)
-        call = calls.update_entity(self.collection, entity["id"], sent_body(request), query, version)
+        body, action = sent_body(request), sent_action(request)
+        call = calls.update_entity(self.collection, entity["id"], body, action, version)
         return self.written(request, await request.fetch(call))
 
     async def archive(self, request: Request, **within: Any) -> None:
@@ -134,6 +140,12 @@ def sent_body(request: Request) -> Entity:
     reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
     sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
     return sent
+
+
+def sent_action(request: Request) -> calls.Query:
+    """The query of a write whose operation takes an `action`, such as `start`; empty without one."""
+    action = request.swagger_data.get("action")
+    return (("action", action),) if action else ()
 
 
 async def visible_project(request: Request, project_id: int) -> Entity:

@@ -116,31 +116,36 @@ class Collection:
 
     upstream: str
     path: str  # such as /attributes
-    definition: str  # the contract's, and the shape of responses
+    definition: str  # the contract's
     noun: str  # what a 404 calls one of them
+    own_shape: str = ""  # of responses, where it has another name than the definition
+
+    @property
+    def shape(self) -> str:
+        return self.own_shape or self.definition
 
 
 def get_entity(of: Collection, entity_id: int, *, fresh: bool = False) -> Call:
     """With `fresh` the service is asked in any case, and not the cache."""
-    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.shape, of.noun.replace("_", " "))
     if fresh:
         call.kept_as = ""
     return call
 
 
 def list_entities(of: Collection, account_id: int, page: "Page", filters: Mapping[str, object]) -> Call:
-    return _list(of.path, f"{of.definition}List", account_id, page, filters, of.upstream)
+    return _list(of.path, f"{of.shape}List", account_id, page, filters, of.upstream)
 
 
 def create_entity(of: Collection, body: Mapping[str, Any], query: Query = ()) -> Call:
     about = tuple((name, body[name]) for name in ("account_id", "project_id") if name in body)
-    return Call(of.upstream, of.path, of.definition, method="POST", body=body, query=query, about=about)
+    return Call(of.upstream, of.path, of.shape, method="POST", body=body, query=query, about=about)
 
 
 def update_entity(
     of: Collection, entity_id: int, body: Mapping[str, Any], query: Query = (), if_match: str = ""
 ) -> Call:
-    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.shape, of.noun.replace("_", " "))
     call.kept_as, call.method, call.body, call.query, call.if_match = "", "PATCH", body, query, if_match
     return call
 
