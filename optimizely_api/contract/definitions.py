@@ -33,6 +33,7 @@ def has_definition(name: str) -> bool:
 def writable(name: str) -> dict[str, Json]:
     """The JSON Schema (draft 4) of what a caller may set of an entity: the definition without `readOnly` properties.
 
+    Those with `x-kept-when-sent` are among them: ids that the service makes unless a caller brings them along.
     References stay references, into `definitions` at the root. Callers must not change the schema.
     """
     reached: dict[str, Json] = {}
@@ -121,7 +122,7 @@ def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json
         kept["properties"] = {
             key: _without_read_only(part, reached)
             for key, part in schema["properties"].items()
-            if not _resolve(part).get("readOnly")
+            if _may_be_set(_resolve(part))
         }
         required = [key for key in schema.get("required", ()) if key in kept["properties"]]
         kept.pop("required", None)
@@ -134,6 +135,10 @@ def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json
     if "allOf" in schema:
         kept["allOf"] = [_without_read_only(part, reached) for part in schema["allOf"]]
     return kept
+
+
+def _may_be_set(schema: dict[str, Json]) -> bool:
+    return not schema.get("readOnly") or bool(schema.get("x-kept-when-sent"))
 
 
 def _definition(name: str) -> dict[str, Json]:

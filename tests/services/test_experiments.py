@@ -114,10 +114,10 @@ async def test_400_for_an_event_of_another_project(experiments: Caller) -> None:
     assert (await experiments.post("/experiments", body))[0] == 400
 
 
-async def test_409_for_a_key_that_is_taken(experiments: Caller) -> None:
-    await make(experiments, key="checkout")
+async def test_400_for_a_key_that_is_taken_names_its_holder(experiments: Caller) -> None:
+    holder = await make(experiments, key="checkout")
     status, error = await experiments.post("/experiments", {**OWNER, "key": "checkout"})
-    assert (status, error["code"]) == (409, "conflict")
+    assert (status, error["message"]) == (400, f"/key: is already in use (id: {holder['id']})")
     assert (await experiments.get("/layers"))[1]["total"] == 1
     await make(experiments, key="checkout", project_id=23)
 

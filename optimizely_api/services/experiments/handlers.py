@@ -61,7 +61,9 @@ async def update_experiment(request: web.Request) -> web.Response:
         project_id = await store.project_to_ask(connection, experiment_id, changes, action)
     level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        experiment = await store.update_experiment(connection, experiment_id, changes, action, at, level)
+        experiment = await store.update_experiment(
+            connection, experiment_id, changes, action, at, level, if_match(request)
+        )
     return JSONResponse(experiment)
 
 
@@ -69,7 +71,7 @@ async def delete_experiment(request: web.Request) -> web.Response:
     """Into the archive."""
     experiment_id = path_id(request, "experiment_id")
     async with request.app[DATABASE].transaction() as connection:
-        await store.archive_experiment(connection, experiment_id, read_at(request))
+        await store.archive_experiment(connection, experiment_id, read_at(request), if_match(request))
     return web.Response(status=204)
 
 
@@ -105,20 +107,26 @@ async def update_layer(request: web.Request) -> web.Response:
         project_id = await store.project_of_layer_to_ask(connection, layer_id, action)
     level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        return JSONResponse(await store.update_layer(connection, layer_id, changes, action, at, level))
+        layer = await store.update_layer(connection, layer_id, changes, action, at, level, if_match(request))
+    return JSONResponse(layer)
 
 
 async def delete_layer(request: web.Request) -> web.Response:
     """Into the archive, with all experiments."""
     layer_id = path_id(request, "layer_id")
     async with request.app[DATABASE].transaction() as connection:
-        await store.archive_layer(connection, layer_id, read_at(request))
+        await store.archive_layer(connection, layer_id, read_at(request), if_match(request))
     return web.Response(status=204)
 
 
 def _filters(request: web.Request, **columns: str) -> dict[str, int]:
     values = {column: read_integer(request, name) for name, column in columns.items()}
     return {column: value for column, value in values.items() if value is not None}
+
+
+def if_match(request: web.Request) -> str:
+    """The versions that a change is meant for; empty means any."""
+    return request.headers.get("If-Match", "")
 
 
 def _now() -> datetime:

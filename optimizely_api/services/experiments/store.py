@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.http.entity_tags import names_tag, version_tag
 from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http.errors import bad_request, conflict, gone
+from optimizely_api.services.http.errors import bad_request, conflict, gone, version_mismatch
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.schema import field_error
@@ -106,6 +107,7 @@ async def create_experiment(
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     document["variations"] = definitions.new_variations(document["variations"], iter(variation_ids))
     await _complete(connection, document, owner["project_id"])
+    await _check_key(connection, document.get("key"), owner["project_id"], experiment_id)
     await connection.execute(
         insert(experiments).values(
             id=experiment_id,
@@ -144,35 +146,54 @@ async def update_experiment(
     action: str | None,
     at: datetime,
     level: float | None = None,
+    if_match: str = "",
 ) -> Document:
     """Apply validated changes, then `action`; but `unarchive` before the changes, which an archived experiment refuses.
 
     The effects of the schedule until `at` are stored first, so that a change after a scheduled start does not alter the
-    frozen settings.
+    frozen settings. A change of nothing stores nothing. 412 when `if_match` names another version.
     """
     row = await _lock_experiment(connection, experiment_id)
     if at < row.created:
         raise bad_request("at lies before the experiment was created")
-    row = await _save_state(connection, row, shapes.state_of(row, at), at)
+    row = before = await _save_state(connection, row, shapes.state_of(row, at), at)
+    shown = await get_experiment(connection, experiment_id, at)
+    _check_version("experiment", shown, if_match)
+    changes = _differing(shown, changes)
     if action == "unarchive":
         row = await _act(connection, row, action, at)
         await connection.execute(update(layers).where(layers.c.id == row.layer_id).values(archived=None))
-    if row.status == "archived":
+    if row.status == "archived" and (changes or action):
         raise conflict("the experiment is archived; unarchive it first")
     if changes:
         row = await _apply_changes(connection, row, changes, at)
     if action is not None and action != "unarchive":
         row = await _act(connection, row, action, at, level)
-    await _touch(connection, row, at)
+    if row != before:
+        await _touch(connection, row, at)
     return await get_experiment(connection, experiment_id, at)
 
 
-async def archive_experiment(connection: AsyncConnection, experiment_id: int, at: datetime) -> None:
-    """Archive an experiment; 410 when it is archived already."""
+def _differing(shown: Document, changes: Document) -> Document:
+    """The changes without those to the value that is there; clients send whole entities back."""
+    return {name: value for name, value in changes.items() if name not in shown or shown[name] != value}
+
+
+def _check_version(noun: str, shown: Document, if_match: str) -> None:
+    if if_match and not names_tag(if_match, version_tag(shown)):
+        raise version_mismatch(noun, shown["id"])
+
+
+async def archive_experiment(
+    connection: AsyncConnection, experiment_id: int, at: datetime, if_match: str = ""
+) -> None:
+    """Archive an experiment; 410 when it is archived already, 412 when `if_match` names another version."""
     row = await _lock_experiment(connection, experiment_id)
     row = await _save_state(connection, row, shapes.state_of(row, at), at)
     if row.status == "archived":
         raise gone("experiment", experiment_id)
+    if if_match:
+        _check_version("experiment", await get_experiment(connection, experiment_id, at), if_match)
     row = await _act(connection, row, "archive", at)
     await _touch(connection, row, at)
 
@@ -196,8 +217,21 @@ async def _apply_changes(
         columns["baseline_variation_id"] = _baseline(document)
     if "key" in changes:
         columns["key"] = document.pop("key")
+        await _check_key(connection, columns["key"], row.project_id, row.id)
     await _complete(connection, document, row.project_id)
     return await _save(connection, row, document=document, **columns)
+
+
+async def _check_key(
+    connection: AsyncConnection, key: str | None, project_id: int, experiment_id: int
+) -> None:
+    columns = experiments.c
+    same_key = select(columns.id).where(
+        columns.project_id == project_id, columns.key == key, columns.id != experiment_id
+    )
+    if key is not None and (holder := (await connection.execute(same_key)).scalar_one_or_none()):
+        # Clients look for these words, and go on with the experiment of that id.
+        raise field_error("/key", f"is already in use (id: {holder})")
 
 
 def _baseline(document: Document) -> int:
@@ -303,30 +337,39 @@ async def update_layer(
     action: str | None,
     at: datetime,
     level: float | None = None,
+    if_match: str = "",
 ) -> Document:
-    """Apply validated changes to a layer, then `action` to it and its experiments."""
+    """Apply validated changes to a layer, then `action` to it and its experiments.
+
+    A change of nothing stores nothing. 412 when `if_match` names another version.
+    """
     row = await _layer_row(connection, layer_id, for_update=True)
     if at < row.created:
         raise bad_request("at lies before the campaign was created")
-    if (action == "unarchive") != await _is_archived(connection, row, at):
-        raise conflict("the campaign is archived" if action != "unarchive" else "it is not archived")
+    shown = await get_layer(connection, layer_id, at)
+    _check_version("campaign", shown, if_match)
+    changes = _differing(shown, changes)
+    if action == "unarchive" and shown["status"] != "archived":
+        raise conflict("it is not archived")
+    if shown["status"] == "archived" and action != "unarchive" and (changes or action):
+        raise conflict("the campaign is archived")
     document = {**row.document, **changes}
     await _complete_layer(connection, document, row)
-    await connection.execute(
-        update(layers)
-        .where(layers.c.id == layer_id)
-        .values(document=document, last_modified=max(at, row.last_modified))
-    )
+    if document != row.document:
+        change = update(layers).where(layers.c.id == layer_id)
+        await connection.execute(change.values(document=document, last_modified=max(at, row.last_modified)))
     if action is not None and action != "publish":
         await _act_on_layer(connection, row, action, at, level)
     return await get_layer(connection, layer_id, at)
 
 
-async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime) -> None:
-    """Archive a layer and all its experiments; 410 when it is archived already."""
+async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime, if_match: str = "") -> None:
+    """Archive a layer and all its experiments; 410 when it is archived already, 412 when `if_match` names another."""
     row = await _layer_row(connection, layer_id, for_update=True)
     if await _is_archived(connection, row, at):
         raise gone("campaign", layer_id)
+    if if_match:
+        _check_version("campaign", await get_layer(connection, layer_id, at), if_match)
     await _act_on_layer(connection, row, "archive", at)
 
 

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from tests.support.asserting import AUTHORIZED, assert_error
+from tests.support.asserting import AUTHORIZED
+from tests.support.promises import EntityPromises
+
+
+class TestCampaigns(EntityPromises):
+    path = "/v2/campaigns"
+    definition = "Campaign"
+    unique_key = False
+
+    def body(self, ids: dict[str, int], number: int) -> dict[str, Any]:
+        return {"project_id": ids["project_id"], "name": f"Promise {number}"}
 
 
 def create(app: Any, ids: Any, query: str = "", **given: Any) -> Any:
@@ -19,11 +29,3 @@ def test_201_a_campaign_is_one_for_personalization(real_app: Any, ids: Any) -> N
     campaign = create(real_app, ids)
     assert (campaign["type"], campaign["status"]) == ("personalization", "not_started")
     assert real_app.get(f"/v2/campaigns/{campaign['id']}", headers=AUTHORIZED).json == campaign
-
-
-def test_204_then_410_and_409_for_changing_what_is_archived(real_app: Any, ids: Any) -> None:
-    campaign = create(real_app, ids)
-    address = f"/v2/campaigns/{campaign['id']}"
-    assert real_app.delete(address, headers=AUTHORIZED).status_int == 204
-    assert_error(real_app.delete(address, headers=AUTHORIZED, expect_errors=True), 410, "gone")
-    assert_error(change(real_app, campaign, status=409, name="x"), 409, "conflict")

@@ -3,8 +3,24 @@
 from typing import Any
 
 from tests.support.asserting import AUTHORIZED, assert_error
+from tests.support.promises import EntityPromises
 
 TWO = [{"key": "control", "weight": 5000}, {"key": "new", "weight": 5000}]
+
+
+class TestExperiments(EntityPromises):
+    path = "/v2/experiments"
+    definition = "Experiment"
+
+    def body(self, ids: dict[str, int], number: int) -> dict[str, Any]:
+        changes = [{"type": "custom_css", "value": "a {}"}]
+        return {
+            "project_id": ids["project_id"],
+            "key": f"promise_{number}",
+            "name": f"Promise {number}",
+            "variations": TWO,
+            "changes": changes,
+        }
 
 
 def create(app: Any, ids: Any, query: str = "", **given: Any) -> Any:
@@ -54,3 +70,14 @@ def test_400_for_weights_that_do_not_add_up_names_their_place(real_app: Any, ids
     experiment = create(real_app, ids)
     wrong = change(real_app, experiment, status=400, variations=[{"key": "a", "weight": 1}])
     assert list(assert_error(wrong, 400, "bad_request")["messages"]) == ["/body/variations"]
+
+
+def test_the_id_of_a_change_is_kept_when_it_is_sent(real_app: Any, ids: Any) -> None:
+    change_id = "0F8FAD5B-d9cb-469f-a165-70867728950e"
+    changes = [{"type": "custom_css", "value": "a {}", "id": change_id}]
+    assert create(real_app, ids, changes=changes)["changes"][0]["id"] == change_id
+
+
+def test_a_repeated_action_changes_nothing(real_app: Any, ids: Any) -> None:
+    experiment = create(real_app, ids, "?action=start")
+    assert change(real_app, experiment, "?action=start").json == experiment
