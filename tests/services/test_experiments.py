@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from optimizely_api.services.experiments.levels import PROJECTS_URL
+from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, migrate_to
 from tests.support.ports import free_port
 
@@ -78,6 +80,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "a/b/c"}, "/type: "),
     ({"holdback": -1}, "/holdback: "),
     ({"metrics": [{"aggregator": "sum"}]}, "/metrics/0/field: "),
+    ({"metrics": [{"aggregator": "count", "field": "revenue"}]}, "/metrics/0/field: is not possible"),
+    ({"metrics": [{}]}, "/metrics/0/event_id: is required with the aggregator unique"),
+    ({"holdback": 1, "traffic_allocation": 1}, "/traffic_allocation: must be 9999"),
+    ({"page_ids": [5], "url_targeting": {"edit_url": "https://a.b/"}}, "/url_targeting: "),
+    ({"page_ids": [5]}, "/page_ids/0: is no page of this project"),
+    ({"audience_conditions": "someone"}, "/audience_conditions: is no JSON"),
+    ({"audience_conditions": '["xor"]'}, "/audience_conditions: must begin each list with"),
+    ({"audience_conditions": '["not"]'}, "/audience_conditions: must have one operand"),
+    ({"audience_conditions": '["or", {"audience_id": 7}]'}, "/audience_conditions: is no audience"),
     ({"metrics": [{"event_id": 5}]}, "/metrics/0/event_id: is no event of this project"),
     ({"metrics": [{"aggregator": "ratio", "metrics": [{"event_id": 5}]}]}, "/metrics/0/metrics/0/event_id: "),
     ({"schedule": {"start_time": "2026-02-30"}}, "/schedule/start_time: "),
@@ -106,6 +117,78 @@ async def test_400_names_the_field_and_nothing_is_written(
     if len(changes) > 1:
         assert (await experiments.patch(f"/experiments/{made['id']}", changes))[0] == 400
     assert await experiments.get(f"/experiments/{made['id']}") == (200, made)
+
+
+async def test_400_for_what_is_newly_named_and_archived(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"})
+    buy = await event(experiments)
+    named = {"page_ids": [page["id"]], "metrics": [{"event_id": buy["id"]}]}
+    made = await make(experiments, **named)
+    for path in (f"/pages/{page['id']}", f"/events/{buy['id']}"):
+        assert (await experiments.delete(path))[0] == 204
+    assert (await patched(experiments, made, name="kept", page_ids=[page["id"]]))["name"] == "kept"
+    status, error = await experiments.post("/experiments", {**OWNER, **named})
+    assert (status, error["messages"]) == (
+        400,
+        {"/body/page_ids/0": "is an archived page", "/body/metrics/0/event_id": "is an archived event"},
+    )
+
+
+async def test_audience_conditions_are_kept_with_sorted_keys(experiments: Caller) -> None:
+    database = Database(experiments.database_url)
+    async with database.transaction() as connection:
+        values = "(7, 11, 22, false, '{}', '2026-01-01', '2026-01-01')"
+        columns = "(id, account_id, project_id, archived, document, created, last_modified)"
+        await connection.execute(text(f"INSERT INTO audiences {columns} VALUES {values}"))
+    await database.close()
+    made = await make(experiments, audience_conditions='["or",{"x":1,"audience_id":7}]')
+    assert made["audience_conditions"] == '["or", {"audience_id": 7, "x": 1}]'
+
+
+async def test_a_page_is_an_event_too(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"})
+    metrics = [{"event_id": page["id"]}, {"event_id": page["id"], "aggregator": "bounce"}]
+    assert (await make(experiments, metrics=metrics))["metric_names"] == ["Cart", "Cart"]
+
+
+async def test_400_for_a_change_of_a_page_that_the_experiment_does_not_run_on(experiments: Caller) -> None:
+    body = {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"}
+    here, there = [(await experiments.made("/pages", body))["id"] for _ in range(2)]
+    variations = [{"key": "a", "weight": 10000, "actions": [{"page_id": there}]}]
+    given = {**OWNER, "page_ids": [here], "variations": variations}
+    status, error = await experiments.post("/experiments", given)
+    assert (status, list(error["messages"])) == (400, ["/body/variations/0/actions/0/page_id"])
+
+
+async def test_holdback_and_traffic_allocation_are_the_rest_of_each_other(experiments: Caller) -> None:
+    made = await make(experiments, holdback=1000)
+    assert (made["holdback"], made["traffic_allocation"]) == (1000, 9000)
+    changed = await patched(experiments, made, holdback=1000, traffic_allocation=4000)
+    assert (changed["holdback"], changed["traffic_allocation"]) == (6000, 4000)
+
+
+async def test_pages_and_addresses_replace_each_other(experiments: Caller) -> None:
+    made = await make(experiments, url_targeting={"edit_url": "https://shop.example/"})
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"})
+    changed = await patched(experiments, made, page_ids=[page["id"]])
+    assert (changed["page_ids"], "url_targeting" in changed) == ([page["id"]], False)
+
+
+async def test_variations_without_a_name_are_numbered_by_key_where_the_experiment_has_one(
+    experiments: Caller,
+) -> None:
+    halves = [{"weight": 5000}, {"weight": 5000}]
+    keyed = await make(experiments, key="checkout", variations=halves)
+    assert [one["key"] for one in keyed["variations"]] == ["variation_1", "variation_2"]
+    named = await make(experiments, variations=halves)
+    assert [one["name"] for one in named["variations"]] == ["Variation #1", "Variation #2"]
+
+
+async def test_weights_may_add_up_over_the_active_variations_alone(experiments: Caller) -> None:
+    made = await make(experiments)
+    control, new = made["variations"]
+    paused = [{**control, "weight": 10000}, {**new, "status": "paused"}]
+    assert (await patched(experiments, made, variations=paused))["variations"][1]["weight"] == 5000
 
 
 async def test_400_for_an_event_of_another_project(experiments: Caller) -> None:
@@ -196,16 +279,20 @@ async def test_400_for_a_variation_of_another_experiment(experiments: Caller) ->
     assert (status, error["message"]) == (400, "/variations/0/variation_id: is not of this experiment")
 
 
-async def test_a_started_experiment_cannot_lose_a_variation(experiments: Caller) -> None:
+async def test_a_variation_left_out_is_archived_once_the_experiment_has_started(experiments: Caller) -> None:
+    made = await make(experiments)
+    control, new = made["variations"]
+    only = [{**control, "weight": 10000}]
+    assert (await patched(experiments, made, variations=only))["variations"] == only
     made = await make(experiments, "?action=start")
     control, new = made["variations"]
-    status, _ = await experiments.patch(
-        f"/experiments/{made['id']}", {"variations": [{**control, "weight": 10000}]}
-    )
-    assert status == 400
-    archived = [{**control, "weight": 10000}, {**new, "weight": 0, "status": "archived", "archived": True}]
-    changed = await patched(experiments, made, variations=archived)
-    assert changed["variations"][1]["archived"] is True
+    changed = await patched(experiments, made, variations=[{**control, "weight": 10000}])
+    assert changed["variations"] == [
+        {**control, "weight": 10000},
+        {**new, "weight": 0, "status": "archived", "archived": True},
+    ]
+    back = {"variations": made["variations"]}
+    assert (await experiments.patch(f"/experiments/{made['id']}", back))[0] == 409
 
 
 async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
@@ -382,7 +469,7 @@ async def test_results_settings_follow_the_present_variations_and_metrics(experi
     settings = (await patched(experiments, made, metrics=added, variations=third))["results_settings"]
     assert settings["metric_names"] == ["look it", "buy it"]
     assert [metric["event_id"] for metric in settings["metrics"]] == [look["id"], buy["id"]]
-    assert [variation["name"] for variation in settings["variations"]] == ["X", "New", "Variation 3"]
+    assert [variation["name"] for variation in settings["variations"]] == ["X", "New", "Variation #3"]
 
 
 async def test_a_metric_means_in_results_what_it_meant_at_the_first_start(experiments: Caller) -> None:

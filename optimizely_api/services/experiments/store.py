@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.http.entity_tags import names_tag, version_tag
 from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
+from optimizely_api.services.experiments.references import check_references, read_conditions
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
@@ -97,7 +98,8 @@ async def create_experiment(
 
     `level` is the project's, for a start without a level of its own.
     """
-    document = {**definitions.EXPERIMENT_DEFAULTS, **given}
+    given = definitions.complete_traffic(given)
+    document = definitions.one_targeting({**definitions.EXPERIMENT_DEFAULTS, **given}, given)
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
     layer = await _layer_for(connection, document, owner, at)
@@ -105,8 +107,10 @@ async def create_experiment(
     if not document["metrics"]:
         document["metrics"] = layer.document.get("metrics", [])
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
-    document["variations"] = definitions.new_variations(document["variations"], iter(variation_ids))
-    await _complete(connection, document, owner["project_id"])
+    document["variations"] = definitions.new_variations(
+        document["variations"], iter(variation_ids), keyed="key" in document
+    )
+    await _complete(connection, document, owner["project_id"], {})
     await _check_key(connection, document.get("key"), owner["project_id"], experiment_id)
     await connection.execute(
         insert(experiments).values(
@@ -201,11 +205,16 @@ async def archive_experiment(
 async def _apply_changes(
     connection: AsyncConnection, row: Row[Any], changes: Document, at: datetime
 ) -> Row[Any]:
-    document, columns = {**row.document, **changes}, dict[str, Any]()
+    changes = definitions.complete_traffic(changes)
+    document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
         document["variations"] = definitions.changed_variations(
-            row.document["variations"], changes["variations"], iter(new), started=row.frozen is not None
+            row.document["variations"],
+            changes["variations"],
+            iter(new),
+            started=row.frozen is not None,
+            keyed=(row.key or changes.get("key")) is not None,
         )
         weights = runs.weights_of(document["variations"])
         columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
@@ -218,7 +227,7 @@ async def _apply_changes(
     if "key" in changes:
         columns["key"] = document.pop("key")
         await _check_key(connection, columns["key"], row.project_id, row.id)
-    await _complete(connection, document, row.project_id)
+    await _complete(connection, document, row.project_id, row.document)
     return await _save(connection, row, document=document, **columns)
 
 
@@ -241,13 +250,19 @@ def _baseline(document: Document) -> int:
     return baseline
 
 
-async def _complete(connection: AsyncConnection, document: Document, project_id: int) -> None:
+async def _complete(
+    connection: AsyncConnection, document: Document, project_id: int, before: Document
+) -> None:
     """Check the rules between fields, and add the values that the service sets."""
     definitions.check_variations(document["variations"])
     definitions.check_whitelist(document)
+    definitions.check_pages_of_actions(document)
     states.read_schedule(document.get("schedule"))
-    used = await event_names(connection, definitions.event_ids_of(document["metrics"]), project_id)
-    document["metrics"] = definitions.complete_metrics(document["metrics"], used)
+    if document["audience_conditions"] != before.get("audience_conditions"):
+        document["audience_conditions"] = read_conditions(document["audience_conditions"])
+    await check_references(connection, project_id, document, before)
+    if document["metrics"] != before.get("metrics"):
+        document["metrics"] = definitions.complete_metrics(document["metrics"])
     document["changes"] = definitions.with_change_ids(document["changes"])
 
 
@@ -353,7 +368,7 @@ async def update_layer(
         raise conflict("it is not archived")
     if shown["status"] == "archived" and action != "unarchive" and (changes or action):
         raise conflict("the campaign is archived")
-    document = {**row.document, **changes}
+    document = definitions.one_targeting({**row.document, **changes}, changes)
     await _complete_layer(connection, document, row)
     if document != row.document:
         change = update(layers).where(layers.c.id == layer_id)
@@ -406,9 +421,9 @@ async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime)
 
 
 async def _complete_layer(connection: AsyncConnection, document: Document, row: Row[Any]) -> None:
-    if "metrics" in document:
-        used = await event_names(connection, definitions.event_ids_of(document["metrics"]), row.project_id)
-        document["metrics"] = definitions.complete_metrics(document["metrics"], used)
+    await check_references(connection, row.project_id, document, row.document)
+    if document.get("metrics") != row.document.get("metrics"):
+        document["metrics"] = definitions.complete_metrics(document["metrics"])
     if "changes" in document:
         document["changes"] = definitions.with_change_ids(document["changes"])
     members = {member.id for member in await _members(connection, [row.id])}
