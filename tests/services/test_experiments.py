@@ -644,6 +644,49 @@ async def test_200_a_whole_campaign_can_be_sent_back(experiments: Caller) -> Non
     assert {**same, "last_modified": 0} == {**before, "last_modified": 0}
 
 
+async def test_a_campaign_has_defaults(experiments: Caller) -> None:
+    layer = await experiments.made("/layers", OWNER)
+    assert layer["name"] == f"Campaign {layer['id']}"
+    assert (layer["holdback"], layer["description"]) == (500, "")
+    assert all(layer[name] == [] for name in ("changes", "metrics", "page_ids", "experiment_priorities"))
+    assert (await experiments.post("/layers", {**OWNER, "type": "other"}))[0] == 400
+
+
+async def test_priorities_hold_every_experience_once(experiments: Caller) -> None:
+    layer = await campaign(experiments)
+    first, second, third = [(await make(experiments, campaign_id=layer["id"]))["id"] for _ in range(3)]
+    path = f"/layers/{layer['id']}"
+
+    async def order(**changes: Any) -> Any:
+        return (await experiments.patch(path, changes))[1].get("experiment_priorities")
+
+    assert await order() == [[first], [second], [third]]
+    assert await order(experiment_priorities=[[third]]) == [[third], [first, second]]
+    assert await order(experiment_priorities=[[third], [third]]) is None
+    await experiments.delete(f"/experiments/{third}")
+    fourth = (await make(experiments, campaign_id=layer["id"]))["id"]
+    assert await order() == [[first, second], [fourth]]
+
+
+async def test_409_for_changing_the_campaign_of_a_single_experiment(experiments: Caller) -> None:
+    made = await make(experiments)
+    path = f"/layers/{made['layer_id']}"
+    assert (await experiments.patch(path, {"name": "x"}))[0] == 409
+    assert (await experiments.delete(path))[0] == 409
+    assert (await experiments.get("/layers?type=personalization"))[1]["total"] == 0
+    await patched(experiments, made, name="Renamed")
+    assert (await experiments.get(path))[1]["name"] == "Renamed"
+
+
+async def test_400_for_an_experience_without_a_campaign_and_for_the_campaign_of_another(
+    experiments: Caller,
+) -> None:
+    made = await make(experiments)
+    for given in ({"type": "personalization"}, {"campaign_id": made["campaign_id"]}):
+        status, error = await experiments.post("/experiments", {**OWNER, **given})
+        assert (status, list(error["messages"])) == (400, ["/body/campaign_id"])
+
+
 async def test_400_for_a_campaign_that_an_experiment_cannot_join(experiments: Caller) -> None:
     layer = await campaign(experiments, project_id=99)
     status, error = await experiments.post("/experiments", {**OWNER, "campaign_id": layer["id"]})

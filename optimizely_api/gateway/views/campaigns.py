@@ -13,7 +13,8 @@ CAMPAIGNS = Resource("Campaign", "experiments", path="/layers", shape="Layer")
 
 @operation
 async def list_campaigns(request: Request) -> list[Any]:
-    return await CAMPAIGNS.list(request)
+    """Those for personalization: the campaign of a single experiment is read by its id only."""
+    return await CAMPAIGNS.list(request, type="personalization")
 
 
 @operation

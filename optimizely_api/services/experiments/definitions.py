@@ -27,6 +27,14 @@ EXPERIMENT_DEFAULTS: dict[str, Any] = {
     "variations": [],
 }
 
+LAYER_DEFAULTS: dict[str, Any] = {
+    "changes": [],
+    "description": "",
+    "holdback": 500,
+    "metrics": [],
+    "page_ids": [],
+}
+
 
 def new_variations(
     variations: list[dict[str, Any]], ids: Iterator[int], *, keyed: bool
@@ -180,6 +188,32 @@ def one_targeting(document: dict[str, Any], given: Mapping[str, Any]) -> dict[st
     if given.get("page_ids"):
         return {name: value for name, value in document.items() if name != "url_targeting"}
     return document
+
+
+def new_priorities(groups: list[list[int]], member_ids: Sequence[int]) -> list[list[int]]:
+    """The order in which experiences are tried, with those that the groups leave out as the last group.
+
+    400 for an experiment that is not one of the members, and for one that stands there twice.
+    """
+    seen: set[int] = set()
+    for number, group in enumerate(groups):
+        for experiment_id in group:
+            if experiment_id not in member_ids:
+                raise field_error(
+                    f"/experiment_priorities/{number}", "names an experiment of another campaign"
+                )
+            if experiment_id in seen:
+                raise field_error(f"/experiment_priorities/{number}", "names an experiment a second time")
+            seen.add(experiment_id)
+    left_out = [member_id for member_id in member_ids if member_id not in seen]
+    return [*groups, left_out] if left_out else groups
+
+
+def shown_priorities(groups: Iterable[list[int]], member_ids: Sequence[int]) -> list[list[int]]:
+    """The groups without those that are no members any more, and each member that came later at the end."""
+    kept = [[one for one in group if one in member_ids] for group in groups]
+    known = {one for group in kept for one in group}
+    return [*filter(None, kept), *([one] for one in member_ids if one not in known)]
 
 
 def check_pages_of_actions(document: Mapping[str, Any]) -> None:

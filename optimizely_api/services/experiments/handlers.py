@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -76,8 +77,10 @@ async def delete_experiment(request: web.Request) -> web.Response:
 
 
 async def list_layers(request: web.Request) -> web.Response:
-    """Layers, by account and project."""
-    filters = _filters(request, account_id="account_id", project_id="project_id")
+    """Layers, by account, project and type."""
+    filters: dict[str, Any] = _filters(request, account_id="account_id", project_id="project_id")
+    if layer_type := request.query.get("type"):
+        filters["type"] = layer_type
     return await answer_page(
         request, lambda connection, page: store.list_layers(connection, filters, page, _now())
     )

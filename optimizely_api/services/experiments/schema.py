@@ -56,5 +56,6 @@ EXPERIMENT = body_schema(
 EXPERIMENT_UPDATE = body_schema(
     "ExperimentUpdate", {"baseline_variation_id": DIGITS, "stats_config": STATS_CONFIG}
 )
-LAYER = body_schema("Campaign", OWNERS, *OWNERS)
+# Layers of the type `other` come into being with their experiments.
+LAYER = body_schema("Campaign", {**OWNERS, "type": one_of("personalization")}, *OWNERS)
 LAYER_UPDATE = body_schema("CampaignUpdate", {})

@@ -69,10 +69,9 @@ def layer(
     state = states.layer_state(row.type, row.paused is not None, row.archived is not None, shown)
     metrics = layer_metrics(row, members)
     ids = [member.id for member in members]
-    priorities = {"experiment_priorities": [[member_id] for member_id in ids]}
     return {
-        **(priorities if row.type == "personalization" else {}),
         **row.document,
+        **(_personalization(row, members) if row.type == "personalization" else _name_of(members)),
         "id": row.id,
         "account_id": row.account_id,
         "project_id": row.project_id,
@@ -83,6 +82,19 @@ def layer(
         "metric_names": definitions.metric_names(metrics, event_names),
         "experiment_ids": ids,
     }
+
+
+def _personalization(row: Row[Any], members: Iterable[Row[Any]]) -> dict[str, Any]:
+    """In which order a visitor is tried for the experiences; archived ones have no place."""
+    present = [member.id for member in members if member.status != "archived"]
+    stored = row.document.get("experiment_priorities", [])
+    return {"experiment_priorities": definitions.shown_priorities(stored, present)}
+
+
+def _name_of(members: Iterable[Row[Any]]) -> dict[str, Any]:
+    """The name of the campaign of a single experiment is the experiment's, or its key."""
+    names = [member.document.get("name") or member.key for member in members]
+    return {"name": names[0]} if names and names[0] else {}
 
 
 def layer_metrics(row: Row[Any], members: Iterable[Row[Any]]) -> list[dict[str, Any]]:

@@ -103,10 +103,14 @@ async def create_experiment(
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
     layer = await _layer_for(connection, document, owner, at)
-    document["type"] = document.get("type") or _default_type(layer)
+    document["type"] = document.get("type") or (
+        "personalization" if layer.type == "personalization" else "a/b"
+    )
     if not document["metrics"]:
         document["metrics"] = layer.document.get("metrics", [])
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
+    if not document.get("name") and "key" not in document:
+        document["name"] = f"Experiment {experiment_id}"
     document["variations"] = definitions.new_variations(
         document["variations"], iter(variation_ids), keyed="key" in document
     )
@@ -358,7 +362,7 @@ async def update_layer(
 
     A change of nothing stores nothing. 412 when `if_match` names another version.
     """
-    row = await _layer_row(connection, layer_id, for_update=True)
+    row = await _own_layer(connection, layer_id)
     if at < row.created:
         raise bad_request("at lies before the campaign was created")
     shown = await get_layer(connection, layer_id, at)
@@ -369,7 +373,7 @@ async def update_layer(
     if shown["status"] == "archived" and action != "unarchive" and (changes or action):
         raise conflict("the campaign is archived")
     document = definitions.one_targeting({**row.document, **changes}, changes)
-    await _complete_layer(connection, document, row)
+    await _complete_layer(connection, document, changes, row)
     if document != row.document:
         change = update(layers).where(layers.c.id == layer_id)
         await connection.execute(change.values(document=document, last_modified=max(at, row.last_modified)))
@@ -378,9 +382,17 @@ async def update_layer(
     return await get_layer(connection, layer_id, at)
 
 
+async def _own_layer(connection: AsyncConnection, layer_id: int) -> Row[Any]:
+    """The layer, locked; 409 for that of a single experiment, which follows the experiment."""
+    row = await _layer_row(connection, layer_id, for_update=True)
+    if row.type == "other":
+        raise conflict("it is the campaign of a single experiment: change the experiment")
+    return row
+
+
 async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime, if_match: str = "") -> None:
     """Archive a layer and all its experiments; 410 when it is archived already, 412 when `if_match` names another."""
-    row = await _layer_row(connection, layer_id, for_update=True)
+    row = await _own_layer(connection, layer_id)
     if await _is_archived(connection, row, at):
         raise gone("campaign", layer_id)
     if if_match:
@@ -420,16 +432,20 @@ async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime)
     return bool(shape["status"] == "archived")
 
 
-async def _complete_layer(connection: AsyncConnection, document: Document, row: Row[Any]) -> None:
+async def _complete_layer(
+    connection: AsyncConnection, document: Document, changes: Document, row: Row[Any]
+) -> None:
     await check_references(connection, row.project_id, document, row.document)
     if document.get("metrics") != row.document.get("metrics"):
         document["metrics"] = definitions.complete_metrics(document["metrics"])
     if "changes" in document:
         document["changes"] = definitions.with_change_ids(document["changes"])
-    members = {member.id for member in await _members(connection, [row.id])}
-    for number, group in enumerate(document.get("experiment_priorities", [])):
-        if not members.issuperset(group):
-            raise field_error(f"/experiment_priorities/{number}", "names an experiment of another campaign")
+    if "experiment_priorities" in changes:
+        members = await _members(connection, [row.id])
+        present = [member.id for member in members if member.status != "archived"]
+        document["experiment_priorities"] = definitions.new_priorities(
+            changes["experiment_priorities"], present
+        )
 
 
 async def _insert_layer(connection: AsyncConnection, given: Document, at: datetime) -> Row[Any]:
@@ -441,7 +457,10 @@ async def _insert_layer(connection: AsyncConnection, given: Document, at: dateti
         insert(layers).values(id=layer_id, document={}, created=at, last_modified=at, **columns)
     )
     row = await _layer_row(connection, layer_id)
-    await _complete_layer(connection, document, row)
+    if row.type == "personalization":
+        document = definitions.one_targeting({**definitions.LAYER_DEFAULTS, **document}, document)
+        document["name"] = document.get("name") or f"Campaign {layer_id}"
+    await _complete_layer(connection, document, given, row)
     await connection.execute(update(layers).where(layers.c.id == layer_id).values(document=document))
     return await _layer_row(connection, layer_id)
 
@@ -451,31 +470,21 @@ async def _layer_for(
 ) -> Row[Any]:
     """The layer that a new experiment names, or a new one of its own."""
     layer_id = document.pop("campaign_id", None)
+    if layer_id is None and document.get("type") == "personalization":
+        raise field_error("/campaign_id", "is required with the type personalization")
     if layer_id is None:
-        personal = document.get("type") == "personalization"
-        name = document.get("name") or document.get("key")
-        return await _insert_layer(
-            connection,
-            {
-                **owner,
-                **({"name": name} if name else {}),
-                "type": "personalization" if personal else "other",
-            },
-            at,
-        )
+        return await _insert_layer(connection, {**owner, "type": "other"}, at)
     query = select(layers).where(layers.c.id == layer_id).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None or row.project_id != owner["project_id"]:
         raise field_error("/campaign_id", "is no campaign of this project")
     if await _is_archived(connection, row, at):
         raise conflict("the campaign is archived")
-    if document.get("type", _default_type(row)) != "personalization" and row.type == "personalization":
+    if row.type != "personalization":
+        raise field_error("/campaign_id", "is the campaign of a single experiment")
+    if document.get("type", "personalization") != "personalization":
         raise field_error("/type", "must be personalization in a personalization campaign")
     return row
-
-
-def _default_type(layer: Row[Any]) -> str:
-    return "personalization" if layer.type == "personalization" else "a/b"
 
 
 # Rows

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.asserting import AUTHORIZED
+from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import EntityPromises
 
 
@@ -29,3 +29,14 @@ def test_201_a_campaign_is_one_for_personalization(real_app: Any, ids: Any) -> N
     campaign = create(real_app, ids)
     assert (campaign["type"], campaign["status"]) == ("personalization", "not_started")
     assert real_app.get(f"/v2/campaigns/{campaign['id']}", headers=AUTHORIZED).json == campaign
+
+
+def test_200_lists_have_no_campaigns_of_single_experiments(real_app: Any, ids: Any) -> None:
+    campaign = create(real_app, ids)
+    address = f"/v2/campaigns?per_page=100&project_id={ids['project_id']}"
+    listed = [one["id"] for one in real_app.get(address, headers=AUTHORIZED).json]
+    assert campaign["id"] in listed
+    assert ids["campaign_id"] not in listed
+    alone = real_app.get(f"/v2/campaigns/{ids['campaign_id']}", headers=AUTHORIZED).json
+    assert (alone["type"], alone["name"]) == ("other", "Button")
+    assert_error(change(real_app, alone, status=409, name="x"), 409, "conflict")
