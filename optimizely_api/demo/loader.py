@@ -152,7 +152,7 @@ class Loader:
         made = known.get(project.name) or await self.projects.made("/projects", settings, at=made_at)
         owner = {"account_id": account_id, "project_id": made["id"]}
         event_ids = await self._events(project, owner, made_at)
-        campaign_ids = await self._campaigns(project, owner, made_at)
+        campaign_ids = await self._campaigns(project, owner, event_ids, made_at)
         targets = [
             (experiment, await self._experiment(project, experiment, owner, event_ids, campaign_ids, now))
             for experiment in project.experiments
@@ -169,12 +169,17 @@ class Loader:
                 known[event.key] = (await self.experiments.made("/events", body, at=made_at))["id"]
         return known
 
-    async def _campaigns(self, project: story.Project, owner: dict[str, int], made_at: str) -> dict[str, int]:
+    async def _campaigns(
+        self, project: story.Project, owner: dict[str, int], event_ids: dict[str, int], made_at: str
+    ) -> dict[str, int]:
         listed = await self.experiments.listed("/layers", **owner)
         known = {layer.get("name"): layer["id"] for layer in listed if layer["type"] == "personalization"}
         for name in project.campaigns:
             if name not in known:
-                body = {**owner, "name": name, "type": "personalization"}
+                # All experiments of a campaign are measured alike.
+                first = next(one for one in project.experiments if one.campaign == name)
+                metrics = _metrics(first, event_ids)
+                body = {**owner, "name": name, "type": "personalization", "metrics": metrics}
                 known[name] = (await self.experiments.made("/layers", body, at=made_at))["id"]
         return known
 
@@ -268,6 +273,14 @@ def _all_batches(targets: list[tuple[story.Experiment, Target]]) -> Iterator[Bat
         yield from batches(experiment, target)
 
 
+def _metrics(experiment: story.Experiment, event_ids: dict[str, int]) -> list[dict[str, Any]]:
+    metrics = [dict(metric) for metric in experiment.metrics]
+    for metric in metrics:
+        if "event" in metric:
+            metric["event_id"] = event_ids[metric.pop("event")]
+    return metrics
+
+
 def _definition(
     project: story.Project, experiment: story.Experiment, event_ids: dict[str, int], now: datetime
 ) -> dict[str, Any]:
@@ -276,16 +289,12 @@ def _definition(
         {"key": variation_key(name), "name": name, "weight": weight}
         for name, weight in zip(experiment.variations, experiment.weights, strict=True)
     ]
-    metrics = [dict(metric) for metric in experiment.metrics]
-    for metric in metrics:
-        if "event" in metric:
-            metric["event_id"] = event_ids[metric.pop("event")]
     body: dict[str, Any] = {
         "key": experiment.key,
         "name": experiment.name,
         "description": experiment.description,
         "variations": variations,
-        "metrics": metrics,
+        "metrics": _metrics(experiment, event_ids),
         "stats_config": {"confidence_level": project.confidence_threshold},
     }
     if experiment.end == "schedule":

@@ -600,11 +600,17 @@ async def test_a_lone_experiments_layer_shares_its_name_metrics_and_status(exper
     assert (layer["experiment_ids"], layer["earliest"]) == ([made["id"]], made["earliest"])
 
 
-async def test_experiments_of_a_campaign_take_over_its_metrics(experiments: Caller) -> None:
+async def test_the_metrics_of_a_campaign_count_for_its_experiences_which_have_none(
+    experiments: Caller,
+) -> None:
     buy = await event(experiments)
     layer = await campaign(experiments, metrics=[{"event_id": buy["id"]}])
-    made = await make(experiments, campaign_id=layer["id"])
-    assert (made["type"], made["metrics"]) == ("personalization", layer["metrics"])
+    own = [{"aggregator": "sum", "field": "revenue"}]
+    made = await make(experiments, "?action=start", campaign_id=layer["id"], metrics=own)
+    assert (made["type"], made["metrics"]) == ("personalization", [])
+    assert made["results_settings"]["metrics"] == layer["metrics"]
+    assert made["results_settings"]["metric_names"] == ["buy it"]
+    assert (await patched(experiments, made, metrics=own))["metrics"] == []
     found = (await experiments.get(f"/layers/{layer['id']}"))[1]
     assert found["experiment_ids"] == [made["id"]]
     assert found["experiment_priorities"] == [[made["id"]]]

@@ -176,7 +176,7 @@ def complete_traffic(given: dict[str, Any]) -> dict[str, Any]:
         raise field_error("/traffic_allocation", f"must be {ALL_TRAFFIC - holdback}, the rest of holdback")
     if holdback is not None:
         return {**given, "traffic_allocation": ALL_TRAFFIC - holdback}
-    return given if allocation is None else {**given, "holdback": ALL_TRAFFIC - allocation}
+    return {**given, **({} if allocation is None else {"holdback": ALL_TRAFFIC - allocation})}
 
 
 def one_targeting(document: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

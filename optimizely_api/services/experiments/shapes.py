@@ -26,11 +26,16 @@ def runs_of(row: Row[Any], state: State) -> tuple[Run, ...]:
     return runs.follow(runs.load(row.runs), state, runs.weights_of(row.document["variations"]))
 
 
-def settings_of(row: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
+def measured(row: Row[Any], its_layer: Row[Any]) -> list[dict[str, Any]]:
+    """The metrics that the experiment's results are about: an experience has none of its own, but its campaign's."""
+    own: list[dict[str, Any]] = row.document["metrics"]
+    return own or its_layer.document.get("metrics", [])
+
+
+def settings_of(row: Row[Any], its_layer: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
     """The settings that the experiment's results are computed with; its first start froze some of them."""
-    present = definitions.results_settings(
-        row.document, row.stats_config, row.baseline_variation_id, event_names
-    )
+    document = {**row.document, "metrics": measured(row, its_layer)}
+    present = definitions.results_settings(document, row.stats_config, row.baseline_variation_id, event_names)
     return present if row.frozen is None else definitions.as_frozen(present, row.frozen)
 
 
@@ -41,7 +46,7 @@ def experiment(
     own_state = state_of(row, now)
     state = states.shown(own_state, its_layer.paused)
     pauses = runs.load_pauses(its_layer.pauses, its_layer.paused)
-    settings = settings_of(row, event_names)
+    settings = settings_of(row, its_layer, event_names)
     return {
         **row.document,
         **({} if row.key is None else {"key": row.key}),

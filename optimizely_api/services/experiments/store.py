@@ -106,8 +106,8 @@ async def create_experiment(
     document["type"] = document.get("type") or (
         "personalization" if layer.type == "personalization" else "a/b"
     )
-    if not document["metrics"]:
-        document["metrics"] = layer.document.get("metrics", [])
+    if document["type"] == "personalization":
+        document["metrics"] = []  # those of the campaign count
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     if not document.get("name") and "key" not in document:
         document["name"] = f"Experiment {experiment_id}"
@@ -210,6 +210,8 @@ async def _apply_changes(
     connection: AsyncConnection, row: Row[Any], changes: Document, at: datetime
 ) -> Row[Any]:
     changes = definitions.complete_traffic(changes)
+    if row.document.get("type") == "personalization":
+        changes.pop("metrics", None)  # those of the campaign count
     document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
@@ -301,8 +303,9 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
         return row
     values["runs"] = runs.dump(shapes.runs_of(row, state))
     if row.frozen is None and state.earliest is not None:
-        names = await event_names(connection, definitions.event_ids_of(row.document["metrics"]))
-        values["frozen"] = shapes.settings_of(row, names)
+        its_layer = await _layer_row(connection, row.layer_id)
+        event_ids = definitions.event_ids_of(shapes.measured(row, its_layer))
+        values["frozen"] = shapes.settings_of(row, its_layer, await event_names(connection, event_ids))
     if "environments" in row.document and state.status != row.status:
         values["document"] = {**row.document, "environments": _follow(row.document, state.status)}
     return await _save(connection, row, **values)
@@ -515,11 +518,11 @@ async def _members(
 async def _shape_experiments(
     connection: AsyncConnection, rows: Sequence[Row[Any]], now: datetime
 ) -> list[Document]:
-    metrics = [metric for row in rows for metric in row.document["metrics"]]
-    names = await event_names(connection, definitions.event_ids_of(metrics))
-    query = select(layers.c.id, layers.c.paused, layers.c.pauses)
+    query = select(layers.c.id, layers.c.paused, layers.c.pauses, layers.c.document)
     query = query.where(layers.c.id.in_({row.layer_id for row in rows}))
     of_id: dict[int, Any] = {layer.id: layer for layer in await connection.execute(query)}
+    metrics = [metric for row in rows for metric in shapes.measured(row, of_id[row.layer_id])]
+    names = await event_names(connection, definitions.event_ids_of(metrics))
     return [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
 
 
