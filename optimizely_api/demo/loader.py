@@ -180,7 +180,7 @@ class Loader:
                 first = next(one for one in project.experiments if one.campaign == name)
                 metrics = _metrics(first, event_ids)
                 body = {**owner, "name": name, "type": "personalization", "metrics": metrics}
-                known[name] = (await self.experiments.made("/layers", body, at=made_at))["id"]
+                known[name] = (await self.experiments.made("/layers", body, at=made_at, action="start"))["id"]
         return known
 
     async def _pause_campaigns(

@@ -432,17 +432,6 @@ async def test_an_experiment_without_a_level_has_that_of_its_project_at_the_firs
     assert [level(one) for one in after] == [0.99, 0.8, 0.95]
 
 
-async def test_a_campaign_that_starts_its_experiments_gives_them_the_level_of_its_project(
-    both: tuple[Caller, Caller, Any],
-) -> None:
-    _, experiments, project = both
-    of_project = {"account_id": project["account_id"], "project_id": project["id"]}
-    layer = await campaign(experiments, **of_project)
-    made = await make(experiments, **of_project, type="personalization", campaign_id=layer["id"])
-    assert (await experiments.patch(f"/layers/{layer['id']}?action=start", {}))[0] == 200
-    assert level((await experiments.get(f"/experiments/{made['id']}"))[1]) == 0.95
-
-
 async def test_503_for_a_start_while_the_project_cannot_be_asked(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,7 +543,7 @@ async def test_runs_follow_the_schedule(experiments: Caller) -> None:
 
 
 async def test_an_experiment_does_not_run_while_its_campaign_is_paused(experiments: Caller) -> None:
-    layer = await experiments.made("/layers" + at(0), {**OWNER, "name": "Visitors from search"})
+    layer = await experiments.made("/layers" + at(0, "start"), {**OWNER, "name": "Visitors from search"})
     made = await make(experiments, at(1, "start"), type="personalization", campaign_id=layer["id"])
     path = f"/layers/{layer['id']}"
 
@@ -616,29 +605,54 @@ async def test_the_metrics_of_a_campaign_count_for_its_experiences_which_have_no
     assert found["experiment_priorities"] == [[made["id"]]]
 
 
-async def test_pausing_a_campaign_pauses_its_running_experiments_only(experiments: Caller) -> None:
+async def test_a_campaign_and_its_experiences_run_when_both_are_started(experiments: Caller) -> None:
     layer = await campaign(experiments)
     running = await make(experiments, "?action=start", campaign_id=layer["id"])
     waiting = await make(experiments, campaign_id=layer["id"])
+    by_hand = await make(experiments, campaign_id=layer["id"])
     path = f"/layers/{layer['id']}"
+    await experiments.delete(f"/experiments/{by_hand['id']}")
 
-    async def statuses() -> list[str]:
-        found = [(await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, waiting)]
+    async def statuses(action: str) -> list[str]:
+        assert (await experiments.patch(f"{path}?action={action}", {}))[0] == 200
+        found = [
+            (await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, waiting, by_hand)
+        ]
         return [(await experiments.get(path))[1]["status"], *(one["status"] for one in found)]
 
-    assert await statuses() == ["running", "running", "not_started"]
-    await experiments.patch(f"{path}?action=pause", {})
-    assert await statuses() == ["paused", "campaign_paused", "not_started"]
-    await experiments.patch(f"{path}?action=resume", {})
-    assert await statuses() == ["running", "running", "not_started"]
-    await experiments.patch(f"{path}?action=start", {})
-    assert await statuses() == ["running", "running", "running"]
+    assert running["status"] == "campaign_paused"
+    assert await statuses("publish") == ["not_started", "campaign_paused", "not_started", "archived"]
+    assert await statuses("start") == ["running", "running", "not_started", "archived"]
+    assert await statuses("pause") == ["paused", "campaign_paused", "not_started", "archived"]
+    assert await statuses("resume") == ["running", "running", "not_started", "archived"]
     assert await experiments.delete(path) == (204, None)
-    assert await statuses() == ["archived", "archived", "archived"]
+    assert (await experiments.get(f"/experiments/{waiting['id']}"))[1]["status"] == "archived"
     assert (await experiments.delete(path))[0] == 410
     assert (await experiments.patch(f"{path}?action=pause", {}))[0] == 409
-    await experiments.patch(f"{path}?action=unarchive", {})
-    assert await statuses() == ["paused", "paused", "paused"]
+    assert await statuses("unarchive") == ["paused", "campaign_paused", "not_started", "archived"]
+    assert await statuses("start") == ["running", "running", "not_started", "archived"]
+
+
+async def test_campaigns_of_an_earlier_release_run_when_one_of_their_experiences_has_started(
+    experiments: Caller,
+) -> None:
+    started, empty = await campaign(experiments), await campaign(experiments)
+    made = await make(experiments, "?action=start", campaign_id=started["id"])
+    await experiments.patch(f"/layers/{started['id']}?action=start", {})
+    await migrate_to(experiments.database_url, "experiments", "0002")
+    await migrate_to(experiments.database_url, "experiments", "head")
+    found = [(await experiments.get(f"/layers/{one['id']}"))[1] for one in (started, empty)]
+    assert [one["status"] for one in found] == ["running", "not_started"]
+    assert found[0]["earliest"] == made["earliest"]
+    assert (await experiments.get(f"/experiments/{made['id']}"))[1]["status"] == "running"
+
+
+async def test_a_campaign_made_with_start_runs_and_with_publish_is_paused(experiments: Caller) -> None:
+    started = await experiments.made("/layers?action=start", OWNER)
+    assert (started["status"], "earliest" in started, "latest" in started) == ("running", True, False)
+    assert (await experiments.made("/layers?action=publish", OWNER))["status"] == "paused"
+    paused = (await experiments.patch(f"/layers/{started['id']}?action=pause", {}))[1]
+    assert paused["latest"] >= paused["earliest"]
 
 
 async def test_200_a_whole_campaign_can_be_sent_back(experiments: Caller) -> None:

@@ -102,15 +102,12 @@ async def get_layer(request: web.Request) -> web.Response:
 
 
 async def update_layer(request: web.Request) -> web.Response:
-    """Changes to a layer and, by `action`, to its state and that of its experiments."""
+    """Changes to a layer and, by `action`, to its state."""
     layer_id = path_id(request, "layer_id")
     action = states.read_action(request.query.get("action"), states.UPDATE_ACTIONS)
     changes, at = LAYER_UPDATE.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].snapshot() as connection:
-        project_id = await store.project_of_layer_to_ask(connection, layer_id, action)
-    level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        layer = await store.update_layer(connection, layer_id, changes, action, at, level, if_match(request))
+        layer = await store.update_layer(connection, layer_id, changes, action, at, if_match(request))
     return JSONResponse(layer)
 
 

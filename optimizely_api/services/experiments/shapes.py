@@ -70,8 +70,7 @@ def layer(
     row: Row[Any], members: Sequence[Row[Any]], event_names: Mapping[int, str], now: datetime
 ) -> dict[str, Any]:
     """One layer, with the properties that follow from its experiments."""
-    shown = [states.shown(state_of(member, now), row.paused) for member in members]
-    state = states.layer_state(row.type, row.paused is not None, row.archived is not None, shown)
+    state = _state_of_layer(row, members, now)
     metrics = layer_metrics(row, members)
     ids = [member.id for member in members]
     return {
@@ -87,6 +86,12 @@ def layer(
         "metric_names": definitions.metric_names(metrics, event_names),
         "experiment_ids": ids,
     }
+
+
+def _state_of_layer(row: Row[Any], members: Iterable[Row[Any]], now: datetime) -> State:
+    if row.status is not None:
+        return State(row.status if row.archived is None else "archived", row.earliest, row.latest)
+    return states.layer_state([state_of(member, now) for member in members])
 
 
 def _personalization(row: Row[Any], members: Iterable[Row[Any]]) -> dict[str, Any]:

@@ -338,18 +338,13 @@ async def _touch(connection: AsyncConnection, row: Row[Any], at: datetime) -> No
 async def create_layer(
     connection: AsyncConnection, given: Document, action: str | None, at: datetime
 ) -> Document:
-    """Add a layer without experiments; `action` has nothing to start yet."""
-    row = await _insert_layer(connection, given, at)
+    """Add a campaign without experiments, which runs only after `start`; `publish` leaves it paused."""
+    row = await _insert_layer(connection, {**given, "type": "personalization"}, at)
+    if action == "publish":
+        await _save_layer(connection, row, status="paused")
+    if action == "start":
+        await _act_on_layer(connection, row, action, at)
     return await get_layer(connection, row.id, at)
-
-
-async def project_of_layer_to_ask(
-    connection: AsyncConnection, layer_id: int, action: str | None
-) -> int | None:
-    """The layer's project, if `action` starts experiments without a level; 404 for an unknown layer."""
-    row = await _layer_row(connection, layer_id)
-    members = await _members(connection, [layer_id]) if action == "start" else []
-    return row.project_id if any("confidence_level" not in one.stats_config for one in members) else None
 
 
 async def update_layer(
@@ -358,10 +353,9 @@ async def update_layer(
     changes: Document,
     action: str | None,
     at: datetime,
-    level: float | None = None,
     if_match: str = "",
 ) -> Document:
-    """Apply validated changes to a layer, then `action` to it and its experiments.
+    """Apply validated changes to a campaign, then `action` to it. Its experiments have states of their own.
 
     A change of nothing stores nothing. 412 when `if_match` names another version.
     """
@@ -378,10 +372,9 @@ async def update_layer(
     document = definitions.one_targeting({**row.document, **changes}, changes)
     await _complete_layer(connection, document, changes, row)
     if document != row.document:
-        change = update(layers).where(layers.c.id == layer_id)
-        await connection.execute(change.values(document=document, last_modified=max(at, row.last_modified)))
-    if action is not None and action != "publish":
-        await _act_on_layer(connection, row, action, at, level)
+        row = await _save_layer(connection, row, document=document, last_modified=max(at, row.last_modified))
+    if action is not None:
+        await _act_on_layer(connection, row, action, at)
     return await get_layer(connection, layer_id, at)
 
 
@@ -403,31 +396,53 @@ async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime
     await _act_on_layer(connection, row, "archive", at)
 
 
-async def _act_on_layer(
-    connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
-) -> None:
-    """`start` starts the experiments that never started; `pause` and `resume` leave the experiments' own states."""
-    by_action: dict[str, dict[str, Any]] = {
-        "start": {"paused": None},
-        "resume": {"paused": None},
-        "pause": {"paused": row.paused or at},
-        "archive": {"archived": at, "paused": None},
-        "unarchive": {"archived": None},
-    }
-    values = by_action[action]
-    if row.paused is not None and values.get("paused", row.paused) is None:
+async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str, at: datetime) -> None:
+    status = row.status if row.archived is None else "archived"
+    after = states.campaign_after(action, status)
+    if action == "archive":
+        await _archive_members(connection, row, at)
+        row = await _layer_row(connection, row.id)
+    values: dict[str, Any] = {"archived": at if action == "archive" else None}
+    if after == "running":
+        values |= {"status": after, "paused": None, "earliest": row.earliest or at, "latest": None}
+    elif after != status:
+        values |= {"status": row.status if action == "archive" else after, "paused": row.paused or at}
+    if status == "running" and after != "running":
+        values |= {"status": "paused", "latest": at}
+    if after == "running" and row.paused is not None:
         values["pauses"] = [*row.pauses, [format_time(row.paused), format_time(max(at, row.paused))]]
-    modified = max(at, row.last_modified)
-    await connection.execute(
-        update(layers).where(layers.c.id == row.id).values(**values, last_modified=modified)
-    )
-    concerned = {"start": ("not_started",), "unarchive": ("archived",)}
-    if action in {"pause", "resume"}:
-        return
+    if any(getattr(row, name) != value for name, value in values.items()):
+        await _save_layer(connection, row, **values, last_modified=max(at, row.last_modified))
+    if action == "unarchive":
+        await _restore_members(connection, row, at)
+
+
+async def _archive_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
+    """Archive the experiences of a campaign with it, and note as what they are to come back."""
+    statuses = {}
     for member in await _members(connection, [row.id], for_update=True):
         settled = await _save_state(connection, member, shapes.state_of(member, at), at)
-        if settled.status in concerned.get(action, ("not_started", "running", "paused", "concluded")):
-            await _touch(connection, await _act(connection, settled, action, at, level), at)
+        if settled.status != "archived":
+            statuses[str(member.id)] = settled.status
+            await _touch(connection, await _act(connection, settled, "archive", at), at)
+    await _save_layer(connection, row, archived_with=statuses)
+
+
+async def _restore_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
+    """Bring back the experiences that were archived with the campaign, as they were; others stay archived."""
+    for member in await _members(connection, [row.id], for_update=True):
+        status = row.archived_with.get(str(member.id))
+        if status is None or member.status != "archived":
+            continue
+        latest, since = (None, at) if status == "running" else (member.latest, None)
+        state = State(status, member.earliest, latest, since=since)
+        await _touch(connection, await _save_state(connection, member, state, at), at)
+    await _save_layer(connection, row, archived_with={})
+
+
+async def _save_layer(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:
+    await connection.execute(update(layers).where(layers.c.id == row.id).values(**values))
+    return await _layer_row(connection, row.id)
 
 
 async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime) -> bool:
@@ -453,8 +468,10 @@ async def _complete_layer(
 
 async def _insert_layer(connection: AsyncConnection, given: Document, at: datetime) -> Row[Any]:
     document = dict(given)
-    columns = {name: document.pop(name) for name in ("account_id", "project_id")}
-    columns["type"] = document.pop("type", "personalization")
+    columns: dict[str, Any] = {name: document.pop(name) for name in ("account_id", "project_id")}
+    columns["type"] = document.pop("type")
+    if columns["type"] == "personalization":
+        columns |= {"status": "not_started", "paused": at}
     (layer_id,) = await allocate_ids(connection, next_ids)
     await connection.execute(
         insert(layers).values(id=layer_id, document={}, created=at, last_modified=at, **columns)

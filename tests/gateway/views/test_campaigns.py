@@ -40,3 +40,20 @@ def test_200_lists_have_no_campaigns_of_single_experiments(real_app: Any, ids: A
     alone = real_app.get(f"/v2/campaigns/{ids['campaign_id']}", headers=AUTHORIZED).json
     assert (alone["type"], alone["name"]) == ("other", "Button")
     assert_error(change(real_app, alone, status=409, name="x"), 409, "conflict")
+
+
+def test_an_experience_runs_while_it_and_its_campaign_are_started(real_app: Any, ids: Any) -> None:
+    campaign = create(real_app, ids)
+    body = {
+        "project_id": ids["project_id"],
+        "type": "personalization",
+        "campaign_id": campaign["id"],
+        "variations": [{"name": "Banner", "weight": 10000}],
+    }
+    address = "/v2/experiments?action=start"
+    experience = real_app.post_json(address, body, headers=AUTHORIZED).json
+    assert (experience["status"], experience["campaign_id"]) == ("campaign_paused", campaign["id"])
+    assert change(real_app, campaign, "?action=start").json["status"] == "running"
+    shown = real_app.get(f"/v2/experiments/{experience['id']}", headers=AUTHORIZED).json
+    assert shown["status"] == "running"
+    assert_error(change(real_app, campaign, "?action=unarchive", 409), 409, "conflict")
