@@ -33,6 +33,7 @@ def has_definition(name: str) -> bool:
 def writable(name: str) -> dict[str, Json]:
     """The JSON Schema (draft 4) of what a caller may set of an entity: the definition without `readOnly` properties.
 
+    Those with `x-kept-when-sent` are among them: ids that the service makes unless a caller brings them along.
     References stay references, into `definitions` at the root. Callers must not change the schema.
     """
     reached: dict[str, Json] = {}
@@ -138,6 +139,8 @@ def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json
 
 def _is_only_read(schema: dict[str, Json]) -> bool:
     """Whether callers can set nothing of a property: it is read-only, or all that an object of its kind has is."""
+    if schema.get("x-kept-when-sent"):
+        return False
     properties = schema.get("properties", {})
     return is_read_only(schema) or (
         bool(properties) and all(is_read_only(inner) for inner in properties.values())

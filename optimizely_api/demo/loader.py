@@ -153,7 +153,7 @@ class Loader:
         )
         owner = {"account_id": account_id, "project_id": entity["id"]}
         event_ids = await self._events(project, owner, created_at)
-        campaign_ids = await self._campaigns(project, owner, created_at)
+        campaign_ids = await self._campaigns(project, owner, event_ids, created_at)
         targets = [
             (experiment, await self._experiment(project, experiment, owner, event_ids, campaign_ids, now))
             for experiment in project.experiments
@@ -176,14 +176,18 @@ class Loader:
         return ids
 
     async def _campaigns(
-        self, project: story.Project, owner: dict[str, int], created_at: str
+        self, project: story.Project, owner: dict[str, int], event_ids: dict[str, int], created_at: str
     ) -> dict[str, int]:
         layers = await self.experiments.list_all("/layers", **owner)
         ids = {layer.get("name"): layer["id"] for layer in layers if layer["type"] == "personalization"}
         for name in project.campaigns:
             if name not in ids:
-                body = {**owner, "name": name, "type": "personalization"}
-                ids[name] = (await self.experiments.create("/layers", body, at=created_at))["id"]
+                # All experiments of a campaign are measured alike.
+                first = next(one for one in project.experiments if one.campaign == name)
+                metrics = _metrics(first, event_ids)
+                body = {**owner, "name": name, "type": "personalization", "metrics": metrics}
+                layer = await self.experiments.create("/layers", body, at=created_at, action="start")
+                ids[name] = layer["id"]
         return ids
 
     async def _pause_campaigns(
@@ -278,6 +282,14 @@ def _all_batches(targets: list[tuple[story.Experiment, Target]]) -> Iterator[Bat
         yield from batches(experiment, target)
 
 
+def _metrics(experiment: story.Experiment, event_ids: dict[str, int]) -> list[dict[str, Any]]:
+    metrics = [dict(metric) for metric in experiment.metrics]
+    for metric in metrics:
+        if "event" in metric:
+            metric["event_id"] = event_ids[metric.pop("event")]
+    return metrics
+
+
 def _definition(
     project: story.Project, experiment: story.Experiment, event_ids: dict[str, int], now: datetime
 ) -> dict[str, Any]:
@@ -286,16 +298,12 @@ def _definition(
         {"key": variation_key(name), "name": name, "weight": weight}
         for name, weight in zip(experiment.variations, experiment.weights, strict=True)
     ]
-    metrics = [dict(metric) for metric in experiment.metrics]
-    for metric in metrics:
-        if "event" in metric:
-            metric["event_id"] = event_ids[metric.pop("event")]
     body: dict[str, Any] = {
         "key": experiment.key,
         "name": experiment.name,
         "description": experiment.description,
         "variations": variations,
-        "metrics": metrics,
+        "metrics": _metrics(experiment, event_ids),
         "stats_config": {"confidence_level": project.confidence_threshold},
     }
     if experiment.end == "schedule":

@@ -7,7 +7,6 @@ from pyramid.request import Request
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Collection, Page
 
-
 ENVIRONMENTS = Collection("projects", "/environments", "Environment", "environment")
 MOST = Page(1, 100)  # of one project
 

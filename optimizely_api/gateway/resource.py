@@ -44,11 +44,16 @@ def operation(view: View) -> View:
 class Resource:
     """An entity of the contract and the service that keeps it."""
 
-    def __init__(self, definition: str, service: str, *, noun: str = "", path: str = "") -> None:
-        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition."""
+    def __init__(
+        self, definition: str, service: str, *, noun: str = "", path: str = "", shape: str = ""
+    ) -> None:
+        """`noun` is what messages, ids (`<noun>_id`) and the service's path call it; it follows from the definition.
+
+        `shape` is what the service's responses look like, where that is more than the definition (`shapes.py`).
+        """
         self.definition = definition
         self.noun = noun or noun_of(definition)
-        self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun)
+        self.collection = Collection(service, path or f"/{self.noun}s", definition, self.noun, shape)
 
     async def list(self, request: Request, *filters: str, **fixed: Any) -> list[Entity]:
         """A page of the entities of the project that the query names; `filters` are further query parameters.
@@ -66,22 +71,22 @@ class Resource:
     async def get(self, request: Request, **within: Any) -> Entity:
         return (await self.shown(request, [await self.visible(request, **within)]))[0]
 
-    async def create(self, request: Request, *, query: calls.Query = (), **fixed: Any) -> Entity:
+    async def create(self, request: Request, **fixed: Any) -> Entity:
         """201 with the complete entity; `fixed` are members that the address sets, in place of the body's."""
         body = {**sent_body(request), **fixed, "account_id": request.identity.account_id}
         if "project_id" in body and "project_id" not in fixed:
             await named_project(request, body["project_id"])
         body = await self.prepared(request, body, None)
-        entity = await request.fetch(calls.create_entity(self.collection, body, query))
+        entity = await request.fetch(calls.create_entity(self.collection, body, sent_action(request)))
         request.response.status_int = 201
         return await self.written(request, entity)
 
-    async def update(self, request: Request, *, query: calls.Query = (), **within: Any) -> Entity:
+    async def update(self, request: Request, **within: Any) -> Entity:
         """200 with the complete entity; `If-Match` may name the ETag of the entity to change."""
         entity = await self.visible(request, **within)
         version = await self.version(request, entity)
         body = await self.prepared(request, sent_body(request), entity)
-        call = calls.update_entity(self.collection, entity["id"], body, query, version)
+        call = calls.update_entity(self.collection, entity["id"], body, sent_action(request), version)
         return await self.written(request, await request.fetch(call))
 
     async def archive(self, request: Request, **within: Any) -> None:
@@ -143,6 +148,12 @@ def sent_body(request: Request) -> Entity:
     reference = next(p["schema"]["$ref"] for p in operation.spec["parameters"] if p["in"] == "body")
     sent: Entity = writable_part(reference.rsplit("/", 1)[1], request.swagger_data["body"])
     return sent
+
+
+def sent_action(request: Request) -> calls.Query:
+    """The query of a write whose operation takes an `action`, such as `start`; empty without one."""
+    action = request.swagger_data.get("action")
+    return (("action", action),) if action else ()
 
 
 async def visible_project(request: Request, project_id: int) -> Entity:

@@ -118,31 +118,36 @@ class Collection:
 
     upstream: str
     path: str  # such as /attributes
-    definition: str  # its name in the contract, and the shape of the responses
+    definition: str  # its name in the contract
     noun: str  # the word for one entity in the message of a 404
+    own_shape: str = ""  # of the responses, where its name is not that of the definition
+
+    @property
+    def shape(self) -> str:
+        return self.own_shape or self.definition
 
 
 def get_entity(of: Collection, entity_id: int, *, fresh: bool = False) -> Call:
     """With `fresh` the call always goes to the service, never to the cache."""
-    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.shape, of.noun.replace("_", " "))
     if fresh:
         call.cached_as = ""
     return call
 
 
 def list_entities(of: Collection, account_id: int, page: "Page", filters: Mapping[str, object]) -> Call:
-    return _list(of.path, f"{of.definition}List", account_id, page, filters, of.upstream)
+    return _list(of.path, f"{of.shape}List", account_id, page, filters, of.upstream)
 
 
 def create_entity(of: Collection, body: Mapping[str, Any], query: Query = ()) -> Call:
     about = tuple((name, body[name]) for name in ("account_id", "project_id") if name in body)
-    return Call(of.upstream, of.path, of.definition, method="POST", body=body, query=query, about=about)
+    return Call(of.upstream, of.path, of.shape, method="POST", body=body, query=query, about=about)
 
 
 def update_entity(
     of: Collection, entity_id: int, body: Mapping[str, Any], query: Query = (), if_match: str = ""
 ) -> Call:
-    call = _definition(of.upstream, f"{of.path}/", entity_id, of.definition, of.noun.replace("_", " "))
+    call = _definition(of.upstream, f"{of.path}/", entity_id, of.shape, of.noun.replace("_", " "))
     call.cached_as, call.method, call.body, call.query, call.if_match = "", "PATCH", body, query, if_match
     return call
 

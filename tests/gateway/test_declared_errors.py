@@ -8,6 +8,7 @@ import pytest
 from optimizely_api import main
 from optimizely_api.contract import load
 from optimizely_api.contract.definitions import example
+from optimizely_api.gateway.resource import Resource
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error
@@ -36,6 +37,7 @@ CODES = {
     412: "precondition_failed",
     413: "request_too_large",
     415: "unsupported_media_type",
+    500: "internal_error",
     502: "bad_upstream_answer",
     503: "upstream_unavailable",
     504: "upstream_timeout",
@@ -70,6 +72,14 @@ def archived(operation):
     if "event_id" in ids:
         return {**ids, "event_id": samples.ARCHIVED_CLICK if "page_id" in ids else samples.ARCHIVED_EVENT}
     return {**ids, **dict.fromkeys(list(ids)[-1:], samples.ARCHIVED_ENTITY)}
+
+
+def in_the_way(operation):
+    """What a change meets that the entity's state does not allow."""
+    if operation.method != "DELETE":
+        return archived(operation)
+    ids = own(operation)
+    return {**ids, **dict.fromkeys(list(ids)[-1:], samples.ENTITY_IN_USE)}
 
 
 def unknown(operation):
@@ -154,7 +164,7 @@ def provoke(app, operation, status, services):
     asked = {
         403: others(operation) or OTHERS,
         404: unknown(operation),
-        409: archived(operation) if operation.method == "PATCH" else ids,
+        409: in_the_way(operation),
         410: archived(operation),
     }
     headers = {412: {"If-Match": '"of another version"'}, 415: {"Content-Type": "text/xml"}}
@@ -178,8 +188,10 @@ def app(running_services):
 @pytest.mark.parametrize(
     ("operation_id", "status"), DECLARED, ids=[f"{name}-{code}" for name, code in DECLARED]
 )
-def test_a_declared_error_is_what_it_is_declared_to_be(app, services, operation_id, status):
+def test_a_declared_error_is_what_it_is_declared_to_be(app, services, monkeypatch, operation_id, status):
     operation = CONTRACT.operations[operation_id]
+    if status == 500:
+        monkeypatch.setattr(Resource, "visible", None)  # a defect
     response = provoke(app, operation, status, services)
     body = assert_error(response, status, CODES[status])
     schema = {

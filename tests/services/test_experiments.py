@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from optimizely_api.services.experiments.levels import PROJECTS_URL
+from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, migrate_to
 from tests.support.ports import free_port
 
@@ -78,6 +80,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "a/b/c"}, "/type: "),
     ({"holdback": -1}, "/holdback: "),
     ({"metrics": [{"aggregator": "sum"}]}, "/metrics/0/field: "),
+    ({"metrics": [{"aggregator": "count", "field": "revenue"}]}, "/metrics/0/field: is not possible"),
+    ({"metrics": [{}]}, "/metrics/0/event_id: is required with the aggregator unique"),
+    ({"holdback": 1, "traffic_allocation": 1}, "/traffic_allocation: must be 9999"),
+    ({"page_ids": [5], "url_targeting": {"edit_url": "https://a.b/"}}, "/url_targeting: "),
+    ({"page_ids": [5]}, "/page_ids/0: is no page of this project"),
+    ({"audience_conditions": "someone"}, "/audience_conditions: is no JSON"),
+    ({"audience_conditions": '["xor"]'}, "/audience_conditions: must begin each list with"),
+    ({"audience_conditions": '["not"]'}, "/audience_conditions: must have one operand"),
+    ({"audience_conditions": '["or", {"audience_id": 7}]'}, "/audience_conditions: is no audience"),
     ({"metrics": [{"event_id": 5}]}, "/metrics/0/event_id: is no event of this project"),
     ({"metrics": [{"aggregator": "ratio", "metrics": [{"event_id": 5}]}]}, "/metrics/0/metrics/0/event_id: "),
     ({"schedule": {"start_time": "2026-02-30"}}, "/schedule/start_time: "),
@@ -108,16 +119,88 @@ async def test_400_names_the_field_and_nothing_is_written(
     assert await experiments.get(f"/experiments/{made['id']}") == (200, made)
 
 
+async def test_400_for_what_is_newly_named_and_archived(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"})
+    buy = await event(experiments)
+    named = {"page_ids": [page["id"]], "metrics": [{"event_id": buy["id"]}]}
+    made = await make(experiments, **named)
+    for path in (f"/pages/{page['id']}", f"/events/{buy['id']}"):
+        assert (await experiments.delete(path))[0] == 204
+    assert (await patched(experiments, made, name="kept", page_ids=[page["id"]]))["name"] == "kept"
+    status, error = await experiments.post("/experiments", {**OWNER, **named})
+    assert (status, error["messages"]) == (
+        400,
+        {"/body/page_ids/0": "is an archived page", "/body/metrics/0/event_id": "is an archived event"},
+    )
+
+
+async def test_audience_conditions_are_kept_with_sorted_keys(experiments: Caller) -> None:
+    database = Database(experiments.database_url)
+    async with database.transaction() as connection:
+        values = "(7, 11, 22, false, '{}', '2026-01-01', '2026-01-01')"
+        columns = "(id, account_id, project_id, archived, document, created, last_modified)"
+        await connection.execute(text(f"INSERT INTO audiences {columns} VALUES {values}"))
+    await database.close()
+    made = await make(experiments, audience_conditions='["or",{"x":1,"audience_id":7}]')
+    assert made["audience_conditions"] == '["or", {"audience_id": 7, "x": 1}]'
+
+
+async def test_a_page_is_an_event_too(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"})
+    metrics = [{"event_id": page["id"]}, {"event_id": page["id"], "aggregator": "bounce"}]
+    assert (await make(experiments, metrics=metrics))["metric_names"] == ["Cart", "Cart"]
+
+
+async def test_400_for_a_change_of_a_page_that_the_experiment_does_not_run_on(experiments: Caller) -> None:
+    body = {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"}
+    here, there = [(await experiments.made("/pages", body))["id"] for _ in range(2)]
+    variations = [{"key": "a", "weight": 10000, "actions": [{"page_id": there}]}]
+    given = {**OWNER, "page_ids": [here], "variations": variations}
+    status, error = await experiments.post("/experiments", given)
+    assert (status, list(error["messages"])) == (400, ["/body/variations/0/actions/0/page_id"])
+
+
+async def test_holdback_and_traffic_allocation_are_the_rest_of_each_other(experiments: Caller) -> None:
+    made = await make(experiments, holdback=1000)
+    assert (made["holdback"], made["traffic_allocation"]) == (1000, 9000)
+    changed = await patched(experiments, made, holdback=1000, traffic_allocation=4000)
+    assert (changed["holdback"], changed["traffic_allocation"]) == (6000, 4000)
+
+
+async def test_pages_and_addresses_replace_each_other(experiments: Caller) -> None:
+    made = await make(experiments, url_targeting={"edit_url": "https://shop.example/"})
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": "https://shop.example/"})
+    changed = await patched(experiments, made, page_ids=[page["id"]])
+    assert (changed["page_ids"], "url_targeting" in changed) == ([page["id"]], False)
+
+
+async def test_variations_without_a_name_are_numbered_by_key_where_the_experiment_has_one(
+    experiments: Caller,
+) -> None:
+    halves = [{"weight": 5000}, {"weight": 5000}]
+    keyed = await make(experiments, key="checkout", variations=halves)
+    assert [one["key"] for one in keyed["variations"]] == ["variation_1", "variation_2"]
+    named = await make(experiments, variations=halves)
+    assert [one["name"] for one in named["variations"]] == ["Variation #1", "Variation #2"]
+
+
+async def test_weights_may_add_up_over_the_active_variations_alone(experiments: Caller) -> None:
+    made = await make(experiments)
+    control, new = made["variations"]
+    paused = [{**control, "weight": 10000}, {**new, "status": "paused"}]
+    assert (await patched(experiments, made, variations=paused))["variations"][1]["weight"] == 5000
+
+
 async def test_400_for_an_event_of_another_project(experiments: Caller) -> None:
     foreign = await event(experiments, project_id=99)
     body = {**OWNER, "metrics": [{"event_id": foreign["id"]}]}
     assert (await experiments.post("/experiments", body))[0] == 400
 
 
-async def test_409_for_a_key_that_is_taken(experiments: Caller) -> None:
-    await make(experiments, key="checkout")
+async def test_400_for_a_key_that_is_taken_names_its_holder(experiments: Caller) -> None:
+    holder = await make(experiments, key="checkout")
     status, error = await experiments.post("/experiments", {**OWNER, "key": "checkout"})
-    assert (status, error["code"]) == (409, "conflict")
+    assert (status, error["message"]) == (400, f"/key: is already in use (id: {holder['id']})")
     assert (await experiments.get("/layers"))[1]["total"] == 1
     await make(experiments, key="checkout", project_id=23)
 
@@ -196,16 +279,20 @@ async def test_400_for_a_variation_of_another_experiment(experiments: Caller) ->
     assert (status, error["message"]) == (400, "/variations/0/variation_id: is not of this experiment")
 
 
-async def test_a_started_experiment_cannot_lose_a_variation(experiments: Caller) -> None:
+async def test_a_variation_left_out_is_archived_once_the_experiment_has_started(experiments: Caller) -> None:
+    made = await make(experiments)
+    control, new = made["variations"]
+    only = [{**control, "weight": 10000}]
+    assert (await patched(experiments, made, variations=only))["variations"] == only
     made = await make(experiments, "?action=start")
     control, new = made["variations"]
-    status, _ = await experiments.patch(
-        f"/experiments/{made['id']}", {"variations": [{**control, "weight": 10000}]}
-    )
-    assert status == 400
-    archived = [{**control, "weight": 10000}, {**new, "weight": 0, "status": "archived", "archived": True}]
-    changed = await patched(experiments, made, variations=archived)
-    assert changed["variations"][1]["archived"] is True
+    changed = await patched(experiments, made, variations=[{**control, "weight": 10000}])
+    assert changed["variations"] == [
+        {**control, "weight": 10000},
+        {**new, "weight": 0, "status": "archived", "archived": True},
+    ]
+    back = {"variations": made["variations"]}
+    assert (await experiments.patch(f"/experiments/{made['id']}", back))[0] == 409
 
 
 async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
@@ -345,17 +432,6 @@ async def test_an_experiment_without_a_level_has_that_of_its_project_at_the_firs
     assert [level(one) for one in after] == [0.99, 0.8, 0.95]
 
 
-async def test_a_campaign_that_starts_its_experiments_gives_them_the_level_of_its_project(
-    both: tuple[Caller, Caller, Any],
-) -> None:
-    _, experiments, project = both
-    of_project = {"account_id": project["account_id"], "project_id": project["id"]}
-    layer = await campaign(experiments, **of_project)
-    made = await make(experiments, **of_project, type="personalization", campaign_id=layer["id"])
-    assert (await experiments.patch(f"/layers/{layer['id']}?action=start", {}))[0] == 200
-    assert level((await experiments.get(f"/experiments/{made['id']}"))[1]) == 0.95
-
-
 async def test_503_for_a_start_while_the_project_cannot_be_asked(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,7 +458,7 @@ async def test_results_settings_follow_the_present_variations_and_metrics(experi
     settings = (await patched(experiments, made, metrics=added, variations=third))["results_settings"]
     assert settings["metric_names"] == ["look it", "buy it"]
     assert [metric["event_id"] for metric in settings["metrics"]] == [look["id"], buy["id"]]
-    assert [variation["name"] for variation in settings["variations"]] == ["X", "New", "Variation 3"]
+    assert [variation["name"] for variation in settings["variations"]] == ["X", "New", "Variation #3"]
 
 
 async def test_a_metric_means_in_results_what_it_meant_at_the_first_start(experiments: Caller) -> None:
@@ -467,7 +543,7 @@ async def test_runs_follow_the_schedule(experiments: Caller) -> None:
 
 
 async def test_an_experiment_does_not_run_while_its_campaign_is_paused(experiments: Caller) -> None:
-    layer = await experiments.made("/layers" + at(0), {**OWNER, "name": "Visitors from search"})
+    layer = await experiments.made("/layers" + at(0, "start"), {**OWNER, "name": "Visitors from search"})
     made = await make(experiments, at(1, "start"), type="personalization", campaign_id=layer["id"])
     path = f"/layers/{layer['id']}"
 
@@ -513,39 +589,70 @@ async def test_a_lone_experiments_layer_shares_its_name_metrics_and_status(exper
     assert (layer["experiment_ids"], layer["earliest"]) == ([made["id"]], made["earliest"])
 
 
-async def test_experiments_of_a_campaign_take_over_its_metrics(experiments: Caller) -> None:
+async def test_the_metrics_of_a_campaign_count_for_its_experiences_which_have_none(
+    experiments: Caller,
+) -> None:
     buy = await event(experiments)
     layer = await campaign(experiments, metrics=[{"event_id": buy["id"]}])
-    made = await make(experiments, campaign_id=layer["id"])
-    assert (made["type"], made["metrics"]) == ("personalization", layer["metrics"])
+    own = [{"aggregator": "sum", "field": "revenue"}]
+    made = await make(experiments, "?action=start", campaign_id=layer["id"], metrics=own)
+    assert (made["type"], made["metrics"]) == ("personalization", [])
+    assert made["results_settings"]["metrics"] == layer["metrics"]
+    assert made["results_settings"]["metric_names"] == ["buy it"]
+    assert (await patched(experiments, made, metrics=own))["metrics"] == []
     found = (await experiments.get(f"/layers/{layer['id']}"))[1]
     assert found["experiment_ids"] == [made["id"]]
     assert found["experiment_priorities"] == [[made["id"]]]
 
 
-async def test_pausing_a_campaign_pauses_its_running_experiments_only(experiments: Caller) -> None:
+async def test_a_campaign_and_its_experiences_run_when_both_are_started(experiments: Caller) -> None:
     layer = await campaign(experiments)
     running = await make(experiments, "?action=start", campaign_id=layer["id"])
     waiting = await make(experiments, campaign_id=layer["id"])
+    by_hand = await make(experiments, campaign_id=layer["id"])
     path = f"/layers/{layer['id']}"
+    await experiments.delete(f"/experiments/{by_hand['id']}")
 
-    async def statuses() -> list[str]:
-        found = [(await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, waiting)]
+    async def statuses(action: str) -> list[str]:
+        assert (await experiments.patch(f"{path}?action={action}", {}))[0] == 200
+        found = [
+            (await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, waiting, by_hand)
+        ]
         return [(await experiments.get(path))[1]["status"], *(one["status"] for one in found)]
 
-    assert await statuses() == ["running", "running", "not_started"]
-    await experiments.patch(f"{path}?action=pause", {})
-    assert await statuses() == ["paused", "campaign_paused", "not_started"]
-    await experiments.patch(f"{path}?action=resume", {})
-    assert await statuses() == ["running", "running", "not_started"]
-    await experiments.patch(f"{path}?action=start", {})
-    assert await statuses() == ["running", "running", "running"]
+    assert running["status"] == "campaign_paused"
+    assert await statuses("publish") == ["not_started", "campaign_paused", "not_started", "archived"]
+    assert await statuses("start") == ["running", "running", "not_started", "archived"]
+    assert await statuses("pause") == ["paused", "campaign_paused", "not_started", "archived"]
+    assert await statuses("resume") == ["running", "running", "not_started", "archived"]
     assert await experiments.delete(path) == (204, None)
-    assert await statuses() == ["archived", "archived", "archived"]
+    assert (await experiments.get(f"/experiments/{waiting['id']}"))[1]["status"] == "archived"
     assert (await experiments.delete(path))[0] == 410
     assert (await experiments.patch(f"{path}?action=pause", {}))[0] == 409
-    await experiments.patch(f"{path}?action=unarchive", {})
-    assert await statuses() == ["paused", "paused", "paused"]
+    assert await statuses("unarchive") == ["paused", "campaign_paused", "not_started", "archived"]
+    assert await statuses("start") == ["running", "running", "not_started", "archived"]
+
+
+async def test_campaigns_of_an_earlier_release_run_when_one_of_their_experiences_has_started(
+    experiments: Caller,
+) -> None:
+    started, empty = await campaign(experiments), await campaign(experiments)
+    made = await make(experiments, "?action=start", campaign_id=started["id"])
+    await experiments.patch(f"/layers/{started['id']}?action=start", {})
+    await migrate_to(experiments.database_url, "experiments", "0002")
+    await migrate_to(experiments.database_url, "experiments", "head")
+    found = [(await experiments.get(f"/layers/{one['id']}"))[1] for one in (started, empty)]
+    assert [one["status"] for one in found] == ["running", "not_started"]
+    assert found[0]["earliest"] == made["earliest"]
+    assert (await experiments.get(f"/experiments/{made['id']}"))[1]["status"] == "running"
+
+
+async def test_a_campaign_made_with_start_runs_and_with_publish_is_paused(experiments: Caller) -> None:
+    started = await experiments.made("/layers?action=start", OWNER)
+    assert (started["status"], "earliest" in started, "latest" in started) == ("running", True, False)
+    assert (await experiments.made("/layers?action=publish", OWNER))["status"] == "paused"
+    paused = (await experiments.patch(f"/layers/{started['id']}?action=pause", {}))[1]
+    assert paused["latest"] >= paused["earliest"]
 
 
 async def test_200_a_whole_campaign_can_be_sent_back(experiments: Caller) -> None:
@@ -555,6 +662,49 @@ async def test_200_a_whole_campaign_can_be_sent_back(experiments: Caller) -> Non
     status, same = await experiments.patch(f"/layers/{layer['id']}", {**before, "newer": 1})
     assert status == 200
     assert {**same, "last_modified": 0} == {**before, "last_modified": 0}
+
+
+async def test_a_campaign_has_defaults(experiments: Caller) -> None:
+    layer = await experiments.made("/layers", OWNER)
+    assert layer["name"] == f"Campaign {layer['id']}"
+    assert (layer["holdback"], layer["description"]) == (500, "")
+    assert all(layer[name] == [] for name in ("changes", "metrics", "page_ids", "experiment_priorities"))
+    assert (await experiments.post("/layers", {**OWNER, "type": "other"}))[0] == 400
+
+
+async def test_priorities_hold_every_experience_once(experiments: Caller) -> None:
+    layer = await campaign(experiments)
+    first, second, third = [(await make(experiments, campaign_id=layer["id"]))["id"] for _ in range(3)]
+    path = f"/layers/{layer['id']}"
+
+    async def order(**changes: Any) -> Any:
+        return (await experiments.patch(path, changes))[1].get("experiment_priorities")
+
+    assert await order() == [[first], [second], [third]]
+    assert await order(experiment_priorities=[[third]]) == [[third], [first, second]]
+    assert await order(experiment_priorities=[[third], [third]]) is None
+    await experiments.delete(f"/experiments/{third}")
+    fourth = (await make(experiments, campaign_id=layer["id"]))["id"]
+    assert await order() == [[first, second], [fourth]]
+
+
+async def test_409_for_changing_the_campaign_of_a_single_experiment(experiments: Caller) -> None:
+    made = await make(experiments)
+    path = f"/layers/{made['layer_id']}"
+    assert (await experiments.patch(path, {"name": "x"}))[0] == 409
+    assert (await experiments.delete(path))[0] == 409
+    assert (await experiments.get("/layers?type=personalization"))[1]["total"] == 0
+    await patched(experiments, made, name="Renamed")
+    assert (await experiments.get(path))[1]["name"] == "Renamed"
+
+
+async def test_400_for_an_experience_without_a_campaign_and_for_the_campaign_of_another(
+    experiments: Caller,
+) -> None:
+    made = await make(experiments)
+    for given in ({"type": "personalization"}, {"campaign_id": made["campaign_id"]}):
+        status, error = await experiments.post("/experiments", {**OWNER, **given})
+        assert (status, list(error["messages"])) == (400, ["/body/campaign_id"])
 
 
 async def test_400_for_a_campaign_that_an_experiment_cannot_join(experiments: Caller) -> None:

@@ -10,6 +10,7 @@ from optimizely_api.services.experiments.states import (
     Schedule,
     State,
     act,
+    campaign_after,
     layer_state,
     read_schedule,
     settle,
@@ -132,27 +133,29 @@ def test_400_for_a_schedule_that_cannot_be(given: dict[str, str], pointer: str) 
 
 
 @pytest.mark.parametrize(
-    ("kind", "statuses", "expected"),
+    ("statuses", "expected"),
     [
-        ("personalization", [], "not_started"),
-        ("personalization", ["not_started", "not_started"], "not_started"),
-        ("personalization", ["not_started", "running"], "running"),
-        ("personalization", ["paused", "not_started"], "paused"),
-        ("personalization", ["archived", "archived"], "not_started"),
-        ("other", ["archived"], "archived"),
-        ("other", ["running"], "running"),
+        ([], "not_started"),
+        (["not_started"], "not_started"),
+        (["running"], "running"),
+        (["paused"], "paused"),
+        (["archived"], "archived"),
     ],
 )
-def test_a_layers_status_follows_its_experiments(kind: str, statuses: list[str], expected: str) -> None:
-    states = [State(status) for status in statuses]
-    assert layer_state(kind, False, False, states).status == expected
-    assert layer_state(kind, True, False, states).status in {"paused", "archived"}
-    assert layer_state(kind, True, True, states).status == "archived"
+def test_the_layer_of_a_lone_experiment_has_its_status(statuses: list[str], expected: str) -> None:
+    assert layer_state([State(status) for status in statuses]).status == expected
+
+
+@pytest.mark.parametrize("action", ["resume", "pause", "unarchive"])
+def test_409_for_an_action_that_a_campaign_not_started_does_not_allow(action: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        campaign_after(action, "not_started")
+    assert caught.value.status == 409
 
 
 def test_a_layers_times_span_those_of_its_experiments() -> None:
     ended = State("paused", NOON, NOON + HOUR)
     later = State("concluded", NOON + HOUR, NOON + 2 * HOUR)
-    assert layer_state("other", False, False, [later, ended]) == State("paused", NOON, NOON + 2 * HOUR)
+    assert layer_state([later, ended]) == State("paused", NOON, NOON + 2 * HOUR)
     running = State("running", NOON + HOUR)
-    assert layer_state("other", False, False, [ended, running]) == State("running", NOON)
+    assert layer_state([ended, running]) == State("running", NOON)

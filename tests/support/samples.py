@@ -13,7 +13,7 @@ EXPERIMENT, SECOND_EXPERIMENT, OTHER_EXPERIMENT = 4001, 4002, 4003
 EVENT, OTHER_EVENT, CLICK, ARCHIVED_EVENT, ARCHIVED_CLICK = range(5001, 5006)
 BASELINE, TREATMENT = 6001, 6002
 # Of every kind of entity that has no ids of its own here.
-ENTITY, OTHER_ENTITY, ARCHIVED_ENTITY = 7001, 7002, 7003
+ENTITY, OTHER_ENTITY, ARCHIVED_ENTITY, ENTITY_IN_USE = 7001, 7002, 7003, 7004
 SERVICES_KEY = "the-services-key-of-the-tests"
 CREATED = "2026-01-05T09:30:00Z"
 
@@ -27,11 +27,12 @@ def entity(definition: str, entity_id: int = ENTITY, **members: Any) -> dict[str
 
 
 def entities(definition: str) -> list[dict[str, Any]]:
-    """One of the account, one of another account, and one in the archive."""
+    """One of the account, one of another account, one in the archive, and one that cannot go there."""
     return [
         entity(definition),
         entity(definition, OTHER_ENTITY, account_id=OTHER_ACCOUNT, project_id=OTHER_PROJECT),
         entity(definition, ARCHIVED_ENTITY, archived=True),
+        entity(definition, ENTITY_IN_USE),
     ]
 
 

@@ -253,9 +253,7 @@ class ServicesDouble:
             ],
             "experiments": [
                 web.get("/experiments", self._list("experiments")),
-                web.get(r"/experiments/{id:\d+}", self._one("experiments")),
                 web.get("/layers", self._list("layers")),
-                web.get(r"/layers/{id:\d+}", self._one("layers")),
                 web.get("/events", self._list("events")),
             ],
             "results": [
@@ -276,6 +274,12 @@ class ServicesDouble:
             return self.hidden_events | self.events
         if kind == "projects":
             return self.hidden_projects | self.projects
+        if kind in ("experiments", "layers"):
+            sample = samples.experiment if kind == "experiments" else samples.layer
+            archived = {**sample(samples.ARCHIVED_ENTITY), "status": "archived"}
+            hidden = _by_id(archived, sample(samples.ENTITY_IN_USE))
+            shown: dict[int, dict[str, Any]] = getattr(self, kind)
+            return hidden | shown
         if kind not in self.kinds:
             self.kinds[kind] = _by_id(*samples.entities(DEFINITIONS[kind]))
         return self.kinds[kind]
@@ -285,7 +289,12 @@ class ServicesDouble:
 
     async def _create_entity(self, request: web.Request) -> web.Response:
         entities = self._entities(kind := request.match_info["kind"])
-        created = samples.entity(DEFINITIONS[kind], max(entities) + 1, **await request.json())
+        number, body = max(entities) + 1, await request.json()
+        created = (
+            {**next(iter(entities.values())), **body, "id": number}
+            if kind in ("experiments", "layers")
+            else samples.entity(DEFINITIONS[kind], number, **body)
+        )
         entities[created["id"]] = created
         return web.json_response(created, status=201)
 
@@ -293,9 +302,11 @@ class ServicesDouble:
         entity = self._entities(request.match_info["kind"]).get(int(request.match_info["id"]))
         if entity is None:
             return _missing()
-        if request.method != "GET" and entity.get("archived"):
+        if request.method != "GET" and (entity.get("archived") or entity.get("status") == "archived"):
             status, code = (410, "gone") if request.method == "DELETE" else (409, "conflict")
             return web.json_response({"code": code, "message": "It is archived."}, status=status)
+        if request.method == "DELETE" and entity["id"] == samples.ENTITY_IN_USE:
+            return web.json_response({"code": "conflict", "message": "It is in use."}, status=409)
         if request.method == "DELETE":
             entity["archived"] = True
             return web.Response(status=204)

@@ -3,35 +3,44 @@
 from typing import Any
 
 from pyramid.request import Request
-from pyramid.view import view_config
 
-from optimizely_api.contract.definitions import public
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
-from optimizely_api.gateway.paging import answer_page, requested_page
-from optimizely_api.gateway.resource import visible_project
-from optimizely_api.upstream import calls
+from optimizely_api.gateway.resource import Resource, operation
+
+CAMPAIGNS = Resource("Campaign", "experiments", path="/layers", shape="Layer")
 
 
-@view_config(route_name="list_campaigns", renderer="json")
+@operation
 async def list_campaigns(request: Request) -> list[Any]:
-    page = requested_page(request)
-    project = await visible_project(request, request.swagger_data["project_id"])
-    listed = await request.fetch(
-        calls.list_layers(request.identity.account_id, page, {"project_id": project["id"]})
-    )
-    return [public("Campaign", layer) for layer in answer_page(request, page, listed)]
+    """Those for personalization: the campaign of a single experiment is read by its id only."""
+    return await CAMPAIGNS.list(request, type="personalization")
 
 
-@view_config(route_name="get_campaign", renderer="json")
+@operation
+async def create_campaign(request: Request) -> dict[str, Any]:
+    return await CAMPAIGNS.create(request)
+
+
+@operation
 async def get_campaign(request: Request) -> dict[str, Any]:
-    return public("Campaign", await visible_campaign(request, request.swagger_data["campaign_id"]))
+    return await CAMPAIGNS.get(request)
 
 
-@view_config(route_name="get_campaign_results", renderer="json")
+@operation
+async def update_campaign(request: Request) -> dict[str, Any]:
+    return await CAMPAIGNS.update(request)
+
+
+@operation
+async def delete_campaign(request: Request) -> None:
+    await CAMPAIGNS.archive(request)
+
+
+@operation
 async def get_campaign_results(request: Request) -> Any:
     """The results of all experiments of a campaign: three steps, the last one a call per experiment."""
-    layer = await visible_campaign(request, request.swagger_data["campaign_id"])
+    layer = await CAMPAIGNS.visible(request)
     project, *pages = await request.fetch_all(composition.campaign_calls(layer))
     check_account(request.identity, project, f"campaign {layer['id']}")
     experiments = composition.experiments_of(pages)
@@ -43,10 +52,3 @@ async def get_campaign_results(request: Request) -> Any:
         composition.campaign_results(layer, project, experiments, results)
     )
     return body
-
-
-async def visible_campaign(request: Request, campaign_id: int) -> dict[str, Any]:
-    """Fetch a campaign; raises EntityNotFound, or Forbidden when it is another account's."""
-    layer: dict[str, Any] = await request.fetch(calls.get_layer(campaign_id))
-    check_account(request.identity, layer, f"campaign {campaign_id}")
-    return layer

@@ -3,39 +3,47 @@
 from typing import Any
 
 from pyramid.request import Request
-from pyramid.view import view_config
 
-from optimizely_api.contract.definitions import public
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
-from optimizely_api.gateway.paging import answer_page, requested_page
-from optimizely_api.gateway.resource import visible_project
-from optimizely_api.gateway.views.campaigns import visible_campaign
-from optimizely_api.upstream import calls
+from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.views.campaigns import CAMPAIGNS
+
+EXPERIMENTS = Resource("Experiment", "experiments")
 
 
-@view_config(route_name="list_experiments", renderer="json")
+@operation
 async def list_experiments(request: Request) -> list[Any]:
     """The account's experiments, or those of one project or campaign."""
-    query, page = request.swagger_data, requested_page(request)
-    if query.get("project_id") is not None:
-        await visible_project(request, query["project_id"])
-    if query.get("campaign_id") is not None:
-        await visible_campaign(request, query["campaign_id"])
-    filters = {name: query.get(name) for name in ("project_id", "campaign_id", "include_classic")}
-    listed = await request.fetch(calls.list_experiments(request.identity.account_id, page, filters))
-    return [public("Experiment", experiment) for experiment in answer_page(request, page, listed)]
+    if request.swagger_data.get("campaign_id") is not None:
+        await CAMPAIGNS.visible(request)
+    return await EXPERIMENTS.list(request, "campaign_id", "include_classic")
 
 
-@view_config(route_name="get_experiment", renderer="json")
+@operation
+async def create_experiment(request: Request) -> dict[str, Any]:
+    return await EXPERIMENTS.create(request)
+
+
+@operation
 async def get_experiment(request: Request) -> dict[str, Any]:
-    return public("Experiment", await visible_experiment(request, request.swagger_data["experiment_id"]))
+    return await EXPERIMENTS.get(request)
 
 
-@view_config(route_name="get_experiment_results", renderer="json")
+@operation
+async def update_experiment(request: Request) -> dict[str, Any]:
+    return await EXPERIMENTS.update(request)
+
+
+@operation
+async def delete_experiment(request: Request) -> None:
+    await EXPERIMENTS.archive(request)
+
+
+@operation
 async def get_experiment_results(request: Request) -> Any:
     """One call instead of four: the experiment, then its campaign, project and results together."""
-    experiment = await visible_experiment(request, request.swagger_data["experiment_id"])
+    experiment = await EXPERIMENTS.visible(request)
     layer, project, results = await request.fetch_all(
         composition.experiment_results_calls(experiment, request.swagger_data)
     )
@@ -45,10 +53,3 @@ async def get_experiment_results(request: Request) -> Any:
     )
     request.response.headers.update(composition.sample_ratio_headers(results))
     return body
-
-
-async def visible_experiment(request: Request, experiment_id: int) -> dict[str, Any]:
-    """Fetch an experiment; raises EntityNotFound, or Forbidden when it is another account's."""
-    experiment: dict[str, Any] = await request.fetch(calls.get_experiment(experiment_id))
-    check_account(request.identity, experiment, f"experiment {experiment_id}")
-    return experiment

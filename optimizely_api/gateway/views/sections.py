@@ -4,18 +4,10 @@ from typing import Any
 
 from pyramid.request import Request
 
-from optimizely_api.gateway.resource import Entity, Resource, operation
-from optimizely_api.gateway.views.experiments import visible_experiment
+from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.views.experiments import EXPERIMENTS
 
-
-class Sections(Resource):
-    async def prepared(self, request: Request, body: Entity, before: Entity | None) -> Entity:
-        """With the variations as they were sent: a change knows them by ids, which callers cannot set otherwise."""
-        sent = request.swagger_data["body"]
-        return {**body, "variations": sent["variations"]} if "variations" in body else body
-
-
-SECTIONS = Sections("Section", "experiments")
+SECTIONS = Resource("Section", "experiments")
 
 
 @operation
@@ -25,7 +17,7 @@ async def get_experiment_sections(request: Request) -> list[Any]:
 
 @operation
 async def create_section(request: Request) -> dict[str, Any]:
-    experiment = await visible_experiment(request, request.swagger_data["experiment_id"])
+    experiment = await EXPERIMENTS.visible(request)
     owners = {"project_id": experiment["project_id"], "experiment_id": experiment["id"]}
     return await SECTIONS.create(request, **owners)
 
@@ -47,5 +39,5 @@ async def delete_section(request: Request) -> None:
 
 async def _of_experiment(request: Request) -> dict[str, Any]:
     """What makes a section one of the experiment in the address."""
-    experiment = await visible_experiment(request, request.swagger_data["experiment_id"])
+    experiment = await EXPERIMENTS.visible(request)
     return {"experiment_id": experiment["id"]}

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from optimizely_api.services.experiments.schema import STATS_CONFIG_DEFAULTS
+from optimizely_api.services.http.errors import conflict, field_errors
 from optimizely_api.services.schema import field_error
 
 ALL_TRAFFIC = 10_000  # basis points
@@ -25,18 +27,38 @@ EXPERIMENT_DEFAULTS: dict[str, Any] = {
     "variations": [],
 }
 
+LAYER_DEFAULTS: dict[str, Any] = {
+    "changes": [],
+    "description": "",
+    "holdback": 500,
+    "metrics": [],
+    "page_ids": [],
+}
 
-def new_variations(variations: list[dict[str, Any]], ids: Iterator[int]) -> list[dict[str, Any]]:
-    """The variations of a new experiment: each gets a new id, whatever id the body had."""
-    return [_variation({**variation, "variation_id": next(ids)}) for variation in variations]
+
+def new_variations(
+    variations: list[dict[str, Any]], ids: Iterator[int], *, keyed: bool
+) -> list[dict[str, Any]]:
+    """The variations of a new experiment: each gets a new id, whatever id the body had.
+
+    `keyed` says that the experiment has a key, by which code runs it, so that its variations need keys too.
+    """
+    return _named([_variation({**variation, "variation_id": next(ids)}) for variation in variations], keyed)
 
 
 def changed_variations(
-    old: list[dict[str, Any]], given: list[dict[str, Any]], ids: Iterator[int], *, started: bool
+    old: list[dict[str, Any]],
+    given: list[dict[str, Any]],
+    ids: Iterator[int],
+    *,
+    started: bool,
+    keyed: bool,
 ) -> list[dict[str, Any]]:
     """The variations after a change: those with a known id (or else key) keep their id, others get a new one.
 
-    400 for an id of another experiment, for an id used twice, and when a started experiment would lose a variation.
+    Those that are left out are gone, or archived in a started experiment, whose visitors they had.
+    400 for an id of another experiment and for an id used twice, 409 for bringing an archived one back
+    once the experiment has started.
     """
     by_id = {variation["variation_id"]: variation for variation in old}
     by_key = {variation["key"]: variation for variation in old if "key" in variation}
@@ -48,13 +70,26 @@ def changed_variations(
             if known is None:
                 raise field_error(f"/variations/{number}/variation_id", "is not of this experiment")
         variation_id = next(ids) if known is None else known["variation_id"]
-        result.append(_variation({**(known or {}), **variation, "variation_id": variation_id}))
+        changed = _changed(known or {}, {**variation, "variation_id": variation_id})
+        if started and known is not None and known["archived"] and not changed["archived"]:
+            raise conflict(f"variation {variation_id} is archived for good: the experiment has started")
+        result.append(changed)
     kept = [variation["variation_id"] for variation in result]
     if len(set(kept)) != len(kept):
         raise field_error("/variations", "the same variation_id stands there twice")
-    if started and not by_id.keys() <= set(kept):
-        raise field_error("/variations", "a started experiment cannot lose one; archive it instead")
-    return result
+    if started:
+        left_out = [variation for variation_id, variation in by_id.items() if variation_id not in kept]
+        result += [_variation({**variation, "archived": True, "weight": 0}) for variation in left_out]
+    return _named(result, keyed)
+
+
+def _changed(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A variation after a change; of `status` and `archived`, which say the same, the one that is given counts."""
+    if "status" in given and "archived" not in given:
+        known = {**known, "archived": False}
+    elif given.get("archived") is False and "status" not in given and known.get("status") == "archived":
+        known = {**known, "status": "active"}
+    return _variation({**known, **given})
 
 
 def _variation(given: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +103,21 @@ def _variation(given: dict[str, Any]) -> dict[str, Any]:
     return variation
 
 
+def _named(variations: list[dict[str, Any]], keyed: bool) -> list[dict[str, Any]]:
+    """The variations with a key for each, or, in an experiment without one, a key or a name for each."""
+    taken = {variation.get("key") for variation in variations}
+    result = []
+    for number, variation in enumerate(variations, 1):
+        if keyed and "key" not in variation:
+            key = next(key for n in count(number) if (key := f"variation_{n}") not in taken)
+            taken.add(key)
+            variation = {**variation, "key": key}
+        elif "key" not in variation and not variation.get("name"):
+            variation = {**variation, "name": f"Variation #{number}"}
+        result.append(variation)
+    return result
+
+
 def with_change_ids(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same changes, each with an id for others to depend on."""
     return [{"id": str(uuid.uuid4()), **change} for change in changes]
@@ -77,8 +127,12 @@ def check_variations(variations: list[dict[str, Any]]) -> None:
     """Refuse weights that do not add up to all the traffic, and keys used twice."""
     if not variations:
         return
-    total = sum(variation["weight"] for variation in variations if not variation["archived"])
-    if total != ALL_TRAFFIC:
+    for statuses in (("active", "paused"), ("active",)):
+        total = sum(variation["weight"] for variation in variations if variation["status"] in statuses)
+        if total == ALL_TRAFFIC:
+            break
+    else:
+        total = sum(variation["weight"] for variation in variations if not variation["archived"])
         raise field_error("/variations", f"the weights add up to {total}, not {ALL_TRAFFIC}")
     keys = [variation["key"] for variation in variations if "key" in variation]
     if len(set(keys)) != len(keys):
@@ -93,16 +147,88 @@ def check_whitelist(document: Mapping[str, Any]) -> None:
             raise field_error(f"/whitelist/{number}/variation_id", "is not of this experiment")
 
 
-def complete_metrics(metrics: list[dict[str, Any]], event_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """The metrics with defaults; 400 for a sum without a field and for an event of another project."""
-    known = set(event_ids)
-    for number, metric in enumerate(metrics):
-        if metric.get("aggregator") == "sum" and "field" not in metric:
-            raise field_error(f"/metrics/{number}/field", "is required with the aggregator sum")
-        for pointer, event_id in _event_ids(number, metric):
-            if event_id not in known:
-                raise field_error(pointer, "is no event of this project")
+def complete_metrics(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The metrics with defaults; 400 for a sum without a field, a field without a sum, and for no event to count."""
+    problems = {
+        pointer: problem
+        for number, metric in enumerate(metrics)
+        for pointer, problem in _flaws(number, metric)
+    }
+    if problems:
+        raise field_errors(problems)
     return [{**METRIC_DEFAULTS, **metric} for metric in metrics]
+
+
+def _flaws(number: int, metric: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    aggregator = metric.get("aggregator", METRIC_DEFAULTS["aggregator"])
+    if aggregator == "sum" and "field" not in metric:
+        yield f"/metrics/{number}/field", "is required with the aggregator sum"
+    if aggregator != "sum" and "field" in metric:
+        yield f"/metrics/{number}/field", f"is not possible with the aggregator {aggregator}"
+    if aggregator not in ("sum", "ratio") and metric.get("event_id") is None:
+        yield f"/metrics/{number}/event_id", f"is required with the aggregator {aggregator}"
+
+
+def complete_traffic(given: dict[str, Any]) -> dict[str, Any]:
+    """What is given, with `holdback` and `traffic_allocation` each the rest of the other; 400 when they disagree."""
+    holdback, allocation = given.get("holdback"), given.get("traffic_allocation")
+    if holdback is not None and allocation is not None and holdback + allocation != ALL_TRAFFIC:
+        raise field_error("/traffic_allocation", f"must be {ALL_TRAFFIC - holdback}, the rest of holdback")
+    if holdback is not None:
+        return {**given, "traffic_allocation": ALL_TRAFFIC - holdback}
+    return {**given, **({} if allocation is None else {"holdback": ALL_TRAFFIC - allocation})}
+
+
+def one_targeting(document: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with pages or addresses, whichever was given last; 400 when both are given at once."""
+    if given.get("url_targeting") and given.get("page_ids"):
+        raise field_error("/url_targeting", "is not possible together with page_ids")
+    if given.get("url_targeting"):
+        return {name: value for name, value in document.items() if name != "page_ids"}
+    if given.get("page_ids"):
+        return {name: value for name, value in document.items() if name != "url_targeting"}
+    return document
+
+
+def new_priorities(groups: list[list[int]], member_ids: Sequence[int]) -> list[list[int]]:
+    """The order in which experiences are tried, with those that the groups leave out as the last group.
+
+    400 for an experiment that is not one of the members, and for one that stands there twice.
+    """
+    seen: set[int] = set()
+    for number, group in enumerate(groups):
+        for experiment_id in group:
+            if experiment_id not in member_ids:
+                raise field_error(
+                    f"/experiment_priorities/{number}", "names an experiment of another campaign"
+                )
+            if experiment_id in seen:
+                raise field_error(f"/experiment_priorities/{number}", "names an experiment a second time")
+            seen.add(experiment_id)
+    left_out = [member_id for member_id in member_ids if member_id not in seen]
+    return [*groups, left_out] if left_out else groups
+
+
+def shown_priorities(groups: Iterable[list[int]], member_ids: Sequence[int]) -> list[list[int]]:
+    """The groups without those that are no members any more, and each member that came later at the end."""
+    kept = [[one for one in group if one in member_ids] for group in groups]
+    known = {one for group in kept for one in group}
+    return [*filter(None, kept), *([one] for one in member_ids if one not in known)]
+
+
+def check_pages_of_actions(document: Mapping[str, Any]) -> None:
+    """400 for what a variation changes on pages that its experiment does not run on."""
+    page_ids = document.get("page_ids")
+    if not page_ids:
+        return
+    problems = {
+        f"/variations/{number}/actions/{place}/page_id": "is no page of this experiment"
+        for number, variation in enumerate(document["variations"])
+        for place, action in enumerate(variation["actions"])
+        if action["page_id"] not in page_ids
+    }
+    if problems:
+        raise field_errors(problems)
 
 
 def event_ids_of(metrics: Iterable[dict[str, Any]]) -> set[int]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.entities.keys import free_key
+from optimizely_api.services.experiments.pages import PAGES
 from optimizely_api.services.experiments.tables import METADATA, events, next_ids
 from optimizely_api.services.http.query import read_boolean
 from optimizely_api.services.schema import BOOLEAN
@@ -69,15 +70,12 @@ def where_classic(request: web.Request) -> list[ColumnElement[bool]]:
     return [] if read_boolean(request, "include_classic") else [events.c.is_classic.is_(False)]
 
 
-async def event_names(
-    connection: AsyncConnection, event_ids: Iterable[int], project_id: int | None = None
-) -> dict[int, str]:
-    """The names of those of the events that exist (in the project, if one is given)."""
+async def event_names(connection: AsyncConnection, event_ids: Iterable[int]) -> dict[int, str]:
+    """The names of those of the events that exist; a page is one too: that it is seen."""
     wanted = sorted(event_ids)
     if not wanted:
         return {}
-    query = select(events.c.id, events.c.name).where(events.c.id.in_(wanted))
-    if project_id is not None:
-        query = query.where(events.c.project_id == project_id)
-    rows = await connection.execute(query)
-    return {row.id: row.name for row in rows}
+    found = [
+        select(table.c.id, table.c.name).where(table.c.id.in_(wanted)) for table in (PAGES.table, events)
+    ]
+    return {row.id: row.name for query in found for row in await connection.execute(query)}

@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments import audience_conditions, shapes, variables
 from optimizely_api.services.experiments.audience_conditions import EVERYONE
-from optimizely_api.services.experiments.schema import BASIS_POINTS
 from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import BOOLEAN, ID, TEXT, list_of, map_of, object_of
@@ -29,7 +28,7 @@ RULE = object_of(
     {
         "audience_conditions": TEXT,
         "enabled": BOOLEAN,
-        "percentage_included": BASIS_POINTS,
+        "percentage_included": {"type": "integer", "minimum": 0, "maximum": 10_000},
         "variable_values": map_of(TEXT),
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -67,7 +68,9 @@ async def update_experiment(request: web.Request) -> web.Response:
         project_id = await store.project_to_ask(connection, experiment_id, changes, action)
     level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        experiment = await store.update_experiment(connection, experiment_id, changes, action, at, level)
+        experiment = await store.update_experiment(
+            connection, experiment_id, changes, action, at, level, if_match(request)
+        )
     return JSONResponse(experiment)
 
 
@@ -75,13 +78,15 @@ async def delete_experiment(request: web.Request) -> web.Response:
     """Into the archive."""
     experiment_id = path_id(request, "experiment_id")
     async with request.app[DATABASE].transaction() as connection:
-        await store.archive_experiment(connection, experiment_id, read_at(request))
+        await store.archive_experiment(connection, experiment_id, read_at(request), if_match(request))
     return web.Response(status=204)
 
 
 async def list_layers(request: web.Request) -> web.Response:
-    """Layers, by account and project."""
-    filters = _filters(request, account_id="account_id", project_id="project_id")
+    """Layers, by account, project and type."""
+    filters: dict[str, Any] = _filters(request, account_id="account_id", project_id="project_id")
+    if layer_type := request.query.get("type"):
+        filters["type"] = layer_type
     return await answer_page(
         request, lambda connection, page: store.list_layers(connection, filters, page, _now())
     )
@@ -103,28 +108,31 @@ async def get_layer(request: web.Request) -> web.Response:
 
 
 async def update_layer(request: web.Request) -> web.Response:
-    """Changes to a layer and, by `action`, to its state and that of its experiments."""
+    """Changes to a layer and, by `action`, to its state."""
     layer_id = path_id(request, "layer_id")
     action = states.read_action(request.query.get("action"), states.UPDATE_ACTIONS)
     changes, at = LAYER_UPDATE.read(await read_object(request)), read_at(request)
-    async with request.app[DATABASE].snapshot() as connection:
-        project_id = await store.project_of_layer_to_ask(connection, layer_id, action)
-    level = await level_of_project(request, project_id)
     async with request.app[DATABASE].transaction() as connection:
-        return JSONResponse(await store.update_layer(connection, layer_id, changes, action, at, level))
+        layer = await store.update_layer(connection, layer_id, changes, action, at, if_match(request))
+    return JSONResponse(layer)
 
 
 async def delete_layer(request: web.Request) -> web.Response:
     """Into the archive, with all experiments."""
     layer_id = path_id(request, "layer_id")
     async with request.app[DATABASE].transaction() as connection:
-        await store.archive_layer(connection, layer_id, read_at(request))
+        await store.archive_layer(connection, layer_id, read_at(request), if_match(request))
     return web.Response(status=204)
 
 
 def _filters(request: web.Request, **columns: str) -> dict[str, int]:
     values = {column: read_integer(request, name) for name, column in columns.items()}
     return {column: value for column, value in values.items() if value is not None}
+
+
+def if_match(request: web.Request) -> str:
+    """The versions that a change is meant for; empty means any."""
+    return request.headers.get("If-Match", "")
 
 
 def _now() -> datetime:

@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.contract.definitions import writable
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments import combinations, definitions, shapes
-from optimizely_api.services.experiments.schema import MAX_VARIATIONS, VARIATION
+from optimizely_api.services.experiments.schema import MAX_VARIATIONS
 from optimizely_api.services.experiments.tables import METADATA, experiments, layers, next_ids
 from optimizely_api.services.http.errors import conflict
-from optimizely_api.services.schema import ID, field_error, list_of
+from optimizely_api.services.schema import ID, field_error
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.rows import fetch_row
 
@@ -35,13 +36,14 @@ class Sections(Entity):
         return await super().create(connection, body, at)
 
 
+_VARIATIONS = writable("Section")["properties"]["variations"]
 SECTIONS = Sections(
     "Section",
     METADATA,
     next_ids,
     columns=("experiment_id",),
     initial={"description": ""},
-    tightened={"variations": list_of(VARIATION, most=MAX_VARIATIONS)},
+    tightened={"variations": {**_VARIATIONS, "maxItems": MAX_VARIATIONS}},
     internal={"experiment_id": ID},
 )
 
@@ -82,9 +84,11 @@ async def _completed(connection: AsyncConnection, section: Json, before: Json | 
     if before is None or given != before["variations"]:
         ids = iter(await allocate_ids(connection, next_ids, len(given)))
         if before is None:
-            variations = definitions.new_variations(given, ids)
+            variations = definitions.new_variations(given, ids, keyed=False)
         else:
-            variations = definitions.changed_variations(before["variations"], given, ids, started=False)
+            variations = definitions.changed_variations(
+                before["variations"], given, ids, started=False, keyed=False
+            )
         section = {**section, "variations": [_named(one, n) for n, one in enumerate(variations, 1)]}
     if len(section["variations"]) < FEWEST_VARIATIONS:
         raise field_error("/variations", f"a section needs {FEWEST_VARIATIONS} variations at least")

@@ -26,11 +26,16 @@ def runs_of(row: Row[Any], state: State) -> tuple[Run, ...]:
     return runs.follow(runs.load(row.runs), state, runs.weights_of(row.document["variations"]))
 
 
-def settings_of(row: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
+def measured(row: Row[Any], its_layer: Row[Any]) -> list[dict[str, Any]]:
+    """The metrics that the experiment's results are about: an experience has none of its own, but its campaign's."""
+    own: list[dict[str, Any]] = row.document["metrics"]
+    return own or its_layer.document.get("metrics", [])
+
+
+def settings_of(row: Row[Any], its_layer: Row[Any], event_names: Mapping[int, str]) -> dict[str, Any]:
     """The settings that the experiment's results are computed with; its first start froze some of them."""
-    present = definitions.results_settings(
-        row.document, row.stats_config, row.baseline_variation_id, event_names
-    )
+    document = {**row.document, "metrics": measured(row, its_layer)}
+    present = definitions.results_settings(document, row.stats_config, row.baseline_variation_id, event_names)
     return present if row.frozen is None else definitions.as_frozen(present, row.frozen)
 
 
@@ -41,7 +46,7 @@ def experiment(
     own_state = state_of(row, now)
     state = states.shown(own_state, its_layer.paused)
     pauses = runs.load_pauses(its_layer.pauses, its_layer.paused)
-    settings = settings_of(row, event_names)
+    settings = settings_of(row, its_layer, event_names)
     return {
         **row.document,
         **({} if row.key is None else {"key": row.key}),
@@ -65,14 +70,12 @@ def layer(
     row: Row[Any], members: Sequence[Row[Any]], event_names: Mapping[int, str], now: datetime
 ) -> dict[str, Any]:
     """One layer, with the properties that follow from its experiments."""
-    shown = [states.shown(state_of(member, now), row.paused) for member in members]
-    state = states.layer_state(row.type, row.paused is not None, row.archived is not None, shown)
+    state = _state_of_layer(row, members, now)
     metrics = layer_metrics(row, members)
     ids = [member.id for member in members]
-    priorities = {"experiment_priorities": [[member_id] for member_id in ids]}
     return {
-        **(priorities if row.type == "personalization" else {}),
         **row.document,
+        **(_personalization(row, members) if row.type == "personalization" else _name_of(members)),
         "id": row.id,
         "account_id": row.account_id,
         "project_id": row.project_id,
@@ -83,6 +86,25 @@ def layer(
         "metric_names": definitions.metric_names(metrics, event_names),
         "experiment_ids": ids,
     }
+
+
+def _state_of_layer(row: Row[Any], members: Iterable[Row[Any]], now: datetime) -> State:
+    if row.status is not None:
+        return State(row.status if row.archived is None else "archived", row.earliest, row.latest)
+    return states.layer_state([state_of(member, now) for member in members])
+
+
+def _personalization(row: Row[Any], members: Iterable[Row[Any]]) -> dict[str, Any]:
+    """In which order a visitor is tried for the experiences; archived ones have no place."""
+    present = [member.id for member in members if member.status != "archived"]
+    stored = row.document.get("experiment_priorities", [])
+    return {"experiment_priorities": definitions.shown_priorities(stored, present)}
+
+
+def _name_of(members: Iterable[Row[Any]]) -> dict[str, Any]:
+    """The name of the campaign of a single experiment is the experiment's, or its key."""
+    names = [member.document.get("name") or member.key for member in members]
+    return {"name": names[0]} if names and names[0] else {}
 
 
 def layer_metrics(row: Row[Any], members: Iterable[Row[Any]]) -> list[dict[str, Any]]:

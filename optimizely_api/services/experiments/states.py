@@ -141,23 +141,25 @@ def shown(state: State, layer_paused: datetime | None) -> State:
     return state
 
 
-def layer_state(layer_type: str, paused: bool, archived: bool, states: list[State]) -> State:
-    """The state of a layer, from the states of its experiments as the API shows them."""
+def campaign_after(action: str, status: str) -> str:
+    """The status of a campaign for personalization after an action; 409 when the present one does not allow it."""
+    after = TRANSITIONS.get((action, status))
+    if after is None:
+        raise conflict(f"action {action} is not possible: the campaign is {status}")
+    return after
+
+
+def layer_state(states: list[State]) -> State:
+    """The state of the layer of a lone experiment, from that of the experiment."""
     earliest = min((state.earliest for state in states if state.earliest), default=None)
-    status = _layer_status(layer_type, paused, archived, [state.status for state in states], earliest)
+    status = _layer_status([state.status for state in states], earliest)
     latest = max((state.latest for state in states if state.latest), default=None)
     return State(status, earliest, None if status == "running" else latest)
 
 
-def _layer_status(
-    layer_type: str, paused: bool, archived: bool, statuses: list[str], earliest: datetime | None
-) -> str:
-    # The API does not show the layer of a lone experiment, so it counts as archived with its experiment.
-    alone_and_archived = layer_type == "other" and set(statuses) == {"archived"}
-    if archived or alone_and_archived:
+def _layer_status(statuses: list[str], earliest: datetime | None) -> str:
+    if set(statuses) == {"archived"}:
         return "archived"
-    if paused:
-        return "paused"
     if "running" in statuses:
         return "running"
     stopped = earliest is not None or "paused" in statuses

@@ -14,13 +14,15 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
+from optimizely_api.http.entity_tags import names_tag, version_tag
 from optimizely_api.services.experiments import definitions, runs, shapes, states
 from optimizely_api.services.experiments.events import event_names
+from optimizely_api.services.experiments.references import check_references, read_conditions
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.sections import MULTIVARIATE, SECTIONS
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
-from optimizely_api.services.http.errors import bad_request, conflict, gone
+from optimizely_api.services.http.errors import bad_request, conflict, gone, version_mismatch
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.schema import field_error
 from optimizely_api.services.storage.ids import allocate_ids
@@ -97,19 +99,27 @@ async def create_experiment(
 
     `level` is the project's, for a start without a level of its own.
     """
-    document = {**definitions.EXPERIMENT_DEFAULTS, **given}
+    given = definitions.complete_traffic(given)
+    document = definitions.one_targeting({**definitions.EXPERIMENT_DEFAULTS, **given}, given)
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
     layer = await _layer_for(connection, document, owner, at)
-    document["type"] = document.get("type") or _default_type(layer)
-    if not document["metrics"]:
-        document["metrics"] = layer.document.get("metrics", [])
+    document["type"] = document.get("type") or (
+        "personalization" if layer.type == "personalization" else "a/b"
+    )
+    if document["type"] == "personalization":
+        document["metrics"] = []  # those of the campaign count
     # Variations of a multivariate experiment are those of a first section: its combinations are the experiment's.
     of_section = document["variations"] if document["type"] == MULTIVARIATE else []
     document["variations"] = [] if of_section else document["variations"]
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
-    document["variations"] = definitions.new_variations(document["variations"], iter(variation_ids))
-    await _complete(connection, document, owner["project_id"])
+    if not document.get("name") and "key" not in document:
+        document["name"] = f"Experiment {experiment_id}"
+    document["variations"] = definitions.new_variations(
+        document["variations"], iter(variation_ids), keyed="key" in document
+    )
+    await _complete(connection, document, owner["project_id"], {})
+    await _check_key(connection, document.get("key"), owner["project_id"], experiment_id)
     await connection.execute(
         insert(experiments).values(
             id=experiment_id,
@@ -151,35 +161,54 @@ async def update_experiment(
     action: str | None,
     at: datetime,
     level: float | None = None,
+    if_match: str = "",
 ) -> Document:
     """Apply validated changes, then `action`; but `unarchive` before the changes, which an archived experiment refuses.
 
     The effects of the schedule until `at` are stored first, so that a change after a scheduled start does not alter the
-    frozen settings.
+    frozen settings. A change of nothing stores nothing. 412 when `if_match` names another version.
     """
     row = await _lock_experiment(connection, experiment_id)
     if at < row.created:
         raise bad_request("at lies before the experiment was created")
-    row = await _save_state(connection, row, shapes.state_of(row, at), at)
+    row = before = await _save_state(connection, row, shapes.state_of(row, at), at)
+    shown = await get_experiment(connection, experiment_id, at)
+    _check_version("experiment", shown, if_match)
+    changes = _differing(shown, changes)
     if action == "unarchive":
         row = await _act(connection, row, action, at)
         await connection.execute(update(layers).where(layers.c.id == row.layer_id).values(archived=None))
-    if row.status == "archived":
+    if row.status == "archived" and (changes or action):
         raise conflict("the experiment is archived; unarchive it first")
     if changes:
         row = await _apply_changes(connection, row, changes, at)
     if action is not None and action != "unarchive":
         row = await _act(connection, row, action, at, level)
-    await _touch(connection, row, at)
+    if row != before:
+        await _touch(connection, row, at)
     return await get_experiment(connection, experiment_id, at)
 
 
-async def archive_experiment(connection: AsyncConnection, experiment_id: int, at: datetime) -> None:
-    """Archive an experiment; 410 when it is archived already."""
+def _differing(shown: Document, changes: Document) -> Document:
+    """The changes without those to the value that is there; clients send whole entities back."""
+    return {name: value for name, value in changes.items() if name not in shown or shown[name] != value}
+
+
+def _check_version(noun: str, shown: Document, if_match: str) -> None:
+    if if_match and not names_tag(if_match, version_tag(shown)):
+        raise version_mismatch(noun, shown["id"])
+
+
+async def archive_experiment(
+    connection: AsyncConnection, experiment_id: int, at: datetime, if_match: str = ""
+) -> None:
+    """Archive an experiment; 410 when it is archived already, 412 when `if_match` names another version."""
     row = await _lock_experiment(connection, experiment_id)
     row = await _save_state(connection, row, shapes.state_of(row, at), at)
     if row.status == "archived":
         raise gone("experiment", experiment_id)
+    if if_match:
+        _check_version("experiment", await get_experiment(connection, experiment_id, at), if_match)
     row = await _act(connection, row, "archive", at)
     await _touch(connection, row, at)
 
@@ -187,11 +216,18 @@ async def archive_experiment(connection: AsyncConnection, experiment_id: int, at
 async def _apply_changes(
     connection: AsyncConnection, row: Row[Any], changes: Document, at: datetime
 ) -> Row[Any]:
-    document, columns = {**row.document, **changes}, dict[str, Any]()
+    changes = definitions.complete_traffic(changes)
+    if row.document.get("type") == "personalization":
+        changes.pop("metrics", None)  # those of the campaign count
+    document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
         document["variations"] = definitions.changed_variations(
-            row.document["variations"], changes["variations"], iter(new), started=row.frozen is not None
+            row.document["variations"],
+            changes["variations"],
+            iter(new),
+            started=row.frozen is not None,
+            keyed=(row.key or changes.get("key")) is not None,
         )
         weights = runs.weights_of(document["variations"])
         columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
@@ -203,8 +239,21 @@ async def _apply_changes(
         columns["baseline_variation_id"] = _baseline(document)
     if "key" in changes:
         columns["key"] = document.pop("key")
-    await _complete(connection, document, row.project_id)
+        await _check_key(connection, columns["key"], row.project_id, row.id)
+    await _complete(connection, document, row.project_id, row.document)
     return await _save(connection, row, document=document, **columns)
+
+
+async def _check_key(
+    connection: AsyncConnection, key: str | None, project_id: int, experiment_id: int
+) -> None:
+    columns = experiments.c
+    same_key = select(columns.id).where(
+        columns.project_id == project_id, columns.key == key, columns.id != experiment_id
+    )
+    if key is not None and (holder := (await connection.execute(same_key)).scalar_one_or_none()):
+        # Clients look for these words, and go on with the experiment of that id.
+        raise field_error("/key", f"is already in use (id: {holder})")
 
 
 def _baseline(document: Document) -> int:
@@ -214,13 +263,19 @@ def _baseline(document: Document) -> int:
     return baseline
 
 
-async def _complete(connection: AsyncConnection, document: Document, project_id: int) -> None:
+async def _complete(
+    connection: AsyncConnection, document: Document, project_id: int, before: Document
+) -> None:
     """Check the rules between fields, and add the values that the service sets."""
     definitions.check_variations(document["variations"])
     definitions.check_whitelist(document)
+    definitions.check_pages_of_actions(document)
     states.read_schedule(document.get("schedule"))
-    used = await event_names(connection, definitions.event_ids_of(document["metrics"]), project_id)
-    document["metrics"] = definitions.complete_metrics(document["metrics"], used)
+    if document["audience_conditions"] != before.get("audience_conditions"):
+        document["audience_conditions"] = read_conditions(document["audience_conditions"])
+    await check_references(connection, project_id, document, before)
+    if document["metrics"] != before.get("metrics"):
+        document["metrics"] = definitions.complete_metrics(document["metrics"])
     document["changes"] = definitions.with_change_ids(document["changes"])
 
 
@@ -255,8 +310,9 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
         return row
     values["runs"] = runs.dump(shapes.runs_of(row, state))
     if row.frozen is None and state.earliest is not None:
-        names = await event_names(connection, definitions.event_ids_of(row.document["metrics"]))
-        values["frozen"] = shapes.settings_of(row, names)
+        its_layer = await _layer_row(connection, row.layer_id)
+        event_ids = definitions.event_ids_of(shapes.measured(row, its_layer))
+        values["frozen"] = shapes.settings_of(row, its_layer, await event_names(connection, event_ids))
     if "environments" in row.document and state.status != row.status:
         values["document"] = {**row.document, "environments": _follow(row.document, state.status)}
     return await _save(connection, row, **values)
@@ -289,18 +345,13 @@ async def _touch(connection: AsyncConnection, row: Row[Any], at: datetime) -> No
 async def create_layer(
     connection: AsyncConnection, given: Document, action: str | None, at: datetime
 ) -> Document:
-    """Add a layer without experiments; `action` has nothing to start yet."""
-    row = await _insert_layer(connection, given, at)
+    """Add a campaign without experiments, which runs only after `start`; `publish` leaves it paused."""
+    row = await _insert_layer(connection, {**given, "type": "personalization"}, at)
+    if action == "publish":
+        await _save_layer(connection, row, status="paused")
+    if action == "start":
+        await _act_on_layer(connection, row, action, at)
     return await get_layer(connection, row.id, at)
-
-
-async def project_of_layer_to_ask(
-    connection: AsyncConnection, layer_id: int, action: str | None
-) -> int | None:
-    """The layer's project, if `action` starts experiments without a level; 404 for an unknown layer."""
-    row = await _layer_row(connection, layer_id)
-    members = await _members(connection, [layer_id]) if action == "start" else []
-    return row.project_id if any("confidence_level" not in one.stats_config for one in members) else None
 
 
 async def update_layer(
@@ -309,59 +360,96 @@ async def update_layer(
     changes: Document,
     action: str | None,
     at: datetime,
-    level: float | None = None,
+    if_match: str = "",
 ) -> Document:
-    """Apply validated changes to a layer, then `action` to it and its experiments."""
-    row = await _layer_row(connection, layer_id, for_update=True)
+    """Apply validated changes to a campaign, then `action` to it. Its experiments have states of their own.
+
+    A change of nothing stores nothing. 412 when `if_match` names another version.
+    """
+    row = await _own_layer(connection, layer_id)
     if at < row.created:
         raise bad_request("at lies before the campaign was created")
-    if (action == "unarchive") != await _is_archived(connection, row, at):
-        raise conflict("the campaign is archived" if action != "unarchive" else "it is not archived")
-    document = {**row.document, **changes}
-    await _complete_layer(connection, document, row)
-    await connection.execute(
-        update(layers)
-        .where(layers.c.id == layer_id)
-        .values(document=document, last_modified=max(at, row.last_modified))
-    )
-    if action is not None and action != "publish":
-        await _act_on_layer(connection, row, action, at, level)
+    shown = await get_layer(connection, layer_id, at)
+    _check_version("campaign", shown, if_match)
+    changes = _differing(shown, changes)
+    if action == "unarchive" and shown["status"] != "archived":
+        raise conflict("it is not archived")
+    if shown["status"] == "archived" and action != "unarchive" and (changes or action):
+        raise conflict("the campaign is archived")
+    document = definitions.one_targeting({**row.document, **changes}, changes)
+    await _complete_layer(connection, document, changes, row)
+    if document != row.document:
+        row = await _save_layer(connection, row, document=document, last_modified=max(at, row.last_modified))
+    if action is not None:
+        await _act_on_layer(connection, row, action, at)
     return await get_layer(connection, layer_id, at)
 
 
-async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime) -> None:
-    """Archive a layer and all its experiments; 410 when it is archived already."""
+async def _own_layer(connection: AsyncConnection, layer_id: int) -> Row[Any]:
+    """The layer, locked; 409 for that of a single experiment, which follows the experiment."""
     row = await _layer_row(connection, layer_id, for_update=True)
+    if row.type == "other":
+        raise conflict("it is the campaign of a single experiment: change the experiment")
+    return row
+
+
+async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime, if_match: str = "") -> None:
+    """Archive a layer and all its experiments; 410 when it is archived already, 412 when `if_match` names another."""
+    row = await _own_layer(connection, layer_id)
     if await _is_archived(connection, row, at):
         raise gone("campaign", layer_id)
+    if if_match:
+        _check_version("campaign", await get_layer(connection, layer_id, at), if_match)
     await _act_on_layer(connection, row, "archive", at)
 
 
-async def _act_on_layer(
-    connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
-) -> None:
-    """`start` starts the experiments that never started; `pause` and `resume` leave the experiments' own states."""
-    by_action: dict[str, dict[str, Any]] = {
-        "start": {"paused": None},
-        "resume": {"paused": None},
-        "pause": {"paused": row.paused or at},
-        "archive": {"archived": at, "paused": None},
-        "unarchive": {"archived": None},
-    }
-    values = by_action[action]
-    if row.paused is not None and values.get("paused", row.paused) is None:
+async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str, at: datetime) -> None:
+    status = row.status if row.archived is None else "archived"
+    after = states.campaign_after(action, status)
+    if action == "archive":
+        await _archive_members(connection, row, at)
+        row = await _layer_row(connection, row.id)
+    values: dict[str, Any] = {"archived": at if action == "archive" else None}
+    if after == "running":
+        values |= {"status": after, "paused": None, "earliest": row.earliest or at, "latest": None}
+    elif after != status:
+        values |= {"status": row.status if action == "archive" else after, "paused": row.paused or at}
+    if status == "running" and after != "running":
+        values |= {"status": "paused", "latest": at}
+    if after == "running" and row.paused is not None:
         values["pauses"] = [*row.pauses, [format_time(row.paused), format_time(max(at, row.paused))]]
-    modified = max(at, row.last_modified)
-    await connection.execute(
-        update(layers).where(layers.c.id == row.id).values(**values, last_modified=modified)
-    )
-    concerned = {"start": ("not_started",), "unarchive": ("archived",)}
-    if action in {"pause", "resume"}:
-        return
+    if any(getattr(row, name) != value for name, value in values.items()):
+        await _save_layer(connection, row, **values, last_modified=max(at, row.last_modified))
+    if action == "unarchive":
+        await _restore_members(connection, row, at)
+
+
+async def _archive_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
+    """Archive the experiences of a campaign with it, and note as what they are to come back."""
+    statuses = {}
     for member in await _members(connection, [row.id], for_update=True):
         settled = await _save_state(connection, member, shapes.state_of(member, at), at)
-        if settled.status in concerned.get(action, ("not_started", "running", "paused", "concluded")):
-            await _touch(connection, await _act(connection, settled, action, at, level), at)
+        if settled.status != "archived":
+            statuses[str(member.id)] = settled.status
+            await _touch(connection, await _act(connection, settled, "archive", at), at)
+    await _save_layer(connection, row, archived_with=statuses)
+
+
+async def _restore_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
+    """Bring back the experiences that were archived with the campaign, as they were; others stay archived."""
+    for member in await _members(connection, [row.id], for_update=True):
+        status = row.archived_with.get(str(member.id))
+        if status is None or member.status != "archived":
+            continue
+        latest, since = (None, at) if status == "running" else (member.latest, None)
+        state = State(status, member.earliest, latest, since=since)
+        await _touch(connection, await _save_state(connection, member, state, at), at)
+    await _save_layer(connection, row, archived_with={})
+
+
+async def _save_layer(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:
+    await connection.execute(update(layers).where(layers.c.id == row.id).values(**values))
+    return await _layer_row(connection, row.id)
 
 
 async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime) -> bool:
@@ -369,28 +457,37 @@ async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime)
     return bool(shape["status"] == "archived")
 
 
-async def _complete_layer(connection: AsyncConnection, document: Document, row: Row[Any]) -> None:
-    if "metrics" in document:
-        used = await event_names(connection, definitions.event_ids_of(document["metrics"]), row.project_id)
-        document["metrics"] = definitions.complete_metrics(document["metrics"], used)
+async def _complete_layer(
+    connection: AsyncConnection, document: Document, changes: Document, row: Row[Any]
+) -> None:
+    await check_references(connection, row.project_id, document, row.document)
+    if document.get("metrics") != row.document.get("metrics"):
+        document["metrics"] = definitions.complete_metrics(document["metrics"])
     if "changes" in document:
         document["changes"] = definitions.with_change_ids(document["changes"])
-    members = {member.id for member in await _members(connection, [row.id])}
-    for number, group in enumerate(document.get("experiment_priorities", [])):
-        if not members.issuperset(group):
-            raise field_error(f"/experiment_priorities/{number}", "names an experiment of another campaign")
+    if "experiment_priorities" in changes:
+        members = await _members(connection, [row.id])
+        present = [member.id for member in members if member.status != "archived"]
+        document["experiment_priorities"] = definitions.new_priorities(
+            changes["experiment_priorities"], present
+        )
 
 
 async def _insert_layer(connection: AsyncConnection, given: Document, at: datetime) -> Row[Any]:
     document = dict(given)
-    columns = {name: document.pop(name) for name in ("account_id", "project_id")}
-    columns["type"] = document.pop("type", "personalization")
+    columns: dict[str, Any] = {name: document.pop(name) for name in ("account_id", "project_id")}
+    columns["type"] = document.pop("type")
+    if columns["type"] == "personalization":
+        columns |= {"status": "not_started", "paused": at}
     (layer_id,) = await allocate_ids(connection, next_ids)
     await connection.execute(
         insert(layers).values(id=layer_id, document={}, created=at, last_modified=at, **columns)
     )
     row = await _layer_row(connection, layer_id)
-    await _complete_layer(connection, document, row)
+    if row.type == "personalization":
+        document = definitions.one_targeting({**definitions.LAYER_DEFAULTS, **document}, document)
+        document["name"] = document.get("name") or f"Campaign {layer_id}"
+    await _complete_layer(connection, document, given, row)
     await connection.execute(update(layers).where(layers.c.id == layer_id).values(document=document))
     return await _layer_row(connection, layer_id)
 
@@ -400,31 +497,21 @@ async def _layer_for(
 ) -> Row[Any]:
     """The layer that a new experiment names, or a new one of its own."""
     layer_id = document.pop("campaign_id", None)
+    if layer_id is None and document.get("type") == "personalization":
+        raise field_error("/campaign_id", "is required with the type personalization")
     if layer_id is None:
-        personal = document.get("type") == "personalization"
-        name = document.get("name") or document.get("key")
-        return await _insert_layer(
-            connection,
-            {
-                **owner,
-                **({"name": name} if name else {}),
-                "type": "personalization" if personal else "other",
-            },
-            at,
-        )
+        return await _insert_layer(connection, {**owner, "type": "other"}, at)
     query = select(layers).where(layers.c.id == layer_id).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None or row.project_id != owner["project_id"]:
         raise field_error("/campaign_id", "is no campaign of this project")
     if await _is_archived(connection, row, at):
         raise conflict("the campaign is archived")
-    if document.get("type", _default_type(row)) != "personalization" and row.type == "personalization":
+    if row.type != "personalization":
+        raise field_error("/campaign_id", "is the campaign of a single experiment")
+    if document.get("type", "personalization") != "personalization":
         raise field_error("/type", "must be personalization in a personalization campaign")
     return row
-
-
-def _default_type(layer: Row[Any]) -> str:
-    return "personalization" if layer.type == "personalization" else "a/b"
 
 
 # Rows
@@ -455,11 +542,11 @@ async def _members(
 async def _shape_experiments(
     connection: AsyncConnection, rows: Sequence[Row[Any]], now: datetime
 ) -> list[Document]:
-    metrics = [metric for row in rows for metric in row.document["metrics"]]
-    names = await event_names(connection, definitions.event_ids_of(metrics))
-    query = select(layers.c.id, layers.c.paused, layers.c.pauses)
+    query = select(layers.c.id, layers.c.paused, layers.c.pauses, layers.c.document)
     query = query.where(layers.c.id.in_({row.layer_id for row in rows}))
     of_id: dict[int, Any] = {layer.id: layer for layer in await connection.execute(query)}
+    metrics = [metric for row in rows for metric in shapes.measured(row, of_id[row.layer_id])]
+    names = await event_names(connection, definitions.event_ids_of(metrics))
     return [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
 
 

@@ -23,7 +23,7 @@ METADATA = MetaData()
 
 next_ids = id_table(METADATA)
 
-# The public API calls a layer a campaign. Its status follows its experiments (states.py).
+# The public API calls a layer a campaign. That of a single experiment has the experiment's status, and none of its own.
 layers = Table(
     "layers",
     METADATA,
@@ -32,9 +32,15 @@ layers = Table(
     Column("project_id", BigInteger, nullable=False),
     Column("type", String(16), nullable=False),
     Column("document", JSON, nullable=False),
-    Column("paused", UtcTime),  # since when the campaign as a whole is paused
+    Column("status", String(16)),  # of a campaign for personalization: not_started, running or paused
+    Column("earliest", UtcTime),
+    Column("latest", UtcTime),
+    Column("paused", UtcTime),  # since when the campaign as a whole does not run
     Column("pauses", JSON, nullable=False, default=list),  # those that are over: pairs of times
     Column("archived", UtcTime),
+    Column(
+        "archived_with", JSON, nullable=False, default=dict
+    ),  # statuses of experiences, by id, before that
     Column("created", UtcTime, nullable=False),
     Column("last_modified", UtcTime, nullable=False),
     Index("ix_layers_account_id_id", "account_id", "id"),
