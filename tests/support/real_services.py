@@ -54,8 +54,8 @@ class RealServices:
             "campaign_id": self.experiment["campaign_id"],
             "experiment_id": self.experiment["id"],
             "event_id": event["id"],
-            "attribute_id": self._made("experiments", "/attributes", **owner, key="plan")["id"],
-            "page_id": self._made(
+            "attribute_id": self.made("experiments", "/attributes", **owner, key="plan")["id"],
+            "page_id": self.made(
                 "experiments", "/pages", **owner, name="Home", edit_url="https://shop.example/"
             )["id"],
         }
