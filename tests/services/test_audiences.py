@@ -70,3 +70,19 @@ async def test_names_of_two_audiences_that_are_made_at_once_differ(experiments: 
     body = {**OWNER, "name": "Gold"}
     answers = await asyncio.gather(*(experiments.post("/audiences", body) for _ in range(4)))
     assert sorted(status for status, _ in answers) == [201, 400, 400, 400]
+
+
+async def test_changes_of_an_audience_during_a_renaming_follow_it(experiments: Caller) -> None:
+    plan = await attribute(experiments, "plan")
+    audience = await experiments.made("/audiences", {**OWNER, "conditions": naming("plan")})
+    address, nested = f"/audiences/{audience['id']}", json.dumps([json.loads(naming("plan"))])
+    answers = await asyncio.gather(
+        experiments.patch(address, {"description": "Paid"}),
+        experiments.patch(f"/attributes/{plan['id']}", {"key": "tariff"}),
+        experiments.patch(address, {"segmentation": True}),
+        experiments.patch(address, {"conditions": nested}),
+    )
+    _, found = await experiments.get(address)
+    assert (found["description"], found["segmentation"]) == ("Paid", True)
+    assert '"tariff"' in found["conditions"]
+    assert [status for status, _ in answers[:3]] == [200, 200, 200]

@@ -149,7 +149,7 @@ class Entity:
         400 for what does not fit.
         """
         changes = self._change.read(body)
-        row = await self._row(connection, entity_id)
+        row = await self._row(connection, entity_id, for_update=True)
         before = self._json(row)
         await self._check_version(connection, before, if_match)
         differs = any(before.get(name) != value for name, value in changes.items())
@@ -167,7 +167,7 @@ class Entity:
         self, connection: AsyncConnection, entity_id: int, at: datetime, if_match: str = ""
     ) -> None:
         """Put an entity into the archive, or remove it; 404 for an unknown id, 410 when it is archived already."""
-        before = self._json(await self._row(connection, entity_id))
+        before = self._json(await self._row(connection, entity_id, for_update=True))
         if before["archived"]:
             raise gone(self.noun, entity_id)
         await self._check_version(connection, before, if_match)
@@ -186,9 +186,12 @@ class Entity:
         statement = update(self.table).where(self.table.c.id == entity_id)
         await connection.execute(statement.values(last_modified=at, **values))
 
-    async def _row(self, connection: AsyncConnection, entity_id: int) -> Row[Any]:
-        rows = await connection.execute(select(self.table).where(self.table.c.id == entity_id))
-        row = rows.one_or_none()
+    async def _row(
+        self, connection: AsyncConnection, entity_id: int, *, for_update: bool = False
+    ) -> Row[Any]:
+        """The row; `for_update` locks it until the transaction ends, so that no other change is lost in between."""
+        query = select(self.table).where(self.table.c.id == entity_id)
+        row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
         if row is None:
             raise not_found(self.noun, entity_id)
         return row

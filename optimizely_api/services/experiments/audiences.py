@@ -65,19 +65,22 @@ async def conditions_are_checked_and_know_their_attributes(
     if before is not None and text == before["conditions"]:
         return {**audience, "conditions": text}
     known = {} if before is None else before.get("attribute_ids", {})
-    ids = await _attribute_ids(connection, audience["project_id"], tree, known)
+    # Attributes are locked until a new audience is there: one that is being renamed would miss it. An audience that
+    # is there already is locked itself, and waited for.
+    lock = before is None
+    ids = await _attribute_ids(connection, audience["project_id"], tree, known, lock)
     return {**audience, "conditions": text, "attribute_ids": ids}
 
 
 async def _attribute_ids(
-    connection: AsyncConnection, project_id: int, tree: list[Any], known: dict[str, int]
+    connection: AsyncConnection, project_id: int, tree: list[Any], known: dict[str, int], lock: bool
 ) -> dict[str, int]:
     """{name in the conditions: its attribute's id}; 400 for a new name that is no attribute's, or an archived one's."""
     leaves = conditions.leaves(tree)
     names = {leaf["name"]: None for leaf in leaves if leaf["type"] == "custom_attribute"}
     ids = {name: known[name] for name in names if name in known}
     if new := [name for name in names if name not in known]:
-        found = await _attributes_named(connection, project_id, new)
+        found = await _attributes_named(connection, project_id, new, lock)
         for name in new:
             if name not in found:
                 raise field_error("/conditions", f"Custom attribute '{_shown(name)}' does not exist")
@@ -88,16 +91,17 @@ async def _attribute_ids(
 
 
 async def _attributes_named(
-    connection: AsyncConnection, project_id: int, names: Iterable[str]
+    connection: AsyncConnection, project_id: int, names: Iterable[str], lock: bool
 ) -> dict[str, Any]:
     """{key or name: attribute}; a key goes before a name, and among names the one in use before those archived."""
     columns = ATTRIBUTES.table.c
     wanted = [name for name in names if _can_be_stored(name)]
-    query = select(columns.id, columns.key, columns.name, columns.archived).where(
-        columns.project_id == project_id, columns.key.in_(wanted) | columns.name.in_(wanted)
+    query = (
+        select(columns.id, columns.key, columns.name, columns.archived)
+        .where(columns.project_id == project_id, columns.key.in_(wanted) | columns.name.in_(wanted))
+        .order_by(columns.id)
     )
-    # Locked until the audience is there: a new key that is being stored meanwhile would miss it.
-    rows = list(await connection.execute(query.order_by(columns.id).with_for_update(read=True)))
+    rows = list(await connection.execute(query.with_for_update(read=True) if lock else query))
     rows.sort(key=lambda row: (not row.archived, -row.id))
     return {**{row.name: row for row in rows}, **{row.key: row for row in rows}}
 
@@ -160,9 +164,6 @@ async def audiences_follow_a_new_key_or_name(
     connection: AsyncConnection, attribute: dict[str, Any], before: dict[str, Any] | None
 ) -> dict[str, Any]:
     if before is not None and (new := _new_names(before, attribute)):
-        # Locked first: an audience that is being stored with the old key is there once the lock is held.
-        columns = ATTRIBUTES.table.c
-        await connection.execute(select(columns.id).where(columns.id == attribute["id"]).with_for_update())
         await _rename_in_audiences(connection, attribute, new)
     return attribute
 
