@@ -1,4 +1,4 @@
-"""The two operations of the results service."""
+"""The operations of the results service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import is_known, not_modified
 from optimizely_api.services.http.errors import bad_request, error_response
-from optimizely_api.services.http.json_body import parse_json
+from optimizely_api.services.http.json_body import parse_json, read_object
 from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services.http.query import path_id
 from optimizely_api.services.http.responses import JSONResponse
@@ -19,6 +19,7 @@ from optimizely_api.services.results.ingest.batches import Batch, MalformedBatch
 from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStoredError
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
+from optimizely_api.services.results.query.impressions import count, read_impressions_question
 from optimizely_api.services.results.query.mismatches import HEADER, MismatchLog, sample_ratio_p_value
 from optimizely_api.services.results.query.questions import read_question
 from optimizely_api.services.results.query.response import compose_answer
@@ -107,3 +108,13 @@ async def answer_results(request: web.Request) -> web.Response:
         # Also in the body, which is what the gateway keeps; there it becomes the header again.
         answer["sample_ratio_p_value"] = ratio
     return JSONResponse(answer, headers=headers)
+
+
+@ROUTES.post("/impressions")
+async def answer_impressions(request: web.Request) -> web.Response:
+    """How many impressions each of the body's experiments had between its two days; those without are left out."""
+    question = read_impressions_question(await read_object(request))
+    async with request.app[DATABASE].snapshot() as connection:
+        counts = await connection.run_sync(count, question)
+    days = {"first_day": question.first_day.isoformat(), "last_day": question.last_day.isoformat()}
+    return JSONResponse({**days, "items": counts})

@@ -10,6 +10,8 @@ variation who entered in the same hour, `entry_slot` counts those visitors. An a
 hours that the asked interval cuts are computed from the raw data. `growth` has what each day changed in the
 sums, for the looks at past times.
 
+`impressions` counts decision events by experiment and day, for the usage that accounts are billed by.
+
 `data_version` says whether anything stored since could change an experiment's results (see `versions.py`).
 
 Times are integer milliseconds since 1970, as the SDKs send them.
@@ -199,6 +201,15 @@ ENTRY_SLOT = Table(
     # Never above the first entry and never below the last activity of the slot's visitors.
     Column("first_entered", BigInteger, nullable=False),
     Column("last_activity", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+IMPRESSIONS = Table(
+    "impressions",
+    METADATA,
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("day", BigInteger, primary_key=True),  # counted from 1970 (UTC)
+    Column("impressions", BigInteger, nullable=False),  # decision events that named the experiment
     sqlite_with_rowid=False,
 )
 
