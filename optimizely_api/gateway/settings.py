@@ -18,7 +18,11 @@ from optimizely_api.start_failures import CannotStart
 ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
 OTHER_VARIABLES = frozenset({"OPTIMIZELY_API_DATA_DIR"})  # of the services, not of the gateway
 KEY_SETTINGS = ("services_key", "services_key_file")
-TEXT_SETTINGS = (*KEY_SETTINGS, "plan_name")  # the others that are text are addresses
+TEXT_SETTINGS = (
+    *KEY_SETTINGS,
+    "plan_name",
+    "recommendations_folder",
+)  # the others that are text are addresses
 PASTE_KEYS = frozenset({"here", "__file__", "__script__"})  # what paste adds to every ini file
 
 
@@ -179,6 +183,12 @@ class Settings:
         "Impressions that an account may have in a calendar year, as GET /plan and the summary of the usage say;"
         " 0 is no limit. Nothing stops at it.",
         at_least=0,
+    )
+    recommendations_folder: str = _setting(
+        "",
+        "The folder with the CSV files that a recommender writes, such as"
+        " <account id>/<catalog id>/catalog/2026-01-31.csv; beside catalog there are stats and"
+        " recommenders/<recommender id>. Empty: the operations of recommendations answer 403.",
     )
 
 

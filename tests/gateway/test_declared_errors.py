@@ -28,7 +28,14 @@ OTHERS = {
     "event_id": samples.OTHER_EVENT,
 }
 # Required parameters that are no ids.
-VALUES = {"usage_date_from": "2026-01-01", "usage_date_to": "2026-01-31"}
+VALUES = {"usage_date_from": "2026-01-01", "usage_date_to": "2026-01-31", "date": "2026-01-31"}
+# They ask no service themselves; who the token belongs to is all that a service tells them.
+ASK_NO_SERVICE = {
+    "get_enriched_events_export_credentials",
+    *("get_recs_catalog_csv", "get_recs_stats_csv", "get_recs_output_csv"),
+}
+# Their success needs what the tests cannot set up: there is no store to export to.
+WITHOUT_SUCCESS = {"get_enriched_events_export_credentials"}
 # Declared in the public contract for those who are no administrators; tokens have no roles yet.
 FOR_ROLES = {("get_plan", 403)}
 CODES = {
@@ -104,6 +111,8 @@ def has_body(operation):
 
 def upstream(operation):
     """The service that knows what the operation is about."""
+    if operation.operation_id in ASK_NO_SERVICE:
+        return "projects"
     return "projects" if operation.operation_id.endswith(("project", "projects")) else "experiments"
 
 
@@ -135,6 +144,13 @@ def misshapen(app, operation):
     return app.get(f"{path(operation, ids)}?{name}=x", headers=AUTHORIZED, expect_errors=True)
 
 
+def new_token(operation, status, services):
+    """A token of the account that the gateway does not know yet."""
+    token = f"2:new token of {operation.operation_id} {status}"
+    services.tokens[token] = samples.ACCOUNT
+    return {"Authorization": f"Bearer {token}"}
+
+
 def break_upstream(operation, status, services):
     if status == 502:
         services.manners[upstream(operation)].body = b"[]"
@@ -152,6 +168,11 @@ def provoke(app, operation, status, services):
         return misshapen(app, operation)
     if status == 401:
         return ask(app, operation, ids)
+    if operation.operation_id in ASK_NO_SERVICE:
+        if status == 403:
+            return ask(app, operation, ids, Authorization=f"Bearer {samples.OTHER_TOKEN}")
+        if status >= 500:
+            return ask(app, operation, ids, **new_token(operation, status, services))
     asked = {
         403: others(operation) or OTHERS,
         404: unknown(operation),
@@ -166,10 +187,20 @@ def provoke(app, operation, status, services):
 
 
 @pytest.fixture(scope="module")
-def app(running_services):
+def app(running_services, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recommendations")
+    for place in ("catalog", "stats", f"recommenders/{samples.ENTITY}"):
+        (folder / f"{samples.ACCOUNT}/{samples.ENTITY}" / place).mkdir(parents=True)
+        (folder / f"{samples.ACCOUNT}/{samples.ENTITY}" / place / "2026-01-31.csv").write_text("item\n")
     limits = {f"{name}_timeout_seconds": "0.3" for name in running_services.ports}
     with GatewayTestApp(
-        main({}, **running_services.settings(), **limits, identity_cache_seconds="600")
+        main(
+            {},
+            **running_services.settings(),
+            **limits,
+            identity_cache_seconds="600",
+            recommendations_folder=str(folder),
+        )
     ) as opened:
         running_services.reset()
         opened.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
@@ -195,7 +226,8 @@ def test_every_operation_declares_what_its_callers_will_meet(operation):
     assert {"400", "401", "502", "503", "504", "default"} <= set(operation.spec["responses"])
 
 
-@pytest.mark.parametrize("operation", CONTRACT.operations.values(), ids=list(CONTRACT.operations))
-def test_success_for_the_accounts_own(app, services, operation):
+@pytest.mark.parametrize("operation_id", sorted(CONTRACT.operations.keys() - WITHOUT_SUCCESS))
+def test_success_for_the_accounts_own(app, services, operation_id):
+    operation = CONTRACT.operations[operation_id]
     success = next(int(status) for status in operation.spec["responses"] if status < "300")
     assert ask(app, operation, own(operation), **AUTHORIZED).status_int == success
