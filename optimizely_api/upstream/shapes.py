@@ -43,6 +43,8 @@ def schemas() -> dict[str, Schema]:
             {**_ACCOUNT, "metric_names": _NAMES, "experiment_ids": {"type": "array", "items": _ID}},
         ),
     }
+    # Of an account and of no project.
+    entities["SubjectAccessRequest"] = _entity("SubjectAccessRequest", {"id": _ID, "account_id": _ID})
     results = _entity(
         "ExperimentResults",
         {

@@ -37,7 +37,11 @@ ASK_NO_SERVICE = {
 # Their success needs what the tests cannot set up: there is no store to export to.
 WITHOUT_SUCCESS = {"get_enriched_events_export_credentials"}
 # Declared in the public contract for those who are no administrators; tokens have no roles yet.
-FOR_ROLES = {("get_plan", 403)}
+FOR_ROLES = {
+    ("get_plan", 403),
+    *(("list_sar_requests_by_account", status) for status in (403, 404)),
+    ("create_sar_request", 403),
+}
 CODES = {
     400: "bad_request",
     401: "unauthorized",
@@ -111,9 +115,9 @@ def has_body(operation):
 
 def upstream(operation):
     """The service that knows what the operation is about."""
-    if operation.operation_id in ASK_NO_SERVICE:
-        return "projects"
-    return "projects" if operation.operation_id.endswith(("project", "projects")) else "experiments"
+    name = operation.operation_id
+    of_projects = name in ASK_NO_SERVICE or "_sar_" in name or name.endswith(("project", "projects"))
+    return "projects" if of_projects else "experiments"
 
 
 def ask(app, operation, ids, *, content=None, path_ids=None, **headers):

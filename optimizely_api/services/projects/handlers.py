@@ -14,7 +14,7 @@ from optimizely_api.services.http.errors import bad_request, not_found
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
-from optimizely_api.services.projects import store
+from optimizely_api.services.projects import store, subject_access_requests
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
 
 FILTERS = ("name", "platform", "status")
@@ -125,4 +125,5 @@ ROUTES = [
     web.post("/projects", create_project),
     web.get("/projects/{project_id}", get_project),
     web.patch("/projects/{project_id}", update_project),
+    *subject_access_requests.ROUTES,
 ]
