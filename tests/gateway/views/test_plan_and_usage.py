@@ -92,6 +92,26 @@ def test_200_most_impressions_first_unless_asked_otherwise(gateway: Any, service
     assert "rel=next" in first.headers["Link"]
 
 
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("not_started", "Not started"),
+        ("running", "Running"),
+        ("paused", "Paused"),
+        ("campaign_paused", "Paused"),
+        ("concluded", "Concluded"),
+        ("archived", "Archived"),
+    ],
+)
+def test_200_states_are_spelled_as_in_the_public_api(
+    gateway: Any, services: Any, status: str, shown: str
+) -> None:
+    services.experiments = {4001: {**samples.experiment(4001), "status": status}}
+    services.projects[samples.PROJECT]["platform"] = "custom"
+    (row,) = get(gateway, f"/v2/billing/usage/{samples.ACCOUNT}?{DAY}").json
+    assert (row["experiment_status"], row["platform"]) == (shown, "fullstack")
+
+
 def test_200_all_experiments_count_however_many_there_are(gateway: Any, services: Any) -> None:
     services.experiments = {n: samples.experiment(n) for n in range(5000, 6100)}
     summary = get(gateway, f"/v2/billing/usage/{samples.ACCOUNT}/summary").json
