@@ -18,6 +18,11 @@ from optimizely_api.start_failures import CannotStart
 ENVIRONMENT_PREFIX = "OPTIMIZELY_API_"
 OTHER_VARIABLES = frozenset({"OPTIMIZELY_API_DATA_DIR"})  # of the services, not of the gateway
 KEY_SETTINGS = ("services_key", "services_key_file")
+TEXT_SETTINGS = (
+    *KEY_SETTINGS,
+    "plan_name",
+    "recommendations_folder",
+)  # the others that are text are addresses
 PASTE_KEYS = frozenset({"here", "__file__", "__script__"})  # what paste adds to every ini file
 
 
@@ -170,6 +175,21 @@ class Settings:
     stall_warning_seconds: float = _setting(
         0.1, "The event loop held for longer is logged with the stack that holds it; 0 is off.", at_least=0
     )
+    plan_name: str = _setting(
+        "Self-hosted", "What GET /plan calls the plan of every account. It decides about nothing."
+    )
+    impressions_allowance: int = _setting(
+        0,
+        "Impressions that an account may have in a calendar year, as GET /plan and the summary of the usage say;"
+        " 0 is no limit. Nothing stops at it.",
+        at_least=0,
+    )
+    recommendations_folder: str = _setting(
+        "",
+        "The folder with the CSV files that a recommender writes, such as"
+        " <account id>/<catalog id>/catalog/2026-01-31.csv; beside catalog there are stats and"
+        " recommenders/<recommender id>. Empty: the operations of recommendations answer 403.",
+    )
 
 
 def read(ini: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Settings:
@@ -220,7 +240,7 @@ def _similar(key: str, names: list[str]) -> str:
 
 
 def _typed(item: "dataclasses.Field[object]", text: object) -> str | int | float:
-    if item.name in KEY_SETTINGS:
+    if item.name in TEXT_SETTINGS:
         return str(text)
     if item.type is str:
         return _address(item.name, str(text))

@@ -7,7 +7,7 @@ import dataclasses
 import re
 import textwrap
 
-from optimizely_api.gateway.settings import ENVIRONMENT_PREFIX, KEY_SETTINGS, Settings
+from optimizely_api.gateway.settings import ENVIRONMENT_PREFIX, TEXT_SETTINGS, Settings
 
 WIDTH = 110  # characters of a line, as elsewhere in production.ini
 
@@ -23,6 +23,7 @@ HEADINGS = {
     "compress_from_bytes": "Compression of responses",
     "header_timeout_seconds": "Time limits of a client's connection",
     "stall_warning_seconds": "Warnings in the log",
+    "plan_name": "The plan, and what accounts use of it",
 }
 UNITS = {"_seconds": "seconds", "_bytes": "bytes"}
 KINDS: dict[object, str] = {
@@ -64,7 +65,7 @@ def with_settings(ini: str) -> str:
 
 def _value(item: "dataclasses.Field[object]") -> str:
     """What may be set, as in "(seconds; at least 0.01)"."""
-    if item.name in KEY_SETTINGS:
+    if item.name in TEXT_SETTINGS:
         return "(text)"
     kind = next((unit for end, unit in UNITS.items() if item.name.endswith(end)), None) or KINDS[item.type]
     least = item.metadata["at_least"]

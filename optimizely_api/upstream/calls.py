@@ -1,8 +1,9 @@
 """The calls that the gateway makes to its services, as values: without IO, so that every client can send them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 import orjson
@@ -85,6 +86,11 @@ def identify(token_sha256: str) -> Call:
     return Call("projects", f"/tokens/{token_sha256}", "Token", entity="such token", about=about)
 
 
+def get_account(account_id: int) -> Call:
+    about = (("id", account_id),)
+    return Call("projects", f"/accounts/{account_id}", "Account", f"account {account_id}", about=about)
+
+
 def get_project(project_id: int) -> Call:
     return _definition("projects", "/projects/", project_id, "Project", "project")
 
@@ -101,6 +107,26 @@ def get_experiment(experiment_id: int) -> Call:
 def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
     """`filters`: `project_id`, `campaign_id` and `include_classic`, each optional."""
     return _list("/experiments", "ExperimentList", account_id, page, filters)
+
+
+def list_experiment_labels(account_id: int, page: "Page") -> Call:
+    """Names, states and projects of the account's experiments."""
+    return _list("/experiment_labels", "ExperimentLabelList", account_id, page, None)
+
+
+def count_impressions(experiment_ids: Sequence[int], first_day: date, last_day: date) -> Call:
+    """The decision events of at most 1,000 experiments between two days (UTC), both included."""
+    days = {"first_day": first_day.isoformat(), "last_day": last_day.isoformat()}
+    body = {"experiment_ids": list(experiment_ids), **days}
+    return Call(
+        "results",
+        "/impressions",
+        "Impressions",
+        method="POST",
+        body=body,
+        changes_nothing=True,
+        about=tuple(days.items()),
+    )
 
 
 def get_layer(layer_id: int) -> Call:

@@ -43,6 +43,8 @@ def schemas() -> dict[str, Schema]:
             {**_ACCOUNT, "metric_names": _NAMES, "experiment_ids": {"type": "array", "items": _ID}},
         ),
     }
+    # Of an account and of no project.
+    entities["SubjectAccessRequest"] = _entity("SubjectAccessRequest", {"id": _ID, "account_id": _ID})
     results = _entity(
         "ExperimentResults",
         {
@@ -53,9 +55,14 @@ def schemas() -> dict[str, Schema]:
             "metrics": {"type": "array"},
         },
     )
+    label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
+    count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
     return {
         **entities,
         **{f"{name}List": _list_of(schema) for name, schema in entities.items()},
+        "ExperimentLabelList": _list_of(label),
+        "Impressions": _entity(None, {"items": {"type": "array", "items": count}}),
+        "Account": _entity(None, {"id": _ID}),
         "Results": results,
         "Token": _entity(None, {"account_id": _ID}),
         "Health": _entity(None, {"status": {"type": "string"}}),

@@ -769,3 +769,24 @@ async def test_a_restart_keeps_everything(serve: Serve, experiments: Caller) -> 
     made = await make(experiments, "?action=start")
     again = await serve("experiments", experiments.database_url)
     assert await again.get(f"/experiments/{made['id']}") == (200, made)
+
+
+# Names and states, for the usage of an account
+
+
+async def test_labels_are_the_names_and_states_of_an_accounts_experiments(experiments: Caller) -> None:
+    first, second = await make(experiments, "?action=start"), await make(experiments, name="", key="cart")
+    await make(experiments, account_id=12)
+    await experiments.patch(f"/layers/{first['layer_id']}?action=pause", {})
+    status, listed = await experiments.get("/experiment_labels?account_id=11")
+    labels = [(one["id"], one["name"], one["status"]) for one in listed["items"]]
+    assert (status, listed["total"]) == (200, 2)
+    assert labels == [
+        (first["id"], "Checkout", "campaign_paused"),
+        (second["id"], "cart", "not_started"),
+    ]
+    assert all((one["account_id"], one["project_id"]) == (11, 22) for one in listed["items"])
+
+
+async def test_400_for_labels_without_an_account(experiments: Caller) -> None:
+    assert (await experiments.get("/experiment_labels"))[0] == 400

@@ -102,6 +102,7 @@ class ServicesDouble:
         self.kinds: dict[str, dict[int, dict[str, Any]]] = {}
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
+        self.impressions: dict[int, int] = {}  # by experiment; 3 of those that are not named
         self.events_answer: tuple[int, dict[str, str]] = (204, {})
         self.conversions: tuple[int, float] | None = (
             None  # their count and the time of the last, as data of a version
@@ -249,15 +250,18 @@ class ServicesDouble:
         routes = {
             "projects": [
                 web.get("/tokens/{sha256}", self._token),
+                web.get(r"/accounts/{id:\d+}", self._account),
                 web.get("/projects", self._list("projects")),
             ],
             "experiments": [
+                web.get("/experiment_labels", self._list("experiments")),
                 web.get("/experiments", self._list("experiments")),
                 web.get("/layers", self._list("layers")),
                 web.get("/events", self._list("events")),
             ],
             "results": [
                 web.post(r"/results/{id:\d+}", self._results),
+                web.post("/impressions", self._impressions),
                 web.post("/v1/events", self._events),
             ],
         }
@@ -343,6 +347,16 @@ class ServicesDouble:
             return web.Response(status=status)
         refusal = {"code": "of_the_service", "message": "The service says why."}
         return web.json_response(refusal, status=status, headers=headers)
+
+    async def _account(self, request: web.Request) -> web.Response:
+        account_id = int(request.match_info["id"])
+        return web.json_response({"id": account_id}) if account_id in self.tokens.values() else _missing()
+
+    async def _impressions(self, request: web.Request) -> web.Response:
+        question = await request.json()
+        numbers = question.pop("experiment_ids")
+        items = [{"experiment_id": n, "impressions": self.impressions.get(n, 3)} for n in numbers]
+        return web.json_response({**question, "items": items})
 
     async def _results(self, request: web.Request) -> web.Response:
         if self.results_status != 200:

@@ -27,6 +27,7 @@ from optimizely_api.services.experiments.schema import (
 from optimizely_api.services.experiments.sections import SECTIONS
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
 from optimizely_api.services.http.responses import JSONResponse
@@ -39,6 +40,16 @@ async def list_experiments(request: web.Request) -> web.Response:
     return await answer_page(
         request,
         lambda connection, page: store.list_experiments(connection, filters, classic, page, _now()),
+    )
+
+
+async def list_labels(request: web.Request) -> web.Response:
+    """Names and states of all experiments of the query's `account_id`."""
+    account_id = read_integer(request, "account_id")
+    if account_id is None:
+        raise bad_request("account_id is required")
+    return await answer_page(
+        request, lambda connection, page: store.list_labels(connection, account_id, page, _now())
     )
 
 
@@ -154,6 +165,7 @@ ROUTES = [
     web.get("/experiments/{experiment_id}", get_experiment),
     web.patch("/experiments/{experiment_id}", update_experiment),
     web.delete("/experiments/{experiment_id}", delete_experiment),
+    web.get("/experiment_labels", list_labels),
     web.get("/layers", list_layers),
     web.post("/layers", create_layer),
     web.get("/layers/{layer_id}", get_layer),

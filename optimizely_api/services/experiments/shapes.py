@@ -66,6 +66,17 @@ def experiment(
     }
 
 
+def label(row: Row[Any], layer_paused: datetime | None, now: datetime) -> dict[str, Any]:
+    """What an experiment is called and what it is doing, without the rest."""
+    return {
+        "id": row.id,
+        "account_id": row.account_id,
+        "project_id": row.project_id,
+        "name": row.document.get("name") or row.key or f"Experiment {row.id}",
+        "status": states.shown(state_of(row, now), layer_paused).status,
+    }
+
+
 def layer(
     row: Row[Any], members: Sequence[Row[Any]], event_names: Mapping[int, str], now: datetime
 ) -> dict[str, Any]:

@@ -54,6 +54,17 @@ async def list_experiments(
     return total, await _shape_experiments(connection, rows, now)
 
 
+async def list_labels(
+    connection: AsyncConnection, account_id: int, page: Page, now: datetime
+) -> tuple[int, list[Document]]:
+    """The number of an account's experiments, classic ones included, and a page of their names and states."""
+    query = select(experiments).where(experiments.c.account_id == account_id)
+    total, rows = await fetch_page(connection, query, experiments.c.id, page)
+    paused = select(layers.c.id, layers.c.paused).where(layers.c.id.in_({row.layer_id for row in rows}))
+    of_layer = {row.id: row.paused for row in await connection.execute(paused)}
+    return total, [shapes.label(row, of_layer[row.layer_id], now) for row in rows]
+
+
 async def get_layer(connection: AsyncConnection, layer_id: int, now: datetime) -> Document:
     """One layer; 404 when there is none."""
     row = await _layer_row(connection, layer_id)

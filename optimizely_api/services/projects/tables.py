@@ -45,3 +45,22 @@ projects = Table(
     Column("last_modified", UtcTime, nullable=False),
     Index("ix_projects_account_id_id", "account_id", "id"),
 )
+
+subject_access_requests = Table(
+    "subject_access_requests",
+    METADATA,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("data_type", String(16), nullable=False),
+    Column("identifier", Text, nullable=False),
+    Column("identifier_type", String(32), nullable=False),
+    Column("request_type", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("requested_at_time", UtcTime, nullable=False),
+    Column("sla_deadline_time", UtcTime, nullable=False),
+    Column("processing_started_time", UtcTime),
+    Column("completed_at_time", UtcTime),
+    Column("expired_at_time", UtcTime),
+    Column("export_location", Text),
+    Index("ix_subject_access_requests_account_id_id", "account_id", "id"),
+)

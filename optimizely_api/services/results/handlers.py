@@ -1,4 +1,4 @@
-"""The two operations of the results service."""
+"""The operations of the results service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import is_known, not_modified
 from optimizely_api.services.http.errors import bad_request, error_response
-from optimizely_api.services.http.json_body import parse_json
+from optimizely_api.services.http.json_body import parse_json, read_object
 from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services.http.query import path_id
 from optimizely_api.services.http.responses import JSONResponse
@@ -19,6 +19,7 @@ from optimizely_api.services.results.ingest.dropped import log_dropped
 from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
+from optimizely_api.services.results.query.impressions import count, read_impressions_question
 from optimizely_api.services.results.query.mismatches import HEADER, MismatchLog, sample_ratio_p_value
 from optimizely_api.services.results.query.questions import read_question
 from optimizely_api.services.results.query.response import compose_response
@@ -99,3 +100,13 @@ async def query_results(request: web.Request) -> web.Response:
         # Also in the body: the gateway caches only bodies, and makes the header from this key.
         response_body["sample_ratio_p_value"] = ratio
     return JSONResponse(response_body, headers=headers)
+
+
+@ROUTES.post("/impressions")
+async def answer_impressions(request: web.Request) -> web.Response:
+    """How many impressions each of the body's experiments had between its two days; those without are left out."""
+    question = read_impressions_question(await read_object(request))
+    async with request.app[DATABASE].snapshot() as connection:
+        counts = await connection.run_sync(count, question)
+    days = {"first_day": question.first_day.isoformat(), "last_day": question.last_day.isoformat()}
+    return JSONResponse({**days, "items": counts})

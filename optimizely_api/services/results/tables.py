@@ -10,6 +10,8 @@ attributed conversions of each day. `cell` sums visitor totals (and their square
 who entered in the same hour. `entry_slot` counts those visitors. A query adds up cells; it reads raw data only for
 hours of entry that its interval cuts. `growth` has each day's change of the sums, for the looks at past times.
 
+`impressions` counts decision events by experiment and day, for the usage that accounts are billed by.
+
 `data_version` grows with every change that may affect an experiment's results (see `versions.py`).
 
 The database calls an hour of entry `slot`, in the table `entry_slot` and in two columns. Python calls it `entry_hour`.
@@ -202,6 +204,15 @@ ENTRY_HOUR = Table(
     # Bounds: `first_entered` is at or before the hour's first entry, `last_activity` at or after its visitors' last.
     Column("first_entered", BigInteger, nullable=False),
     Column("last_activity", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+IMPRESSIONS = Table(
+    "impressions",
+    METADATA,
+    Column("experiment_id", BigInteger, primary_key=True),
+    Column("day", BigInteger, primary_key=True),  # counted from 1970 (UTC)
+    Column("impressions", BigInteger, nullable=False),  # decision events that named the experiment
     sqlite_with_rowid=False,
 )
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, text
 
 from optimizely_api.services.results.ingest.admission import Admission, Received
 from optimizely_api.services.results.ingest.batches import Attribute, Batch, Event
+from optimizely_api.services.results.ingest.impressions import count_impressions
 from optimizely_api.services.results.ingest.rollup_tables import load_assignments
 from optimizely_api.services.results.ingest.rollups import Rollup
 from optimizely_api.services.results.statements import chunks, insert_missing, paced, upsert, write
@@ -65,6 +66,7 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
         insert_missing(connection, VISITOR_EVENT_ID, pairs)
         _insert_attributes(connection, admitted.received)
         Rollup(connection, admitted.received, assigned).update()
+        count_impressions(connection, admitted.received)
         raise_versions(connection, _affected_experiments(admitted.received, assigned))
     return Stored(admitted.batches, len(admitted.received), admitted.dropped)
 

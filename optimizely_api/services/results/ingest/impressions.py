@@ -1,0 +1,30 @@
+"""Impressions by experiment and day, counted while events are stored and read for an account's usage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from optimizely_api.services.results.ingest.admission import Received
+from optimizely_api.services.results.statements import paced, upsert, write
+from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
+from optimizely_api.services.results.tables import IMPRESSIONS
+
+
+def count_impressions(connection: Connection, received: Iterable[Received]) -> None:
+    """Add the decision events among those that are being stored, once for each experiment that an event names."""
+    counts = Counter(
+        (experiment, item.event.happened // DAY_MILLISECONDS)
+        for item in paced(received)
+        if item.event.is_impression
+        for experiment in {decision.experiment_id for decision in item.decisions}
+    )
+    rows = (
+        {"experiment_id": experiment, "day": day, "impressions": count}
+        for (experiment, day), count in counts.items()
+    )
+    insert = upsert(connection, IMPRESSIONS)
+    added = {"impressions": IMPRESSIONS.c.impressions + insert.excluded.impressions}
+    write(connection, insert.on_conflict_do_update(index_elements=["experiment_id", "day"], set_=added), rows)
