@@ -18,7 +18,6 @@ from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import Page, read_integer
-from optimizely_api.services.http.responses import format_time
 from optimizely_api.services.projects.store import get_account
 from optimizely_api.services.projects.tables import next_ids, subject_access_requests
 from optimizely_api.services.schema import ID, Schema, field_error
