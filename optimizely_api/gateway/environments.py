@@ -19,5 +19,5 @@ class Environment:
 
 
 async def environments_of_project(request: Request, project_id: int) -> list[Environment]:
-    """Those that are not archived, by priority; every project has this one."""
+    """Those that are not archived, by priority; until environments can be listed, the one that every project has."""
     return [Environment("production", is_primary=True)]
