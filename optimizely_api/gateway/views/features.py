@@ -31,11 +31,12 @@ class Features(Resource):
 
     async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> list[Entity]:
         shown = await super().shown(request, entities)
-        projects = {feature["project_id"] for feature in shown}
-        environments = {number: await environments_of_project(request, number) for number in projects}
+        of_project: dict[int, list[Environment]] = {}  # asked once, for a list is of one project
         for feature in shown:
-            stored = feature.get("environments", {})
-            feature["environments"] = _as_they_are(stored, environments[feature["project_id"]])
+            project_id = feature["project_id"]
+            if project_id not in of_project:
+                of_project[project_id] = await environments_of_project(request, project_id)
+            feature["environments"] = _as_they_are(feature.get("environments", {}), of_project[project_id])
         return shown
 
 
