@@ -47,11 +47,16 @@ class RealServices:
             variations=[{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")],
             metrics=[{"aggregator": "unique", "event_id": event["id"], "scope": "visitor"}],
         )
+        environment = self._made("projects", "/environments", **owner, key="qa", name="QA")
+        url, secret = "https://hooks.shop.example/", uuid.uuid4().hex
+        webhook = self._made("projects", "/webhooks", **owner, name="Listener", url=url, secret=secret)
         self.ids = {
             "project_id": project["id"],
             "campaign_id": self.experiment["campaign_id"],
             "experiment_id": self.experiment["id"],
             "event_id": event["id"],
+            "environment_id": environment["id"],
+            "webhook_id": webhook["id"],
         }
 
     def settings(self) -> dict[str, str]:
