@@ -46,7 +46,8 @@ def test_501_names_the_operation_that_is_not_here_yet_without_a_token(gateway, s
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/v2/projects", "GET, HEAD, OPTIONS"), ("/v2/attributes", "OPTIONS")]
+    ("path", "allowed"),
+    [("/v2/projects", "GET, HEAD, OPTIONS, POST"), ("/v2/environments/1/datafile", "OPTIONS")],
 )
 def test_405_for_a_method_that_the_public_api_has_not_lists_those_that_work(gateway, path, allowed):
     response = gateway.put(path, status=405)
@@ -56,7 +57,7 @@ def test_405_for_a_method_that_the_public_api_has_not_lists_those_that_work(gate
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/v2/nowhere", 404), ("PUT", "/v2/projects", 405), ("POST", "/v2/projects", 501)],
+    [("GET", "/v2/nowhere", 404), ("PUT", "/v2/projects", 405), ("GET", "/v2/environments/1/datafile", 501)],
 )
 def test_404_405_and_501_come_before_413_and_401(gateway, method, path, status):
     gateway.request(path, method=method, body=b"x" * 2_000_000, status=status)
