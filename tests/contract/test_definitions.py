@@ -1,6 +1,6 @@
 """What callers may see of an entity: the contract's properties, at every level."""
 
-from optimizely_api.contract.definitions import public
+from optimizely_api.contract.definitions import public, writable
 
 
 def test_a_key_that_the_contract_does_not_know_is_left_out() -> None:
@@ -30,3 +30,12 @@ def test_the_services_entity_is_not_changed() -> None:
     event = {"id": 1, "account_id": 2}
     public("Event", event)
     assert event == {"id": 1, "account_id": 2}
+
+
+def test_a_property_that_callers_set_although_it_is_marked_read_only_is_writable() -> None:
+    assert {"name", "project_id", "url"} == set(writable("Webhook")["required"])
+    assert "active" not in writable("Webhook")["properties"]
+
+
+def test_an_object_of_nothing_but_read_only_properties_is_not_writable() -> None:
+    assert "datafile" not in writable("Environment")["properties"]

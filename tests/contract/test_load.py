@@ -76,6 +76,14 @@ def test_shared_responses_are_added_where_they_apply(folder: Path) -> None:
     assert "x-shared-responses" not in document
 
 
+def test_an_operation_says_which_shared_responses_it_never_answers_with(folder: Path) -> None:
+    change(folder, "swagger.yaml", "\npaths:", SHARED_RESPONSES)
+    change(folder, "pets.yaml", "tags: [Pets]", 'tags: [Pets]\n      x-without: ["503"]')
+    operation = load(folder).document["paths"]["/pets"]["get"]
+    assert list(operation["responses"]) == ["200", "default"]
+    assert "x-without" not in operation
+
+
 def test_an_unknown_condition_of_a_shared_response_is_refused(folder: Path) -> None:
     change(folder, "swagger.yaml", "\npaths:", SHARED_RESPONSES.replace("when: always", "when: never", 1))
     with pytest.raises(InvalidContract, match=r"swagger.yaml, at /x-shared-responses/1: when is never"):

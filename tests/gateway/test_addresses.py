@@ -46,7 +46,8 @@ def test_501_names_the_operation_that_is_not_here_yet_without_a_token(gateway, s
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/v2/projects", "GET, HEAD, OPTIONS"), ("/v2/environments/1/datafile", "OPTIONS")]
+    ("path", "allowed"),
+    [("/v2/projects", "GET, HEAD, OPTIONS, POST"), ("/v2/environments/1/datafile", "OPTIONS")],
 )
 def test_405_for_a_method_that_the_public_api_has_not_lists_those_that_work(gateway, path, allowed):
     response = gateway.put(path, status=405)

@@ -27,6 +27,8 @@ READING = {
 EVENTS_OF_A_BATCH, BATCHES_PER_SECOND = 15, 34
 # Each request has a connection of its own, which any worker of the gateway may take.
 NEW_CONNECTION = {"Connection": "close"}
+# Callers reach all gateways under one name, which is part of addresses inside responses.
+PUBLIC_HOST = {"Host": "api.shop.example"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def ask(real, tmp_path_factory):
         ]
 
         def get(number, address, **headers):
-            sent = {**AUTHORIZED, **NEW_CONNECTION, "Accept-Encoding": "identity", **headers}
+            sent = {**AUTHORIZED, **NEW_CONNECTION, **PUBLIC_HOST, "Accept-Encoding": "identity", **headers}
             return gateways[number % 2].get(address, **sent)
 
         for number in range(8):  # a new worker takes a while

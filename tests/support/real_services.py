@@ -49,6 +49,9 @@ class RealServices:
             variations=[{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")],
             metrics=[{"aggregator": "unique", "event_id": event["id"], "scope": "visitor"}],
         )
+        environment = self.made("projects", "/environments", **owner, key="qa", name="QA")
+        url, secret = "https://hooks.shop.example/", uuid.uuid4().hex
+        webhook = self.made("projects", "/webhooks", **owner, name="Listener", url=url, secret=secret)
         self.ids = {
             "project_id": project["id"],
             "campaign_id": self.experiment["campaign_id"],
@@ -58,6 +61,8 @@ class RealServices:
             "page_id": self.made(
                 "experiments", "/pages", **owner, name="Home", edit_url="https://shop.example/"
             )["id"],
+            "environment_id": environment["id"],
+            "webhook_id": webhook["id"],
         }
 
     def settings(self) -> dict[str, str]:
