@@ -92,7 +92,12 @@ class GatewayRequest(ContractRequest):
     """
 
     def fetch(self, call: Call) -> Awaitable[Any]:
-        """Send one call inside the request's deadline; brings the answer's value or raises an UpstreamError."""
+        """Send one call inside the request's deadline; brings the answer's value or raises an UpstreamError.
+
+        A call that changes something names the caller, for the history of changes.
+        """
+        if not call.is_safe:
+            call.user = (self.caller.token_id, self.caller.token_name)
         answer: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.scope)
         return answer
 

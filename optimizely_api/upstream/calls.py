@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import orjson
@@ -28,7 +29,8 @@ class Call:
     is not safe: of any other it is taken for granted that it changes what lies at its path. `kept_as` says how
     long a 200 may be used again (`saving.py`); empty means not at all. `about` are the properties that show that an
     answer is to this question: a 200, or each item of a list, must have them. `user_agent` is the caller's, for
-    a service that needs it; empty means ours. `if_match` is the version of the entity that a write is meant for.
+    a service that needs it; empty means ours. `if_match` is the version of the entity that a write is meant for, and
+    `user` the id and name of who writes, for the history of changes.
     """
 
     upstream: str
@@ -44,6 +46,7 @@ class Call:
     coding: str = ""
     user_agent: str = ""
     if_match: str = ""
+    user: tuple[int, str] | None = None
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -217,12 +220,22 @@ def _list(
     chosen = {key: value for key, value in (filters or {}).items() if value is not None}
     query = (
         ("account_id", str(account_id)),
-        *((key, _text(value)) for key, value in chosen.items()),
+        *((key, _text(one)) for key, value in chosen.items() for one in _each(value)),
         *page.query,
     )
-    shown = ((_SHOWN_FILTERS[key], value) for key, value in chosen.items() if key in _SHOWN_FILTERS)
+    shown = (
+        (_SHOWN_FILTERS[key], value)
+        for key, value in chosen.items()
+        if key in _SHOWN_FILTERS and not isinstance(value, list)
+    )
     return Call(upstream, path, expects, query=query, about=(("account_id", account_id), *shown))
 
 
+def _each(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
 def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(value).lower() if isinstance(value, bool) else str(value)

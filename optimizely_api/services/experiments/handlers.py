@@ -9,6 +9,7 @@ from aiohttp import web
 from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.experiments import states, store
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
+from optimizely_api.services.experiments.changes import list_changes
 from optimizely_api.services.experiments.events import EVENTS, where_classic
 from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.pages import PAGES
@@ -126,6 +127,7 @@ def _now() -> datetime:
 
 
 ROUTES = [
+    web.get("/changes", list_changes),
     *routes(ATTRIBUTES),
     *routes(PAGES),
     *routes(EVENTS, where=where_classic),

@@ -25,6 +25,7 @@ SHOWN_IN = {
     "experiments": ("layers",),
     "layers": ("experiments",),
 }
+SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search")
 
 
 class Stamp:
@@ -71,7 +72,7 @@ def changed_paths(path: str) -> Iterator[str]:
     """What a write at a path may change; a path that ends with a slash stands for all that lie below it.
 
     >>> list(changed_paths("/experiments/1"))
-    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/']
+    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/changes', '/search']
     """
     yield path
     yield f"{path}/"
@@ -81,6 +82,7 @@ def changed_paths(path: str) -> Iterator[str]:
     for other in SHOWN_IN.get(kind, ()):
         yield f"/{other}"
         yield f"/{other}/"
+    yield from SHOWN_IN_LISTS_OF_ALL
 
 
 def private_memory() -> mmap.mmap:

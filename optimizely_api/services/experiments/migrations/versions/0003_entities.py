@@ -1,8 +1,9 @@
-"""Entities of the contract with tables of their own; the page of a click event as a column."""
+"""Entities of the contract with tables of their own; the history of changes; the page of a click event as a column."""
 
 import sqlalchemy as sa
 from alembic import op
 
+from optimizely_api.services.entities.history import create_change_table
 from optimizely_api.services.entities.tables import create_entity_table
 
 revision = "0003"
@@ -32,6 +33,7 @@ def upgrade() -> None:
     """Create the tables, and take `page_id` out of the events' documents."""
     for name, further in TABLES.items():
         create_entity_table(op, name, further)
+    create_change_table(op)
     op.add_column("events", sa.Column("page_id", sa.BigInteger))
     op.create_index("ix_events_page_id_id", "events", ["page_id", "id"])
     connection = op.get_bind()
@@ -50,5 +52,5 @@ def downgrade() -> None:
         connection.execute(change.values(document={**row.document, "page_id": row.page_id}))
     op.drop_index("ix_events_page_id_id", "events")
     op.drop_column("events", "page_id")
-    for name in reversed(TABLES):
+    for name in ("changes", *reversed(TABLES)):
         op.drop_table(name)
