@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.entities import history
 from optimizely_api.services.experiments.tables import changes
 from optimizely_api.services.http.endpoints import answer_page
 from optimizely_api.services.http.errors import bad_request
@@ -26,6 +29,19 @@ async def list_changes(request: web.Request) -> web.Response:
         return total, [_record(row) for row in rows]
 
     return await answer_page(request, fetch)
+
+
+async def record(
+    connection: AsyncConnection,
+    definition: str,
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    at: datetime,
+    action: str | None = None,
+) -> None:
+    """Record a change of an experiment or a campaign, which `action` may have been a part of."""
+    change_type = "publish" if action == "publish" else ""
+    await history.record(connection, changes, definition, before, after, at, change_type)
 
 
 def _where(request: web.Request) -> list[ColumnElement[bool]]:

@@ -14,6 +14,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments import definitions, runs, shapes, states
+from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.states import State
@@ -123,7 +124,9 @@ async def create_experiment(
     )
     if action is not None:
         await _act_on_created(connection, experiment_id, action, at, level)
-    return await get_experiment(connection, experiment_id, at)
+    made = await get_experiment(connection, experiment_id, at)
+    await record(connection, "Experiment", None, made, at)
+    return made
 
 
 async def _act_on_created(
@@ -153,6 +156,7 @@ async def update_experiment(
     row = await _lock_experiment(connection, experiment_id)
     if at < row.created:
         raise bad_request("at lies before the experiment was created")
+    before = await get_experiment(connection, experiment_id, at)
     row = await _save_state(connection, row, shapes.state_of(row, at), at)
     if action == "unarchive":
         row = await _act(connection, row, action, at)
@@ -164,7 +168,9 @@ async def update_experiment(
     if action is not None and action != "unarchive":
         row = await _act(connection, row, action, at, level)
     await _touch(connection, row, at)
-    return await get_experiment(connection, experiment_id, at)
+    after = await get_experiment(connection, experiment_id, at)
+    await record(connection, "Experiment", before, after, at, action)
+    return after
 
 
 async def archive_experiment(connection: AsyncConnection, experiment_id: int, at: datetime) -> None:
@@ -173,8 +179,11 @@ async def archive_experiment(connection: AsyncConnection, experiment_id: int, at
     row = await _save_state(connection, row, shapes.state_of(row, at), at)
     if row.status == "archived":
         raise gone("experiment", experiment_id)
+    before = await get_experiment(connection, experiment_id, at)
     row = await _act(connection, row, "archive", at)
     await _touch(connection, row, at)
+    after = await get_experiment(connection, experiment_id, at)
+    await record(connection, "Experiment", before, after, at)
 
 
 async def _apply_changes(
@@ -284,7 +293,9 @@ async def create_layer(
 ) -> Document:
     """Add a layer without experiments; `action` has nothing to start yet."""
     row = await _insert_layer(connection, given, at)
-    return await get_layer(connection, row.id, at)
+    made = await get_layer(connection, row.id, at)
+    await record(connection, "Campaign", None, made, at)
+    return made
 
 
 async def project_of_layer_to_ask(
@@ -310,6 +321,7 @@ async def update_layer(
         raise bad_request("at lies before the campaign was created")
     if (action == "unarchive") != await _is_archived(connection, row, at):
         raise conflict("the campaign is archived" if action != "unarchive" else "it is not archived")
+    before = await get_layer(connection, layer_id, at)
     document = {**row.document, **changes}
     await _complete_layer(connection, document, row)
     await connection.execute(
@@ -319,7 +331,9 @@ async def update_layer(
     )
     if action is not None and action != "publish":
         await _act_on_layer(connection, row, action, at, level)
-    return await get_layer(connection, layer_id, at)
+    after = await get_layer(connection, layer_id, at)
+    await record(connection, "Campaign", before, after, at, action)
+    return after
 
 
 async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime) -> None:
@@ -327,7 +341,9 @@ async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime
     row = await _layer_row(connection, layer_id, for_update=True)
     if await _is_archived(connection, row, at):
         raise gone("campaign", layer_id)
+    before = await get_layer(connection, layer_id, at)
     await _act_on_layer(connection, row, "archive", at)
+    await record(connection, "Campaign", before, await get_layer(connection, layer_id, at), at)
 
 
 async def _act_on_layer(

@@ -1,11 +1,14 @@
 """The history of changes: one record for each successful write, newest first."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
+import requests
 
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support.asserting import AUTHORIZED, assert_error
+from tests.support.real_services import AS_GATEWAY, RealServices
 
 Json = dict[str, Any]
 
@@ -101,7 +104,8 @@ def test_newest_first_in_pages(real_app: GatewayTestApp, ids: dict[str, int], pa
     for number in range(3):
         patch(real_app, page, name=f"Cart {number}")
     records = history(real_app, ids)
-    assert [record["id"] for record in records] == sorted((r["id"] for r in records), reverse=True)
+    times = [datetime.fromisoformat(record["created"]) for record in records]
+    assert times == sorted(times, reverse=True)
     address = f"/v2/changes?project_id={ids['project_id']}&entity=page:{page['id']}&per_page=3"
     first = real_app.get(address, headers=AUTHORIZED)
     assert [record["revisions"]["current"]["id"] for record in first.json] == [4, 3, 2]
@@ -132,6 +136,80 @@ def test_filters_of_one_kind_mean_any_and_of_several_all(
         ("all_entities=false", [second, first]),
     ):
         assert of(real_app, ids, page, query) == found, query
+
+
+@pytest.fixture
+def experiment(real_stack: RealServices, ids: dict[str, int]) -> Json:
+    """A new experiment, not started."""
+    made: Json = service(
+        real_stack,
+        "POST",
+        "/experiments",
+        account_id=real_stack.account_id,
+        project_id=ids["project_id"],
+        name="Checkout flow",
+        variations=[{"key": key, "name": key, "weight": 5000} for key in ("one_page", "three_pages")],
+        metrics=[{"aggregator": "unique", "event_id": ids["event_id"], "scope": "visitor"}],
+    )
+    return made
+
+
+def service(stack: RealServices, method: str, path: str, **body: Any) -> Json:
+    address = stack.urls["experiments"] + path
+    response = requests.request(method, address, json=body, headers=AS_GATEWAY, timeout=30)
+    assert response.ok, response.text
+    return response.json() if response.content else {}
+
+
+def test_a_start_is_an_update_that_begins_with_the_status(
+    real_app: GatewayTestApp, real_stack: RealServices, ids: dict[str, int], experiment: Json
+) -> None:
+    path = f"/experiments/{experiment['id']}"
+    service(real_stack, "PATCH", f"{path}?action=start", description="Shorter is better")
+    service(real_stack, "DELETE", path)
+    archived, started, created = history(real_app, ids, f"entity=experiment:{experiment['id']}")
+    assert [record["change_type"] for record in (archived, started, created)] == [
+        "archive",
+        "update",
+        "create",
+    ]
+    assert [change["property"] for change in started["changes"]] == ["status", "description"]
+    assert started["changes"][0] | {"description": ""} == {
+        "property": "status",
+        "description": "",
+        "before": "not_started",
+        "after": "running",
+    }
+    assert started["summary"] == "Started experiment Checkout flow"
+    assert started["entity"]["sub_type"] == "a/b"
+    # What no caller of the gateway does has no user.
+    assert started["user"] == {"id": "system", "email": ""}
+    assert archived["changes"][0]["before"] == "running"
+
+
+def test_variations_are_those_that_changed(
+    real_app: GatewayTestApp, real_stack: RealServices, ids: dict[str, int], experiment: Json
+) -> None:
+    kept, renamed = experiment["variations"]
+    added = {"key": "two_pages", "name": "two_pages", "weight": 0}
+    body = {"variations": [kept, {**renamed, "name": "3"}, added]}
+    service(real_stack, "PATCH", f"/experiments/{experiment['id']}", **body)
+    (change,) = history(real_app, ids, f"entity=experiment:{experiment['id']}")[0]["changes"]
+    assert [variation["name"] for variation in change["before"]] == ["three_pages"]
+    assert [variation["name"] for variation in change["after"]] == ["3", "two_pages"]
+
+
+def test_a_campaigns_changes_are_there_too(
+    real_app: GatewayTestApp, real_stack: RealServices, ids: dict[str, int]
+) -> None:
+    owner = {"account_id": real_stack.account_id, "project_id": ids["project_id"]}
+    made = service(real_stack, "POST", "/layers", **owner, name="Summer", type="personalization")
+    service(real_stack, "PATCH", f"/layers/{made['id']}?action=publish", holdback=500)
+    service(real_stack, "DELETE", f"/layers/{made['id']}")
+    records = history(real_app, ids, f"entity=campaign:{made['id']}")
+    assert [record["change_type"] for record in records] == ["archive", "publish", "create"]
+    assert records[1]["changes"][0]["after"] == 500
+    assert records[1]["summary"] == "Published campaign Summer"
 
 
 def test_400_for_an_entity_without_an_id(real_app: GatewayTestApp, ids: dict[str, int]) -> None:
