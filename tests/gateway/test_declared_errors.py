@@ -79,6 +79,7 @@ def path(operation, ids):
     """The operation's address about the given entities, with the query parameters that name them."""
     named = [parameter["name"] for parameter in operation.spec["parameters"] if parameter["in"] == "query"]
     query = "&".join(f"{name}={ids[name]}" for name in named if name in ids)
+    query += "".join(f"&{p['name']}" for p in operation.spec["parameters"] if p.get("allowEmptyValue"))
     return operation.path.format(**ids) + (f"?{query}" if query else "")
 
 

@@ -19,6 +19,7 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
+from optimizely_api.services.experiments.search import search
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
 from optimizely_api.services.http.json_body import read_object
@@ -128,6 +129,7 @@ def _now() -> datetime:
 
 ROUTES = [
     web.get("/changes", list_changes),
+    web.get("/search", search),
     *routes(ATTRIBUTES),
     *routes(PAGES),
     *routes(EVENTS, where=where_classic),
