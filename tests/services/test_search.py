@@ -24,6 +24,14 @@ async def found(experiments: Caller, query: str = "") -> list[str]:
     return [item["name"] for item in body["items"]]
 
 
+async def running_campaign(experiments: Caller) -> Any:
+    body = {**OWNER, "name": "Summer", "type": "personalization"}
+    campaign = await experiments.made(f"/layers?at={ago(days=4)}", body)
+    status, started = await experiments.patch(f"/layers/{campaign['id']}?action=start&at={ago(days=4)}", {})
+    assert status == 200, started
+    return started
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("sort", SORTS)
 async def test_every_order(experiments: Caller, sort: str, order: str) -> None:
@@ -39,12 +47,20 @@ async def test_the_states_are_those_that_schedules_have_led_to(experiments: Call
     await make(experiments, begins, name="Started", schedule={"start_time": ago(days=2)})
     await make(experiments, begun, name="Over", schedule=schedule)
     await make(experiments, name="Waiting")
-    campaign = await experiments.made("/layers", {**OWNER, "name": "Summer", "type": "personalization"})
+    campaign = await running_campaign(experiments)
     member: dict[str, Any] = {"campaign_id": campaign["id"], "type": "personalization"}
     await make(experiments, begins, name="Member", schedule={"start_time": ago(days=2)}, **member)
     assert sorted(await found(experiments, "status=running")) == ["Member", "Started", "Summer"]
     assert await found(experiments, "status=concluded") == ["Over"]
     assert await found(experiments, "status=not_started") == ["Waiting"]
+
+
+async def test_what_runs_in_a_paused_campaign_is_paused_with_it(experiments: Caller) -> None:
+    campaign = await running_campaign(experiments)
+    await make(experiments, "?action=start", campaign_id=campaign["id"], type="personalization")
+    await experiments.patch(f"/layers/{campaign['id']}?action=pause", {})
+    assert await found(experiments, "status=campaign_paused") == ["Checkout"]
+    assert await found(experiments, "status=paused") == ["Summer"]
 
 
 async def test_audiences_environments_and_words(experiments: Caller) -> None:

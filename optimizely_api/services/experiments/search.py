@@ -152,24 +152,29 @@ def _experiments(wanted: Wanted, due: Statuses) -> Select[Any]:
 
 def _campaigns(wanted: Wanted, due: Statuses) -> Select[Any]:
     """Campaigns without those of lone experiments, which the API does not show."""
+    return select(
+        *_common("campaign", layers),
+        cast(null(), Text).label("key"),
+        layers.c.document["name"].as_string().label("name"),
+        layers.c.archived.is_not(None).label("archived"),
+        _status_of_campaign(due).label("status"),
+        layers.c.type.label("sub_type"),
+        *_conditions(wanted, layers, None),
+    ).where(*_owned(layers, wanted), layers.c.type != "other")
+
+
+def _status_of_campaign(due: Statuses) -> ColumnElement[str]:
+    if "status" in layers.c:  # a campaign has a status of its own
+        return case((layers.c.archived.is_not(None), "archived"), else_=layers.c["status"])
     own = _own_status(due)
     has_started = or_(experiments.c.earliest.is_not(None), experiments.c.id.in_(list(due)), own == "paused")
-    status = case(
+    return case(
         (layers.c.archived.is_not(None), "archived"),
         (layers.c.paused.is_not(None), "paused"),
         (_has_member(own == "running"), "running"),
         (_has_member(has_started), "paused"),
         else_="not_started",
     )
-    return select(
-        *_common("campaign", layers),
-        cast(null(), Text).label("key"),
-        layers.c.document["name"].as_string().label("name"),
-        layers.c.archived.is_not(None).label("archived"),
-        status.label("status"),
-        layers.c.type.label("sub_type"),
-        *_conditions(wanted, layers, None),
-    ).where(*_owned(layers, wanted), layers.c.type != "other")
 
 
 def _entities(kind: str, table: Table, wanted: Wanted) -> Select[Any]:
