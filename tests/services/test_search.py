@@ -24,6 +24,13 @@ async def found(experiments: Caller, query: str = "") -> list[str]:
     return [item["name"] for item in body["items"]]
 
 
+async def audience(experiments: Caller, number: int) -> int:
+    """The id of a new audience, or the number where the service has no audiences."""
+    body = {**OWNER, "name": f"Shoppers {number}"}
+    status, made = await experiments.post("/audiences", body)
+    return int(made["id"]) if status == 201 else number
+
+
 async def running_campaign(experiments: Caller) -> Any:
     body = {**OWNER, "name": "Summer", "type": "personalization"}
     campaign = await experiments.made(f"/layers?at={ago(days=4)}", body)
@@ -64,17 +71,16 @@ async def test_what_runs_in_a_paused_campaign_is_paused_with_it(experiments: Cal
 
 
 async def test_audiences_environments_and_words(experiments: Caller) -> None:
+    few, more = [await audience(experiments, number) for number in (7, 78)]
+    conditions = f'["and", {{"audience_id": {few}}}, {{"audience_id": {more}}}]'
+    environments = {"production": {"status": "not_started"}}
     one = await make(
-        experiments,
-        "?action=start",
-        key="flow",
-        audience_conditions='["and", {"audience_id": 77}, {"audience_id": 780}]',
-        environments={"production": {"status": "not_started"}},
+        experiments, "?action=start", key="flow", audience_conditions=conditions, environments=environments
     )
     await event(experiments)
     for query in (
-        "audience_id=77",
-        "audience_id=1&audience_id=780",
+        f"audience_id={few}",
+        f"audience_id=1&audience_id={more}",
         "environment_key=production",
         "query=CHECK+flow",
         f"query={one['id']}",
@@ -83,7 +89,7 @@ async def test_audiences_environments_and_words(experiments: Caller) -> None:
     ):
         assert await found(experiments, query) == ["Checkout"], query
     for query in (
-        "audience_id=78",
+        f"audience_id={few * 10 + 9}",
         "environment_key=staging",
         "query=original",
         "query=_",

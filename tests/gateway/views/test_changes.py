@@ -204,11 +204,11 @@ def test_a_campaigns_changes_are_there_too(
 ) -> None:
     owner = {"account_id": real_stack.account_id, "project_id": ids["project_id"]}
     made = service(real_stack, "POST", "/layers", **owner, name="Summer", type="personalization")
-    service(real_stack, "PATCH", f"/layers/{made['id']}?action=publish", holdback=500)
+    service(real_stack, "PATCH", f"/layers/{made['id']}?action=publish", description="Warm days")
     service(real_stack, "DELETE", f"/layers/{made['id']}")
     records = history(real_app, ids, f"entity=campaign:{made['id']}")
     assert [record["change_type"] for record in records] == ["archive", "publish", "create"]
-    assert records[1]["changes"][0]["after"] == 500
+    assert records[1]["changes"][0]["after"] == "Warm days"
     assert records[1]["summary"] == "Published campaign Summer"
 
 
