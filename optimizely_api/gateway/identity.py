@@ -37,9 +37,11 @@ Handler = Callable[[Request], Response]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: an account of the projects service."""
+    """Who asks: an account of the projects service, by a token that has a name."""
 
     account_id: int
+    token_id: int = 0
+    token_name: str = ""
 
 
 def check_account(identity: Identity, entity: Mapping[str, Any], what: str) -> None:
@@ -145,7 +147,7 @@ class Identification:
 
 
 def _identity(token: Mapping[str, Any]) -> Identity:
-    return Identity(token["account_id"])
+    return Identity(token["account_id"], token.get("token_id", 0), token.get("name", ""))
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:

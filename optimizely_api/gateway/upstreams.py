@@ -93,7 +93,12 @@ class GatewayRequest(ContractRequest):
     """
 
     def fetch(self, call: Call) -> Awaitable[Any]:
-        """Send one call inside the request's deadline; returns the response's value or raises an UpstreamError."""
+        """Send one call inside the request's deadline; returns the response's value or raises an UpstreamError.
+
+        A call that changes something names the caller, for the history of changes.
+        """
+        if not call.is_safe:
+            call.user = (self.identity.token_id, self.identity.token_name)
         value: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.call_context)
         return value
 

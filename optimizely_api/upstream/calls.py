@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 
 import orjson
@@ -32,6 +32,7 @@ class Call:
     - `about`: properties that a 200, or each item of a list, must have; others mean the response is to another call.
     - `user_agent`: the caller's, for a service that needs it; empty for the gateway's own.
     - `if_match`: the version of the entity that a write is meant for; empty for any.
+    - `user`: the id and name of who writes, for the history of changes.
     """
 
     upstream: str
@@ -47,6 +48,7 @@ class Call:
     coding: str = ""
     user_agent: str = ""
     if_match: str = ""
+    user: tuple[int, str] | None = None
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -250,12 +252,22 @@ def _list(
     chosen = {key: value for key, value in (filters or {}).items() if value is not None}
     query = (
         ("account_id", str(account_id)),
-        *((key, _text(value)) for key, value in chosen.items()),
+        *((key, _text(one)) for key, value in chosen.items() for one in _each(value)),
         *page.query,
     )
-    shown = ((_SHOWN_FILTERS[key], value) for key, value in chosen.items() if key in _SHOWN_FILTERS)
+    shown = (
+        (_SHOWN_FILTERS[key], value)
+        for key, value in chosen.items()
+        if key in _SHOWN_FILTERS and not isinstance(value, list)
+    )
     return Call(upstream, path, expects, query=query, about=(("account_id", account_id), *shown))
 
 
+def _each(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
 def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(value).lower() if isinstance(value, bool) else str(value)

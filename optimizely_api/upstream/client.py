@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -116,6 +116,9 @@ class Address:
         )
         if call.if_match:
             head = f"{head}If-Match: {call.if_match}\r\n"
+        if call.user:
+            user_id, name = call.user
+            head = f"{head}X-User: {user_id} {quote(name)}\r\n"
         if entity_tag:
             head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:

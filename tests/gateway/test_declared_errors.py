@@ -113,6 +113,7 @@ def path(operation, ids):
     ]
     known = {**VALUES, **ids}
     query = "&".join(f"{name}={known[name]}" for name in named if name in known)
+    query += "".join(f"&{p['name']}" for p in operation.spec["parameters"] if p.get("allowEmptyValue"))
     return operation.path.format(**known) + (f"?{query}" if query else "")
 
 

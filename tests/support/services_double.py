@@ -28,7 +28,10 @@ SOON_SECONDS = 10.0
 SLOT_SECONDS = 300
 LARGEST_BODY = 4 * 1024 * 1024
 # The kinds of entities, as the services' paths have them, and their definitions in the contract.
-DEFINITIONS = {f"{noun_of(name)}s": name for name in load().document["definitions"]}
+DEFINITIONS = {f"{noun_of(name)}s": name for name in load().document["definitions"]} | {
+    "changes": "ChangeHistoryChange",
+    "search": "SearchResult",
+}
 
 
 @dataclass

@@ -37,6 +37,7 @@ from optimizely_api.gateway.contract.refusals import refusal
 from optimizely_api.gateway.errors import BadRequest, gateway_error
 
 PLANS = "optimizely_api.contract.request_plans"
+MAY_BE_EMPTY = "optimizely_api.contract.may_be_empty"  # names of query parameters
 
 _INTEGER = re.compile(r"-?[0-9]{1,400}", re.ASCII)
 _LONG_INTEGER = re.compile(
@@ -59,19 +60,21 @@ class ContractRequest(Request):  # type: ignore[misc]
     contract_body: Body | None = None  # of an operation with a body, once it is read
 
     # Set by the identity tween. A plain attribute, because Pyramid's property asks a security policy; we have none.
-    identity = None
+    identity: Any = None  # set by the identity tween; Pyramid has a read-only property of that name
 
     @reify
     def GET(self) -> MultiDict:  # noqa: N802 - WebOb's name
-        """The query parameters that have a value; none, and `query_is_text` false, unless they are UTF-8.
+        """The query parameters that have a value, or need none (`allowEmptyValue`).
 
+        None, and `query_is_text` false, unless they are UTF-8.
         It never raises: aiopyramid looks at it before every view, exception views included.
         """
         query = self.environ.get("QUERY_STRING")
         if not query:
             return MultiDict()
         try:
-            return MultiDict([pair for pair in read_query(query) if pair[1] != ""])
+            may_be_empty = self.registry.get(MAY_BE_EMPTY, ())
+            return MultiDict([pair for pair in read_query(query) if pair[1] != "" or pair[0] in may_be_empty])
         except UnicodeDecodeError:
             self.query_is_text = False
             return MultiDict()
@@ -274,6 +277,12 @@ def includeme(config: Configurator) -> None:
     config.registry[PLANS] = {
         name: request_plan(operation) for name, operation in contract.operations.items()
     }
+    config.registry[MAY_BE_EMPTY] = frozenset(
+        item["name"]
+        for operation in contract.operations.values()
+        for item in operation.spec["parameters"]
+        if item.get("allowEmptyValue")
+    )
     config.set_request_factory(ContractRequest)
     _hand_over(config, contract)
     config.include(".compiled")

@@ -29,6 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.definitions import defaults, has_definition, noun_of, writable
 from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
+from optimizely_api.services.entities.history import TABLE as HISTORY
+from optimizely_api.services.entities.history import record
 from optimizely_api.services.entities.tables import COLUMNS, entity_table
 from optimizely_api.services.http.errors import conflict, field_errors, gone, not_found, version_mismatch
 from optimizely_api.services.http.query import Page
@@ -81,6 +83,7 @@ class Entity:
         self.columns = (*COLUMNS, *columns)
         self._next_ids = next_ids
         self._deletes = deletes
+        self._history = metadata.tables.get(HISTORY)
         self._defaults = {"archived": False, **defaults(name), **(initial or {})}
         own = dict(tightened or {})
         self._creation = _schema(writable(name), {**own, **(internal or {}), **OWNERS}, OWNERS)
@@ -125,6 +128,7 @@ class Entity:
         await connection.execute(
             insert(self.table).values(id=entity_id, created=at, last_modified=at, **values)
         )
+        await self._record(connection, None, entity, at)
         return await self.get(connection, entity_id)
 
     async def get(self, connection: AsyncConnection, entity_id: int) -> Json:
@@ -161,6 +165,7 @@ class Entity:
         values = self._values(after)
         if any(getattr(row, name) != value for name, value in values.items()):
             await self._write(connection, entity_id, at, **values)
+            await self._record(connection, before, after, at)
         return await self.get(connection, entity_id)
 
     async def archive(
@@ -176,6 +181,7 @@ class Entity:
             return
         after = await self._checked(connection, {**before, "archived": True}, before)
         await self._write(connection, entity_id, at, **self._values(after))
+        await self._record(connection, before, after, at)
 
     async def _delete(self, connection: AsyncConnection, entity_id: int) -> None:
         result = await connection.execute(delete(self.table).where(self.table.c.id == entity_id))
@@ -185,6 +191,12 @@ class Entity:
     async def _write(self, connection: AsyncConnection, entity_id: int, at: datetime, **values: Any) -> None:
         statement = update(self.table).where(self.table.c.id == entity_id)
         await connection.execute(statement.values(last_modified=at, **values))
+
+    async def _record(
+        self, connection: AsyncConnection, before: Json | None, after: Json, at: datetime
+    ) -> None:
+        if self._history is not None:
+            await record(connection, self._history, self.name, before, after, at)
 
     async def _row(
         self, connection: AsyncConnection, entity_id: int, *, for_update: bool = False

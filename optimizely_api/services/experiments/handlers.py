@@ -11,6 +11,7 @@ from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.experiments import states, store
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.audiences import AUDIENCES
+from optimizely_api.services.experiments.changes import list_changes
 from optimizely_api.services.experiments.events import EVENTS, where_classic
 from optimizely_api.services.experiments.extensions import EXTENSIONS
 from optimizely_api.services.experiments.features import FEATURES
@@ -24,6 +25,7 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
+from optimizely_api.services.experiments.search import search
 from optimizely_api.services.experiments.sections import SECTIONS
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
@@ -151,6 +153,8 @@ def _now() -> datetime:
 
 
 ROUTES = [
+    web.get("/changes", list_changes),
+    web.get("/search", search),
     *routes(ATTRIBUTES),
     *routes(AUDIENCES),
     *routes(LIST_ATTRIBUTES),

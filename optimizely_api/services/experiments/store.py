@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
 from optimizely_api.services.experiments import definitions, runs, shapes, states
+from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.references import check_references, read_conditions
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
@@ -151,7 +152,9 @@ async def create_experiment(
         await SECTIONS.create(connection, section, at)
     if action is not None:
         await _act_on_created(connection, experiment_id, action, at, level)
-    return await get_experiment(connection, experiment_id, at)
+    made = await get_experiment(connection, experiment_id, at)
+    await record(connection, "Experiment", None, made, at)
+    return made
 
 
 async def _act_on_created(
@@ -197,7 +200,9 @@ async def update_experiment(
         row = await _act(connection, row, action, at, level)
     if row != before:
         await _touch(connection, row, at)
-    return await get_experiment(connection, experiment_id, at)
+    after = await get_experiment(connection, experiment_id, at)
+    await record(connection, "Experiment", shown, after, at, action)
+    return after
 
 
 def _differing(shown: Document, changes: Document) -> Document:
@@ -218,10 +223,12 @@ async def archive_experiment(
     row = await _save_state(connection, row, shapes.state_of(row, at), at)
     if row.status == "archived":
         raise gone("experiment", experiment_id)
-    if if_match:
-        _check_version("experiment", await get_experiment(connection, experiment_id, at), if_match)
+    before = await get_experiment(connection, experiment_id, at)
+    _check_version("experiment", before, if_match)
     row = await _act(connection, row, "archive", at)
     await _touch(connection, row, at)
+    after = await get_experiment(connection, experiment_id, at)
+    await record(connection, "Experiment", before, after, at)
 
 
 async def _apply_changes(
@@ -362,7 +369,9 @@ async def create_layer(
         await _save_layer(connection, row, status="paused")
     if action == "start":
         await _act_on_layer(connection, row, action, at)
-    return await get_layer(connection, row.id, at)
+    made = await get_layer(connection, row.id, at)
+    await record(connection, "Campaign", None, made, at)
+    return made
 
 
 async def update_layer(
@@ -393,7 +402,9 @@ async def update_layer(
         row = await _save_layer(connection, row, document=document, last_modified=max(at, row.last_modified))
     if action is not None:
         await _act_on_layer(connection, row, action, at)
-    return await get_layer(connection, layer_id, at)
+    after = await get_layer(connection, layer_id, at)
+    await record(connection, "Campaign", shown, after, at, action)
+    return after
 
 
 async def _own_layer(connection: AsyncConnection, layer_id: int) -> Row[Any]:
@@ -409,9 +420,10 @@ async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime
     row = await _own_layer(connection, layer_id)
     if await _is_archived(connection, row, at):
         raise gone("campaign", layer_id)
-    if if_match:
-        _check_version("campaign", await get_layer(connection, layer_id, at), if_match)
+    before = await get_layer(connection, layer_id, at)
+    _check_version("campaign", before, if_match)
     await _act_on_layer(connection, row, "archive", at)
+    await record(connection, "Campaign", before, await get_layer(connection, layer_id, at), at)
 
 
 async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str, at: datetime) -> None:

@@ -16,12 +16,14 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from optimizely_api.services.entities.history import change_table
 from optimizely_api.services.storage.database import UtcTime
 from optimizely_api.services.storage.ids import id_table
 
 METADATA = MetaData()
 
 next_ids = id_table(METADATA)
+changes = change_table(METADATA)
 
 # The public API calls a layer a campaign. That of a single experiment has the experiment's status, and none of its own.
 layers = Table(

@@ -6,7 +6,10 @@ import logging
 import re
 import time
 import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -14,6 +17,18 @@ from optimizely_api.serving.log import SERVICES_ACCESS, log_request
 
 SERVICE_NAME = web.AppKey("service_name", str)
 REQUEST_ID = web.RequestKey("request_id", str)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who makes a request, as the gateway says in `X-User`: the id and name of a token."""
+
+    id: str = "system"  # nobody: what a service does by itself, or is told without a gateway
+    name: str = ""
+
+
+# Not an argument of everything that writes: only the history of changes asks, at the end of each change.
+USER: ContextVar[User] = ContextVar("user", default=User())  # noqa: B039 - it cannot change
 access_log = logging.getLogger(SERVICES_ACCESS)
 # A client's id of up to 128 characters, followed by the call number that the gateway adds.
 _REQUEST_ID = re.compile(r"[!-~]{1,160}")
@@ -26,6 +41,7 @@ async def log_access(request: web.Request, handler: Any) -> web.StreamResponse:
     given = request.headers.get("X-Request-Id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     request[REQUEST_ID] = request_id
+    USER.set(_user(request.headers.get("X-User", "")))
     started = time.perf_counter()
     status = 499  # the client closed the connection: only the log shows this status
     try:
@@ -35,6 +51,11 @@ async def log_access(request: web.Request, handler: Any) -> web.StreamResponse:
         return response
     finally:
         _write_access_line(request, request_id, status, time.perf_counter() - started)
+
+
+def _user(header: str) -> User:
+    user_id, _, name = header.partition(" ")
+    return User(user_id, unquote(name)) if user_id else User()
 
 
 def _write_access_line(request: web.Request, request_id: str, status: int, seconds: float) -> None:

@@ -47,6 +47,16 @@ def read_integer(request: web.Request, name: str, *, minimum: int = 1, maximum: 
     return _integer(name, value, minimum, maximum)
 
 
+def read_integers(request: web.Request, name: str) -> list[int]:
+    """Every value of a query parameter that may stand there several times; 400 for what is no id."""
+    return [_integer(name, text, 1, MAX_ID) for text in read_texts(request, name)]
+
+
+def read_texts(request: web.Request, name: str) -> list[str]:
+    """Every value of a query parameter that may stand there several times, empty ones left out."""
+    return [text for text in request.query.getall(name, []) if text]
+
+
 def read_boolean(request: web.Request, name: str) -> bool | None:
     """A truth value of the query, in upper or lower case; None when absent or empty; 400 otherwise."""
     value = request.query.get(name, "").strip().lower()

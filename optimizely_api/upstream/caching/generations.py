@@ -27,6 +27,7 @@ SHOWN_IN = {
     "layers": ("experiments", "audiences"),
     "sections": ("experiments", "layers"),
 }
+SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search")
 
 
 class Snapshot:
@@ -75,7 +76,8 @@ def changed_paths(path: str) -> Iterator[str]:
     """Yield the paths that a write to `path` may change; a path that ends with a slash stands for all below it.
 
     >>> list(changed_paths("/experiments/1"))
-    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/']
+    ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/',
+     '/changes', '/search']
     """
     yield path
     yield f"{path}/"
@@ -85,6 +87,7 @@ def changed_paths(path: str) -> Iterator[str]:
     for other in SHOWN_IN.get(kind, ()):
         yield f"/{other}"
         yield f"/{other}/"
+    yield from SHOWN_IN_LISTS_OF_ALL
 
 
 def private_memory() -> mmap.mmap:

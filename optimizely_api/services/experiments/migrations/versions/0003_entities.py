@@ -1,8 +1,9 @@
-"""Entities of the contract with tables of their own; the page of a click event as a column; a status for campaigns."""
+"""Entities with tables of their own; the history of changes; a click event's page as a column; a campaign's status."""
 
 import sqlalchemy as sa
 from alembic import op
 
+from optimizely_api.services.entities.history import create_change_table
 from optimizely_api.services.entities.tables import create_entity_table
 from optimizely_api.services.storage.database import UtcTime
 
@@ -49,6 +50,7 @@ def upgrade() -> None:
         sa.Column("list_attribute_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("content", sa.Text, nullable=False),
     )
+    create_change_table(op)
     op.add_column("events", sa.Column("page_id", sa.BigInteger))
     op.create_index("ix_events_page_id_id", "events", ["page_id", "id"])
     connection = op.get_bind()
@@ -87,6 +89,5 @@ def downgrade() -> None:
         connection.execute(change.values(document={**row.document, "page_id": row.page_id}))
     op.drop_index("ix_events_page_id_id", "events")
     op.drop_column("events", "page_id")
-    op.drop_table("list_contents")
-    for name in reversed(TABLES):
+    for name in ("changes", "list_contents", *reversed(TABLES)):
         op.drop_table(name)

@@ -1,0 +1,177 @@
+"""The history of changes: a row for each successful write, made in its transaction and never altered.
+
+A service whose metadata has the table `changes` keeps a history of all its entities.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from alembic.operations import Operations
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from optimizely_api.contract.definitions import noun_of, public, writable
+from optimizely_api.services.http.log import USER
+from optimizely_api.services.storage.database import UtcTime
+
+Json = dict[str, Any]
+
+TABLE = "changes"
+SOURCE = "api"
+OWNERS = frozenset({"account_id", "project_id"})  # they never change
+UNTOLD = frozenset({"list_content"})  # may be personal: their changes are recorded, their values are not
+TYPED = frozenset({"Experiment", "Campaign"})  # whose `type` is the `sub_type` of records
+STARTS = {"not_started": "Started", "paused": "Resumed", "campaign_paused": "Resumed"}
+ENDS = {"paused": "Paused", "campaign_paused": "Paused", "concluded": "Concluded"}
+
+
+def change_table(metadata: MetaData) -> Table:
+    """The table of records. Their ids are the database's: `next_ids` would make every write wait for the others."""
+    return Table(
+        TABLE,
+        metadata,
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("account_id", BigInteger, nullable=False),
+        Column("project_id", BigInteger, nullable=False),
+        Column("entity_type", String(32), nullable=False),
+        Column("entity_id", BigInteger, nullable=False),
+        Column("entity_name", Text),
+        Column("sub_type", String(32)),
+        Column("change_type", String(16), nullable=False),
+        Column("revision", Integer, nullable=False),  # counts the changes of the entity from 1
+        Column("changes", JSON, nullable=False),
+        Column("summary", Text, nullable=False),
+        Column("source", String(8), nullable=False),
+        Column("user_id", Text, nullable=False),
+        Column("user_name", Text, nullable=False),
+        Column("created", UtcTime, nullable=False),
+        Index("ix_changes_project_id_created_id", "project_id", "created", "id"),
+        Index("ix_changes_entity_id_revision", "entity_id", "revision"),
+    )
+
+
+def create_change_table(op: Operations | Any) -> None:
+    """Create the table inside a migration. A later change of `change_table` needs a new function beside this one."""
+    change_table(metadata := MetaData())
+    metadata.create_all(op.get_bind())
+
+
+async def record(
+    connection: AsyncConnection,
+    changes: Table,
+    definition: str,
+    before: Json | None,
+    after: Json,
+    at: datetime,
+    change_type: str = "",
+) -> None:
+    """Add the record of a change of an entity of the contract's `definition`; a change of nothing has none.
+
+    `before` is None for a new entity. The type follows from both, unless `change_type` is given.
+    """
+    details = _details(definition, before, after)
+    if not details and not change_type:
+        return
+    earlier = select(func.max(changes.c.revision)).where(changes.c.entity_id == after["id"])
+    revision = (await connection.execute(earlier)).scalar_one() or 0
+    change_type = change_type or _change_type(before, after)
+    user, noun = USER.get(), noun_of(definition)
+    values = {
+        "account_id": after["account_id"],
+        "project_id": after["project_id"],
+        "entity_type": noun,
+        "entity_id": after["id"],
+        "entity_name": after.get("name") or after.get("key"),
+        "sub_type": after.get("type") if definition in TYPED else None,
+        "change_type": change_type,
+        "revision": revision + 1,
+        "changes": details,
+        "summary": _summary(change_type, noun, before, after),
+        "source": SOURCE,
+        "user_id": user.id,
+        "user_name": user.name,
+        "created": at,
+    }
+    await connection.execute(insert(changes).values(**values))
+
+
+def is_archived(entity: Json) -> bool:
+    """Whether an entity is in the archive: some say so by `archived`, those that run by `status`."""
+    return bool(entity.get("archived")) or entity.get("status") == "archived"
+
+
+@lru_cache(maxsize=64)
+def _recorded(definition: str) -> tuple[str, ...]:
+    """The properties whose changes are recorded; the status comes first, for readers look there."""
+    names = writable(definition)["properties"].keys() - OWNERS - {"status", "archived"}
+    return ("status", "archived", *sorted(names))
+
+
+def _details(definition: str, before: Json | None, after: Json) -> list[Json]:
+    old, new = ({} if entity is None else _shown(definition, entity) for entity in (before, after))
+    return [_detail(name, old, new) for name in _recorded(definition) if old.get(name) != new.get(name)]
+
+
+def _shown(definition: str, entity: Json) -> Json:
+    # Not every definition has these two, and every reader wants them.
+    kept = {name: entity[name] for name in ("status", "archived") if entity.get(name) is not None}
+    return {**public(definition, entity), **kept}
+
+
+def _detail(name: str, old: Json, new: Json) -> Json:
+    before, after = old.get(name), new.get(name)
+    verb = "Set" if before is None else "Removed" if after is None else "Changed"
+    detail = {"property": name, "description": f"{verb} {name}"}
+    if name in UNTOLD:
+        return detail
+    if name == "variations" and before and after:
+        before, after = _differing(before, after), _differing(after, before)
+    sides = {"before": before, "after": after}
+    return detail | {side: value for side, value in sides.items() if value is not None}
+
+
+def _differing(variations: list[Json], others: list[Json]) -> list[Json]:
+    """Those that are not among the others as they are."""
+    return [variation for variation in variations if variation not in others]
+
+
+def _change_type(before: Json | None, after: Json) -> str:
+    if before is None:
+        return "create"
+    return "archive" if is_archived(after) and not is_archived(before) else "update"
+
+
+def _summary(change_type: str, noun: str, before: Json | None, after: Json) -> str:
+    """One line, such as `Started experiment checkout_flow`."""
+    named = after.get("key") or after.get("name") or after["id"]
+    return f"{_verb(change_type, before or {}, after)} {noun.replace('_', ' ')} {named}"
+
+
+def _verb(change_type: str, before: Json, after: Json) -> str:
+    if change_type != "update":
+        return {"create": "Created", "archive": "Archived", "publish": "Published"}.get(
+            change_type, "Deleted"
+        )
+    if is_archived(before) and not is_archived(after):
+        return "Unarchived"
+    if before.get("status") == after.get("status"):
+        return "Changed"
+    if after["status"] == "running":
+        return STARTS.get(before.get("status", ""), "Changed")
+    return ENDS.get(after["status"], "Changed")

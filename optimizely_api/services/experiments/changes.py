@@ -1,0 +1,90 @@
+"""The history of changes, as the API lists it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from optimizely_api.contract.times import format_time
+from optimizely_api.services.entities import history
+from optimizely_api.services.experiments.tables import changes
+from optimizely_api.services.http.endpoints import answer_page
+from optimizely_api.services.http.errors import bad_request
+from optimizely_api.services.http.query import parse_time, read_integer, read_integers, read_texts
+from optimizely_api.services.storage.paging import fetch_page
+
+COLUMNS = changes.c
+
+
+async def list_changes(request: web.Request) -> web.Response:
+    """Records, newest first. Several values of one filter mean any of them; all filters must hold."""
+    query = select(changes).where(*_where(request)).order_by(COLUMNS.created.desc())
+
+    async def fetch(connection: Any, page: Any) -> tuple[int, list[dict[str, Any]]]:
+        total, rows = await fetch_page(connection, query, COLUMNS.id.desc(), page)
+        return total, [_record(row) for row in rows]
+
+    return await answer_page(request, fetch)
+
+
+async def record(
+    connection: AsyncConnection,
+    definition: str,
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    at: datetime,
+    action: str | None = None,
+) -> None:
+    """Record a change of an experiment or a campaign, which `action` may have been a part of."""
+    change_type = "publish" if action == "publish" else ""
+    await history.record(connection, changes, definition, before, after, at, change_type)
+
+
+def _where(request: web.Request) -> list[ColumnElement[bool]]:
+    where = [
+        COLUMNS[name] == value
+        for name in ("account_id", "project_id")
+        if (value := read_integer(request, name)) is not None
+    ]
+    if ids := read_integers(request, "id"):
+        where.append(COLUMNS.id.in_(ids))
+    texts = {"user": COLUMNS.user_name, "entity_type": COLUMNS.entity_type, "source": COLUMNS.source}
+    where += [column.in_(values) for name, column in texts.items() if (values := read_texts(request, name))]
+    if entities := read_texts(request, "entity"):
+        where.append(or_(*(_is_about(text) for text in entities)))
+    if start := request.query.get("start_time"):
+        where.append(COLUMNS.created >= parse_time(start, "start_time"))
+    if end := request.query.get("end_time"):
+        where.append(COLUMNS.created < parse_time(end, "end_time"))
+    return where
+
+
+def _is_about(entity: str) -> ColumnElement[bool]:
+    kind, _, number = entity.partition(":")
+    if not (number.isascii() and number.isdigit() and len(number) <= 16):
+        raise bad_request(f"entity must be a type and an id, such as experiment:123, not {entity[:40]!r}")
+    return and_(COLUMNS.entity_type == kind, COLUMNS.entity_id == int(number))
+
+
+def _record(row: Row[Any]) -> dict[str, Any]:
+    entity = {"type": row.entity_type, "id": row.entity_id, "name": row.entity_name, "sub_type": row.sub_type}
+    return {
+        "id": row.id,
+        "account_id": row.account_id,
+        "project_id": row.project_id,
+        "change_type": row.change_type,
+        "changes": row.changes,
+        "created": format_time(row.created),
+        "entity": {name: value for name, value in entity.items() if value is not None},
+        "revisions": {
+            "current": {"id": row.revision},
+            "previous": {"id": row.revision - 1 if row.revision > 1 else None},
+        },
+        "source": row.source,
+        "summary": row.summary,
+        "user": {"id": row.user_id, "email": row.user_name},
+    }

@@ -1,0 +1,222 @@
+"""The history of changes: one record for each successful write, newest first."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+import requests
+
+from optimizely_api.runtime.testing import GatewayTestApp
+from tests.support.asserting import AUTHORIZED, assert_error
+from tests.support.real_services import AS_GATEWAY, RealServices
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def page(real_app: GatewayTestApp, ids: dict[str, int]) -> Json:
+    """A new page, by its own request."""
+    body = {"project_id": ids["project_id"], "name": "Basket", "edit_url": "https://shop.example/basket"}
+    made: Json = real_app.post_json("/v2/pages", body, headers=AUTHORIZED).json
+    return made
+
+
+def patch(app: GatewayTestApp, page: Json, **body: Any) -> Json:
+    changed: Json = app.patch_json(f"/v2/pages/{page['id']}", body, headers=AUTHORIZED).json
+    return changed
+
+
+def history(app: GatewayTestApp, ids: dict[str, int], query: str = "") -> list[Json]:
+    address = f"/v2/changes?project_id={ids['project_id']}&per_page=100&{query}"
+    records: list[Json] = app.get(address, headers=AUTHORIZED).json
+    return records
+
+
+def of(app: GatewayTestApp, ids: dict[str, int], page: Json, query: str = "") -> list[Json]:
+    return history(app, ids, f"entity=page:{page['id']}&{query}")
+
+
+def test_creating_something_has_a_record(real_app: GatewayTestApp, ids: dict[str, int], page: Json) -> None:
+    (record,) = of(real_app, ids, page)
+    assert record["change_type"] == "create"
+    assert record["project_id"] == ids["project_id"]
+    assert record["created"] == page["created"]
+    assert record["source"] == "api"
+    assert record["summary"] == f"Created page {page['key']}"
+    assert record["user"]["email"] == "token"
+    assert record["entity"] == {
+        "type": "page",
+        "id": page["id"],
+        "name": "Basket",
+        "api_url": f"http://localhost/v2/pages/{page['id']}",
+        "ui_url": "http://localhost/docs",
+    }
+    name = {"property": "name", "description": "Set name", "after": "Basket"}
+    assert name in record["changes"]
+
+
+def test_a_change_names_each_property_before_and_after(
+    real_app: GatewayTestApp, ids: dict[str, int], page: Json
+) -> None:
+    patch(real_app, page, name="Cart", category="checkout")
+    assert of(real_app, ids, page)[0]["changes"] == [
+        {"property": "category", "description": "Changed category", "before": "other", "after": "checkout"},
+        {"property": "name", "description": "Changed name", "before": "Basket", "after": "Cart"},
+    ]
+
+
+@pytest.mark.parametrize("repeats", [False, True], ids=["empty", "the whole page"])
+def test_a_change_of_nothing_has_none(
+    real_app: GatewayTestApp, ids: dict[str, int], page: Json, repeats: bool
+) -> None:
+    patch(real_app, page, **(page if repeats else {}))
+    assert len(of(real_app, ids, page)) == 1
+
+
+def test_a_refused_change_has_none(real_app: GatewayTestApp, ids: dict[str, int], page: Json) -> None:
+    address, body = f"/v2/pages/{page['id']}", {"activation_type": "polling"}
+    assert real_app.patch_json(address, body, headers=AUTHORIZED, expect_errors=True).status_int == 400
+    assert len(of(real_app, ids, page)) == 1
+
+
+def test_archiving_and_bringing_back(real_app: GatewayTestApp, ids: dict[str, int], page: Json) -> None:
+    real_app.delete(f"/v2/pages/{page['id']}", headers=AUTHORIZED)
+    patch(real_app, page, archived=False)
+    back, archived, _ = of(real_app, ids, page)
+    assert (archived["change_type"], back["change_type"]) == ("archive", "update")
+    assert archived["changes"] == [
+        {"property": "archived", "description": "Changed archived", "before": False, "after": True}
+    ]
+    assert back["summary"] == f"Unarchived page {page['key']}"
+
+
+def test_revisions_count_the_entitys_changes(
+    real_app: GatewayTestApp, ids: dict[str, int], page: Json
+) -> None:
+    patch(real_app, page, name="Cart")
+    assert [record["revisions"] for record in of(real_app, ids, page)] == [
+        {"current": {"id": 2}, "previous": {"id": 1}},
+        {"current": {"id": 1}, "previous": {"id": None}},
+    ]
+
+
+def test_newest_first_in_pages(real_app: GatewayTestApp, ids: dict[str, int], page: Json) -> None:
+    for number in range(3):
+        patch(real_app, page, name=f"Cart {number}")
+    records = history(real_app, ids)
+    times = [datetime.fromisoformat(record["created"]) for record in records]
+    assert times == sorted(times, reverse=True)
+    address = f"/v2/changes?project_id={ids['project_id']}&entity=page:{page['id']}&per_page=3"
+    first = real_app.get(address, headers=AUTHORIZED)
+    assert [record["revisions"]["current"]["id"] for record in first.json] == [4, 3, 2]
+    assert "page=2&per_page=3>; rel=next" in first.headers["Link"]
+    second = real_app.get(f"{address}&page=2", headers=AUTHORIZED).json
+    assert [record["change_type"] for record in second] == ["create"]
+    assert real_app.get(f"{address}&page=3", headers=AUTHORIZED).json == []
+
+
+def test_filters_of_one_kind_mean_any_and_of_several_all(
+    real_app: GatewayTestApp, ids: dict[str, int], page: Json
+) -> None:
+    patch(real_app, page, name="Cart")
+    second, first = of(real_app, ids, page)
+    for query, found in (
+        (f"id={first['id']}&id={second['id']}", [second, first]),
+        (f"id={first['id']}", [first]),
+        ("entity_type=page&entity_type=event", [second, first]),
+        ("entity_type=event", []),
+        ("user=token&user=nobody", [second, first]),
+        ("user=nobody", []),
+        ("source=api", [second, first]),
+        ("source=ui", []),
+        ("entity=event:1", [second, first]),
+        (f"id={first['id']}&entity_type=event", []),
+        (f"start_time={second['created']}", [second]),  # inclusive
+        (f"end_time={second['created']}", [first]),  # exclusive
+        ("all_entities=false", [second, first]),
+    ):
+        assert of(real_app, ids, page, query) == found, query
+
+
+@pytest.fixture
+def experiment(real_stack: RealServices, ids: dict[str, int]) -> Json:
+    """A new experiment, not started."""
+    made: Json = service(
+        real_stack,
+        "POST",
+        "/experiments",
+        account_id=real_stack.account_id,
+        project_id=ids["project_id"],
+        name="Checkout flow",
+        variations=[{"key": key, "name": key, "weight": 5000} for key in ("one_page", "three_pages")],
+        metrics=[{"aggregator": "unique", "event_id": ids["event_id"], "scope": "visitor"}],
+    )
+    return made
+
+
+def service(stack: RealServices, method: str, path: str, **body: Any) -> Json:
+    address = stack.urls["experiments"] + path
+    response = requests.request(method, address, json=body, headers=AS_GATEWAY, timeout=30)
+    assert response.ok, response.text
+    return response.json() if response.content else {}
+
+
+def test_a_start_is_an_update_that_begins_with_the_status(
+    real_app: GatewayTestApp, real_stack: RealServices, ids: dict[str, int], experiment: Json
+) -> None:
+    path = f"/experiments/{experiment['id']}"
+    service(real_stack, "PATCH", f"{path}?action=start", description="Shorter is better")
+    service(real_stack, "DELETE", path)
+    archived, started, created = history(real_app, ids, f"entity=experiment:{experiment['id']}")
+    assert [record["change_type"] for record in (archived, started, created)] == [
+        "archive",
+        "update",
+        "create",
+    ]
+    assert [change["property"] for change in started["changes"]] == ["status", "description"]
+    assert started["changes"][0] | {"description": ""} == {
+        "property": "status",
+        "description": "",
+        "before": "not_started",
+        "after": "running",
+    }
+    assert started["summary"] == "Started experiment Checkout flow"
+    assert started["entity"]["sub_type"] == "a/b"
+    # What no caller of the gateway does has no user.
+    assert started["user"] == {"id": "system", "email": ""}
+    assert archived["changes"][0]["before"] == "running"
+
+
+def test_variations_are_those_that_changed(
+    real_app: GatewayTestApp, real_stack: RealServices, ids: dict[str, int], experiment: Json
+) -> None:
+    kept, renamed = experiment["variations"]
+    added = {"key": "two_pages", "name": "two_pages", "weight": 0}
+    body = {"variations": [kept, {**renamed, "name": "3"}, added]}
+    service(real_stack, "PATCH", f"/experiments/{experiment['id']}", **body)
+    (change,) = history(real_app, ids, f"entity=experiment:{experiment['id']}")[0]["changes"]
+    assert [variation["name"] for variation in change["before"]] == ["three_pages"]
+    assert [variation["name"] for variation in change["after"]] == ["3", "two_pages"]
+
+
+def test_a_campaigns_changes_are_there_too(
+    real_app: GatewayTestApp, real_stack: RealServices, ids: dict[str, int]
+) -> None:
+    owner = {"account_id": real_stack.account_id, "project_id": ids["project_id"]}
+    made = service(real_stack, "POST", "/layers", **owner, name="Summer", type="personalization")
+    service(real_stack, "PATCH", f"/layers/{made['id']}?action=publish", description="Warm days")
+    service(real_stack, "DELETE", f"/layers/{made['id']}")
+    records = history(real_app, ids, f"entity=campaign:{made['id']}")
+    assert [record["change_type"] for record in records] == ["archive", "publish", "create"]
+    assert records[1]["changes"][0]["after"] == "Warm days"
+    assert records[1]["summary"] == "Published campaign Summer"
+
+
+def test_400_for_an_entity_without_an_id(real_app: GatewayTestApp, ids: dict[str, int]) -> None:
+    address = f"/v2/changes?project_id={ids['project_id']}&entity=page"
+    assert_error(real_app.get(address, headers=AUTHORIZED, expect_errors=True), 400, "bad_request")
+
+
+def test_400_without_a_project(real_app: GatewayTestApp) -> None:
+    response = real_app.get("/v2/changes", headers=AUTHORIZED, expect_errors=True)
+    assert list(assert_error(response, 400, "bad_request")["messages"]) == ["/query/project_id"]
