@@ -1,6 +1,7 @@
 """Every error that the contract declares, for every operation, provoked: a valid Error with its declared status."""
 
 import json
+from contextlib import contextmanager
 
 import jsonschema
 import pytest
@@ -184,8 +185,10 @@ def break_upstream(operation, status, services):
         services.manners[upstream(operation)].conflicts = True
 
 
-def provoke(app, operation, status, services):
+def provoke(app, operation, status, services, monkeypatch):
     """Send a request that is answered with the status."""
+    if status == 500:
+        monkeypatch.setattr(Resource, "visible", None)  # a defect
     ids = own(operation)
     break_upstream(operation, status, services)
     if status == 400:
@@ -210,24 +213,28 @@ def provoke(app, operation, status, services):
     )
 
 
-@pytest.fixture(scope="module")
-def app(running_services, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recommendations")
+@contextmanager
+def impatient_gateway(running_services, folder):
+    """A gateway that waits 0.3 seconds for a service, keeps nothing but the token, and has files of a recommender."""
     for place in ("catalog", "stats", f"recommenders/{samples.ENTITY}"):
         (folder / f"{samples.ACCOUNT}/{samples.ENTITY}" / place).mkdir(parents=True)
         (folder / f"{samples.ACCOUNT}/{samples.ENTITY}" / place / "2026-01-31.csv").write_text("item\n")
-    limits = {f"{name}_timeout_seconds": "0.3" for name in running_services.ports}
-    with GatewayTestApp(
-        main(
-            {},
-            **running_services.settings(),
-            **limits,
-            identity_cache_seconds="600",
-            recommendations_folder=str(folder),
-        )
-    ) as opened:
+    settings = {
+        **running_services.settings(),
+        **{f"{name}_timeout_seconds": "0.3" for name in running_services.ports},
+        "definition_cache_seconds": "0",
+        "identity_cache_seconds": "600",
+        "recommendations_folder": str(folder),
+    }
+    with GatewayTestApp(main({}, **settings)) as opened:
         running_services.reset()
         opened.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def app(running_services, tmp_path_factory):
+    with impatient_gateway(running_services, tmp_path_factory.mktemp("recommendations")) as opened:
         yield opened
 
 
@@ -236,9 +243,7 @@ def app(running_services, tmp_path_factory):
 )
 def test_a_declared_error_is_what_it_is_declared_to_be(app, services, monkeypatch, operation_id, status):
     operation = CONTRACT.operations[operation_id]
-    if status == 500:
-        monkeypatch.setattr(Resource, "visible", None)  # a defect
-    response = provoke(app, operation, status, services)
+    response = provoke(app, operation, status, services, monkeypatch)
     body = assert_error(response, status, CODES[status])
     schema = {
         **operation.spec["responses"][str(status)]["schema"],

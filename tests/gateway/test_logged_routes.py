@@ -7,16 +7,23 @@ from contextlib import ExitStack
 
 import pytest
 
-from optimizely_api import main
 from optimizely_api.gateway import finishing as answers
-from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.serving.log import GATEWAY_ACCESS
-from tests.gateway.test_declared_errors import CONTRACT, DECLARED, ask, own, path, provoke
+from tests.gateway.test_declared_errors import (
+    ASK_NO_SERVICE,
+    CONTRACT,
+    DECLARED,
+    ask,
+    impatient_gateway,
+    own,
+    path,
+    provoke,
+)
 from tests.support.asserting import AUTHORIZED
 from tests.support.serving import serve
 
 OPERATIONS = list(CONTRACT.operations.values())
-READING = [operation for operation in OPERATIONS if operation.method == "GET"]
+READING = [one for one in OPERATIONS if one.method == "GET" and one.operation_id not in ASK_NO_SERVICE]
 OTHERS = {operation.path: f"other methods of {operation.path}" for operation in OPERATIONS}
 # What the server refuses by itself: the rest of a head after its request line.
 REFUSED_HEADS = {
@@ -38,16 +45,16 @@ def lines(caplog):
 
 
 @pytest.fixture(scope="module")
-def app(running_services):
-    limits = {f"{name}_timeout_seconds": "0.1" for name in running_services.ports}
-    with GatewayTestApp(main({}, **running_services.settings(), **limits)) as opened:
-        opened.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
+def app(running_services, tmp_path_factory):
+    with impatient_gateway(running_services, tmp_path_factory.mktemp("recommendations")) as opened:
         yield opened
 
 
 @pytest.mark.parametrize(("operation_id", "status"), DECLARED, ids=[f"{n}-{code}" for n, code in DECLARED])
-def test_a_declared_error_is_logged_with_its_operation(app, services, lines, operation_id, status):
-    provoke(app, CONTRACT.operations[operation_id], status, services)
+def test_a_declared_error_is_logged_with_its_operation(
+    app, services, lines, monkeypatch, operation_id, status
+):
+    provoke(app, CONTRACT.operations[operation_id], status, services, monkeypatch)
     assert lines() == [(status, operation_id)]
 
 

@@ -22,7 +22,9 @@ KNOWN = {"project_id", "campaign_id", "experiment_id", "event_id", "attribute_id
 READING = {
     name: one
     for name, one in CONTRACT.operations.items()
-    if one.method == "GET" and {p["name"] for p in one.spec["parameters"] if p.get("required")} <= KNOWN
+    if one.method == "GET"
+    and name not in ASK_NO_SERVICE
+    and {p["name"] for p in one.spec["parameters"] if p.get("required")} <= KNOWN
 }
 EVENTS_OF_A_BATCH, BATCHES_PER_SECOND = 15, 34
 # Each request has a connection of its own, which any worker of the gateway may take.

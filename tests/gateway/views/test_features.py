@@ -27,6 +27,13 @@ def the_rule(feature: dict[str, Any]) -> dict[str, Any]:
     return dict(rule)
 
 
+@pytest.fixture(scope="module")
+def ids(real_app: Any, real_stack: RealServices) -> dict[str, int]:
+    """With a project of these tests' own, which has one environment."""
+    project = real_app.post_json("/v2/projects", {"name": "Features"}, headers=AUTHORIZED).json
+    return {**real_stack.ids, "project_id": project["id"]}
+
+
 @pytest.fixture
 def two_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Production, and staging beside it."""
