@@ -218,6 +218,7 @@ ODD_VALUES: list[Json] = [
     *({}, {"a": None}, {"name": 1}, {"": {}}, {"id": "x"}, {"value": "x", "type": "custom_css"}),
 ]
 FITTING = {  # pattern or format -> texts of it
+    r"^[0-9]{1,16}$": ["7", "10000000001"],
     None: ["", "x", "Grün", "a" * 300, "2026-01-31", "null"],
     "date-time": ["2026-01-31T12:00:00Z", "1999-12-31", "2028-02-29 23:59:59.999999+01:00"],
     "date": ["2026-01-31"],
@@ -268,8 +269,8 @@ class Examples:
                 return chance.choice([most, chance.uniform(least, most)])
             case _:
                 known = FITTING[schema.get("pattern", schema.get("format"))]
-                most = schema.get("maxLength", 1000)
-                return chance.choice([text for text in known if len(text) <= most])
+                least, most = schema.get("minLength", 0), schema.get("maxLength", 1000)
+                return chance.choice([text for text in known if least <= len(text) <= most])
 
     def _array(self, schema: Json, depth: int) -> list[Json]:
         least = schema.get("minItems", 0)

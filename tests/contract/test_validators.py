@@ -156,7 +156,8 @@ FITTING = {  # format or pattern -> texts of it
     r"^[-_0-9A-Za-z]+$": ["production", "a-1"],
     r"^\d+$": ["7", "10000000001"],
     r"^\d{4}-\d{2}-\d{2}$": ["2026-02-01"],
-    r"^\d{4}-\d{2}-\d{2}": ["2026-02-01", "2026-02-01T08:00:00Z"],
+    r"^\d{4}-\d{2}-\d{2}": ["2026-02-01"],
+    r"^[0-9]{1,16}$": ["7", "10000000001"],
     r"^[A-Za-z\-\_\/]+$": ["UTC", "Europe/Amsterdam"],
     r"^\d{4}-\d{2}-\d{2}(T\d{2}(:\d{2}(:00(.000)?)?)?((Z)?))?$": [
         "2026-02-01",
@@ -174,7 +175,9 @@ def fitting(schema: Any, chance: random.Random, depth: int = 0) -> Any:
         return None
     if "enum" in schema:
         return chance.choice(schema["enum"])
-    match schema["type"]:
+    match schema.get("type"):
+        case None:
+            return copy.deepcopy(chance.choice(ODD_VALUES))
         case "object":
             return _fitting_object(schema, chance, depth)
         case "array":
@@ -189,7 +192,8 @@ def fitting(schema: Any, chance: random.Random, depth: int = 0) -> Any:
             return chance.choice([least, most, chance.uniform(least, most)])
         case "string":
             texts = FITTING[schema.get("pattern", schema.get("format"))]
-            return chance.choice([text for text in texts if len(text) <= schema.get("maxLength", len(text))])
+            least, most = schema.get("minLength", 0), schema.get("maxLength", MAX_ID)
+            return chance.choice([text for text in texts if least <= len(text) <= most])
     raise AssertionError(schema["type"])
 
 

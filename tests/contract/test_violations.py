@@ -133,6 +133,7 @@ def test_every_restriction_of_every_parameter_has_a_phrase_in_a_callers_words(
     known = {
         *_PHRASES,
         "type",
+        "allowEmptyValue",
         "items",
         "in",
         "name",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.gateway.test_declared_errors import CONTRACT, path
+from tests.gateway.test_declared_errors import ASK_NO_SERVICE, CONTRACT, path
 from tests.support.asserting import AUTHORIZED
 from tests.support.real_services import RealServices, real_services
 from tests.support.serving import serve

@@ -775,9 +775,11 @@ async def test_a_restart_keeps_everything(serve: Serve, experiments: Caller) -> 
 
 
 async def test_labels_are_the_names_and_states_of_an_accounts_experiments(experiments: Caller) -> None:
-    first, second = await make(experiments, "?action=start"), await make(experiments, name="", key="cart")
+    campaign = await experiments.made("/layers?action=start", {**OWNER, "type": "personalization"})
+    first = await make(experiments, "?action=start", campaign_id=campaign["id"], type="personalization")
+    second = await make(experiments, name="", key="cart")
     await make(experiments, account_id=12)
-    await experiments.patch(f"/layers/{first['layer_id']}?action=pause", {})
+    await experiments.patch(f"/layers/{campaign['id']}?action=pause", {})
     status, listed = await experiments.get("/experiment_labels?account_id=11")
     labels = [(one["id"], one["name"], one["status"]) for one in listed["items"]]
     assert (status, listed["total"]) == (200, 2)

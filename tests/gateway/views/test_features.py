@@ -65,7 +65,7 @@ class TestFeatures(EntityPromises):
             "experiments",
             f"/experiments?action={action}",
             account_id=stack.account_id,
-            project_id=stack.ids["project_id"],
+            project_id=feature["project_id"],
             type="feature",
             feature_id=feature["id"],
             variations=[{"key": "on", "weight": 10000}],
