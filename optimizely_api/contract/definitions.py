@@ -6,7 +6,7 @@ Pure functions of the contract that `load()` returns; names are those of its `de
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from optimizely_api.contract.load import Json, is_read_only, load, resolve
+from optimizely_api.contract.load import Json, is_read_only, load_unchecked, resolve
 from optimizely_api.contract.validators import json_schema
 
 Pruner = Callable[[Json], Json]
@@ -26,7 +26,7 @@ def public(name: str, entity: Mapping[str, Json]) -> dict[str, Json]:
 
 def has_definition(name: str) -> bool:
     """Whether the contract has a definition of this name."""
-    return name in load().document["definitions"]
+    return name in load_unchecked().document["definitions"]
 
 
 @lru_cache(maxsize=256)
@@ -148,12 +148,12 @@ def _is_only_read(schema: dict[str, Json]) -> bool:
 
 
 def _definition(name: str) -> dict[str, Json]:
-    definition: dict[str, Json] = load().document["definitions"][name]
+    definition: dict[str, Json] = load_unchecked().document["definitions"][name]
     return definition
 
 
 def _resolve(schema: Json) -> dict[str, Json]:
-    resolved: dict[str, Json] = resolve(load().document, schema)
+    resolved: dict[str, Json] = resolve(load_unchecked().document, schema)
     return resolved
 
 

@@ -89,12 +89,31 @@ def load(folder: Path | None = None) -> Contract:
     Raises InvalidContract for a file that cannot be read, a reference that leads nowhere and a document that is
     not valid Swagger 2.0.
     """
-    flattener = _Flattener(folder or contract_folder())
-    document = flattener.flatten()
+    document, flattener = _flattened(folder)
     _check_swagger(document, flattener.origins)
+    return _contract(folder)
+
+
+def load_unchecked(folder: Path | None = None) -> Contract:
+    """Return the same contract without the check against Swagger 2.0, which takes a second of a start.
+
+    For what only reads definitions, as the services do: the gateway does not start with an invalid document.
+    """
+    return _contract(folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _contract(folder: Path | None) -> Contract:
+    document, flattener = _flattened(folder)
     return Contract(
         document, {operation.operation_id: operation for operation in _operations(document, flattener)}
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _flattened(folder: Path | None) -> "tuple[dict[str, Json], _Flattener]":
+    flattener = _Flattener(folder or contract_folder())
+    return flattener.flatten(), flattener
 
 
 class _Flattener:
