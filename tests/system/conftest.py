@@ -51,6 +51,10 @@ class Stack:
         assert found
         return found.group(1)
 
+    def post(self, path: str, body: dict[str, object]) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return requests.post(self.url + path, json=body, headers=headers, timeout=30)
+
     def get(self, path: str) -> requests.Response:
         return requests.get(self.url + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
 
