@@ -1,6 +1,8 @@
 """The environments of a project, whose keys the maps of features name."""
 
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 from pyramid.request import Request
 
@@ -8,7 +10,7 @@ from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Collection, Page
 
 ENVIRONMENTS = Collection("projects", "/environments", "Environment", "environment")
-MOST = Page(1, 100)  # of one project
+PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,17 @@ class Environment:
 
 async def environments_of_project(request: Request, project_id: int) -> list[Environment]:
     """Return those that are not archived, by priority."""
-    found = await request.fetch(
-        calls.list_entities(
-            ENVIRONMENTS, request.identity.account_id, MOST, {"project_id": project_id, "archived": False}
+    items: list[dict[str, Any]] = []
+    chosen = {"project_id": project_id, "archived": False}
+    for number in count(1):
+        page = Page(number, PAGE_SIZE)
+        found = await request.fetch(
+            calls.list_entities(ENVIRONMENTS, request.identity.account_id, page, chosen)
         )
-    )
+        items += found["items"]
+        if number * PAGE_SIZE >= found["total"]:
+            break
     return [
         Environment(item["key"], item["is_primary"], item["id"])
-        for item in sorted(found["items"], key=lambda item: item.get("priority", 0))
+        for item in sorted(items, key=lambda item: item.get("priority", 0))
     ]

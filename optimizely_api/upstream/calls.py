@@ -136,10 +136,6 @@ def get_layer(layer_id: int) -> Call:
     return _definition("experiments", "/layers/", layer_id, "Layer", "campaign")
 
 
-def list_layers(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
-    return _list("/layers", "LayerList", account_id, page, filters)
-
-
 @dataclass(frozen=True, slots=True)
 class Collection:
     """Where a service has the entities of one definition; every call about them is built from this."""
@@ -183,14 +179,6 @@ def update_entity(
 def archive_entity(of: Collection, entity_id: int, if_match: str = "") -> Call:
     what = f"{of.noun.replace('_', ' ')} {entity_id}"
     return Call(of.upstream, f"{of.path}/{entity_id}", "", what, method="DELETE", if_match=if_match)
-
-
-def get_event(event_id: int) -> Call:
-    return _definition("experiments", "/events/", event_id, "Event", "event")
-
-
-def list_events(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
-    return _list("/events", "EventList", account_id, page, filters)
 
 
 def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:

@@ -250,7 +250,9 @@ async def test_lists_show_one_account_and_what_the_filters_leave(projects: Calle
 async def test_concurrent_changes_all_count(projects: Caller, account_id: int) -> None:
     project = await make(projects, account_id)
     path = f"/projects/{project['id']}"
-    answers = await asyncio.gather(*(projects.patch(path, {"description": str(n)}) for n in range(20)))
+    answers = await asyncio.gather(
+        *(projects.patch(path, {"web_snippet": {"project_javascript": str(n)}}) for n in range(20))
+    )
     assert {status for status, _ in answers} == {200}
     revision = (await projects.get(path))[1]["web_snippet"]["code_revision"]
     assert revision == project["web_snippet"]["code_revision"] + 20

@@ -67,9 +67,7 @@ async def fixture(make):
 # Definitions
 
 
-@pytest.mark.parametrize(
-    "call", [PROJECT, EXPERIMENT, LAYER, calls.get_event(1)], ids=lambda call: call.expects
-)
+@pytest.mark.parametrize("call", [PROJECT, EXPERIMENT, LAYER], ids=lambda call: call.expects)
 async def test_a_definition_is_fetched_once_and_is_the_same_object_each_time(fixture, call):
     values = [await fixture.fetch(call) for _ in range(5)]
     assert all(value is values[0] for value in values)

@@ -1,4 +1,4 @@
-"""Campaigns, which the services call layers: a set of experiments that share pages, metrics and a schedule."""
+"""Campaigns, which the services call layers: a set of experiments that share pages and metrics."""
 
 from typing import Any
 

@@ -7,6 +7,7 @@ from pyramid.request import Request
 from optimizely_api.gateway.resource import Resource, operation
 
 CHANGES = Resource("ChangeHistoryChange", "experiments", noun="change", path="/changes")
+WITHOUT_ADDRESS = frozenset({"section"})  # whose address names its experiment too, which a record does not
 FILTERS = ("id", "start_time", "end_time", "user", "entity_type", "source", "entity")
 
 
@@ -18,4 +19,6 @@ async def list_change_history(request: Request) -> list[Any]:
 
 
 def _with_addresses(entity: dict[str, Any], api: str, docs: str) -> dict[str, Any]:
+    if entity["type"] in WITHOUT_ADDRESS:
+        return {**entity, "ui_url": docs}
     return {**entity, "api_url": f"{api}/{entity['type']}s/{entity['id']}", "ui_url": docs}

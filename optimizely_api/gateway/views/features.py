@@ -72,8 +72,10 @@ def _as_they_are(stored: Mapping[str, Entity], environments: Iterable[Environmen
     """The map of the project's present environments: in one that is new the feature is off, for the same people."""
     rules = [value["rollout_rules"] for value in stored.values() if value["rollout_rules"]]
     audiences = rules[0][0].get("audience_conditions", "everyone") if rules else "everyone"
-    off = [{"audience_conditions": audiences, "enabled": False, "percentage_included": 0}]
-    return {one.key: {"rollout_rules": off, **stored.get(one.key, {}), **one.shown} for one in environments}
+    off = {"rollout_rules": [{"audience_conditions": audiences, "enabled": False, "percentage_included": 0}]}
+    # By id: an environment keeps its rule under another key, and a new one gets no rule of one that had its key.
+    of_id = {value.get("id"): value for value in stored.values()}
+    return {one.key: {**off, **of_id.get(one.id, {}), **one.shown} for one in environments}
 
 
 def _with_audiences(environments: dict[str, Entity], sent: Mapping[str, Any]) -> dict[str, Entity]:

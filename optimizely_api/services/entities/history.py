@@ -35,7 +35,8 @@ Json = dict[str, Any]
 TABLE = "changes"
 SOURCE = "api"
 OWNERS = frozenset({"account_id", "project_id"})  # they never change
-UNTOLD = frozenset({"list_content"})  # may be personal: their changes are recorded, their values are not
+WITHOUT_VALUES = frozenset({"list_content"})  # perhaps personal: the record names the property only
+DIGESTS = {"list_content": "content_sha256"}  # stored in place of a property, and different when it changes
 TYPED = frozenset({"Experiment", "Campaign"})  # whose `type` is the `sub_type` of records
 STARTS = {"not_started": "Started", "paused": "Resumed", "campaign_paused": "Resumed"}
 ENDS = {"paused": "Paused", "campaign_paused": "Paused", "concluded": "Concluded"}
@@ -131,14 +132,15 @@ def _details(definition: str, before: Json | None, after: Json) -> list[Json]:
 def _shown(definition: str, entity: Json) -> Json:
     # Not every definition has these two, and every reader wants them.
     kept = {name: entity[name] for name in ("status", "archived") if entity.get(name) is not None}
-    return {**public(definition, entity), **kept}
+    digests = {name: entity[digest] for name, digest in DIGESTS.items() if digest in entity}
+    return {**public(definition, entity), **kept, **digests}
 
 
 def _detail(name: str, old: Json, new: Json) -> Json:
     before, after = old.get(name), new.get(name)
     verb = "Set" if before is None else "Removed" if after is None else "Changed"
     detail = {"property": name, "description": f"{verb} {name}"}
-    if name in UNTOLD:
+    if name in WITHOUT_VALUES:
         return detail
     if name == "variations" and before and after:
         before, after = _differing(before, after), _differing(after, before)

@@ -59,7 +59,11 @@ def environments_keep_one_rule_each(feature: Json, before: Json | None) -> Json:
     if given is old:
         return feature
     audiences = _audiences(given) or _audiences(old) or EVERYONE
-    kept = {key: _with_audiences(value, audiences) for key, value in old.items()}
+    # An environment is known by its id: under another key it is the same one.
+    ids = {value.get("id") for value in given.values()} - {None}
+    kept = {
+        key: _with_audiences(value, audiences) for key, value in old.items() if value.get("id") not in ids
+    }
     return {
         **feature,
         "environments": kept | {key: _one_rule(value, audiences) for key, value in given.items()},

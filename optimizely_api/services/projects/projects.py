@@ -81,7 +81,7 @@ async def update_project(
     if before["status"] == after["status"] == "archived":
         raise conflict(f'project {project_id} is archived; send {{"status": "active"}} to bring it back')
     _refuse(dict(_problems(after)))
-    if "web_snippet" in after:
+    if after.get("web_snippet") != before.get("web_snippet"):
         revision = after["web_snippet"].get("code_revision", 0) + 1
         after["web_snippet"] = {**after["web_snippet"], "code_revision": revision}
     columns, document = _split(after)

@@ -220,3 +220,28 @@ def test_400_for_an_entity_without_an_id(real_app: GatewayTestApp, ids: dict[str
 def test_400_without_a_project(real_app: GatewayTestApp) -> None:
     response = real_app.get("/v2/changes", headers=AUTHORIZED, expect_errors=True)
     assert list(assert_error(response, 400, "bad_request")["messages"]) == ["/query/project_id"]
+
+
+def test_the_content_of_a_list_is_said_to_have_changed_and_never_shown(
+    real_app: GatewayTestApp, ids: dict[str, int]
+) -> None:
+    project = real_app.post_json("/v2/projects", {"name": "Lists"}, headers=AUTHORIZED).json
+    body = {"project_id": project["id"], "name": "Codes", "key_field": "code", "list_content": "a,b"}
+    made = real_app.post_json("/v2/list_attributes", body, headers=AUTHORIZED).json
+    address = f"/v2/list_attributes/{made['id']}"
+    real_app.patch_json(address, {"list_content": "a,c"}, headers=AUTHORIZED)
+    latest = history(real_app, {"project_id": project["id"]})[0]
+    assert latest["changes"] == [{"property": "list_content", "description": "Changed list_content"}]
+
+
+def test_a_section_has_no_address_without_its_experiment(
+    real_app: GatewayTestApp, ids: dict[str, int]
+) -> None:
+    body = {"project_id": ids["project_id"], "type": "multivariate", "name": "Parts"}
+    experiment = real_app.post_json("/v2/experiments", body, headers=AUTHORIZED).json
+    variations = [{"name": "A", "weight": 5000}, {"name": "B", "weight": 5000}]
+    made = real_app.post_json(
+        f"/v2/experiments/{experiment['id']}/sections", {"variations": variations}, headers=AUTHORIZED
+    ).json
+    (record,) = history(real_app, ids, f"entity=section:{made['id']}")
+    assert "api_url" not in record["entity"]

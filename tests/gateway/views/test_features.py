@@ -267,3 +267,24 @@ class TestFeatures(EntityPromises):
         self.experiment(real_stack, feature, "start")
         changed = self.changed(real_app, feature, variables=[{"key": "count", "type": "double"}])
         assert_error(changed, 409, "conflict")
+
+
+def test_an_environment_keeps_its_rule_under_another_key_and_the_key_alone_gives_none(
+    real_app: Any, ids: dict[str, int]
+) -> None:
+    body = {"project_id": ids["project_id"], "key": "beta", "name": "Beta"}
+    environment = real_app.post_json("/v2/environments", body, headers=AUTHORIZED).json
+    rule = {"enabled": True, "percentage_included": 5000}
+    sent = {"project_id": ids["project_id"], "key": "renamed-environment"}
+    sent["environments"] = {"beta": {"rollout_rules": [rule]}}
+    feature = real_app.post_json("/v2/features", sent, headers=AUTHORIZED).json
+    address = f"/v2/environments/{environment['id']}"
+    real_app.patch_json(address, {"key": "gamma"}, headers=AUTHORIZED)
+    real_app.post_json("/v2/environments", {**body, "name": "Another"}, headers=AUTHORIZED)
+    shown = real_app.get(f"/v2/features/{feature['id']}", headers=AUTHORIZED).json["environments"]
+    assert shown["gamma"]["rollout_rules"][0]["enabled"]
+    assert not shown["beta"]["rollout_rules"][0]["enabled"]
+    for key in ("beta", "gamma"):
+        other = real_app.get(f"/v2/environments?project_id={ids['project_id']}", headers=AUTHORIZED).json
+        (found,) = [one["id"] for one in other if one["key"] == key]
+        real_app.delete(f"/v2/environments/{found}", headers=AUTHORIZED)
