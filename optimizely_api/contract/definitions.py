@@ -3,6 +3,7 @@
 Pure functions of the contract that `load()` returns; names are those of its `definitions`.
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -18,10 +19,11 @@ def public(name: str, entity: Mapping[str, Json]) -> dict[str, Json]:
     """The entity with nothing but the contract's properties, at every level that the contract describes.
 
     The services' answers hold more than callers may see, and a release of a service may add to it. An object
-    without declared properties is free-form and stays as it is. Nothing of `entity` is changed.
+    without declared properties is free-form and stays as it is. Nothing of `entity` is changed; a
+    caller may change the top level of what is returned, and nothing below it.
     """
     pruned: dict[str, Json] = _pruner_of(name)(entity)
-    return pruned
+    return dict(pruned) if pruned is entity else pruned
 
 
 def has_definition(name: str) -> bool:
@@ -207,17 +209,25 @@ def _may_hold_objects(schema: Json, on_the_way: frozenset[str]) -> bool:
     return _is_object(schema) or ("items" in schema and _may_hold_objects(schema["items"], on_the_way))
 
 
+# What has nothing to lose is passed on as it is: copying every level would take twice as long.
+
+
 def _object_pruner(properties: dict[str, Json]) -> Pruner:
     known = frozenset(properties)
-    inner = {key: pruner for key, schema in properties.items() if (pruner := _pruner(schema)) is not None}
+    inner = tuple(
+        (key, pruner) for key, schema in properties.items() if (pruner := _pruner(schema)) is not None
+    )
 
     def prune(value: Json) -> Json:
         if not isinstance(value, dict):
             return value
-        kept = {key: item for key, item in value.items() if key in known}
-        for key, pruner in inner.items():
-            if key in kept:
-                kept[key] = pruner(kept[key])
+        kept = value if known.issuperset(value) else {k: item for k, item in value.items() if k in known}
+        for key, pruner in inner:
+            item = kept.get(key)
+            if item is not None and (pruned := pruner(item)) is not item:
+                if kept is value:
+                    kept = dict(value)
+                kept[key] = pruned
         return kept
 
     return prune
@@ -227,13 +237,25 @@ def _map_pruner(schema: Json) -> Pruner | None:
     inner = _pruner(schema)
     if inner is None:
         return None
-    return lambda value: (
-        {key: inner(item) for key, item in value.items()} if isinstance(value, dict) else value
-    )
+
+    def prune(value: Json) -> Json:
+        if not isinstance(value, dict):
+            return value
+        pruned = {key: inner(item) for key, item in value.items()}
+        return pruned if any(pruned[key] is not item for key, item in value.items()) else value
+
+    return prune
 
 
 def _array_pruner(schema: Json) -> Pruner | None:
     inner = _pruner(schema)
     if inner is None:
         return None
-    return lambda value: [inner(item) for item in value] if isinstance(value, list) else value
+
+    def prune(value: Json) -> Json:
+        if not isinstance(value, list):
+            return value
+        pruned = [inner(item) for item in value]
+        return pruned if any(map(operator.is_not, pruned, value)) else value
+
+    return prune

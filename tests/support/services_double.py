@@ -4,6 +4,7 @@ They run on an event loop in a thread of their own, so that blocking and corouti
 """
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -75,6 +76,7 @@ class ServicesDouble:
         """Forget all that a test changed."""
         self.seen: list[Seen] = []
         self.key = samples.SERVICES_KEY
+        self.internal_keys: dict[str, Any] = {}  # added to every entity that is answered
         self._inside: Counter[str] = Counter()
         self._most: Counter[str] = Counter()
         self.manners = {name: Manners() for name in NAMES}
@@ -201,6 +203,7 @@ class ServicesDouble:
             try:
                 response = await self._answer(self.manners[name], request, handler)
                 if not response.prepared:
+                    response = self._with_internal_keys(response)
                     response.headers.update(_echo(request))
                 return response
             except asyncio.CancelledError:
@@ -211,6 +214,16 @@ class ServicesDouble:
                 seen.ended.set()
 
         return middleware
+
+    def _with_internal_keys(self, response: web.StreamResponse) -> web.StreamResponse:
+        if not self.internal_keys or response.content_type != "application/json":
+            return response
+        assert isinstance(response, web.Response)
+        body = json.loads(response.text or "")
+        entities = body.get("items", [body])
+        for entity in entities:
+            entity.update(self.internal_keys)
+        return web.json_response(body, status=response.status)
 
     async def _note(self, name: str, request: web.Request) -> Seen:
         body: Any = None

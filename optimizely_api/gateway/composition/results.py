@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from optimizely_api.contract.definitions import public
 from optimizely_api.contract.times import format_time
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
@@ -85,11 +86,8 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
     _agree(experiment, layer, project)
     if results is None or results is COMPUTING:
         return results
-    return {
-        **_without(results, SAMPLE_RATIO),
-        "experiment_id": experiment["id"],
-        "confidence_threshold": project["confidence_threshold"],
-    }
+    own = {"experiment_id": experiment["id"], "confidence_threshold": project["confidence_threshold"]}
+    return public("ExperimentResults", {**results, **own})
 
 
 def sample_ratio_headers(results: Any) -> dict[str, str]:
@@ -144,7 +142,7 @@ def campaign_results(
     ]
     if not present:
         return None
-    return {
+    merged = {
         "campaign_id": layer["id"],
         "confidence_threshold": project["confidence_threshold"],
         "start_time": min(result["start_time"] for _, result in present),
@@ -152,6 +150,7 @@ def campaign_results(
         "is_stale": any(result["is_stale"] for _, result in present),
         "metrics": _merge_metrics(present),
     }
+    return public("CampaignResults", merged)
 
 
 def results_answer(results: Any) -> tuple[int, Any]:
