@@ -57,6 +57,22 @@ def properties_have_different_names(
             yield f"/event_properties/{number}/name", "stands there twice"
 
 
+@EVENTS.reference
+async def a_new_page_is_of_the_project_and_outside_the_archive(
+    connection: AsyncConnection, event: dict[str, Any], before: dict[str, Any] | None
+) -> list[tuple[str, str]]:
+    page_id = event.get("page_id")
+    if page_id is None or (before is not None and page_id == before.get("page_id")):
+        return []
+    columns = PAGES.table.c
+    # Locked, so that the page is not archived before this event is there.
+    query = select(columns.project_id, columns.archived).where(columns.id == page_id)
+    page = (await connection.execute(query.with_for_update(read=True))).one_or_none()
+    if page is None or page.project_id != event["project_id"]:
+        return [("/page_id", "is no page of this project")]
+    return [("/page_id", "is an archived page")] if page.archived else []
+
+
 @EVENTS.derive
 async def only_classic_events_cannot_be_edited(
     connection: AsyncConnection, found: Sequence[dict[str, Any]]
