@@ -130,3 +130,25 @@ def test_200_a_click_event_on_a_page_archived_later_may_still_change(
     real_app.delete(f"/v2/pages/{page['id']}", headers=AUTHORIZED)
     address = f"/v2/pages/{page['id']}/events/{event['id']}"
     assert real_app.patch_json(address, {"name": "Old"}, headers=AUTHORIZED).json["name"] == "Old"
+
+
+def archive(real_app: Any, project: Any) -> None:
+    address = f"/v2/projects/{project['id']}"
+    real_app.patch_json(address, {"status": "archived"}, headers=AUTHORIZED)
+
+
+def test_400_for_a_new_custom_event_in_an_archived_project(real_app: Any, real_stack: RealServices) -> None:
+    project = real_stack.another_project()
+    archive(real_app, project)
+    address = f"/v2/projects/{project['id']}/custom_events"
+    response = real_app.post_json(address, {"key": "late"}, headers=AUTHORIZED, expect_errors=True)
+    error = assert_error(response, 400, "bad_request")
+    assert error["messages"] == {"/path/project_id": f"is of project {project['id']}, which is archived"}
+
+
+def test_400_for_a_new_click_event_in_an_archived_project(real_app: Any, real_stack: RealServices) -> None:
+    project = real_stack.another_project()
+    page = a_page(real_app, project["id"])
+    archive(real_app, project)
+    error = assert_error(a_click(real_app, page), 400, "bad_request")
+    assert error["messages"] == {"/path/page_id": f"is of project {project['id']}, which is archived"}
