@@ -51,10 +51,11 @@ def needs_a_name_or_a_key(event: dict[str, Any], before: dict[str, Any] | None) 
 def properties_have_different_names(
     event: dict[str, Any], before: dict[str, Any] | None
 ) -> Iterator[tuple[str, str]]:
-    names = [given.get("name") for given in event.get("event_properties", ())]
-    for number, name in enumerate(names):
-        if name in names[:number]:
+    seen = set[str | None]()
+    for number, given in enumerate(event.get("event_properties", ())):
+        if given.get("name") in seen:
             yield f"/event_properties/{number}/name", "stands there twice"
+        seen.add(given.get("name"))
 
 
 @EVENTS.reference
