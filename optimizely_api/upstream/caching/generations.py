@@ -25,6 +25,7 @@ SHOWN_IN = {
     "events": ("experiments", "layers"),
     "experiments": ("layers", "audiences"),
     "layers": ("experiments", "audiences"),
+    "pages": ("experiments", "layers"),  # a page is an event too, whose name a metric has
     "sections": ("experiments", "layers"),
 }
 SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search")
