@@ -84,8 +84,8 @@ def test_the_changed_paths_are_as_their_example_says():
     ]
 
 
-@pytest.mark.parametrize("kind", ["attributes", "experiments", "layers"])
-def test_audiences_name_attributes_and_count_experiments(kind):
+@pytest.mark.parametrize("kind", ["attributes", "experiments", "features", "layers"])
+def test_audiences_name_attributes_and_count_experiments_and_features(kind):
     table = Generations()
     audience = table.snapshot(Call("experiments", "/audiences/1", "Audience"))
     table.advance(Call("experiments", f"/{kind}/2", "", method="PATCH"))

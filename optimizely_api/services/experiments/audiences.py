@@ -19,6 +19,7 @@ from optimizely_api.services.entities.names import name_problems
 from optimizely_api.services.experiments import conditions, shapes
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.conditions import InvalidConditions
+from optimizely_api.services.experiments.features import FEATURES, audience_ids_of
 from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import TEXT, field_error
@@ -146,17 +147,37 @@ async def an_audience_in_use_is_not_archived(
 
 @AUDIENCES.derive
 async def count_experiments(connection: AsyncConnection, found: Sequence[dict[str, Any]]) -> None:
-    """How many experiments that are not archived name each audience."""
+    """How many experiments and features that are not archived name each audience."""
+    project_ids = {audience["project_id"] for audience in found}
+    counts = await _counts_of_experiments(connection, project_ids)
+    for feature in await _features_in_use(connection, project_ids):
+        counts.update(audience_ids_of(feature))
+    for audience in found:
+        audience["experiment_count"] = counts[audience["id"]]
+
+
+async def _counts_of_experiments(connection: AsyncConnection, project_ids: Iterable[int]) -> Counter[int]:
     text = experiments.c.document["audience_conditions"].as_string()
     query = select(text).where(
-        experiments.c.project_id.in_({audience["project_id"] for audience in found}),
+        experiments.c.project_id.in_(project_ids),
         experiments.c.status != "archived",
         text != "everyone",
     )
-    texts: Iterable[Any] = (await connection.execute(query)).scalars() if found else ()
-    counts = Counter(audience_id for each in texts for audience_id in conditions.audience_ids(each))
-    for audience in found:
-        audience["experiment_count"] = counts[audience["id"]]
+    texts: Iterable[Any] = (await connection.execute(query)).scalars() if project_ids else ()
+    return Counter(audience_id for each in texts for audience_id in conditions.audience_ids(each))
+
+
+async def _features_in_use(connection: AsyncConnection, project_ids: Iterable[int]) -> list[dict[str, Any]]:
+    """The features of the projects that are not archived: their ids and environments."""
+    if not project_ids:
+        return []
+    columns = FEATURES.table.c
+    environments = columns.document["environments"].label("environments")
+    query = select(columns.id, environments).where(
+        columns.project_id.in_(project_ids), columns.archived.is_(False)
+    )
+    rows = await connection.execute(query.order_by(columns.id))
+    return [{"id": row.id, "environments": row.environments} for row in rows]
 
 
 @ATTRIBUTES.complete

@@ -143,8 +143,8 @@ def values_fit_their_variables(feature: Json, before: Json | None) -> Iterator[P
 async def audiences_are_there(
     connection: AsyncConnection, feature: Json, before: Json | None
 ) -> list[Problem]:
-    present = _audience_ids(before) if before else set()
-    named = _audience_ids(feature)
+    present = audience_ids_of(before) if before else set()
+    named = audience_ids_of(feature)
     problem = await audience_conditions.unusable_audience(connection, feature["project_id"], named - present)
     if problem is None:
         return []
@@ -178,7 +178,8 @@ def _with_audiences(environment: Json, audiences: str) -> Json:
     return {**environment, "rollout_rules": rules}
 
 
-def _audience_ids(feature: Json) -> set[int]:
+def audience_ids_of(feature: Json) -> set[int]:
+    """The audiences that the feature's rollout rules name."""
     return {number for _, rule in _rules(feature) for number in _ids_of(rule)}
 
 
