@@ -83,6 +83,18 @@ async def test_409_while_a_running_experiment_uses_it_also_in_a_paused_campaign(
     assert status == 200
 
 
+async def test_409_while_an_enabled_rollout_rule_of_a_feature_uses_it(experiments: Caller) -> None:
+    audience = await experiments.made("/audiences", {**OWNER})
+    address = f"/audiences/{audience['id']}"
+    made = await experiments.made("/features", feature("checkout", audience, enabled=True))
+    status, error = await experiments.patch(address, {"archived": True})
+    assert (status, error["code"]) == (409, "conflict")
+    assert f"feature {made['id']} " in error["message"]
+    off = feature("checkout", audience, enabled=False)["environments"]
+    await experiments.patch(f"/features/{made['id']}", {"environments": off})
+    assert (await experiments.patch(address, {"archived": True}))[0] == 200
+
+
 async def test_names_of_two_audiences_that_are_made_at_once_differ(experiments: Caller) -> None:
     body = {**OWNER, "name": "Gold"}
     answers = await asyncio.gather(*(experiments.post("/audiences", body) for _ in range(4)))

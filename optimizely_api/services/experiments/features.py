@@ -178,9 +178,10 @@ def _with_audiences(environment: Json, audiences: str) -> Json:
     return {**environment, "rollout_rules": rules}
 
 
-def audience_ids_of(feature: Json) -> set[int]:
-    """The audiences that the feature's rollout rules name."""
-    return {number for _, rule in _rules(feature) for number in _ids_of(rule)}
+def audience_ids_of(feature: Json, *, enabled: bool = False) -> set[int]:
+    """The audiences that the feature's rollout rules name, or its enabled rules alone."""
+    rules = (rule for _, rule in _rules(feature) if rule["enabled"] or not enabled)
+    return {number for rule in rules for number in _ids_of(rule)}
 
 
 def _ids_of(rule: Json) -> set[int]:
