@@ -74,7 +74,9 @@ class Resource:
     async def create(self, request: Request, **fixed: Any) -> Entity:
         """201 with the complete entity; `fixed` are members that the address sets, in place of the body's."""
         body = {**sent_body(request), **fixed, "account_id": request.identity.account_id}
-        if "project_id" in body and "project_id" not in fixed:
+        if "project_id" in fixed:
+            await _check_addressed_project(request, fixed["project_id"])
+        elif "project_id" in body:
             await named_project(request, body["project_id"])
         body = await self.prepared(request, body, None)
         entity = await request.fetch(calls.create_entity(self.collection, body, sent_action(request)))
@@ -172,6 +174,15 @@ async def named_project(request: Request, project_id: int) -> Entity:
     if project.get("status") == "archived":
         raise _wrong_project(f"names project {project_id}, which is archived")
     return project
+
+
+async def _check_addressed_project(request: Request, project_id: int) -> None:
+    """Raise BadRequest for something new at the address of an archived project, or of an entity of one."""
+    project = await visible_project(request, project_id)
+    if project.get("status") == "archived":
+        (parameter,) = request.matchdict
+        problem = f"is of project {project_id}, which is archived"
+        raise BadRequest(f"{parameter} {problem}.", {f"/path/{parameter}": problem})
 
 
 def _wrong_project(problem: str) -> BadRequest:

@@ -53,6 +53,23 @@ async def test_experiments_are_counted_until_they_are_archived(experiments: Call
     assert found["experiment_count"] == 1
 
 
+def feature(key: str, audience: Any, **rule: Any) -> Any:
+    rules = [{"audience_conditions": json.dumps(["or", {"audience_id": audience["id"]}]), **rule}]
+    environments = {"production": {"is_primary": True, "rollout_rules": rules}}
+    return {**OWNER, "key": key, "environments": environments}
+
+
+async def test_features_are_counted_once_each_until_they_are_archived(experiments: Caller) -> None:
+    audience = await experiments.made("/audiences", {**OWNER})
+    made = [await experiments.made("/features", feature(key, audience)) for key in ("one", "two")]
+    await experiments.made("/features", {**OWNER, "key": "for_everyone"})
+    _, found = await experiments.get(f"/audiences/{audience['id']}")
+    assert found["experiment_count"] == 2
+    await experiments.delete(f"/features/{made[0]['id']}")
+    _, listed = await experiments.get("/audiences?project_id=22")
+    assert [one["experiment_count"] for one in listed["items"]] == [1]
+
+
 async def test_409_while_a_running_experiment_uses_it_also_in_a_paused_campaign(experiments: Caller) -> None:
     audience = await experiments.made("/audiences", {**OWNER})
     conditions = json.dumps(["or", {"audience_id": audience["id"]}])
@@ -64,6 +81,18 @@ async def test_409_while_a_running_experiment_uses_it_also_in_a_paused_campaign(
     await experiments.patch(f"/experiments/{running['id']}?action=pause", {})
     status, _ = await experiments.patch(f"/audiences/{audience['id']}", {"archived": True})
     assert status == 200
+
+
+async def test_409_while_an_enabled_rollout_rule_of_a_feature_uses_it(experiments: Caller) -> None:
+    audience = await experiments.made("/audiences", {**OWNER})
+    address = f"/audiences/{audience['id']}"
+    made = await experiments.made("/features", feature("checkout", audience, enabled=True))
+    status, error = await experiments.patch(address, {"archived": True})
+    assert (status, error["code"]) == (409, "conflict")
+    assert f"feature {made['id']} " in error["message"]
+    off = feature("checkout", audience, enabled=False)["environments"]
+    await experiments.patch(f"/features/{made['id']}", {"environments": off})
+    assert (await experiments.patch(address, {"archived": True}))[0] == 200
 
 
 async def test_names_of_two_audiences_that_are_made_at_once_differ(experiments: Caller) -> None:

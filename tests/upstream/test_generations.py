@@ -49,12 +49,13 @@ def test_a_snapshot_is_current_until_its_path_is_written():
         ("/experiments", [*EXPERIMENTS, *LAYERS]),
         ("/layers/1", ["/layers/1", "/layers", *EXPERIMENTS]),
         ("/events/1", ["/events/1", "/events", *EXPERIMENTS, *LAYERS]),
+        ("/pages/1", ["/pages/1", "/pages", *EXPERIMENTS, *LAYERS]),
         ("/projects/1", ["/projects/1", "/projects"]),
         ("/accounts/1/tokens/2", ["/accounts/1/tokens/2", "/accounts/1/tokens", "/accounts/1", "/accounts"]),
     ],
 )
 def test_a_write_invalidates_its_path_the_lists_above_and_the_entities_that_show_it(written, changed):
-    kinds = ("experiments", "layers", "events", "projects", "accounts", "accounts/1/tokens")
+    kinds = ("experiments", "layers", "events", "pages", "projects", "accounts", "accounts/1/tokens")
     paths = [f"/{kind}{rest}" for kind in kinds for rest in ("", "/1", "/2")]
     table = Generations()
     before = {path: table.snapshot(Call("experiments", path, "Any")) for path in paths}
@@ -83,8 +84,8 @@ def test_the_changed_paths_are_as_their_example_says():
     ]
 
 
-@pytest.mark.parametrize("kind", ["attributes", "experiments", "layers"])
-def test_audiences_name_attributes_and_count_experiments(kind):
+@pytest.mark.parametrize("kind", ["attributes", "experiments", "features", "layers"])
+def test_audiences_name_attributes_and_count_experiments_and_features(kind):
     table = Generations()
     audience = table.snapshot(Call("experiments", "/audiences/1", "Audience"))
     table.advance(Call("experiments", f"/{kind}/2", "", method="PATCH"))

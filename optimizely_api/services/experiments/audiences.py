@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -16,9 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.entities.names import name_problems
-from optimizely_api.services.experiments import conditions, shapes
+from optimizely_api.services.experiments import conditions
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.conditions import InvalidConditions
+from optimizely_api.services.experiments.features import FEATURES, audience_ids_of
+from optimizely_api.services.experiments.running import running_experiments
 from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import TEXT, field_error
@@ -130,33 +131,49 @@ async def an_audience_in_use_is_not_archived(
     connection: AsyncConnection, audience: dict[str, Any], before: dict[str, Any] | None
 ) -> dict[str, Any]:
     if before is not None and audience["archived"] and not before["archived"]:
-        query = select(experiments).where(
-            experiments.c.project_id == audience["project_id"],
-            experiments.c.status.not_in(("archived", "concluded")),
-        )
-        now = datetime.now(UTC)
-        for row in await connection.execute(query.order_by(experiments.c.id)):
-            names_it = audience["id"] in conditions.audience_ids(row.document.get("audience_conditions"))
-            if names_it and shapes.state_of(row, now).status == "running":
-                raise conflict(
-                    f"audience {audience['id']} cannot be archived: experiment {row.id}, which runs, uses it"
-                )
+        refused = f"audience {audience['id']} cannot be archived"
+        for row in await running_experiments(connection, audience["project_id"]):
+            if audience["id"] in conditions.audience_ids(row.document.get("audience_conditions")):
+                raise conflict(f"{refused}: experiment {row.id}, which runs, uses it")
+        for feature in await _features_in_use(connection, {audience["project_id"]}):
+            if audience["id"] in audience_ids_of(feature, enabled=True):
+                raise conflict(f"{refused}: an enabled rollout rule of feature {feature['id']} uses it")
     return audience
 
 
 @AUDIENCES.derive
 async def count_experiments(connection: AsyncConnection, found: Sequence[dict[str, Any]]) -> None:
-    """How many experiments that are not archived name each audience."""
+    """How many experiments and features that are not archived name each audience."""
+    project_ids = {audience["project_id"] for audience in found}
+    counts = await _counts_of_experiments(connection, project_ids)
+    for feature in await _features_in_use(connection, project_ids):
+        counts.update(audience_ids_of(feature))
+    for audience in found:
+        audience["experiment_count"] = counts[audience["id"]]
+
+
+async def _counts_of_experiments(connection: AsyncConnection, project_ids: Iterable[int]) -> Counter[int]:
     text = experiments.c.document["audience_conditions"].as_string()
     query = select(text).where(
-        experiments.c.project_id.in_({audience["project_id"] for audience in found}),
+        experiments.c.project_id.in_(project_ids),
         experiments.c.status != "archived",
         text != "everyone",
     )
-    texts: Iterable[Any] = (await connection.execute(query)).scalars() if found else ()
-    counts = Counter(audience_id for each in texts for audience_id in conditions.audience_ids(each))
-    for audience in found:
-        audience["experiment_count"] = counts[audience["id"]]
+    texts: Iterable[Any] = (await connection.execute(query)).scalars() if project_ids else ()
+    return Counter(audience_id for each in texts for audience_id in conditions.audience_ids(each))
+
+
+async def _features_in_use(connection: AsyncConnection, project_ids: Iterable[int]) -> list[dict[str, Any]]:
+    """The features of the projects that are not archived: their ids and environments."""
+    if not project_ids:
+        return []
+    columns = FEATURES.table.c
+    environments = columns.document["environments"].label("environments")
+    query = select(columns.id, environments).where(
+        columns.project_id.in_(project_ids), columns.archived.is_(False)
+    )
+    rows = await connection.execute(query.order_by(columns.id))
+    return [{"id": row.id, "environments": row.environments} for row in rows]
 
 
 @ATTRIBUTES.complete

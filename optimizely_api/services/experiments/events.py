@@ -51,10 +51,27 @@ def needs_a_name_or_a_key(event: dict[str, Any], before: dict[str, Any] | None) 
 def properties_have_different_names(
     event: dict[str, Any], before: dict[str, Any] | None
 ) -> Iterator[tuple[str, str]]:
-    names = [given.get("name") for given in event.get("event_properties", ())]
-    for number, name in enumerate(names):
-        if name in names[:number]:
+    seen = set[str | None]()
+    for number, given in enumerate(event.get("event_properties", ())):
+        if given.get("name") in seen:
             yield f"/event_properties/{number}/name", "stands there twice"
+        seen.add(given.get("name"))
+
+
+@EVENTS.reference
+async def a_new_page_is_of_the_project_and_outside_the_archive(
+    connection: AsyncConnection, event: dict[str, Any], before: dict[str, Any] | None
+) -> list[tuple[str, str]]:
+    page_id = event.get("page_id")
+    if page_id is None or (before is not None and page_id == before.get("page_id")):
+        return []
+    columns = PAGES.table.c
+    # Locked, so that the page is not archived before this event is there.
+    query = select(columns.project_id, columns.archived).where(columns.id == page_id)
+    page = (await connection.execute(query.with_for_update(read=True))).one_or_none()
+    if page is None or page.project_id != event["project_id"]:
+        return [("/page_id", "is no page of this project")]
+    return [("/page_id", "is an archived page")] if page.archived else []
 
 
 @EVENTS.derive

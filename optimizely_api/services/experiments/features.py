@@ -147,8 +147,8 @@ def values_fit_their_variables(feature: Json, before: Json | None) -> Iterator[P
 async def audiences_are_there(
     connection: AsyncConnection, feature: Json, before: Json | None
 ) -> list[Problem]:
-    present = _audience_ids(before) if before else set()
-    named = _audience_ids(feature)
+    present = audience_ids_of(before) if before else set()
+    named = audience_ids_of(feature)
     problem = await audience_conditions.unusable_audience(connection, feature["project_id"], named - present)
     if problem is None:
         return []
@@ -182,8 +182,10 @@ def _with_audiences(environment: Json, audiences: str) -> Json:
     return {**environment, "rollout_rules": rules}
 
 
-def _audience_ids(feature: Json) -> set[int]:
-    return {number for _, rule in _rules(feature) for number in _ids_of(rule)}
+def audience_ids_of(feature: Json, *, enabled: bool = False) -> set[int]:
+    """The audiences that the feature's rollout rules name, or its enabled rules alone."""
+    rules = (rule for _, rule in _rules(feature) if rule["enabled"] or not enabled)
+    return {number for rule in rules for number in _ids_of(rule)}
 
 
 def _ids_of(rule: Json) -> set[int]:

@@ -43,10 +43,11 @@ def shares_are_of_one_whole(group: Json, before: Json | None) -> Iterator[tuple[
 
 @GROUPS.rule
 def nothing_is_in_it_twice(group: Json, before: Json | None) -> Iterator[tuple[str, str]]:
-    members = [_member(entity) for entity in group["entities"]]
-    for number, member in enumerate(members):
-        if member in members[:number]:
+    seen = set[Member]()
+    for number, entity in enumerate(group["entities"]):
+        if _member(entity) in seen:
             yield f"/entities/{number}/id", "stands there twice"
+        seen.add(_member(entity))
 
 
 @GROUPS.reference

@@ -26,6 +26,7 @@ def merged(old: Sequence[Json], given: Sequence[Json], ids: Iterator[int]) -> li
     by_id = {variable["id"]: variable for variable in old}
     by_key = {variable["key"]: variable for variable in old}
     result: list[Json] = []
+    seen = set[int]()
     problems: dict[str, str] = {}
     for number, variable in enumerate(given):
         known = by_id.get(variable["id"]) if "id" in variable else by_key.get(variable.get("key", ""))
@@ -33,13 +34,13 @@ def merged(old: Sequence[Json], given: Sequence[Json], ids: Iterator[int]) -> li
             problems[f"/variables/{number}/id"] = "is no variable of this feature"
             continue
         variable_id = known["id"] if known else next(ids)
-        if any(variable_id == other["id"] for other in result):
+        if variable_id in seen:
             problems[f"/variables/{number}"] = f"is variable {variable_id}, which stands there twice"
+        seen.add(variable_id)
         result.append({**(known or {}), "archived": False, **variable, "id": variable_id})
     if problems:
         raise field_errors(problems)
-    kept = {variable["id"] for variable in result}
-    return [*result, *({**known, "archived": True} for known in old if known["id"] not in kept)]
+    return [*result, *({**known, "archived": True} for known in old if known["id"] not in seen)]
 
 
 def changes_a_type(old: Sequence[Json], new: Sequence[Json]) -> bool:
@@ -72,15 +73,17 @@ def _renamed(rule: Json, renamed: Mapping[str, str | None]) -> Json:
 
 def problems(variables: Sequence[Json]) -> Iterator[Problem]:
     """What is wrong with the list of a feature's variables."""
-    keys = [variable.get("key") for variable in variables]
+    keys = set[str | None]()
     for number, variable in enumerate(variables):
         missing = [name for name in REQUIRED if name not in variable]
         yield from ((f"/variables/{number}/{name}", "is required for a new variable") for name in missing)
+        is_taken = variable.get("key") in keys
+        keys.add(variable.get("key"))
         if missing:
             continue
         if not variable["key"]:
             yield f"/variables/{number}/key", "must not be empty"
-        if variable["key"] in keys[:number]:
+        if is_taken:
             yield f"/variables/{number}/key", "is the key of another variable of the feature"
         if not is_value(variable["type"], variable["default_value"]):
             yield f"/variables/{number}/default_value", _must_be(variable["type"])

@@ -24,7 +24,9 @@ SHOWN_IN = {
     "attributes": ("audiences",),
     "events": ("experiments", "layers"),
     "experiments": ("layers", "audiences"),
+    "features": ("audiences",),
     "layers": ("experiments", "audiences"),
+    "pages": ("experiments", "layers"),  # a page is an event too, whose name a metric has
     "sections": ("experiments", "layers"),
 }
 SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import OTHER, EntityPromises
+from tests.support.real_services import RealServices
 
 URL = "https://hooks.shop.example/datafile"
 
@@ -100,3 +101,13 @@ class TestWebhooks(EntityPromises):
             refused = real_app.delete(address, headers=headers, expect_errors=True)
             assert_error(refused, status, code)
         assert real_app.get(address, headers=AUTHORIZED).status_int == 200
+
+
+def test_400_for_a_new_webhook_of_an_archived_project(real_app: Any, real_stack: RealServices) -> None:
+    project = real_stack.another_project()
+    address = f"/v2/projects/{project['id']}"
+    real_app.patch_json(address, {"status": "archived"}, headers=AUTHORIZED)
+    body = {"name": "Listener", "url": URL}
+    response = real_app.post_json(f"{address}/webhooks", body, headers=AUTHORIZED, expect_errors=True)
+    error = assert_error(response, 400, "bad_request")
+    assert error["messages"] == {"/path/project_id": f"is of project {project['id']}, which is archived"}
