@@ -318,6 +318,67 @@ async def test_the_baseline_is_the_first_variation_unless_set(experiments: Calle
     assert (await experiments.patch(f"/experiments/{made['id']}", {"baseline_variation_id": "1"}))[0] == 400
 
 
+# Tests of features
+
+
+async def feature(experiments: Caller, key: str = "cart", **given: Any) -> Any:
+    return await experiments.made("/features", {**OWNER, "key": key, "name": f"The {key}", **given})
+
+
+async def test_a_test_of_a_feature_has_its_type_and_the_features_key_and_name(experiments: Caller) -> None:
+    cart, search = await feature(experiments), await feature(experiments, "search")
+    forged = {"type": "a/b", "feature_key": "forged", "feature_name": "forged"}
+    made = await make(experiments, feature_id=cart["id"], **forged)
+    assert (made["type"], made["feature_key"], made["feature_name"]) == ("feature", "cart", "The cart")
+    by_key = await make(experiments, feature_key="cart")
+    assert (by_key["type"], by_key["feature_id"]) == ("feature", cart["id"])
+    plain = await make(experiments, feature_name="forged")
+    assert (plain["type"], "feature_name" in plain) == ("a/b", False)
+    changed = await patched(experiments, plain, feature_id=search["id"])
+    assert (changed["type"], changed["feature_key"]) == ("feature", "search")
+
+
+async def test_400_for_a_feature_that_cannot_be_tested(experiments: Caller) -> None:
+    made = await make(experiments)
+    foreign, gone = await feature(experiments, project_id=99), await feature(experiments, "gone")
+    assert (await experiments.delete(f"/features/{gone['id']}"))[0] == 204
+    for feature_id, problem in (
+        (12345, "is no feature of this project"),
+        (foreign["id"], "is no feature of this project"),
+        (gone["id"], "is an archived feature"),
+    ):
+        wrong = (400, {"/body/feature_id": problem})
+        status, error = await experiments.post("/experiments", {**OWNER, "feature_id": feature_id})
+        assert (status, error["messages"]) == wrong
+        status, error = await experiments.patch(f"/experiments/{made['id']}", {"feature_id": feature_id})
+        assert (status, error["messages"]) == wrong
+    status, error = await experiments.post("/experiments", {**OWNER, "feature_key": "cart"})
+    assert (status, list(error["messages"])) == (400, ["/body/feature_key"])
+
+
+async def test_409_for_another_feature_once_the_experiment_has_started(experiments: Caller) -> None:
+    cart, search = await feature(experiments), await feature(experiments, "search")
+    made = await make(experiments, "?action=start", feature_id=cart["id"])
+    path = f"/experiments/{made['id']}"
+    assert (await experiments.patch(path, {"feature_id": search["id"]}))[0] == 409
+    assert (await experiments.patch(path, {"feature_id": cart["id"], "name": "x"}))[0] == 200
+
+
+async def test_400_for_values_that_do_not_fit_the_features_variables(experiments: Caller) -> None:
+    count = {"key": "a/b", "type": "integer", "default_value": "1"}
+    cart = await feature(experiments, variables=[count])
+
+    def variations(values: dict[str, str]) -> Any:
+        return [{"key": "a", "weight": 10000, "variable_values": values}]
+
+    made = await make(experiments, feature_id=cart["id"], variations=variations({"a/b": "2"}))
+    for values, place in (({"a/b": "two"}, "a~1b"), ({"size": "2"}, "size")):
+        status, error = await experiments.patch(
+            f"/experiments/{made['id']}", {"variations": variations(values)}
+        )
+        assert (status, list(error["messages"])) == (400, [f"/body/variations/0/variable_values/{place}"])
+
+
 # The life of an experiment
 
 

@@ -1,4 +1,4 @@
-"""What experiments and campaigns refer to by id: audiences, pages and events, which must be of their project."""
+"""What experiments and campaigns refer to by id: audiences, pages, events and features of their project."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def _of_kind(name: str) -> TableClause:
 # The tables that ids of a kind are found in. A page is an event too: that it is seen.
 TABLES: Mapping[str, tuple[TableClause, ...]] = {
     "audience": (_of_kind("audiences"),),
+    "feature": (_of_kind("features"),),
     "page": (_of_kind("pages"),),
     "event": (_of_kind("events"), _of_kind("pages")),
 }
@@ -80,7 +81,9 @@ async def _archived_by_id(
 
 
 def references_of(document: Mapping[str, Any]) -> Iterator[Reference]:
-    """Every id of an audience, page or event in an experiment or a campaign."""
+    """Every id of an audience, feature, page or event in an experiment or a campaign."""
+    if "feature_id" in document:
+        yield Reference("feature", "/feature_id", document["feature_id"])
     for audience_id in _audience_ids(document.get("audience_conditions", audience_conditions.EVERYONE)):
         yield Reference("audience", "/audience_conditions", audience_id)
     for number, page_id in enumerate(document.get("page_ids", ())):

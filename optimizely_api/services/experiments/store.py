@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
-from optimizely_api.services.experiments import definitions, runs, shapes, states
+from optimizely_api.services.experiments import definitions, feature_tests, runs, shapes, states
 from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.references import check_references, read_conditions
@@ -115,6 +115,7 @@ async def create_experiment(
     document = definitions.one_targeting({**definitions.EXPERIMENT_DEFAULTS, **given}, given)
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
+    document = await feature_tests.with_type_and_id(connection, document, owner["project_id"])
     layer = await _layer_for(connection, document, owner, at)
     document["type"] = document.get("type") or (
         "personalization" if layer.type == "personalization" else "a/b"
@@ -238,6 +239,9 @@ async def _apply_changes(
     if row.document.get("type") == "personalization":
         changes.pop("metrics", None)  # those of the campaign count
     document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
+    if "feature_id" in changes:
+        _check_feature_can_change(row)
+        document["type"] = feature_tests.FEATURE
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
         document["variations"] = definitions.changed_variations(
@@ -260,6 +264,13 @@ async def _apply_changes(
         await _check_key(connection, columns["key"], row.project_id, row.id)
     await _complete(connection, document, row.project_id, row.document)
     return await _save(connection, row, document=document, **columns)
+
+
+def _check_feature_can_change(row: Row[Any]) -> None:
+    if row.document.get("type") in feature_tests.NO_TESTS_OF_FEATURES:
+        raise field_error("/feature_id", f"is not possible with the type {row.document['type']}")
+    if row.frozen is not None:
+        raise conflict("the experiment has started: its feature cannot change any more")
 
 
 async def _check_key(
@@ -292,6 +303,7 @@ async def _complete(
     if document["audience_conditions"] != before.get("audience_conditions"):
         document["audience_conditions"] = read_conditions(document["audience_conditions"])
     await check_references(connection, project_id, document, before)
+    await feature_tests.complete(connection, document, before)
     if document["metrics"] != before.get("metrics"):
         document["metrics"] = definitions.complete_metrics(document["metrics"])
     document["changes"] = definitions.with_change_ids(document["changes"])
