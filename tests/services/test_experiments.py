@@ -455,6 +455,15 @@ async def test_environments_follow_the_status(experiments: Caller) -> None:
     assert started["environments"] == {"production": {"status": "running"}}
 
 
+async def test_statuses_of_environments_in_a_body_change_nothing(experiments: Caller) -> None:
+    made = await make(experiments, environments={"production": {"status": "running"}})
+    assert made["environments"] == {"production": {"status": "not_started"}}
+    same = await patched(experiments, made, environments={"production": {"status": "paused"}})
+    assert same == made
+    added = await patched(experiments, made, "?action=start", environments={"staging": {"status": "paused"}})
+    assert added["environments"] == {key: {"status": "running"} for key in ("production", "staging")}
+
+
 # What results are computed by
 
 

@@ -125,6 +125,8 @@ async def create_experiment(
     # Variations of a multivariate experiment are those of a first section: its combinations are the experiment's.
     of_section = document["variations"] if document["type"] == MULTIVARIATE else []
     document["variations"] = [] if of_section else document["variations"]
+    if "environments" in document:
+        document["environments"] = _environments(document["environments"], "not_started")
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     if not document.get("name") and "key" not in document:
         document["name"] = f"Experiment {experiment_id}"
@@ -189,7 +191,7 @@ async def update_experiment(
     row = before = await _save_state(connection, row, shapes.state_of(row, at), at)
     shown = await get_experiment(connection, experiment_id, at)
     _check_version("experiment", shown, if_match)
-    changes = _differing(shown, changes)
+    changes = _differing(shown, _settable(row, changes))
     if action == "unarchive":
         row = await _act(connection, row, action, at)
         await connection.execute(update(layers).where(layers.c.id == row.layer_id).values(archived=None))
@@ -204,6 +206,18 @@ async def update_experiment(
     after = await get_experiment(connection, experiment_id, at)
     await record(connection, "Experiment", shown, after, at, action)
     return after
+
+
+def _settable(row: Row[Any], changes: Document) -> Document:
+    """The changes without what follows from other things: metrics of a campaign, statuses of environments."""
+    changes = dict(changes)
+    if row.document.get("type") == "personalization":
+        changes.pop("metrics", None)  # those of the campaign count
+    present = row.document.get("environments", {})
+    new = changes.pop("environments", {}).keys() - present.keys()
+    if new:
+        changes["environments"] = {**present, **_environments(sorted(new), row.status)}
+    return changes
 
 
 def _differing(shown: Document, changes: Document) -> Document:
@@ -236,8 +250,6 @@ async def _apply_changes(
     connection: AsyncConnection, row: Row[Any], changes: Document, at: datetime
 ) -> Row[Any]:
     changes = definitions.complete_traffic(changes)
-    if row.document.get("type") == "personalization":
-        changes.pop("metrics", None)  # those of the campaign count
     document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
     if "feature_id" in changes:
         _check_feature_can_change(row)
@@ -253,8 +265,6 @@ async def _apply_changes(
         )
         weights = runs.weights_of(document["variations"])
         columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
-    if "environments" in changes:
-        document["environments"] = {**row.document.get("environments", {}), **changes["environments"]}
     if "stats_config" in changes:
         columns["stats_config"] = {**row.stats_config, **document.pop("stats_config")}
     if "baseline_variation_id" in changes:
@@ -344,14 +354,14 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
         event_ids = definitions.event_ids_of(shapes.measured(row, its_layer))
         values["frozen"] = shapes.settings_of(row, its_layer, await event_names(connection, event_ids))
     if "environments" in row.document and state.status != row.status:
-        values["document"] = {**row.document, "environments": _follow(row.document, state.status)}
+        environments = _environments(row.document["environments"], state.status)
+        values["document"] = {**row.document, "environments": environments}
     return await _save(connection, row, **values)
 
 
-def _follow(document: Document, status: str) -> Document:
-    """The environments of an experiment after a change of its status: each gets that status (concluded: paused)."""
-    environment_status = "paused" if status == "concluded" else status
-    return {key: {**value, "status": environment_status} for key, value in document["environments"].items()}
+def _environments(keys: Iterable[str], status: str) -> Document:
+    """Every environment with the status of the experiment (concluded: paused), whatever status the body says."""
+    return {key: {"status": "paused" if status == "concluded" else status} for key in keys}
 
 
 async def _save(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:
