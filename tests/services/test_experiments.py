@@ -309,6 +309,14 @@ async def test_a_variation_left_out_is_archived_once_the_experiment_has_started(
     assert (await experiments.patch(f"/experiments/{made['id']}", back))[0] == 409
 
 
+async def test_the_variations_of_a_multivariate_experiment_follow_its_sections_alone(
+    experiments: Caller,
+) -> None:
+    made = await make(experiments, type="multivariate")
+    only = [{**made["variations"][0], "weight": 10000}]
+    assert await patched(experiments, made, variations=only) == made
+
+
 async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
     made = await make(experiments)
     second = str(made["variations"][1]["variation_id"])

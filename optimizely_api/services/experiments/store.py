@@ -209,10 +209,12 @@ async def update_experiment(
 
 
 def _settable(row: Row[Any], changes: Document) -> Document:
-    """The changes without what follows from other things: metrics of a campaign, statuses of environments."""
+    """The changes without what follows from other things: a campaign, sections, the experiment's own status."""
     changes = dict(changes)
     if row.document.get("type") == "personalization":
         changes.pop("metrics", None)  # those of the campaign count
+    if row.document.get("type") == MULTIVARIATE:
+        changes.pop("variations", None)  # they are the combinations of its sections
     present = row.document.get("environments", {})
     new = changes.pop("environments", {}).keys() - present.keys()
     if new:
