@@ -725,6 +725,19 @@ async def test_a_campaign_and_its_experiences_run_when_both_are_started(experime
     assert await statuses("start") == ["running", "running", "not_started", "archived"]
 
 
+async def test_409_for_bringing_back_an_experience_of_an_archived_campaign(experiments: Caller) -> None:
+    layer = await campaign(experiments)
+    made = await make(experiments, campaign_id=layer["id"])
+    path, its_path = f"/layers/{layer['id']}", f"/experiments/{made['id']}"
+    assert (await experiments.delete(path))[0] == 204
+    assert (await experiments.patch(f"{its_path}?action=unarchive", {}))[0] == 409
+    found = [(await experiments.get(one))[1]["status"] for one in (path, its_path)]
+    assert found == ["archived", "archived"]
+    assert (await experiments.patch(f"{path}?action=unarchive", {}))[0] == 200
+    assert (await experiments.delete(its_path))[0] == 204
+    assert (await patched(experiments, made, "?action=unarchive"))["status"] == "paused"
+
+
 async def test_campaigns_of_an_earlier_release_run_when_one_of_their_experiences_has_started(
     experiments: Caller,
 ) -> None:

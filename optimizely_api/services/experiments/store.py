@@ -194,7 +194,7 @@ async def update_experiment(
     changes = _differing(shown, _settable(row, changes))
     if action == "unarchive":
         row = await _act(connection, row, action, at)
-        await connection.execute(update(layers).where(layers.c.id == row.layer_id).values(archived=None))
+        await _bring_back_its_layer(connection, row)
     if row.status == "archived" and (changes or action):
         raise conflict("the experiment is archived; unarchive it first")
     if changes:
@@ -206,6 +206,16 @@ async def update_experiment(
     after = await get_experiment(connection, experiment_id, at)
     await record(connection, "Experiment", shown, after, at, action)
     return after
+
+
+async def _bring_back_its_layer(connection: AsyncConnection, row: Row[Any]) -> None:
+    """Take the layer of a lone experiment out of the archive; 409 for an experience of an archived campaign."""
+    its_layer = await _layer_row(connection, row.layer_id)
+    if its_layer.archived is None:
+        return
+    if its_layer.type == "personalization":
+        raise conflict("the campaign of the experiment is archived; unarchive the campaign first")
+    await _save_layer(connection, its_layer, archived=None)
 
 
 def _settable(row: Row[Any], changes: Document) -> Document:
