@@ -148,6 +148,38 @@ async def test_400_for_what_is_newly_named_and_archived(experiments: Caller) -> 
     )
 
 
+async def test_400_for_an_extension_that_a_change_cannot_insert(experiments: Caller) -> None:
+    address = "https://shop.example/"
+    body = {**OWNER, "name": "Banner", "edit_url": address, "fields": [], "implementation": {}}
+    there, off, gone, foreign = [
+        (await experiments.made("/extensions", {**body, **given}))["id"]
+        for given in ({}, {"enabled": False}, {}, {"project_id": 99})
+    ]
+    assert (await experiments.delete(f"/extensions/{gone}"))[0] == 204
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": address})
+
+    def variations(*extension_ids: int) -> Any:
+        changes = [{"type": "extension", "extension_id": str(one)} for one in extension_ids]
+        actions = [{"page_id": page["id"], "changes": changes}]
+        return [{"name": "a", "weight": 10000, "actions": actions}]
+
+    made = await make(experiments, variations=variations(there))
+    wrong = {"variations": variations(there, off, gone, foreign, 9999999999999999)}
+    status, error = await experiments.patch(f"/experiments/{made['id']}", wrong)
+    place = "/body/variations/0/actions/0/changes"
+    assert (status, error["messages"]) == (
+        400,
+        {
+            f"{place}/1/extension_id": "is a disabled extension",
+            f"{place}/2/extension_id": "is an archived extension",
+            f"{place}/3/extension_id": "is no extension of this project",
+            f"{place}/4/extension_id": "is no extension of this project",
+        },
+    )
+    assert (await experiments.patch(f"/extensions/{there}", {"enabled": False}))[0] == 200
+    assert (await patched(experiments, made, variations=variations(there)))["variations"][0]["name"] == "a"
+
+
 async def test_audience_conditions_are_kept_in_one_spelling(experiments: Caller) -> None:
     database = Database(experiments.database_url)
     async with database.transaction() as connection:

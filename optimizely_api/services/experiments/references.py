@@ -1,4 +1,4 @@
-"""What experiments and campaigns refer to by id: audiences, pages, events and features of their project."""
+"""The ids in experiments and campaigns: of audiences, pages, events, features and extensions of their project."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, TableClause, column, select, table
+from sqlalchemy import JSON, BigInteger, Boolean, TableClause, column, select, table, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments import audience_conditions
@@ -19,13 +19,18 @@ MAX_IDS = 10_000  # of one kind in a document: one query has fewer than 32,767 p
 def _of_kind(name: str) -> TableClause:
     # Without their types, PostgreSQL would get ids as the type that the smallest one fits into.
     return table(
-        name, column("id", BigInteger), column("project_id", BigInteger), column("archived", Boolean)
+        name,
+        column("id", BigInteger),
+        column("project_id", BigInteger),
+        column("archived", Boolean),
+        column("document", JSON),
     )
 
 
 # The tables that ids of a kind are found in. A page is an event too: that it is seen.
 TABLES: Mapping[str, tuple[TableClause, ...]] = {
     "audience": (_of_kind("audiences"),),
+    "extension": (_of_kind("extensions"),),
     "feature": (_of_kind("features"),),
     "page": (_of_kind("pages"),),
     "event": (_of_kind("events"), _of_kind("pages")),
@@ -44,7 +49,10 @@ class Reference:
 async def check_references(
     connection: AsyncConnection, project_id: int, document: Mapping[str, Any], before: Mapping[str, Any]
 ) -> None:
-    """400 for each id that names nothing of the project, or something archived; ids that were there before may stay."""
+    """400 for each id of nothing in the project, of what is archived, and of a disabled extension.
+
+    Ids that were there before may stay.
+    """
     kept = {(one.kind, one.id) for one in references_of(before)}
     named = list(references_of(document))
     new = [one for one in named if (one.kind, one.id) not in kept]
@@ -52,12 +60,10 @@ async def check_references(
     for kind in sorted({one.kind for one in new}):
         _check_number([one for one in named if one.kind == kind])
         of_kind = [one for one in new if one.kind == kind]
-        archived = await _archived_by_id(connection, kind, project_id, {one.id for one in of_kind})
+        found = await _problems_by_id(connection, kind, project_id, {one.id for one in of_kind})
         for one in of_kind:
-            if one.id not in archived:
-                problems[one.pointer] = f"is no {kind} of this project"
-            elif archived[one.id]:
-                problems[one.pointer] = f"is an archived {kind}"
+            if problem := found.get(one.id, f"is no {kind} of this project"):
+                problems[one.pointer] = problem
     if problems:
         raise field_errors(problems)
 
@@ -68,20 +74,24 @@ def _check_number(of_kind: list[Reference]) -> None:
         raise field_error(of_kind[-1].pointer, problem)
 
 
-async def _archived_by_id(
+async def _problems_by_id(
     connection: AsyncConnection, kind: str, project_id: int, ids: set[int]
-) -> dict[int, bool]:
-    found: dict[int, bool] = {}
+) -> dict[int, str | None]:
+    """What forbids to name each of the ids that are of the project; None where nothing does."""
+    found: dict[int, str | None] = {}
     for rows in TABLES[kind]:
         columns = rows.c
-        query = select(columns.id, columns.archived)
+        enabled = columns.document["enabled"].as_boolean() if kind == "extension" else true()
+        query = select(columns.id, columns.archived, enabled.label("enabled"))
         query = query.where(columns.id.in_(sorted(ids)), columns.project_id == project_id)
-        found |= {row.id: bool(row.archived) for row in await connection.execute(query)}
+        for row in await connection.execute(query):
+            disabled = None if row.enabled else f"is a disabled {kind}"
+            found[row.id] = f"is an archived {kind}" if row.archived else disabled
     return found
 
 
 def references_of(document: Mapping[str, Any]) -> Iterator[Reference]:
-    """Every id of an audience, feature, page or event in an experiment or a campaign."""
+    """Every id of another entity in an experiment or a campaign."""
     if "feature_id" in document:
         yield Reference("feature", "/feature_id", document["feature_id"])
     for audience_id in _audience_ids(document.get("audience_conditions", audience_conditions.EVERYONE)):
@@ -90,9 +100,18 @@ def references_of(document: Mapping[str, Any]) -> Iterator[Reference]:
         yield Reference("page", f"/page_ids/{number}", page_id)
     for number, variation in enumerate(document.get("variations", ())):
         for place, action in enumerate(variation.get("actions", ())):
-            yield Reference("page", f"/variations/{number}/actions/{place}/page_id", action["page_id"])
+            yield from _of_action(f"/variations/{number}/actions/{place}", action)
     for number, metric in enumerate(document.get("metrics", ())):
         yield from _of_metric(f"/metrics/{number}", metric)
+
+
+def _of_action(pointer: str, action: Mapping[str, Any]) -> Iterator[Reference]:
+    yield Reference("page", f"{pointer}/page_id", action["page_id"])
+    for number, change in enumerate(action.get("changes", ())):
+        if change["type"] == "extension" and "extension_id" in change:
+            yield Reference(
+                "extension", f"{pointer}/changes/{number}/extension_id", int(change["extension_id"])
+            )
 
 
 def _of_metric(pointer: str, metric: Mapping[str, Any]) -> Iterator[Reference]:
