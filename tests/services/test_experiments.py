@@ -458,6 +458,27 @@ async def test_409_for_a_start_without_variations(experiments: Caller) -> None:
     assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
 
 
+async def test_409_for_a_start_without_active_variations(experiments: Caller) -> None:
+    paused = [{**variation, "status": "paused"} for variation in TWO]
+    made = await make(experiments, variations=paused)
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
+    started = await make(experiments, "?action=start")
+    paused = [{**variation, "status": "paused"} for variation in started["variations"]]
+    again = await patched(experiments, started, "?action=start", variations=paused)
+    assert again["status"] == "running"
+
+
+async def test_409_for_a_start_with_an_archived_feature(experiments: Caller) -> None:
+    cart = await feature(experiments)
+    made = await make(experiments, feature_id=cart["id"])
+    assert (await experiments.delete(f"/features/{cart['id']}"))[0] == 204
+    status, error = await experiments.patch(f"/experiments/{made['id']}?action=start", {})
+    assert (status, error["message"]) == (
+        409,
+        f"the feature {cart['id']} is archived: a test of it cannot start",
+    )
+
+
 async def test_400_for_an_unknown_action(experiments: Caller) -> None:
     made = await make(experiments)
     assert (await experiments.patch(f"/experiments/{made['id']}?action=explode", {}))[0] == 400

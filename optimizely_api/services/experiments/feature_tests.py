@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.load import pointer
 from optimizely_api.services.experiments import variables
 from optimizely_api.services.experiments.features import FEATURES
-from optimizely_api.services.http.errors import field_errors
+from optimizely_api.services.http.errors import conflict, field_errors
 from optimizely_api.services.schema import field_error
 
 Json = dict[str, Any]
@@ -60,6 +60,14 @@ async def complete(connection: AsyncConnection, document: Json, before: Mapping[
     problems = dict(_problems(feature.document.get("variables", []), document, before))
     if problems:
         raise field_errors(problems)
+
+
+async def check_not_archived(connection: AsyncConnection, document: Mapping[str, Any]) -> None:
+    """409 when the experiment tests a feature that is archived."""
+    columns = FEATURES.table.c
+    query = select(columns.archived).where(columns.id == document.get("feature_id"))
+    if "feature_id" in document and (await connection.execute(query)).scalar_one_or_none():
+        raise conflict(f"the feature {document['feature_id']} is archived: a test of it cannot start")
 
 
 def _problems(known: list[Json], document: Json, before: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

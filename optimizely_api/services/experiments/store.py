@@ -335,9 +335,11 @@ async def _act(
     connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
 ) -> Row[Any]:
     schedule = states.read_schedule(row.document.get("schedule"))
-    state = states.act(shapes.state_of(row, at), action, schedule, at)
+    before = shapes.state_of(row, at)
+    state = states.act(before, action, schedule, at)
     if state.status == "running" or state.awaits_start:
-        await _check_can_run(connection, row)
+        if state != before:  # a repeated start succeeds
+            await _check_can_run(connection, row)
         if "confidence_level" not in row.stats_config:
             stats_config = {**row.stats_config, "confidence_level": DEFAULT_LEVEL if level is None else level}
             row = await _save(connection, row, stats_config=stats_config)
@@ -345,8 +347,9 @@ async def _act(
 
 
 async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
-    if not row.document["variations"]:
-        raise conflict("the experiment has no variations: it cannot start")
+    if not any(variation["status"] == "active" for variation in row.document["variations"]):
+        raise conflict("the experiment has no active variations: it cannot start")
+    await feature_tests.check_not_archived(connection, row.document)
     if (await _layer_row(connection, row.layer_id)).archived is not None:
         raise conflict("the campaign of the experiment is archived")
 
