@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -68,6 +69,7 @@ async def test_metrics_get_defaults_and_names(experiments: Caller) -> None:
     }
 
 
+NO_CONDITIONS = '/audience_conditions: must be "everyone" or the text of a JSON list'
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"variations": [{"weight": 4000}, {"weight": 5000}]}, "/variations: the weights add up to 9000"),
     ({"variations": [{"weight": 10001}]}, "/variations/0/weight: "),
@@ -85,9 +87,21 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"holdback": 1, "traffic_allocation": 1}, "/traffic_allocation: must be 9999"),
     ({"page_ids": [5], "url_targeting": {"edit_url": "https://a.b/"}}, "/url_targeting: "),
     ({"page_ids": [5]}, "/page_ids/0: is no page of this project"),
-    ({"audience_conditions": "someone"}, "/audience_conditions: is no JSON"),
-    ({"audience_conditions": '["xor"]'}, "/audience_conditions: must begin each list with"),
-    ({"audience_conditions": '["not"]'}, "/audience_conditions: must have one operand"),
+    ({"audience_conditions": "someone"}, NO_CONDITIONS),
+    ({"audience_conditions": '["xor"]'}, NO_CONDITIONS),
+    ({"audience_conditions": '["or"]'}, NO_CONDITIONS),
+    ({"audience_conditions": '["not"]'}, NO_CONDITIONS),
+    ({"audience_conditions": '[{"audience_id": 7, "x": 1}]'}, NO_CONDITIONS),
+    ({"audience_conditions": f'[{{"audience_id": {10**30}}}]'}, NO_CONDITIONS),
+    (
+        {"audience_conditions": json.dumps([{"audience_id": n} for n in range(1, 40_001)])},
+        "/audience_conditions: names more than 10000 audiences",
+    ),
+    ({"page_ids": list(range(1, 40_001))}, "/page_ids/39999: is one of more than 10000 ids"),
+    (
+        {"audience_conditions": '[{"audience_id": 1}, {"audience_id": 20000000001}]'},
+        "/audience_conditions: is no audience",
+    ),
     ({"audience_conditions": '["or", {"audience_id": 7}]'}, "/audience_conditions: is no audience"),
     ({"metrics": [{"event_id": 5}]}, "/metrics/0/event_id: is no event of this project"),
     ({"metrics": [{"aggregator": "ratio", "metrics": [{"event_id": 5}]}]}, "/metrics/0/metrics/0/event_id: "),
@@ -134,15 +148,47 @@ async def test_400_for_what_is_newly_named_and_archived(experiments: Caller) -> 
     )
 
 
-async def test_audience_conditions_are_kept_with_sorted_keys(experiments: Caller) -> None:
+async def test_400_for_an_extension_that_a_change_cannot_insert(experiments: Caller) -> None:
+    address = "https://shop.example/"
+    body = {**OWNER, "name": "Banner", "edit_url": address, "fields": [], "implementation": {}}
+    there, off, gone, foreign = [
+        (await experiments.made("/extensions", {**body, **given}))["id"]
+        for given in ({}, {"enabled": False}, {}, {"project_id": 99})
+    ]
+    assert (await experiments.delete(f"/extensions/{gone}"))[0] == 204
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", "edit_url": address})
+
+    def variations(*extension_ids: int) -> Any:
+        changes = [{"type": "extension", "extension_id": str(one)} for one in extension_ids]
+        actions = [{"page_id": page["id"], "changes": changes}]
+        return [{"name": "a", "weight": 10000, "actions": actions}]
+
+    made = await make(experiments, variations=variations(there))
+    wrong = {"variations": variations(there, off, gone, foreign, 9999999999999999)}
+    status, error = await experiments.patch(f"/experiments/{made['id']}", wrong)
+    place = "/body/variations/0/actions/0/changes"
+    assert (status, error["messages"]) == (
+        400,
+        {
+            f"{place}/1/extension_id": "is a disabled extension",
+            f"{place}/2/extension_id": "is an archived extension",
+            f"{place}/3/extension_id": "is no extension of this project",
+            f"{place}/4/extension_id": "is no extension of this project",
+        },
+    )
+    assert (await experiments.patch(f"/extensions/{there}", {"enabled": False}))[0] == 200
+    assert (await patched(experiments, made, variations=variations(there)))["variations"][0]["name"] == "a"
+
+
+async def test_audience_conditions_are_kept_in_one_spelling(experiments: Caller) -> None:
     database = Database(experiments.database_url)
     async with database.transaction() as connection:
         values = "(7, 11, 22, false, '{}', '2026-01-01', '2026-01-01')"
         columns = "(id, account_id, project_id, archived, document, created, last_modified)"
         await connection.execute(text(f"INSERT INTO audiences {columns} VALUES {values}"))
     await database.close()
-    made = await make(experiments, audience_conditions='["or",{"x":1,"audience_id":7}]')
-    assert made["audience_conditions"] == '["or", {"audience_id": 7, "x": 1}]'
+    made = await make(experiments, audience_conditions='["or",{"audience_id":7}]')
+    assert made["audience_conditions"] == '["or", {"audience_id": 7}]'
 
 
 async def test_a_page_is_an_event_too(experiments: Caller) -> None:
@@ -295,6 +341,14 @@ async def test_a_variation_left_out_is_archived_once_the_experiment_has_started(
     assert (await experiments.patch(f"/experiments/{made['id']}", back))[0] == 409
 
 
+async def test_the_variations_of_a_multivariate_experiment_follow_its_sections_alone(
+    experiments: Caller,
+) -> None:
+    made = await make(experiments, type="multivariate")
+    only = [{**made["variations"][0], "weight": 10000}]
+    assert await patched(experiments, made, variations=only) == made
+
+
 async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
     made = await make(experiments)
     second = str(made["variations"][1]["variation_id"])
@@ -302,6 +356,67 @@ async def test_the_baseline_is_the_first_variation_unless_set(experiments: Calle
     assert changed["baseline_variation_id"] == second
     assert changed["results_settings"]["baseline_variation_id"] == second
     assert (await experiments.patch(f"/experiments/{made['id']}", {"baseline_variation_id": "1"}))[0] == 400
+
+
+# Tests of features
+
+
+async def feature(experiments: Caller, key: str = "cart", **given: Any) -> Any:
+    return await experiments.made("/features", {**OWNER, "key": key, "name": f"The {key}", **given})
+
+
+async def test_a_test_of_a_feature_has_its_type_and_the_features_key_and_name(experiments: Caller) -> None:
+    cart, search = await feature(experiments), await feature(experiments, "search")
+    forged = {"type": "a/b", "feature_key": "forged", "feature_name": "forged"}
+    made = await make(experiments, feature_id=cart["id"], **forged)
+    assert (made["type"], made["feature_key"], made["feature_name"]) == ("feature", "cart", "The cart")
+    by_key = await make(experiments, feature_key="cart")
+    assert (by_key["type"], by_key["feature_id"]) == ("feature", cart["id"])
+    plain = await make(experiments, feature_name="forged")
+    assert (plain["type"], "feature_name" in plain) == ("a/b", False)
+    changed = await patched(experiments, plain, feature_id=search["id"])
+    assert (changed["type"], changed["feature_key"]) == ("feature", "search")
+
+
+async def test_400_for_a_feature_that_cannot_be_tested(experiments: Caller) -> None:
+    made = await make(experiments)
+    foreign, gone = await feature(experiments, project_id=99), await feature(experiments, "gone")
+    assert (await experiments.delete(f"/features/{gone['id']}"))[0] == 204
+    for feature_id, problem in (
+        (12345, "is no feature of this project"),
+        (foreign["id"], "is no feature of this project"),
+        (gone["id"], "is an archived feature"),
+    ):
+        wrong = (400, {"/body/feature_id": problem})
+        status, error = await experiments.post("/experiments", {**OWNER, "feature_id": feature_id})
+        assert (status, error["messages"]) == wrong
+        status, error = await experiments.patch(f"/experiments/{made['id']}", {"feature_id": feature_id})
+        assert (status, error["messages"]) == wrong
+    status, error = await experiments.post("/experiments", {**OWNER, "feature_key": "cart"})
+    assert (status, list(error["messages"])) == (400, ["/body/feature_key"])
+
+
+async def test_409_for_another_feature_once_the_experiment_has_started(experiments: Caller) -> None:
+    cart, search = await feature(experiments), await feature(experiments, "search")
+    made = await make(experiments, "?action=start", feature_id=cart["id"])
+    path = f"/experiments/{made['id']}"
+    assert (await experiments.patch(path, {"feature_id": search["id"]}))[0] == 409
+    assert (await experiments.patch(path, {"feature_id": cart["id"], "name": "x"}))[0] == 200
+
+
+async def test_400_for_values_that_do_not_fit_the_features_variables(experiments: Caller) -> None:
+    count = {"key": "a/b", "type": "integer", "default_value": "1"}
+    cart = await feature(experiments, variables=[count])
+
+    def variations(values: dict[str, str]) -> Any:
+        return [{"key": "a", "weight": 10000, "variable_values": values}]
+
+    made = await make(experiments, feature_id=cart["id"], variations=variations({"a/b": "2"}))
+    for values, place in (({"a/b": "two"}, "a~1b"), ({"size": "2"}, "size")):
+        status, error = await experiments.patch(
+            f"/experiments/{made['id']}", {"variations": variations(values)}
+        )
+        assert (status, list(error["messages"])) == (400, [f"/body/variations/0/variable_values/{place}"])
 
 
 # The life of an experiment
@@ -343,6 +458,27 @@ async def test_409_for_a_start_without_variations(experiments: Caller) -> None:
     assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
 
 
+async def test_409_for_a_start_without_active_variations(experiments: Caller) -> None:
+    paused = [{**variation, "status": "paused"} for variation in TWO]
+    made = await make(experiments, variations=paused)
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
+    started = await make(experiments, "?action=start")
+    paused = [{**variation, "status": "paused"} for variation in started["variations"]]
+    again = await patched(experiments, started, "?action=start", variations=paused)
+    assert again["status"] == "running"
+
+
+async def test_409_for_a_start_with_an_archived_feature(experiments: Caller) -> None:
+    cart = await feature(experiments)
+    made = await make(experiments, feature_id=cart["id"])
+    assert (await experiments.delete(f"/features/{cart['id']}"))[0] == 204
+    status, error = await experiments.patch(f"/experiments/{made['id']}?action=start", {})
+    assert (status, error["message"]) == (
+        409,
+        f"the feature {cart['id']} is archived: a test of it cannot start",
+    )
+
+
 async def test_400_for_an_unknown_action(experiments: Caller) -> None:
     made = await make(experiments)
     assert (await experiments.patch(f"/experiments/{made['id']}?action=explode", {}))[0] == 400
@@ -378,6 +514,15 @@ async def test_environments_follow_the_status(experiments: Caller) -> None:
     made = await make(experiments, environments={"production": {"status": "not_started"}})
     started = await patched(experiments, made, "?action=start")
     assert started["environments"] == {"production": {"status": "running"}}
+
+
+async def test_statuses_of_environments_in_a_body_change_nothing(experiments: Caller) -> None:
+    made = await make(experiments, environments={"production": {"status": "running"}})
+    assert made["environments"] == {"production": {"status": "not_started"}}
+    same = await patched(experiments, made, environments={"production": {"status": "paused"}})
+    assert same == made
+    added = await patched(experiments, made, "?action=start", environments={"staging": {"status": "paused"}})
+    assert added["environments"] == {key: {"status": "running"} for key in ("production", "staging")}
 
 
 # What results are computed by
@@ -631,6 +776,19 @@ async def test_a_campaign_and_its_experiences_run_when_both_are_started(experime
     assert (await experiments.patch(f"{path}?action=pause", {}))[0] == 409
     assert await statuses("unarchive") == ["paused", "campaign_paused", "not_started", "archived"]
     assert await statuses("start") == ["running", "running", "not_started", "archived"]
+
+
+async def test_409_for_bringing_back_an_experience_of_an_archived_campaign(experiments: Caller) -> None:
+    layer = await campaign(experiments)
+    made = await make(experiments, campaign_id=layer["id"])
+    path, its_path = f"/layers/{layer['id']}", f"/experiments/{made['id']}"
+    assert (await experiments.delete(path))[0] == 204
+    assert (await experiments.patch(f"{its_path}?action=unarchive", {}))[0] == 409
+    found = [(await experiments.get(one))[1]["status"] for one in (path, its_path)]
+    assert found == ["archived", "archived"]
+    assert (await experiments.patch(f"{path}?action=unarchive", {}))[0] == 200
+    assert (await experiments.delete(its_path))[0] == 204
+    assert (await patched(experiments, made, "?action=unarchive"))["status"] == "paused"
 
 
 async def test_campaigns_of_an_earlier_release_run_when_one_of_their_experiences_has_started(

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
-from optimizely_api.services.experiments import definitions, runs, shapes, states
+from optimizely_api.services.experiments import definitions, feature_tests, runs, shapes, states
 from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.references import check_references, read_conditions
@@ -115,6 +115,7 @@ async def create_experiment(
     document = definitions.one_targeting({**definitions.EXPERIMENT_DEFAULTS, **given}, given)
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
+    document = await feature_tests.with_type_and_id(connection, document, owner["project_id"])
     layer = await _layer_for(connection, document, owner, at)
     document["type"] = document.get("type") or (
         "personalization" if layer.type == "personalization" else "a/b"
@@ -124,6 +125,8 @@ async def create_experiment(
     # Variations of a multivariate experiment are those of a first section: its combinations are the experiment's.
     of_section = document["variations"] if document["type"] == MULTIVARIATE else []
     document["variations"] = [] if of_section else document["variations"]
+    if "environments" in document:
+        document["environments"] = _environments(document["environments"], "not_started")
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     if not document.get("name") and "key" not in document:
         document["name"] = f"Experiment {experiment_id}"
@@ -188,10 +191,10 @@ async def update_experiment(
     row = before = await _save_state(connection, row, shapes.state_of(row, at), at)
     shown = await get_experiment(connection, experiment_id, at)
     _check_version("experiment", shown, if_match)
-    changes = _differing(shown, changes)
+    changes = _differing(shown, _settable(row, changes))
     if action == "unarchive":
         row = await _act(connection, row, action, at)
-        await connection.execute(update(layers).where(layers.c.id == row.layer_id).values(archived=None))
+        await _bring_back_its_layer(connection, row)
     if row.status == "archived" and (changes or action):
         raise conflict("the experiment is archived; unarchive it first")
     if changes:
@@ -203,6 +206,30 @@ async def update_experiment(
     after = await get_experiment(connection, experiment_id, at)
     await record(connection, "Experiment", shown, after, at, action)
     return after
+
+
+async def _bring_back_its_layer(connection: AsyncConnection, row: Row[Any]) -> None:
+    """Take the layer of a lone experiment out of the archive; 409 for an experience of an archived campaign."""
+    its_layer = await _layer_row(connection, row.layer_id)
+    if its_layer.archived is None:
+        return
+    if its_layer.type == "personalization":
+        raise conflict("the campaign of the experiment is archived; unarchive the campaign first")
+    await _save_layer(connection, its_layer, archived=None)
+
+
+def _settable(row: Row[Any], changes: Document) -> Document:
+    """The changes without what follows from other things: a campaign, sections, the experiment's own status."""
+    changes = dict(changes)
+    if row.document.get("type") == "personalization":
+        changes.pop("metrics", None)  # those of the campaign count
+    if row.document.get("type") == MULTIVARIATE:
+        changes.pop("variations", None)  # they are the combinations of its sections
+    present = row.document.get("environments", {})
+    new = changes.pop("environments", {}).keys() - present.keys()
+    if new:
+        changes["environments"] = {**present, **_environments(sorted(new), row.status)}
+    return changes
 
 
 def _differing(shown: Document, changes: Document) -> Document:
@@ -235,9 +262,10 @@ async def _apply_changes(
     connection: AsyncConnection, row: Row[Any], changes: Document, at: datetime
 ) -> Row[Any]:
     changes = definitions.complete_traffic(changes)
-    if row.document.get("type") == "personalization":
-        changes.pop("metrics", None)  # those of the campaign count
     document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
+    if "feature_id" in changes:
+        _check_feature_can_change(row)
+        document["type"] = feature_tests.FEATURE
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
         document["variations"] = definitions.changed_variations(
@@ -249,8 +277,6 @@ async def _apply_changes(
         )
         weights = runs.weights_of(document["variations"])
         columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
-    if "environments" in changes:
-        document["environments"] = {**row.document.get("environments", {}), **changes["environments"]}
     if "stats_config" in changes:
         columns["stats_config"] = {**row.stats_config, **document.pop("stats_config")}
     if "baseline_variation_id" in changes:
@@ -260,6 +286,13 @@ async def _apply_changes(
         await _check_key(connection, columns["key"], row.project_id, row.id)
     await _complete(connection, document, row.project_id, row.document)
     return await _save(connection, row, document=document, **columns)
+
+
+def _check_feature_can_change(row: Row[Any]) -> None:
+    if row.document.get("type") in feature_tests.NO_TESTS_OF_FEATURES:
+        raise field_error("/feature_id", f"is not possible with the type {row.document['type']}")
+    if row.frozen is not None:
+        raise conflict("the experiment has started: its feature cannot change any more")
 
 
 async def _check_key(
@@ -292,6 +325,7 @@ async def _complete(
     if document["audience_conditions"] != before.get("audience_conditions"):
         document["audience_conditions"] = read_conditions(document["audience_conditions"])
     await check_references(connection, project_id, document, before)
+    await feature_tests.complete(connection, document, before)
     if document["metrics"] != before.get("metrics"):
         document["metrics"] = definitions.complete_metrics(document["metrics"])
     document["changes"] = definitions.with_change_ids(document["changes"])
@@ -301,9 +335,11 @@ async def _act(
     connection: AsyncConnection, row: Row[Any], action: str, at: datetime, level: float | None = None
 ) -> Row[Any]:
     schedule = states.read_schedule(row.document.get("schedule"))
-    state = states.act(shapes.state_of(row, at), action, schedule, at)
+    before = shapes.state_of(row, at)
+    state = states.act(before, action, schedule, at)
     if state.status == "running" or state.awaits_start:
-        await _check_can_run(connection, row)
+        if state != before:  # a repeated start succeeds
+            await _check_can_run(connection, row)
         if "confidence_level" not in row.stats_config:
             stats_config = {**row.stats_config, "confidence_level": DEFAULT_LEVEL if level is None else level}
             row = await _save(connection, row, stats_config=stats_config)
@@ -311,8 +347,9 @@ async def _act(
 
 
 async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
-    if not row.document["variations"]:
-        raise conflict("the experiment has no variations: it cannot start")
+    if not any(variation["status"] == "active" for variation in row.document["variations"]):
+        raise conflict("the experiment has no active variations: it cannot start")
+    await feature_tests.check_not_archived(connection, row.document)
     if (await _layer_row(connection, row.layer_id)).archived is not None:
         raise conflict("the campaign of the experiment is archived")
 
@@ -332,14 +369,14 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
         event_ids = definitions.event_ids_of(shapes.measured(row, its_layer))
         values["frozen"] = shapes.settings_of(row, its_layer, await event_names(connection, event_ids))
     if "environments" in row.document and state.status != row.status:
-        values["document"] = {**row.document, "environments": _follow(row.document, state.status)}
+        environments = _environments(row.document["environments"], state.status)
+        values["document"] = {**row.document, "environments": environments}
     return await _save(connection, row, **values)
 
 
-def _follow(document: Document, status: str) -> Document:
-    """The environments of an experiment after a change of its status: each gets that status (concluded: paused)."""
-    environment_status = "paused" if status == "concluded" else status
-    return {key: {**value, "status": environment_status} for key, value in document["environments"].items()}
+def _environments(keys: Iterable[str], status: str) -> Document:
+    """Every environment with the status of the experiment (concluded: paused), whatever status the body says."""
+    return {key: {"status": "paused" if status == "concluded" else status} for key in keys}
 
 
 async def _save(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:
