@@ -23,6 +23,7 @@ NOT_IMPORTED = {
     "aiosqlite": "SQLAlchemy, by the address of a database",
     "tzdata": "zoneinfo",
     "honcho": "a command",
+    "import-linter": "make lint",
     "pytest-xdist": "a plugin",
     "uvicorn": "a command",
     "uv": "a command",
