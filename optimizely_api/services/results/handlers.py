@@ -81,7 +81,10 @@ async def query_results(request: web.Request) -> web.Response:
     when the visitors' split over the variations contradicts the epochs' weights.
     """
     body = await request.read()
-    question = read_question(path_id(request, "experiment_id"), parse_json(body))
+    experiment_id, content = path_id(request, "experiment_id"), parse_json(body)
+    if isinstance(content, dict) and content.get("variations") == []:
+        return web.Response(status=204)  # an experiment without variations has no visitors
+    question = read_question(experiment_id, content)
     async with request.app[DATABASE].snapshot() as connection:
         version = await connection.run_sync(data_version, question.experiment_id)
         tag = results_tag(question, body, version)

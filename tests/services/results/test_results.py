@@ -578,7 +578,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"metrics": "all"}, "metrics"),
     ({"metrics": [1]}, "metrics"),
     ({"metrics": [metric()] * 101}, "metrics"),
-    ({"variations": []}, "variations"),
     ({"variations": None}, "variations"),
     ({"variations": [{"variation_id": "x"}]}, "variations[0].variation_id"),
     ({"variations": [{"variation_id": 1}, {"variation_id": 1}]}, "twice"),
@@ -630,6 +629,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"segment": all_of(DEEP)}, "deeper than 10"),
     ({"segment": all_of(*[GOLD] * 51)}, "more than 50"),
 ]
+
+
+async def test_204_for_an_experiment_without_variations(results: Results) -> None:
+    await results.send(impression("ann"))
+    assert (await results.caller.post(f"/results/{EXPERIMENT}", question(variations=[])))[0] == 204
 
 
 async def test_400_names_what_cannot_be_used(results: Results) -> None:
