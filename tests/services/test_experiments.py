@@ -791,6 +791,21 @@ async def test_409_for_bringing_back_an_experience_of_an_archived_campaign(exper
     assert (await patched(experiments, made, "?action=unarchive"))["status"] == "paused"
 
 
+@pytest.mark.parametrize(("returns", "starts"), [(3, "05"), (6, "06")], ids=["before", "after"])
+async def test_an_experience_that_waits_for_its_schedule_waits_on_after_the_archive(
+    experiments: Caller, returns: int, starts: str
+) -> None:
+    layer = await experiments.made("/layers" + at(0, "start"), {**OWNER, "name": "Visitors from search"})
+    schedule = {"start_time": "2026-01-01T05:00:00Z"}
+    made = await make(experiments, at(1, "start"), campaign_id=layer["id"], schedule=schedule)
+    path = f"/layers/{layer['id']}"
+    assert (await experiments.delete(path + at(2)))[0] == 204
+    for hour, action in ((returns, "unarchive"), (returns, "start")):
+        assert (await experiments.patch(path + at(hour, action), {}))[0] == 200
+    found = (await experiments.get(f"/experiments/{made['id']}"))[1]
+    assert (found["status"], times(found)) == ("running", [(starts, None)])
+
+
 async def test_campaigns_of_an_earlier_release_run_when_one_of_their_experiences_has_started(
     experiments: Caller,
 ) -> None:
