@@ -349,6 +349,19 @@ async def test_the_variations_of_a_multivariate_experiment_follow_its_sections_a
     assert await patched(experiments, made, variations=only) == made
 
 
+async def test_400_for_what_the_variations_of_a_section_cannot_refer_to(experiments: Caller) -> None:
+    action = {"page_id": 1, "changes": [{"type": "extension", "extension_id": "1"}]}
+    variations = [{"name": "a", "weight": 5000, "actions": [action]}, {"name": "b", "weight": 5000}]
+    status, error = await experiments.post(
+        "/experiments", {**OWNER, "type": "multivariate", "variations": variations}
+    )
+    place = "/body/variations/0/actions/0"
+    assert (status, sorted(error["messages"])) == (
+        400,
+        [f"{place}/changes/0/extension_id", f"{place}/page_id"],
+    )
+
+
 async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
     made = await make(experiments)
     second = str(made["variations"][1]["variation_id"])
