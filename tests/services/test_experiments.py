@@ -349,6 +349,19 @@ async def test_the_variations_of_a_multivariate_experiment_follow_its_sections_a
     assert await patched(experiments, made, variations=only) == made
 
 
+async def test_400_for_what_the_variations_of_a_section_cannot_refer_to(experiments: Caller) -> None:
+    action = {"page_id": 1, "changes": [{"type": "extension", "extension_id": "1"}]}
+    variations = [{"name": "a", "weight": 5000, "actions": [action]}, {"name": "b", "weight": 5000}]
+    status, error = await experiments.post(
+        "/experiments", {**OWNER, "type": "multivariate", "variations": variations}
+    )
+    place = "/body/variations/0/actions/0"
+    assert (status, sorted(error["messages"])) == (
+        400,
+        [f"{place}/changes/0/extension_id", f"{place}/page_id"],
+    )
+
+
 async def test_the_baseline_is_the_first_variation_unless_set(experiments: Caller) -> None:
     made = await make(experiments)
     second = str(made["variations"][1]["variation_id"])
@@ -789,6 +802,21 @@ async def test_409_for_bringing_back_an_experience_of_an_archived_campaign(exper
     assert (await experiments.patch(f"{path}?action=unarchive", {}))[0] == 200
     assert (await experiments.delete(its_path))[0] == 204
     assert (await patched(experiments, made, "?action=unarchive"))["status"] == "paused"
+
+
+@pytest.mark.parametrize(("returns", "starts"), [(3, "05"), (6, "06")], ids=["before", "after"])
+async def test_an_experience_that_waits_for_its_schedule_waits_on_after_the_archive(
+    experiments: Caller, returns: int, starts: str
+) -> None:
+    layer = await experiments.made("/layers" + at(0, "start"), {**OWNER, "name": "Visitors from search"})
+    schedule = {"start_time": "2026-01-01T05:00:00Z"}
+    made = await make(experiments, at(1, "start"), campaign_id=layer["id"], schedule=schedule)
+    path = f"/layers/{layer['id']}"
+    assert (await experiments.delete(path + at(2)))[0] == 204
+    for hour, action in ((returns, "unarchive"), (returns, "start")):
+        assert (await experiments.patch(path + at(hour, action), {}))[0] == 200
+    found = (await experiments.get(f"/experiments/{made['id']}"))[1]
+    assert (found["status"], times(found)) == ("running", [(starts, None)])
 
 
 async def test_campaigns_of_an_earlier_release_run_when_one_of_their_experiences_has_started(

@@ -129,6 +129,12 @@ def _start(state: State, schedule: Schedule, at: datetime) -> State:
     return _running(state, at)
 
 
+def await_again(state: State, schedule: Schedule, at: datetime) -> State:
+    """A state that comes back from the archive and awaits its schedule; a start that fell due meanwhile is at `at`."""
+    over = schedule.stop is not None and schedule.stop <= at
+    return state if over else _start(state, schedule, at)
+
+
 def _running(state: State, at: datetime) -> State:
     return State("running", earliest=state.earliest or at, since=at)
 

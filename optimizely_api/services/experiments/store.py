@@ -486,25 +486,35 @@ async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str,
 
 async def _archive_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
     """Archive the experiences of a campaign with it, and note as what they are to come back."""
-    statuses = {}
+    states_before = {}
     for member in await _members(connection, [row.id], for_update=True):
         settled = await _save_state(connection, member, shapes.state_of(member, at), at)
         if settled.status != "archived":
-            statuses[str(member.id)] = settled.status
+            noted = {"status": settled.status, "awaits_start": settled.awaits_start}
+            states_before[str(member.id)] = noted
             await _touch(connection, await _act(connection, settled, "archive", at), at)
-    await _save_layer(connection, row, archived_with=statuses)
+    await _save_layer(connection, row, archived_with=states_before)
 
 
 async def _restore_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:
     """Bring back the experiences that were archived with the campaign, as they were; others stay archived."""
     for member in await _members(connection, [row.id], for_update=True):
-        status = row.archived_with.get(str(member.id))
-        if status is None or member.status != "archived":
+        noted = row.archived_with.get(str(member.id))
+        if noted is None or member.status != "archived":
             continue
-        latest, since = (None, at) if status == "running" else (member.latest, None)
-        state = State(status, member.earliest, latest, since=since)
+        state = _restored(member, noted, at)
         await _touch(connection, await _save_state(connection, member, state, at), at)
     await _save_layer(connection, row, archived_with={})
+
+
+def _restored(member: Row[Any], noted: Document | str, at: datetime) -> State:
+    """The state of an experience that comes back with its campaign."""
+    if isinstance(noted, str):  # an earlier release noted the status alone
+        noted = {"status": noted, "awaits_start": False}
+    latest, since = (None, at) if noted["status"] == "running" else (member.latest, None)
+    state = State(noted["status"], member.earliest, latest, since=since)
+    schedule = states.read_schedule(member.document.get("schedule"))
+    return states.await_again(state, schedule, at) if noted["awaits_start"] else state
 
 
 async def _save_layer(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:

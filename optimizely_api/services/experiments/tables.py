@@ -40,9 +40,8 @@ layers = Table(
     Column("paused", UtcTime),  # since when the campaign as a whole does not run
     Column("pauses", JSON, nullable=False, default=list),  # those that are over: pairs of times
     Column("archived", UtcTime),
-    Column(
-        "archived_with", JSON, nullable=False, default=dict
-    ),  # statuses of experiences, by id, before that
+    # By the id of an experience: its `status` and `awaits_start` before that, or only its status.
+    Column("archived_with", JSON, nullable=False, default=dict),
     Column("created", UtcTime, nullable=False),
     Column("last_modified", UtcTime, nullable=False),
     Index("ix_layers_account_id_id", "account_id", "id"),

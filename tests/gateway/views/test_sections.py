@@ -84,7 +84,7 @@ class TestSections(EntityPromises):
         for code in ("1", "2"):
             change = {"type": "custom_code", "value": code}
             first, second = variations(5000, 5000)
-            first["actions"] = [{"page_id": 7, "changes": [change]}]
+            first["actions"] = [{"page_id": ids["page_id"], "changes": [change]}]
             body = {"variations": [first, second]}
             real_app.post_json(self.path_of(ids), body, headers=AUTHORIZED)
         (action,) = self.combinations(real_app, ids)[0]["actions"]
