@@ -3,7 +3,7 @@
 from pyramid.request import Request
 
 from optimizely_api.gateway.errors import BadRequest
-from optimizely_api.gateway.resource import named_project
+from optimizely_api.gateway.resource import named_project, visible_project
 
 WEB = "web"
 
@@ -21,3 +21,13 @@ async def check_for_the_web(request: Request) -> None:
     if platform != WEB:
         problem = f"names a project of platform {platform}; only those for the web have this"
         raise BadRequest(f"project_id {problem}.", {"/body/project_id": problem})
+
+
+async def check_address_for_the_web(request: Request, project_id: int) -> None:
+    """Raise BadRequest for something new that only projects for the web have, whose address is of another project."""
+    project = await visible_project(request, project_id)
+    platform = project.get("platform", WEB)
+    if platform != WEB:
+        (parameter,) = request.matchdict
+        problem = f"is of a project of platform {platform}; only those for the web have this"
+        raise BadRequest(f"{parameter} {problem}.", {f"/path/{parameter}": problem})

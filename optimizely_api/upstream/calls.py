@@ -107,7 +107,7 @@ def get_experiment(experiment_id: int) -> Call:
 
 
 def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object] | None = None) -> Call:
-    """`filters`: `project_id`, `campaign_id` and `include_classic`, each optional."""
+    """`filters`: `project_id`, `campaign_id`, `archived` and `include_classic`, each optional."""
     return _list("/experiments", "ExperimentList", account_id, page, filters)
 
 

@@ -4,9 +4,25 @@ from typing import Any
 
 from pyramid.request import Request
 
-from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.platforms import WEB
+from optimizely_api.gateway.resource import Entity, Resource, operation, visible_project
 
-ATTRIBUTES = Resource("Attribute", "experiments")
+
+class Attributes(Resource):
+    """Attributes, which have a name beside their key only in projects for the web."""
+
+    async def prepared(self, request: Request, body: Entity, before: Entity | None) -> Entity:
+        """The body with the key as the name, where SDKs know attributes by nothing else."""
+        old = before or {}
+        if "name" not in body and "key" not in body:
+            return body
+        # The service does not know projects.
+        project = await visible_project(request, (old or body)["project_id"])
+        is_for_the_web = project.get("platform", WEB) == WEB
+        return body if is_for_the_web else {**body, "name": body.get("key", old.get("key"))}
+
+
+ATTRIBUTES = Attributes("Attribute", "experiments")
 
 
 @operation

@@ -6,6 +6,7 @@ from pyramid.request import Request
 
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
+from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
 
 CAMPAIGNS = Resource("Campaign", "experiments", path="/layers", shape="Layer")
@@ -19,6 +20,7 @@ async def list_campaigns(request: Request) -> list[Any]:
 
 @operation
 async def create_campaign(request: Request) -> dict[str, Any]:
+    await check_for_the_web(request)
     return await CAMPAIGNS.create(request)
 
 

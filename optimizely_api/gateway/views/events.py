@@ -4,6 +4,7 @@ from typing import Any
 
 from pyramid.request import Request
 
+from optimizely_api.gateway.platforms import check_address_for_the_web
 from optimizely_api.gateway.resource import Resource, operation, visible_project
 from optimizely_api.gateway.views.pages import PAGES
 
@@ -43,7 +44,9 @@ async def delete_custom_event(request: Request) -> None:
 
 @operation
 async def create_in_page_event(request: Request) -> dict[str, Any]:
-    return await EVENTS.create(request, **await _in_page(request))
+    event = await _in_page(request)
+    await check_address_for_the_web(request, event["project_id"])
+    return await EVENTS.create(request, **event)
 
 
 @operation

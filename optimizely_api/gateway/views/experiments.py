@@ -6,6 +6,7 @@ from pyramid.request import Request
 
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
+from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
 from optimizely_api.gateway.views.campaigns import CAMPAIGNS
 
@@ -22,6 +23,8 @@ async def list_experiments(request: Request) -> list[Any]:
 
 @operation
 async def create_experiment(request: Request) -> dict[str, Any]:
+    if request.swagger_data["body"].get("type") == "multivariate":
+        await check_for_the_web(request)
     return await EXPERIMENTS.create(request)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from pyramid.request import Request
 
+from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
 
 PAGES = Resource("Page", "experiments")
@@ -16,6 +17,7 @@ async def list_pages(request: Request) -> list[Any]:
 
 @operation
 async def create_page(request: Request) -> dict[str, Any]:
+    await check_for_the_web(request)
     return await PAGES.create(request)
 
 

@@ -66,6 +66,7 @@ class Entity:
         internal: Mapping[str, Json] | None = None,
         update: str = "",
         deletes: bool = False,
+        locks_project: bool = False,
     ) -> None:
         """Make the entity that the contract calls `name`.
 
@@ -74,7 +75,7 @@ class Entity:
         `tightened` are properties whose schema differs from the contract's, `internal` those that only a service's
         callers may set, once. `update` is the definition of a change, `<name>Update` if that exists. `table` is one
         that is there already, with the columns of `entity_table` and `columns`. With `deletes` there is no archive:
-        DELETE removes the row.
+        DELETE removes the row. With `locks_project` a change waits for those of all such entities of the project.
         """
         self.name = name
         self.noun = noun_of(name)
@@ -83,6 +84,7 @@ class Entity:
         self.columns = (*COLUMNS, *columns)
         self._next_ids = next_ids
         self._deletes = deletes
+        self._locks_project = locks_project
         self._history = metadata.tables.get(HISTORY)
         self._defaults = {"archived": False, **defaults(name), **(initial or {})}
         own = dict(tightened or {})
@@ -202,11 +204,20 @@ class Entity:
         self, connection: AsyncConnection, entity_id: int, *, for_update: bool = False
     ) -> Row[Any]:
         """The row; `for_update` locks it until the transaction ends, so that no other change is lost in between."""
+        if for_update and self._locks_project:
+            await self._lock_project(connection, entity_id)
         query = select(self.table).where(self.table.c.id == entity_id)
         row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
         if row is None:
             raise not_found(self.noun, entity_id)
         return row
+
+    async def _lock_project(self, connection: AsyncConnection, entity_id: int) -> None:
+        """Lock all such entities of the project, in one order: two changes that need each other's cannot deadlock."""
+        columns = self.table.c
+        project_id = select(columns.project_id).where(columns.id == entity_id).scalar_subquery()
+        query = select(columns.id).where(columns.project_id == project_id)
+        await connection.execute(query.order_by(columns.id).with_for_update())
 
     async def _checked(self, connection: AsyncConnection, entity: Json, before: Json | None) -> Json:
         for prepare in self._prepare:

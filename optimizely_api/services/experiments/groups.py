@@ -15,7 +15,8 @@ from optimizely_api.services.experiments.tables import METADATA, experiments, la
 Json = dict[str, Any]
 Member = tuple[str, int]  # kind and id
 
-GROUPS = Entity("Group", METADATA, next_ids, initial={"description": "", "entities": []})
+# Whether a member is in another group is for all groups of the project to say.
+GROUPS = Entity("Group", METADATA, next_ids, initial={"description": "", "entities": []}, locks_project=True)
 
 
 @GROUPS.prepare

@@ -36,12 +36,12 @@ from optimizely_api.services.http.responses import JSONResponse
 
 
 async def list_experiments(request: web.Request) -> web.Response:
-    """Experiments, by account, project and campaign; classic ones only when asked for."""
+    """Experiments, by account, project and campaign, archived or not; classic ones only when asked for."""
     filters = _filters(request, account_id="account_id", project_id="project_id", campaign_id="layer_id")
-    classic = read_boolean(request, "include_classic") or False
+    archived, classic = read_boolean(request, "archived"), read_boolean(request, "include_classic") or False
     return await answer_page(
         request,
-        lambda connection, page: store.list_experiments(connection, filters, classic, page, _now()),
+        lambda connection, page: store.list_experiments(connection, filters, archived, classic, page, _now()),
     )
 
 

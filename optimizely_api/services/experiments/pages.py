@@ -31,7 +31,17 @@ async def key_and_conditions_follow_from_name_and_address(
     if "conditions" not in page:
         address = {"match_type": "simple", "type": "url", "value": page["edit_url"]}
         page["conditions"] = json.dumps(["and", ["or", address]])
+    if before is None or page["conditions"] != before["conditions"]:
+        page["conditions"] = _canonical(page["conditions"])
     return page
+
+
+def _canonical(text: str) -> str:
+    """The same JSON as every response has it, with sorted keys; what is no JSON stays, for a rule to refuse."""
+    try:
+        return json.dumps(json.loads(text), sort_keys=True, allow_nan=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 @PAGES.complete

@@ -45,10 +45,18 @@ async def get_experiment(connection: AsyncConnection, experiment_id: int, now: d
 
 
 async def list_experiments(
-    connection: AsyncConnection, filters: dict[str, int], include_classic: bool, page: Page, now: datetime
+    connection: AsyncConnection,
+    filters: dict[str, int],
+    archived: bool | None,
+    include_classic: bool,
+    page: Page,
+    now: datetime,
 ) -> tuple[int, list[Document]]:
-    """The number of matching experiments, and a page of them."""
+    """The number of matching experiments, and a page of them; `archived` chooses those that are, or are not."""
     query = select(experiments).where(*(experiments.c[name] == value for name, value in filters.items()))
+    if archived is not None:
+        is_archived = experiments.c.status == "archived"
+        query = query.where(is_archived if archived else ~is_archived)
     if not include_classic:
         query = query.where(experiments.c.is_classic.is_(False))
     total, rows = await fetch_page(connection, query, experiments.c.id, page)

@@ -152,3 +152,22 @@ def test_400_for_a_new_click_event_in_an_archived_project(real_app: Any, real_st
     archive(real_app, project)
     error = assert_error(a_click(real_app, page), 400, "bad_request")
     assert error["messages"] == {"/path/page_id": f"is of project {project['id']}, which is archived"}
+
+
+def test_200_the_list_of_events_has_those_in_the_archive_or_not(
+    real_app: Any, real_stack: RealServices
+) -> None:
+    project_id = real_stack.another_project()["id"]
+    address = f"/v2/projects/{project_id}/custom_events"
+    made = [real_app.post_json(address, {"key": key}, headers=AUTHORIZED).json["id"] for key in ("a", "b")]
+    real_app.delete(f"{address}/{made[0]}", headers=AUTHORIZED)
+    listed = [
+        [
+            event["id"]
+            for event in real_app.get(
+                f"/v2/events?project_id={project_id}{archived}", headers=AUTHORIZED
+            ).json
+        ]
+        for archived in ("", "&archived=true", "&archived=false")
+    ]
+    assert listed == [made, made[:1], made[1:]]

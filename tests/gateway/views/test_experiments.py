@@ -81,3 +81,19 @@ def test_the_id_of_a_change_is_kept_when_it_is_sent(real_app: Any, ids: Any) -> 
 def test_a_repeated_action_changes_nothing(real_app: Any, ids: Any) -> None:
     experiment = create(real_app, ids, "?action=start")
     assert change(real_app, experiment, "?action=start").json == experiment
+
+
+def test_200_the_list_has_those_in_the_archive_or_not(real_app: Any, real_stack: Any) -> None:
+    project_id = real_stack.another_project()["id"]
+    made = [real_stack.another_experiment(project_id=project_id)["id"] for _ in range(2)]
+    real_stack.act(made[0], "archive")
+    listed = [
+        [
+            one["id"]
+            for one in real_app.get(
+                f"/v2/experiments?project_id={project_id}{archived}", headers=AUTHORIZED
+            ).json
+        ]
+        for archived in ("", "&archived=true", "&archived=false")
+    ]
+    assert listed == [made, made[:1], made[1:]]

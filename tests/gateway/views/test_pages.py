@@ -62,3 +62,14 @@ class TestPages(EntityPromises):
         real_stack.another_experiment("start", campaign_id=campaign["id"], type="personalization")
         deleted = real_app.delete(self.one(ids, page), headers=AUTHORIZED, expect_errors=True)
         assert_error(deleted, 409, "conflict")
+
+    def test_conditions_come_back_with_sorted_keys_and_in_ascii(self, real_app: Any, ids: Any) -> None:
+        body = {**self.body(ids, 0), "conditions": '["and",{"value":"é","type":"url","match_type":"exact"}]'}
+        page = real_app.post_json(self.path, body, headers=AUTHORIZED).json
+        text = '["and", {"match_type": "exact", "type": "url", "value": "\\u00e9"}]'
+        assert page["conditions"] == text
+        again = {"conditions": body["conditions"]}
+        assert real_app.patch_json(self.one(ids, page), again, headers=AUTHORIZED).json == page
+        other = {"conditions": '["or",{"value":"b","type":"url"}]'}
+        changed = real_app.patch_json(self.one(ids, page), other, headers=AUTHORIZED).json
+        assert changed["conditions"] == '["or", {"type": "url", "value": "b"}]'
