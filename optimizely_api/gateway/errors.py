@@ -139,7 +139,7 @@ def error_body(error: GatewayError, uuid: str) -> dict[str, Any]:
     return body
 
 
-def answer(error: GatewayError, request: Request) -> dict[str, Any]:
+def write_error(error: GatewayError, request: Request) -> dict[str, Any]:
     """Set the status and headers of `request.response`, and return the body."""
     request.response.status_int = error.status
     request.response.headers.update(error.headers)
@@ -151,15 +151,15 @@ def gateway_error(error: GatewayError, request: Request) -> dict[str, Any]:
         # One line: what a service does wrong is no defect of ours that a traceback would explain.
         cause = " ".join(repr(error.__cause__).split()) if error.__cause__ is not None else "no exception"
         log.warning("request %s: %s: %s (%s)", request.uuid, error.code, error.message, cause)
-    return answer(error, request)
+    return write_error(error, request)
 
 
 def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
     """What a service did wrong, or refused, in the one shape; `upstream/errors.py` says which is which."""
     if isinstance(error, CallRefused):
         if error.messages:
-            return answer(BadRequest(error.message, error.messages), request)
-        return answer(_refused_question(error.message, request), request)
+            return write_error(BadRequest(error.message, error.messages), request)
+        return write_error(_refused_question(error.message, request), request)
     shaped = GatewayError(error.code, error.message, headers=error.headers)
     shaped.__cause__ = error.__cause__
     return gateway_error(shaped, request)
@@ -181,7 +181,7 @@ def body_error(error: BodyError, request: Request) -> dict[str, Any]:
 
 def http_exception(error: HTTPException, request: Request) -> dict[str, Any]:
     """What Pyramid itself raises, such as 404 for an address that no route matches."""
-    return answer(_as_gateway_error(error, request), request)
+    return write_error(_as_gateway_error(error, request), request)
 
 
 def _as_gateway_error(error: HTTPException, request: Request) -> GatewayError:
@@ -210,7 +210,7 @@ def _is_address(path: str, request: Request) -> bool:
 def unexpected(error: Exception, request: Request) -> dict[str, Any]:
     """A defect of ours: the caller learns the request id, the log has the traceback under it."""
     log.error("request %s: unexpected error", request.uuid, exc_info=error)
-    return answer(
+    return write_error(
         GatewayError("internal_error", "The gateway failed; its log has more under this uuid."), request
     )
 

@@ -17,7 +17,7 @@ def requested_page(request: Request) -> Page:
     return Page(min(query["page"], FARTHEST_PAGE), query["per_page"])
 
 
-def answer_page(request: Request, page: Page, listed: dict[str, Any]) -> list[Any]:
+def linked_items(request: Request, page: Page, listed: dict[str, Any]) -> list[Any]:
     """Set the Link header for the page of `{"total", "items"}`, and return its items."""
     if link := link_header(request, page, listed["total"]):
         request.response.headers["Link"] = link

@@ -22,7 +22,7 @@ from optimizely_api.contract import CONTRACT
 from optimizely_api.contract.definitions import noun_of, public, writable_part
 from optimizely_api.gateway.errors import BadRequest, NotFound, PreconditionFailed
 from optimizely_api.gateway.identity import check_account
-from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.http.codings import CODINGS
 from optimizely_api.http.entity_tags import coded_tag, entity_tag, names_tag, version_tag
 from optimizely_api.upstream import calls
@@ -66,7 +66,7 @@ class Resource:
         chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
         call = calls.list_entities(self.collection, request.identity.account_id, page, {**chosen, **fixed})
         listed = await request.fetch(call)
-        return await self.shown(request, answer_page(request, page, listed))
+        return await self.shown(request, linked_items(request, page, listed))
 
     async def get(self, request: Request, **within: Any) -> Entity:
         return (await self.shown(request, [await self.visible(request, **within)]))[0]

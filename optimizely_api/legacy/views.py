@@ -19,7 +19,7 @@ def get_experiment_results(request: Request) -> Any:
         composition.experiment_results_calls(experiment, request.swagger_data)
     )
     check_account(request.identity, project, f"experiment {experiment_id}")
-    request.response.status_int, body = composition.results_answer(
+    request.response.status_int, body = composition.results_response(
         composition.experiment_results(experiment, layer, project, results)
     )
     request.response.headers.update(composition.sample_ratio_headers(results))
@@ -38,7 +38,7 @@ def get_campaign_results(request: Request) -> Any:
         composition.campaign_results_calls(layer, experiments, request.swagger_data),
         at_most=request.registry["settings"].campaign_fan_out,
     )
-    request.response.status_int, body = composition.results_answer(
+    request.response.status_int, body = composition.results_response(
         composition.campaign_results(layer, project, experiments, results)
     )
     return body

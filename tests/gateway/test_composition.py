@@ -194,4 +194,4 @@ def test_a_campaign_is_answered_by_what_its_experiments_have(results, status):
         [samples.experiment(), samples.experiment(samples.SECOND_EXPERIMENT)],
         results,
     )
-    assert composition.results_answer(merged)[0] == status
+    assert composition.results_response(merged)[0] == status

@@ -153,7 +153,7 @@ def campaign_results(
     return public("CampaignResults", merged)
 
 
-def results_answer(results: Any) -> tuple[int, Any]:
+def results_response(results: Any) -> tuple[int, Any]:
     """Return status and body: 200 with results, 202 without a body while computed, 204 while there is no data."""
     if results is None:
         return 204, None

@@ -50,7 +50,7 @@ async def get_campaign_results(request: Request) -> Any:
         composition.campaign_results_calls(layer, experiments, request.swagger_data),
         at_most=request.registry["settings"].campaign_fan_out,
     )
-    request.response.status_int, body = composition.results_answer(
+    request.response.status_int, body = composition.results_response(
         composition.campaign_results(layer, project, experiments, results)
     )
     return body

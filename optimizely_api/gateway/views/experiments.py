@@ -51,7 +51,7 @@ async def get_experiment_results(request: Request) -> Any:
         composition.experiment_results_calls(experiment, request.swagger_data)
     )
     check_account(request.identity, project, f"experiment {experiment['id']}")
-    request.response.status_int, body = composition.results_answer(
+    request.response.status_int, body = composition.results_response(
         composition.experiment_results(experiment, layer, project, results)
     )
     request.response.headers.update(composition.sample_ratio_headers(results))

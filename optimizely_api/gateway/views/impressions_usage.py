@@ -6,7 +6,7 @@ from typing import Any
 from pyramid.request import Request
 
 from optimizely_api.gateway.errors import BadRequest, Forbidden
-from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.gateway.resource import operation
 from optimizely_api.gateway.usage import Usage, usage_of_account
 from optimizely_api.gateway.views.plan import this_year
@@ -24,7 +24,7 @@ async def get_impressions_usage_request(request: Request) -> list[Any]:
     page = requested_page(request)
     start = (page.number - 1) * page.size
     listed = {"total": len(chosen), "items": chosen[start : start + page.size]}
-    return answer_page(request, page, listed)
+    return linked_items(request, page, listed)
 
 
 @operation

@@ -4,7 +4,7 @@ from typing import Any
 
 from pyramid.request import Request
 
-from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.gateway.resource import Resource, operation
 from optimizely_api.upstream import calls
 
@@ -16,7 +16,7 @@ async def list_projects(request: Request) -> list[Any]:
     page = requested_page(request)
     filters = request.swagger_data.get("filter") or ()
     listed = await request.fetch(calls.list_projects(request.identity.account_id, page, filters))
-    return await PROJECTS.shown(request, answer_page(request, page, listed))
+    return await PROJECTS.shown(request, linked_items(request, page, listed))
 
 
 @operation

@@ -5,7 +5,7 @@ from typing import Any
 from pyramid.request import Request
 
 from optimizely_api.contract.definitions import public
-from optimizely_api.gateway.paging import answer_page, requested_page
+from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.gateway.resource import PROJECTS, operation, visible_project
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Collection
@@ -26,7 +26,7 @@ async def get_search_results(request: Request) -> list[Any]:
         await visible_project(request, project_id)
     filters = {name: query[name] for name in FILTERS}
     call = calls.list_entities(SEARCH, request.identity.account_id, page, filters)
-    found = answer_page(request, page, await request.fetch(call))
+    found = linked_items(request, page, await request.fetch(call))
     expand = query["expand"] or ()
     names = await _project_names(request, found) if "project_name" in expand else {}
     hidden = set(EXPANDED) - set(expand)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.http.application import DATABASE
-from optimizely_api.services.http.endpoints import answer_one, answer_page
+from optimizely_api.services.http.endpoints import entity_response, page_response
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
 from optimizely_api.services.http.responses import JSONResponse
@@ -29,7 +29,7 @@ def routes(entity: Entity, *, further: Iterable[str] = (), where: Where | None =
     async def list_entities(request: web.Request) -> web.Response:
         """A page of entities, ordered by id; `archived` chooses those that are, or are not."""
         chosen = [*_where(request, entity, filters), *(where(request) if where else ())]
-        return await answer_page(request, lambda connection, page: entity.page(connection, chosen, page))
+        return await page_response(request, lambda connection, page: entity.page(connection, chosen, page))
 
     async def create_entity(request: web.Request) -> web.Response:
         body, at = await read_object(request), read_at(request)
@@ -37,7 +37,7 @@ def routes(entity: Entity, *, further: Iterable[str] = (), where: Where | None =
             return JSONResponse(await entity.create(connection, body, at), status=201)
 
     async def get_entity(request: web.Request) -> web.Response:
-        return await answer_one(request, id_name, entity.get)
+        return await entity_response(request, id_name, entity.get)
 
     async def update_entity(request: web.Request) -> web.Response:
         """Change what the body names; `If-Match` names the version that is to be changed."""

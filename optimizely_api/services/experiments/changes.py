@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.entities import history
 from optimizely_api.services.experiments.tables import changes
-from optimizely_api.services.http.endpoints import answer_page
+from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import parse_time, read_integer, read_integers, read_texts
 from optimizely_api.services.storage.paging import fetch_page
@@ -28,7 +28,7 @@ async def list_changes(request: web.Request) -> web.Response:
         total, rows = await fetch_page(connection, query, COLUMNS.id.desc(), page)
         return total, [_record(row) for row in rows]
 
-    return await answer_page(request, fetch)
+    return await page_response(request, fetch)
 
 
 async def record(

@@ -28,7 +28,7 @@ from optimizely_api.services.experiments.schema import (
 from optimizely_api.services.experiments.search import search
 from optimizely_api.services.experiments.sections import SECTIONS
 from optimizely_api.services.http.application import DATABASE
-from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.endpoints import created_response, entity_response, page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
@@ -39,7 +39,7 @@ async def list_experiments(request: web.Request) -> web.Response:
     """Experiments, by account, project and campaign, archived or not; classic ones only when asked for."""
     filters = _filters(request, account_id="account_id", project_id="project_id", campaign_id="layer_id")
     archived, classic = read_boolean(request, "archived"), read_boolean(request, "include_classic") or False
-    return await answer_page(
+    return await page_response(
         request,
         lambda connection, page: store.list_experiments(connection, filters, archived, classic, page, _now()),
     )
@@ -50,7 +50,7 @@ async def list_labels(request: web.Request) -> web.Response:
     account_id = read_integer(request, "account_id")
     if account_id is None:
         raise bad_request("account_id is required")
-    return await answer_page(
+    return await page_response(
         request, lambda connection, page: store.list_labels(connection, account_id, page, _now())
     )
 
@@ -67,7 +67,7 @@ async def create_experiment(request: web.Request) -> web.Response:
 
 async def get_experiment(request: web.Request) -> web.Response:
     """One experiment, archived or not."""
-    return await answer_one(
+    return await entity_response(
         request, "experiment_id", lambda connection, number: store.get_experiment(connection, number, _now())
     )
 
@@ -100,7 +100,7 @@ async def list_layers(request: web.Request) -> web.Response:
     filters: dict[str, Any] = _filters(request, account_id="account_id", project_id="project_id")
     if layer_type := request.query.get("type"):
         filters["type"] = layer_type
-    return await answer_page(
+    return await page_response(
         request, lambda connection, page: store.list_layers(connection, filters, page, _now())
     )
 
@@ -108,14 +108,14 @@ async def list_layers(request: web.Request) -> web.Response:
 async def create_layer(request: web.Request) -> web.Response:
     """A new layer without experiments."""
     action = states.read_action(request.query.get("action"), states.LAYER_CREATE_ACTIONS)
-    return await answer_created(
+    return await created_response(
         request, LAYER.read, lambda connection, given, at: store.create_layer(connection, given, action, at)
     )
 
 
 async def get_layer(request: web.Request) -> web.Response:
     """One layer."""
-    return await answer_one(
+    return await entity_response(
         request, "layer_id", lambda connection, number: store.get_layer(connection, number, _now())
     )
 

@@ -36,7 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import shapes
 from optimizely_api.services.experiments.tables import METADATA, experiments, layers
-from optimizely_api.services.http.endpoints import answer_page
+from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import Page, read_boolean, read_integer, read_integers, read_texts
 from optimizely_api.services.storage.paging import fetch_page
@@ -102,7 +102,7 @@ async def search(request: web.Request) -> web.Response:
         total, rows = await fetch_page(connection, query, found.c.id, page)
         return total, [_result(row) for row in rows]
 
-    return await answer_page(request, fetch)
+    return await page_response(request, fetch)
 
 
 async def _due(connection: AsyncConnection, wanted: Wanted, now: datetime) -> Statuses:

@@ -16,7 +16,7 @@ from optimizely_api.services.http.query import Page, path_id, read_at, read_page
 from optimizely_api.services.http.responses import JSONResponse, page_body
 
 
-async def answer_page(
+async def page_response(
     request: web.Request, fetch: Callable[[AsyncConnection, Page], Awaitable[tuple[int, Sequence[Any]]]]
 ) -> JSONResponse:
     """200: the page that the query asks for, which `fetch` reads in one snapshot of the database."""
@@ -26,7 +26,7 @@ async def answer_page(
     return JSONResponse(page_body(total, items))
 
 
-async def answer_one(
+async def entity_response(
     request: web.Request, name: str, fetch: Callable[[AsyncConnection, int], Awaitable[Any]]
 ) -> web.Response:
     """200: the entity whose id is `name` in the path; 304 if If-None-Match names its entity tag."""
@@ -36,7 +36,7 @@ async def answer_one(
     return conditional_response(request, JSONResponse(entity))
 
 
-async def answer_created(
+async def created_response(
     request: web.Request,
     check: Callable[[dict[str, Any]], dict[str, Any]],
     create: Callable[[AsyncConnection, dict[str, Any], datetime], Awaitable[Any]],

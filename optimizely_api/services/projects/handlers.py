@@ -11,7 +11,7 @@ from aiohttp import web
 
 from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.http.application import DATABASE
-from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.endpoints import created_response, entity_response, page_response
 from optimizely_api.services.http.errors import bad_request, not_found
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
@@ -37,17 +37,17 @@ async def get_token(request: web.Request) -> web.Response:
 async def list_accounts(request: web.Request) -> web.Response:
     """All accounts, or those with the query's `name`."""
     name = request.query.get("name")
-    return await answer_page(request, lambda connection, page: store.list_accounts(connection, name, page))
+    return await page_response(request, lambda connection, page: store.list_accounts(connection, name, page))
 
 
 async def create_account(request: web.Request) -> web.Response:
     """Create an account."""
-    return await answer_created(request, ACCOUNT.read, store.create_account)
+    return await created_response(request, ACCOUNT.read, store.create_account)
 
 
 async def get_account(request: web.Request) -> web.Response:
     """One account."""
-    return await answer_one(request, "account_id", store.get_account)
+    return await entity_response(request, "account_id", store.get_account)
 
 
 async def create_token(request: web.Request) -> web.Response:
@@ -66,7 +66,7 @@ async def create_token(request: web.Request) -> web.Response:
 async def list_tokens(request: web.Request) -> web.Response:
     """The tokens of an account, revoked ones included; neither tokens nor hashes are in the response."""
     account_id = path_id(request, "account_id")
-    return await answer_page(
+    return await page_response(
         request, lambda connection, page: store.list_tokens(connection, account_id, page)
     )
 
@@ -82,19 +82,19 @@ async def revoke_token(request: web.Request) -> web.Response:
 async def list_projects(request: web.Request) -> web.Response:
     """Projects, by `account_id` and by `filter=field:value`."""
     account_id, filters = read_integer(request, "account_id"), _filters(request)
-    return await answer_page(
+    return await page_response(
         request, lambda connection, page: projects.list_projects(connection, account_id, filters, page)
     )
 
 
 async def create_project(request: web.Request) -> web.Response:
     """Create a project of the account that `account_id` names."""
-    return await answer_created(request, PROJECT.read, projects.create_project)
+    return await created_response(request, PROJECT.read, projects.create_project)
 
 
 async def get_project(request: web.Request) -> web.Response:
     """One project."""
-    return await answer_one(request, "project_id", projects.get_project)
+    return await entity_response(request, "project_id", projects.get_project)
 
 
 async def update_project(request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import writable
 from optimizely_api.contract.times import format_time
-from optimizely_api.services.http.endpoints import answer_created, answer_one, answer_page
+from optimizely_api.services.http.endpoints import created_response, entity_response, page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import Page, read_integer
 from optimizely_api.services.projects.store import get_account
@@ -100,17 +100,17 @@ async def answer_list(request: web.Request) -> web.Response:
     account_id = read_integer(request, "account_id")
     if account_id is None:
         raise bad_request("account_id is required")
-    return await answer_page(request, lambda connection, page: list_requests(connection, account_id, page))
+    return await page_response(request, lambda connection, page: list_requests(connection, account_id, page))
 
 
 async def answer_create(request: web.Request) -> web.Response:
     """A new request, of the account that `account_id` names."""
-    return await answer_created(request, read_request, create_request)
+    return await created_response(request, read_request, create_request)
 
 
 async def answer_get(request: web.Request) -> web.Response:
     """One request."""
-    return await answer_one(request, "request_id", get_request)
+    return await entity_response(request, "request_id", get_request)
 
 
 ROUTES = [
