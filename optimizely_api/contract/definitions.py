@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+import jsonschema_rs
+
 from optimizely_api.contract.load import Json, is_read_only, load_unchecked, resolve
 from optimizely_api.contract.validators import json_schema
 
@@ -24,6 +26,42 @@ def public(name: str, entity: Mapping[str, Json]) -> dict[str, Json]:
     """
     pruned: dict[str, Json] = _pruner_of(name)(entity)
     return dict(pruned) if pruned is entity else pruned
+
+
+def public_results(name: str, results: dict[str, Json]) -> dict[str, Json]:
+    """As `public`, for large values that nearly always have the contract's properties only.
+
+    Fast path: a compiled check that finds nothing else takes a fifth of the walk in Python. To measure:
+    `python -m tests.benchmark_stages` (stage "composition").
+    """
+    return results if _nothing_else(name).is_valid(results) else public(name, results)
+
+
+@lru_cache(maxsize=16)
+def _nothing_else(name: str) -> jsonschema_rs.Draft4Validator:
+    """Takes values whose objects have no members but those of the contract, and judges nothing else."""
+    reached: dict[str, Json] = {}
+    return jsonschema_rs.Draft4Validator(
+        {**_members_only({"$ref": f"#/definitions/{name}"}, reached), "definitions": reached}
+    )
+
+
+def _members_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json]:
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        if name not in reached:
+            reached[name] = {}  # a definition may hold itself
+            reached[name] = _members_only(_definition(name), reached)
+        return {"$ref": f"#/definitions/{name}"}
+    members: dict[str, Json] = {}
+    if (properties := _properties(schema)) and _is_object(schema):
+        members["properties"] = {key: _members_only(part, reached) for key, part in properties.items()}
+        members["additionalProperties"] = False
+    elif isinstance(schema.get("additionalProperties"), dict):
+        members["additionalProperties"] = _members_only(schema["additionalProperties"], reached)
+    if "items" in schema:
+        members["items"] = _members_only(schema["items"], reached)
+    return members
 
 
 def has_definition(name: str) -> bool:
