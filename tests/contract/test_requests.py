@@ -66,6 +66,7 @@ def test_parameters_have_their_types(seen: Any) -> None:
         "project_id": MAX_ID,
         "campaign_id": None,
         "include_classic": True,
+        "archived": None,
     }
 
 
@@ -109,6 +110,7 @@ def test_empty_and_unknown_query_parameters_are_as_absent(seen: Any, query: str)
         "project_id": None,
         "campaign_id": None,
         "include_classic": False,
+        "archived": None,
     }
 
 
