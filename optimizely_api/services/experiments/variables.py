@@ -15,7 +15,8 @@ Problem = tuple[str, str]
 
 REQUIRED = ("key", "type", "default_value")
 _INTEGER = re.compile("-?[0-9]+")
-_DOUBLE = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Possessive, so that a long run of digits is not tried again from each of its places.
+_DOUBLE = re.compile(r"-?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 
 
 def merged(old: Sequence[Json], given: Sequence[Json], ids: Iterator[int]) -> list[Json]:
