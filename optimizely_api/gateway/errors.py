@@ -15,6 +15,7 @@ from pyramid.httpexceptions import HTTPException
 from pyramid.interfaces import IRoutesMapper
 from pyramid.request import Request
 
+from optimizely_api.contract.violations import sentence
 from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.upstream.errors import CallRefused, UpstreamError
 
@@ -158,7 +159,8 @@ def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
     """What a service did wrong, or refused, in the one shape; `upstream/errors.py` says which is which."""
     if isinstance(error, CallRefused):
         if error.messages:
-            return write_error(BadRequest(error.message, error.messages), request)
+            first, problem = next(iter(error.messages.items()))
+            return write_error(BadRequest(sentence(first, problem), error.messages), request)
         return write_error(_refused_question(error.message, request), request)
     shaped = GatewayError(error.code, error.message, headers=error.headers)
     shaped.__cause__ = error.__cause__

@@ -115,6 +115,7 @@ class EntityPromises:
         taken = real_app.post_json(self.path_of(ids), body, headers=AUTHORIZED, expect_errors=True)
         error = assert_error(taken, 400, "bad_request")
         assert error["messages"] == {"/body/key": f"is already in use (id: {entity['id']})"}
+        assert error["message"] == f"key is already in use (id: {entity['id']})."
 
     def test_403_for_another_account_and_404_for_an_unknown_one(
         self, real_app: GatewayTestApp, ids: dict[str, int]
