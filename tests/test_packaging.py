@@ -1,6 +1,7 @@
 """The wheel carries what the checkout has, and works from any folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -26,9 +27,14 @@ print(len(load().operations))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+    folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    # A copy: beside other tests the checkout's own folder changes while it is built, and keeps what was built before.
+    for name in ("optimizely_api", "swagger"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source],
         check=True,
     )
     return next(folder.glob("*.whl"))
