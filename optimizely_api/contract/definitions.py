@@ -48,11 +48,7 @@ def _nothing_else(name: str) -> jsonschema_rs.Draft4Validator:
 
 def _members_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json]:
     if "$ref" in schema:
-        name = schema["$ref"].rsplit("/", 1)[1]
-        if name not in reached:
-            reached[name] = {}  # a definition may hold itself
-            reached[name] = _members_only(_definition(name), reached)
-        return {"$ref": f"#/definitions/{name}"}
+        return _followed(schema["$ref"], reached, _members_only)
     members: dict[str, Json] = {}
     if (properties := _properties(schema)) and _is_object(schema):
         members["properties"] = {key: _members_only(part, reached) for key, part in properties.items()}
@@ -149,14 +145,23 @@ def _example(schema: dict[str, Json], on_the_way: frozenset[str]) -> Json:
     return None
 
 
+def _followed(
+    reference: str,
+    reached: dict[str, Json],
+    translate: Callable[[Json, dict[str, Json]], dict[str, Json]],
+) -> dict[str, Json]:
+    """The reference, once the definition that it names is in `reached`, translated."""
+    name = reference.rsplit("/", 1)[1]
+    if name not in reached:
+        reached[name] = {}  # a definition may hold itself
+        reached[name] = translate(_definition(name), reached)
+    return {"$ref": f"#/definitions/{name}"}
+
+
 def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json]:
     """The schema as JSON Schema without read-only properties; definitions that it names go into `reached`."""
     if "$ref" in schema:
-        name = schema["$ref"].rsplit("/", 1)[1]
-        if name not in reached:
-            reached[name] = {}  # a definition may hold itself
-            reached[name] = _without_read_only(_definition(name), reached)
-        return {"$ref": f"#/definitions/{name}"}
+        return _followed(schema["$ref"], reached, _without_read_only)
     kept = dict(json_schema({key: value for key, value in schema.items() if key not in _NESTING}))
     if "properties" in schema:
         kept["properties"] = {

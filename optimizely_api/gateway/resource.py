@@ -1,4 +1,4 @@
-"""The one road of list, get, create, update and archive of an entity: three lines a view.
+"""List, get, create, update and archive of an entity: three lines a view.
 
     ATTRIBUTES = Resource("Attribute", "experiments")
 

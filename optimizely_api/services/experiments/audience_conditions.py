@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, column, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.experiments.conditions import OPERATORS, leaves
 from optimizely_api.services.http.query import MAX_ID
 
 EVERYONE = "everyone"
-OPERATORS = ("and", "or", "not")
 MAX_DEPTH = 20
 MAX_AUDIENCES = 10_000
 WHAT_IT_MUST_BE = (
@@ -52,9 +52,15 @@ def problem_of(text: str) -> str | None:
     return f"names more than {MAX_AUDIENCES} audiences" if len(ids) > MAX_AUDIENCES else None
 
 
-def audience_ids(text: str) -> set[int]:
-    """The ids in valid conditions."""
-    return set() if is_everyone(text) else set(_audience_ids(json.loads(text), 1))
+def audience_ids(text: object) -> set[int]:
+    """The ids in conditions; also in those of a form that is refused today, which an earlier release stored."""
+    try:
+        tree = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return set()
+    found = leaves(tree) if isinstance(tree, list) else [tree] if isinstance(tree, dict) else []
+    ids = (leaf.get("audience_id") for leaf in found)
+    return {audience_id for audience_id in ids if type(audience_id) is int and 0 < audience_id <= MAX_ID}
 
 
 def _audience_ids(node: Any, depth: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.entities.names import name_problems
-from optimizely_api.services.experiments import conditions
+from optimizely_api.services.experiments import audience_conditions, conditions
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.conditions import InvalidConditions
 from optimizely_api.services.experiments.features import FEATURES, audience_ids_of
@@ -133,7 +133,7 @@ async def an_audience_in_use_is_not_archived(
     if before is not None and audience["archived"] and not before["archived"]:
         refused = f"audience {audience['id']} cannot be archived"
         for row in await running_experiments(connection, audience["project_id"]):
-            if audience["id"] in conditions.audience_ids(row.document.get("audience_conditions")):
+            if audience["id"] in audience_conditions.audience_ids(row.document.get("audience_conditions")):
                 raise conflict(f"{refused}: experiment {row.id}, which runs, uses it")
         for feature in await _features_in_use(connection, {audience["project_id"]}):
             if audience["id"] in audience_ids_of(feature, enabled=True):
@@ -160,7 +160,7 @@ async def _counts_of_experiments(connection: AsyncConnection, project_ids: Itera
         text != "everyone",
     )
     texts: Iterable[Any] = (await connection.execute(query)).scalars() if project_ids else ()
-    return Counter(audience_id for each in texts for audience_id in conditions.audience_ids(each))
+    return Counter(audience_id for each in texts for audience_id in audience_conditions.audience_ids(each))
 
 
 async def _features_in_use(connection: AsyncConnection, project_ids: Iterable[int]) -> list[dict[str, Any]]:

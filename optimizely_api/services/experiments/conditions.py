@@ -124,16 +124,6 @@ def _problem_of_match(kind: str, leaf: Leaf, default: str | None) -> str | None:
     return None
 
 
-def audience_ids(text: object) -> set[int]:
-    """The audiences that an experiment's `audience_conditions` name; none for `everyone` or an unknown form."""
-    try:
-        tree = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        return set()
-    found = leaves(tree) if isinstance(tree, list) else iter([tree] if isinstance(tree, dict) else [])
-    return {leaf["audience_id"] for leaf in found if type(leaf.get("audience_id")) is int}
-
-
 def _check_list(tree: list[Any], level: int) -> None:
     if level > MAX_LEVELS:
         raise InvalidConditions(f"must not be deeper than {MAX_LEVELS} lists")

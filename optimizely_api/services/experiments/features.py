@@ -152,7 +152,9 @@ async def audiences_are_there(
     problem = await audience_conditions.unusable_audience(connection, feature["project_id"], named - present)
     if problem is None:
         return []
-    where = next(key for key, rule in _rules(feature) if _ids_of(rule))
+    where = next(
+        key for key, rule in _rules(feature) if audience_conditions.audience_ids(rule["audience_conditions"])
+    )
     return [(_pointer("environments", where, "rollout_rules/0/audience_conditions"), problem)]
 
 
@@ -185,12 +187,9 @@ def _with_audiences(environment: Json, audiences: str) -> Json:
 def audience_ids_of(feature: Json, *, enabled: bool = False) -> set[int]:
     """The audiences that the feature's rollout rules name, or its enabled rules alone."""
     rules = (rule for _, rule in _rules(feature) if rule["enabled"] or not enabled)
-    return {number for rule in rules for number in _ids_of(rule)}
-
-
-def _ids_of(rule: Json) -> set[int]:
-    text = rule["audience_conditions"]
-    return set() if audience_conditions.problem_of(text) else audience_conditions.audience_ids(text)
+    return {
+        number for rule in rules for number in audience_conditions.audience_ids(rule["audience_conditions"])
+    }
 
 
 async def _tests(connection: AsyncConnection, feature: Json) -> list[Row[Any]]:

@@ -94,7 +94,7 @@ def references_of(document: Mapping[str, Any]) -> Iterator[Reference]:
     """Every id of another entity in an experiment or a campaign."""
     if "feature_id" in document:
         yield Reference("feature", "/feature_id", document["feature_id"])
-    for audience_id in _audience_ids(document.get("audience_conditions", audience_conditions.EVERYONE)):
+    for audience_id in sorted(audience_conditions.audience_ids(document.get("audience_conditions"))):
         yield Reference("audience", "/audience_conditions", audience_id)
     for number, page_id in enumerate(document.get("page_ids", ())):
         yield Reference("page", f"/page_ids/{number}", page_id)
@@ -127,8 +127,3 @@ def read_conditions(text: str) -> str:
     if problem := audience_conditions.problem_of(text):
         raise field_error("/audience_conditions", problem)
     return audience_conditions.canonical(text)
-
-
-def _audience_ids(text: str) -> list[int]:
-    # An earlier release stored any text.
-    return [] if audience_conditions.problem_of(text) else sorted(audience_conditions.audience_ids(text))
