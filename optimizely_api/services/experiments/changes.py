@@ -14,6 +14,7 @@ from optimizely_api.services.entities import history
 from optimizely_api.services.experiments.tables import changes
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
+from optimizely_api.services.http.feeds import feed_response
 from optimizely_api.services.http.query import parse_time, read_integer, read_integers, read_texts
 from optimizely_api.services.storage.paging import fetch_page
 
@@ -29,6 +30,11 @@ async def list_changes(request: web.Request) -> web.Response:
         return total, [_record(row) for row in rows]
 
     return await page_response(request, fetch)
+
+
+async def feed_changes(request: web.Request) -> web.Response:
+    """Records in the order of their ids: the feed that webhooks are called for."""
+    return await feed_response(request, changes, _record)
 
 
 async def record(

@@ -11,7 +11,7 @@ from optimizely_api.services.entities.endpoints import routes
 from optimizely_api.services.experiments import states, store
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.audiences import AUDIENCES
-from optimizely_api.services.experiments.changes import list_changes
+from optimizely_api.services.experiments.changes import feed_changes, list_changes
 from optimizely_api.services.experiments.events import EVENTS, where_classic
 from optimizely_api.services.experiments.extensions import EXTENSIONS
 from optimizely_api.services.experiments.features import FEATURES
@@ -154,6 +154,7 @@ def _now() -> datetime:
 
 ROUTES = [
     web.get("/changes", list_changes),
+    web.get("/changes/feed", feed_changes),
     web.get("/search", search),
     *routes(ATTRIBUTES),
     *routes(AUDIENCES),

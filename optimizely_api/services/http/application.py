@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from optimizely_api.services.storage.database import Database, is_unavailable
 
 DATABASE = web.AppKey("database", Database)
 HEALTH = web.AppKey("health", Health)
+CLOSING = web.AppKey("closing", asyncio.Event)  # set when the service ends, for responses that wait
 MAX_BODY_BYTES = 1024 * 1024
 log = logging.getLogger("optimizely_api.services")
 
@@ -50,6 +52,9 @@ def make_application(
     if response_headers:
         application.on_response_prepare.append(_add_response_headers)
 
+    application[CLOSING] = asyncio.Event()
+    application.on_shutdown.append(_stop_waiting)
+
     async def with_database(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = Database(database_url, **(engine_options or {}))
         app[HEALTH] = Health(app[DATABASE])
@@ -62,6 +67,10 @@ def make_application(
         application.router.add_get(HEALTH_PATH, _healthz)
     application.router.add_routes(routes)
     return application
+
+
+async def _stop_waiting(app: web.Application) -> None:
+    app[CLOSING].set()
 
 
 async def _add_response_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,0 +1,88 @@
+"""Feeds between services: in order, without gaps, and answered when there is news."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import insert
+
+from optimizely_api.services.experiments.tables import changes
+from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.storage.database import Database
+from tests.services.conftest import Caller, Serve, running, session_with_key
+
+OWNER = {"account_id": 11, "project_id": 22}
+RECORD = {
+    **OWNER,
+    "entity_type": "attribute",
+    "entity_id": 5,
+    "change_type": "create",
+    "revision": 1,
+    "changes": [],
+    "summary": "",
+    "source": "api",
+    "user_id": "1",
+    "user_name": "",
+    "created": datetime.now(UTC),
+}
+
+
+async def attribute(experiments: Caller, key: str) -> Any:
+    return await experiments.made("/attributes", {**OWNER, "key": key})
+
+
+async def feed(experiments: Caller, query: str = "") -> list[Any]:
+    status, body = await experiments.get(f"/changes/feed?{query}")
+    assert status == 200, body
+    items: list[Any] = body["items"]
+    return items
+
+
+async def test_200_changes_come_in_the_order_in_which_they_were_made(experiments: Caller) -> None:
+    made = [(await attribute(experiments, f"key-{number}"))["id"] for number in range(5)]
+    everything = await feed(experiments)
+    assert [item["entity"]["id"] for item in everything] == made
+    assert await feed(experiments, f"after={everything[1]['id']}&limit=2") == everything[2:4]
+    assert await feed(experiments, f"after={everything[-1]['id']}") == []
+
+
+async def test_200_a_reader_that_waits_gets_a_change_at_once(experiments: Caller) -> None:
+    reader = asyncio.create_task(feed(experiments, "wait=30"))
+    await asyncio.sleep(0.1)  # so that the reader waits already
+    made, written = await attribute(experiments, "plan"), time.monotonic()
+    [item] = await asyncio.wait_for(reader, 10)
+    assert item["entity"]["id"] == made["id"]
+    assert time.monotonic() - written < 1
+
+
+async def test_200_a_reader_that_waits_does_not_hold_up_the_end_of_the_service(serve: Serve) -> None:
+    experiments = await serve("experiments")
+    application = SERVICES["experiments"].create_application(experiments.database_url)
+    async with session_with_key() as session:
+        async with running(application) as ending:
+            url = f"{ending.url}/changes/feed?wait=30"
+            reader = asyncio.create_task(session.get(url))
+            await asyncio.sleep(0.1)  # so that the reader waits already
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        async with await reader as response:
+            assert (response.status, await response.json()) == (200, {"items": []})
+
+
+async def test_200_a_change_that_is_committed_late_is_not_passed_over(experiments: Caller) -> None:
+    """PostgreSQL shows row 2 before row 1 when the writer of row 1 is slower."""
+    database = Database(experiments.database_url)
+    if database.is_sqlite:  # which has one writer at a time
+        await database.close()
+        return
+    async with database.transaction() as slow:
+        await slow.execute(insert(changes).values(**RECORD))
+        quick = (await attribute(experiments, "quick"))["id"]
+        reader = asyncio.create_task(feed(experiments, "wait=30"))
+        done, _ = await asyncio.wait([reader], timeout=0.5)
+        assert not done
+    assert [item["entity"]["id"] for item in await reader] == [RECORD["entity_id"], quick]
+    await database.close()
