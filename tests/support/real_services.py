@@ -1,4 +1,4 @@
-"""The three services as processes, each on an SQLite database of its own, and what a test writes into them."""
+"""The three services as processes, each on a database of its own, and what a test writes into them."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ NAMES = ("projects", "experiments", "results")
 KEY = samples.SERVICES_KEY
 AS_GATEWAY = {"Authorization": f"Bearer {KEY}"}
 LONGEST_START_SECONDS = 60
+NOWHERE: Mapping[str, str] = {}
 
 
 class RealServices:
@@ -146,33 +147,50 @@ def _text(moment: datetime) -> str:
 @contextlib.contextmanager
 def real_services(folder: Path, *, results_workers: int = 2) -> Iterator[RealServices]:
     """Run the services until the block ends, with their databases and logs in `folder`."""
+    with running_services(folder, results_workers=results_workers) as urls:
+        yield RealServices(urls, folder)
+
+
+@contextlib.contextmanager
+def running_services(
+    folder: Path, *, results_workers: int = 2, databases: Mapping[str, str] = NOWHERE
+) -> Iterator[dict[str, str]]:
+    """The URLs of the services, which run until the block ends, with their logs in `folder`.
+
+    `databases` are the URLs of their databases; without one, a service has an SQLite file in `folder`.
+    """
     urls = {}
     with contextlib.ExitStack() as stack:
         for name in NAMES:
             port = free_port()
             urls[name] = f"http://127.0.0.1:{port}"
             workers = results_workers if name == "results" else 1
-            stack.enter_context(_service(name, port, workers, folder))
+            stack.enter_context(service(name, port, folder, workers, databases.get(name, "")))
         for name in NAMES:
-            _wait_until_listening(urls[name], folder / f"{name}.log")
-        yield RealServices(urls, folder)
+            wait_until_listening(urls[name], folder / f"{name}.log")
+        yield urls
 
 
 @contextlib.contextmanager
-def _service(name: str, port: int, workers: int, folder: Path) -> Iterator[None]:
+def service(
+    name: str, port: int, folder: Path, workers: int = 1, database: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of one service, which has ended when the block is left."""
     command = [sys.executable, "-m", "optimizely_api.cli", "service", name]
     command += ["--port", str(port), "--workers", str(workers)]
     environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder), "SERVICES_KEY": KEY}
-    with (folder / f"{name}.log").open("wb") as log:
+    environment |= {f"{name.upper()}_DATABASE_URL": database} if database else {}
+    with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _wait_until_listening(url: str, log: Path) -> None:
+def wait_until_listening(url: str, log: Path) -> None:
+    """Return once the service at `url` answers; AssertionError with its log when it does not start."""
     last = time.monotonic() + LONGEST_START_SECONDS
     while time.monotonic() < last:
         with contextlib.suppress(requests.ConnectionError):
