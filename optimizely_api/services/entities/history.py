@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import noun_of, public, writable
 from optimizely_api.services.http.log import USER
-from optimizely_api.services.storage.database import UtcTime
+from optimizely_api.services.storage.database import CHANGED_PROJECTS, UtcTime
 
 Json = dict[str, Any]
 
@@ -89,6 +89,7 @@ async def record(
     details = _details(definition, before, after)
     if not details and not change_type:
         return
+    connection.info.setdefault(CHANGED_PROJECTS, set()).add(after["project_id"])
     earlier = select(func.max(changes.c.revision)).where(changes.c.entity_id == after["id"])
     revision = (await connection.execute(earlier)).scalar_one() or 0
     change_type = change_type or _change_type(before, after)

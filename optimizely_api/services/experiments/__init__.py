@@ -7,6 +7,7 @@ present ones. `runs` has the times when the experiment ran, with the weights of 
 
 from aiohttp import web
 
+from optimizely_api.services.experiments.datafiles.upkeep import with_datafiles
 from optimizely_api.services.experiments.handlers import ROUTES
 from optimizely_api.services.experiments.levels import projects_url, with_levels
 from optimizely_api.services.http.application import make_application
@@ -22,4 +23,5 @@ def create_application(database_url: str) -> web.Application:
 
     `OPTIMIZELY_API_PROJECTS_URL` (environment) is the address of the projects service.
     """
-    return make_application("experiments", database_url=database_url, routes=ROUTES, contexts=[with_levels])
+    contexts = [with_levels, with_datafiles]
+    return make_application("experiments", database_url=database_url, routes=ROUTES, contexts=contexts)

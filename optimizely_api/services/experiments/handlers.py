@@ -12,6 +12,11 @@ from optimizely_api.services.experiments import states, store
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.audiences import AUDIENCES
 from optimizely_api.services.experiments.changes import feed_changes, list_changes
+from optimizely_api.services.experiments.datafiles.endpoints import (
+    get_datafile,
+    list_revisions,
+    register_environments,
+)
 from optimizely_api.services.experiments.events import EVENTS, where_classic
 from optimizely_api.services.experiments.extensions import EXTENSIONS
 from optimizely_api.services.experiments.features import FEATURES
@@ -156,6 +161,9 @@ ROUTES = [
     web.get("/changes", list_changes),
     web.get("/changes/feed", feed_changes),
     web.get("/search", search),
+    web.post("/datafiles", register_environments),
+    web.get("/datafiles/{sdk_key}", get_datafile),
+    web.get("/datafile-revisions", list_revisions),
     *routes(ATTRIBUTES),
     *routes(AUDIENCES),
     *routes(LIST_ATTRIBUTES),

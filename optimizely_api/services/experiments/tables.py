@@ -9,6 +9,8 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -99,4 +101,52 @@ list_contents = Table(
     METADATA,
     Column("list_attribute_id", BigInteger, primary_key=True, autoincrement=False),
     Column("content", Text, nullable=False),  # entries separated by commas
+)
+
+# The environments of projects, which the gateway names, and the datafile of each as it is served.
+datafiles = Table(
+    "datafiles",
+    METADATA,
+    Column("environment_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False, index=True),
+    Column("sdk_key", String(64), nullable=False, unique=True),
+    Column("environment_key", Text, nullable=False),
+    Column("is_primary", Boolean, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("environment_version", UtcTime, nullable=False),  # when what is above was changed last
+    Column("platform", String(16), nullable=False),
+    Column("anonymize_ip", Boolean, nullable=False),
+    Column("project_version", UtcTime, nullable=False),  # when the two above were changed last
+    Column("revision", Integer, nullable=False),  # 0: not built yet
+    Column("content", LargeBinary, nullable=False),
+    Column("size", Integer, nullable=False),  # bytes of the content
+    Column("digest", String(64), nullable=False),  # of the content without its revision
+    Column("built", UtcTime, nullable=False),  # whole seconds, different for each revision
+    Column("next_change", UtcTime, index=True),  # when a schedule may change it
+)
+
+# A row for each revision of a datafile.
+datafile_revisions = Table(
+    "datafile_revisions",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False),
+    Column("environment_id", BigInteger, nullable=False),
+    Column("environment_key", Text, nullable=False),
+    Column("sdk_key", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("created", UtcTime, nullable=False),
+)
+
+# See datafiles/buckets.py.
+bucket_maps = Table(
+    "bucket_maps",
+    METADATA,
+    Column("entity_id", BigInteger, primary_key=True, autoincrement=False),  # of an experiment or a group
+    Column("project_id", BigInteger, nullable=False, index=True),
+    Column("divided", JSON, nullable=False),  # the total, and the pairs of owner and weight
+    Column("buckets", JSON, nullable=False),
 )

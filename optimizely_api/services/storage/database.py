@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -177,8 +177,18 @@ def _means_not_now(error: BaseException | None) -> bool:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in UNAVAILABLE_SQLITE
 
 
+# In `AsyncConnection.info` during a transaction: the ids of the projects that it has changed.
+CHANGED_PROJECTS = "changed_projects"
+BeforeCommit = Callable[[AsyncConnection, set[int]], Awaitable[None]]
+
+
 class Database:
-    """The database of one service in one worker process; the application opens and closes it."""
+    """The database of one service in one worker process; the application opens and closes it.
+
+    `before_commit` is called at the end of each transaction that has changed projects, and is a part of it.
+    """
+
+    before_commit: BeforeCommit | None = None
 
     def __init__(self, url: str | URL, **engine_options: Any) -> None:
         self.engine = create_engine(url, **engine_options)
@@ -199,7 +209,10 @@ class Database:
         the block has ended without an exception, the data is durable.
         """
         async with self._write_lock, self.engine.begin() as connection:
+            changed = connection.info[CHANGED_PROJECTS] = set[int]()
             yield connection
+            if changed and self.before_commit is not None:
+                await self.before_commit(connection, changed)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:

@@ -1,0 +1,51 @@
+"""Keeps datafiles up to date while the service runs: with each change, and when a schedule says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from aiohttp import web
+from sqlalchemy import select
+
+from optimizely_api.services.experiments.datafiles.build import build, build_changed
+from optimizely_api.services.experiments.tables import datafiles
+from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.storage.database import Database
+
+LOOK_SECONDS = 0.25  # between two looks for schedules whose time has come
+
+log = logging.getLogger("optimizely_api.services.experiments")
+
+
+async def with_datafiles(app: web.Application) -> AsyncIterator[None]:
+    """Build datafiles with changes and schedules for the life of the application."""
+    app[DATABASE].before_commit = build_changed
+    task = asyncio.create_task(_follow_schedules(app[DATABASE]))
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _follow_schedules(database: Database) -> None:
+    while True:
+        try:
+            await build_due(database, datetime.now(UTC))
+        except Exception:
+            log.exception("datafiles do not follow the schedules of experiments")
+            await asyncio.sleep(1)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def build_due(database: Database, now: datetime) -> None:
+    """Build the datafiles of projects with a schedule whose time has come by `now`."""
+    query = select(datafiles.c.project_id).where(datafiles.c.next_change <= now).distinct()
+    async with database.snapshot() as connection:
+        due = list((await connection.execute(query)).scalars())
+    for project_id in due:
+        async with database.transaction() as connection:
+            await build(connection, project_id, now)
