@@ -20,7 +20,7 @@ from pyramid.response import Response
 
 from optimizely_api.gateway import BLOCKING, add_tween
 from optimizely_api.gateway.errors import PreconditionFailed, error_body
-from optimizely_api.http.codings import WORTH_IT, compress, preference
+from optimizely_api.http.codings import WORTH_IT, compress, compress_chunks, preference
 from optimizely_api.http.entity_tags import coded_tag, entity_tag, evaluate
 from optimizely_api.runtime import synchronize
 
@@ -58,10 +58,12 @@ def finishing_tween_factory(handler: Handler, registry: Registry) -> Handler:
         method = request.environ["REQUEST_METHOD"]
         if status != 200 or method not in READING:
             return response
-        body = response.body
+        # A body that is made while it is sent stays an iterator; its view has said its ETag.
+        body = None if is_made_while_sent(response) else response.body
         coding = None
         if from_bytes and _is_worth_compressing(said):
-            coding = _negotiate(request, said, response, is_small=len(body) < from_bytes)
+            is_small = body is not None and len(body) < from_bytes
+            coding = _negotiate(request, said, response, is_small=is_small)
         if unmet := _conditional(request, response, said, coding):
             return unmet
         if coding is not None:
@@ -69,11 +71,18 @@ def finishing_tween_factory(handler: Handler, registry: Registry) -> Handler:
             if method == "HEAD":
                 # The length would be known only after the work (RFC 9110 section 9.3.2).
                 response.content_length = None
+            elif body is None:
+                response.app_iter = compress_chunks(coding, response.app_iter)
             else:
                 response.body = (compress if len(body) <= ON_LOOP_BYTES else compress_large)(coding, body)
         return response
 
     return finishing_tween
+
+
+def is_made_while_sent(response: Response) -> bool:
+    """Whether the body is an iterator of unknown length."""
+    return not isinstance(response.app_iter, list | tuple)
 
 
 async def _compress_in_thread(coding: str, body: bytes) -> bytes:

@@ -16,6 +16,8 @@ import gzip
 import re
 import sys
 import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import brotli
@@ -27,9 +29,13 @@ else:
 
 CODINGS = ("zstd", "br", "gzip")  # in the server's order, which decides between codings of one weight
 WORTH_IT = frozenset(
-    {"application/json", "application/yaml", "text/html", "text/css", "text/javascript", "image/svg+xml"}
+    {
+        *("application/json", "application/yaml", "text/csv", "text/html", "text/css", "text/javascript"),
+        "image/svg+xml",
+    }
 )
 FAST_LEVEL = 1  # of all three
+GZIP_WINDOW_BITS = 31  # zlib's 15, and 16 for the header of gzip
 
 # The weight of a coding (RFC 9110 section 12.4.2); a member that does not look like this counts for nothing.
 _MEMBER = re.compile(
@@ -97,3 +103,23 @@ def compress(coding: str, body: bytes) -> bytes:
         return bytes(brotli.compress(body, quality=FAST_LEVEL))
     # Without a time in its header the same body gives the same bytes.
     return gzip.compress(body, FAST_LEVEL, mtime=0)
+
+
+def compress_chunks(coding: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks in one of `CODINGS`, as few as its compressor makes of them; at most some of them are in memory."""
+    add, finish = _incremental(coding)
+    for chunk in chunks:
+        if compressed := add(chunk):
+            yield compressed
+    yield finish()
+
+
+def _incremental(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    if coding == "zstd":
+        frame = zstd.ZstdCompressor(FAST_LEVEL)
+        return frame.compress, frame.flush
+    if coding == "br":
+        stream = brotli.Compressor(quality=FAST_LEVEL)
+        return stream.process, stream.finish
+    member = zlib.compressobj(FAST_LEVEL, wbits=GZIP_WINDOW_BITS)  # whose header has no time
+    return member.compress, member.flush

@@ -3,8 +3,11 @@
 from typing import Any
 
 from pyramid.request import Request
+from pyramid.response import Response
 
 from optimizely_api.gateway.composition import results as composition
+from optimizely_api.gateway.composition.results_csv import CAMPAIGN_COLUMNS, csv_chunks
+from optimizely_api.gateway.csv_files import csv_file
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
@@ -42,6 +45,20 @@ async def delete_campaign(request: Request) -> None:
 @operation
 async def get_campaign_results(request: Request) -> Any:
     """The results of all experiments of a campaign: three steps, the last one a call per experiment."""
+    return await _results(request)
+
+
+@operation
+async def get_campaign_results_csv(request: Request) -> Response | None:
+    results = await _results(request)
+    if results is None:
+        return None
+    name = f"campaign_{results['campaign_id']}_results.csv"
+    return csv_file(name, results, csv_chunks(CAMPAIGN_COLUMNS, results))
+
+
+async def _results(request: Request) -> Any:
+    """The contract's CampaignResults; None without data and while they are computed, as the status then says."""
     layer = await CAMPAIGNS.visible(request)
     project, *pages = await request.fetch_all(composition.campaign_calls(layer))
     check_account(request.identity, project, f"campaign {layer['id']}")

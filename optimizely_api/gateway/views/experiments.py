@@ -3,8 +3,11 @@
 from typing import Any
 
 from pyramid.request import Request
+from pyramid.response import Response
 
 from optimizely_api.gateway.composition import results as composition
+from optimizely_api.gateway.composition.results_csv import EXPERIMENT_COLUMNS, csv_chunks
+from optimizely_api.gateway.csv_files import csv_file
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
@@ -46,6 +49,20 @@ async def delete_experiment(request: Request) -> None:
 @operation
 async def get_experiment_results(request: Request) -> Any:
     """One call instead of four: the experiment, then its campaign, project and results together."""
+    return await _results(request)
+
+
+@operation
+async def get_experiment_results_csv(request: Request) -> Response | None:
+    results = await _results(request)
+    if results is None:
+        return None
+    name = f"experiment_{results['experiment_id']}_results.csv"
+    return csv_file(name, results, csv_chunks(EXPERIMENT_COLUMNS, results))
+
+
+async def _results(request: Request) -> Any:
+    """The contract's ExperimentResults; None without data and while they are computed, as the status then says."""
     experiment = await EXPERIMENTS.visible(request)
     layer, project, results = await request.fetch_all(
         composition.experiment_results_calls(experiment, request.swagger_data)
