@@ -1,5 +1,6 @@
-"""The environments of a project, whose keys the maps of features name."""
+"""The environments of a project, whose keys the maps of features and experiments name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,11 +12,12 @@ from optimizely_api.upstream.calls import Collection, Page
 
 ENVIRONMENTS = Collection("projects", "/environments", "Environment", "environment")
 PAGE_SIZE = 100
+AT_ONCE = 10  # projects
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a feature shows of one of its project's environments."""
+    """What a feature or an experiment needs to know of one of its project's environments."""
 
     key: str
     is_primary: bool
@@ -28,16 +30,41 @@ class Environment:
 
 async def environments_of_project(request: Request, project_id: int) -> list[Environment]:
     """Return those that are not archived, by priority."""
-    items: list[dict[str, Any]] = []
-    chosen = {"project_id": project_id, "archived": False}
+    return (await environments_of_projects(request, [project_id]))[project_id]
+
+
+async def environments_of_projects(
+    request: Request, project_ids: Iterable[int]
+) -> dict[int, list[Environment]]:
+    """Return, for each project, its environments that are not archived, by priority."""
+    found: dict[int, list[dict[str, Any]]] = {project_id: [] for project_id in project_ids}
+    account_id, remaining = request.identity.account_id, sorted(found)
     for number in count(1):
-        page = Page(number, PAGE_SIZE)
-        found = await request.fetch(
-            calls.list_entities(ENVIRONMENTS, request.identity.account_id, page, chosen)
+        pages = await request.fetch_all(
+            [
+                calls.list_entities(
+                    ENVIRONMENTS,
+                    account_id,
+                    Page(number, PAGE_SIZE),
+                    {"project_id": project_id, "archived": False},
+                )
+                for project_id in remaining
+            ],
+            at_most=AT_ONCE,
         )
-        items += found["items"]
-        if number * PAGE_SIZE >= found["total"]:
+        for project_id, page in zip(remaining, pages, strict=True):
+            found[project_id] += page["items"]
+        remaining = [
+            project_id
+            for project_id, page in zip(remaining, pages, strict=True)
+            if number * PAGE_SIZE < page["total"]
+        ]
+        if not remaining:
             break
+    return {project_id: _by_priority(items) for project_id, items in found.items()}
+
+
+def _by_priority(items: list[dict[str, Any]]) -> list[Environment]:
     return [
         Environment(item["key"], item["is_primary"], item["id"])
         for item in sorted(items, key=lambda item: item.get("priority", 0))

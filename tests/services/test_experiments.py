@@ -288,7 +288,7 @@ async def test_200_a_whole_experiment_can_be_sent_back(experiments: Caller) -> N
         key="checkout",
         metrics=[{"event_id": buy["id"]}],
         changes=[{"type": "custom_css", "value": "a{}"}],
-        environments={"production": {"status": "paused"}},
+        environments={"production": {"is_primary": True, "status": "paused"}},
         schedule={"time_zone": "UTC"},
     )
     echoed = {**made, "status": "archived", "from_a_newer_contract": {"x": 1}}
@@ -521,21 +521,6 @@ async def test_a_schedule_that_has_passed_concludes(experiments: Caller) -> None
     assert (now["status"], now["latest"]) == ("concluded", "2026-01-09T00:00:00Z")
     assert (await experiments.patch(f"/experiments/{made['id']}?action=start", {}))[0] == 409
     assert await experiments.delete(f"/experiments/{made['id']}") == (204, None)
-
-
-async def test_environments_follow_the_status(experiments: Caller) -> None:
-    made = await make(experiments, environments={"production": {"status": "not_started"}})
-    started = await patched(experiments, made, "?action=start")
-    assert started["environments"] == {"production": {"status": "running"}}
-
-
-async def test_statuses_of_environments_in_a_body_change_nothing(experiments: Caller) -> None:
-    made = await make(experiments, environments={"production": {"status": "running"}})
-    assert made["environments"] == {"production": {"status": "not_started"}}
-    same = await patched(experiments, made, environments={"production": {"status": "paused"}})
-    assert same == made
-    added = await patched(experiments, made, "?action=start", environments={"staging": {"status": "paused"}})
-    assert added["environments"] == {key: {"status": "running"} for key in ("production", "staging")}
 
 
 # What results are computed by

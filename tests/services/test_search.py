@@ -73,7 +73,7 @@ async def test_what_runs_in_a_paused_campaign_is_paused_with_it(experiments: Cal
 async def test_audiences_environments_and_words(experiments: Caller) -> None:
     few, more = [await audience(experiments, number) for number in (7, 78)]
     conditions = f'["and", {{"audience_id": {few}}}, {{"audience_id": {more}}}]'
-    environments = {"production": {"status": "not_started"}}
+    environments = {"production": {"is_primary": True}}
     one = await make(
         experiments, "?action=start", key="flow", audience_conditions=conditions, environments=environments
     )

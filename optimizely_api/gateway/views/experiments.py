@@ -1,5 +1,6 @@
 """Experiments, and the composite that replaces four calls by one: `get_experiment_results`."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyramid.request import Request
@@ -8,12 +9,44 @@ from pyramid.response import Response
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.composition.results_csv import EXPERIMENT_COLUMNS, csv_chunks
 from optimizely_api.gateway.csv_files import csv_file
+from optimizely_api.gateway.environments import (
+    Environment,
+    environments_of_project,
+    environments_of_projects,
+)
 from optimizely_api.gateway.identity import check_account
-from optimizely_api.gateway.platforms import check_for_the_web
-from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.platforms import WEB, check_for_the_web
+from optimizely_api.gateway.resource import Entity, Resource, operation, visible_project
 from optimizely_api.gateway.views.campaigns import CAMPAIGNS
 
-EXPERIMENTS = Resource("Experiment", "experiments")
+
+class Experiments(Resource):
+    """Experiments, which stand differently in each environment of a project that is not for the web."""
+
+    async def prepared(self, request: Request, body: Entity, before: Entity | None) -> Entity:
+        """The body with the project's environments, all of them if it is about one, and if the experiment is new."""
+        project_id = (before or body).get("project_id")
+        if (before and "environments" not in body) or project_id is None:
+            return body
+        if (await visible_project(request, project_id)).get("platform", WEB) == WEB:
+            return {name: value for name, value in body.items() if name != "environments"}
+        known = {one.key: one.shown for one in await environments_of_project(request, project_id)}
+        given = body.get("environments", {})
+        named = {key: {**given.get(key, {}), **known.get(key, {})} for key in (*known, *given)}
+        return {**body, "environments": named}
+
+    async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> list[Entity]:
+        entities = list(entities)
+        shown = await super().shown(request, entities)
+        known = {one["project_id"] for one in entities if "environments" in one}
+        of_project = await environments_of_projects(request, known) if known else {}
+        for experiment, entity in zip(shown, entities, strict=True):
+            if "environments" in entity:
+                experiment["environments"] = _as_they_are(entity, of_project[entity["project_id"]])
+        return shown
+
+
+EXPERIMENTS = Experiments("Experiment", "experiments")
 
 
 @operation
@@ -73,3 +106,12 @@ async def _results(request: Request) -> Any:
     )
     request.response.headers.update(composition.sample_ratio_headers(results))
     return body
+
+
+def _as_they_are(experiment: Mapping[str, Any], environments: Iterable[Environment]) -> dict[str, Entity]:
+    """The map of the project's present environments, known by id; in a new one the experiment has not started."""
+    stored: Mapping[str, Entity] = experiment["environments"]
+    of_id = {value["id"]: value["status"] for value in stored.values() if "id" in value}
+    of_key = {key: value["status"] for key, value in stored.items() if "id" not in value}
+    unknown = "archived" if experiment["status"] == "archived" else "not_started"
+    return {one.key: {"status": of_id.get(one.id) or of_key.get(one.key, unknown)} for one in environments}

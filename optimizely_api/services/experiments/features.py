@@ -86,7 +86,7 @@ async def variables_are_known_by_id_or_key(
     new_ids = await allocate_ids(connection, next_ids, len(feature["variables"]))
     merged = variables.merged(old, feature["variables"], iter(new_ids))
     if before and variables.changes_a_type(old, merged):
-        started = [row for row in await _tests(connection, before) if shapes.state_of(row, _now()).earliest]
+        started = [row for row in await _tests(connection, before) if shapes.has_started(row, _now())]
         if before["has_been_on"] or started:
             raise conflict("the feature has been on: the types of its variables cannot change")
     environments = variables.follow_keys(before["environments"] if before else {}, old, merged)
@@ -104,7 +104,7 @@ async def what_a_running_experiment_tests_is_not_archived(
 ) -> Json:
     if before and feature["archived"] and not before["archived"]:
         for row in await _tests(connection, before):
-            if shapes.state_of(row, _now()).status == "running":
+            if shapes.runs_somewhere(row, _now()):
                 raise conflict(f"the running experiment {row.id} tests the feature; pause it first")
     return feature
 

@@ -13,10 +13,10 @@ from optimizely_api.services.experiments.tables import experiments
 
 
 async def running_experiments(connection: AsyncConnection, project_id: int) -> list[Row[Any]]:
-    """The project's experiments that run now, also those whose campaign is paused, ordered by id."""
+    """The project's experiments that run now in some environment, also those whose campaign is paused, by id."""
     query = select(experiments).where(
-        experiments.c.project_id == project_id, experiments.c.status.not_in(("archived", "concluded"))
+        experiments.c.project_id == project_id, experiments.c.status != "archived"
     )
     now = datetime.now(UTC)
     rows = await connection.execute(query.order_by(experiments.c.id))
-    return [row for row in rows if shapes.state_of(row, now).status == "running"]
+    return [row for row in rows if shapes.runs_somewhere(row, now)]

@@ -11,6 +11,7 @@ from optimizely_api.services.schema import (
     ID,
     Node,
     Schema,
+    map_of,
     object_of,
     one_of,
 )
@@ -32,6 +33,10 @@ STATS_CONFIG: Node = object_of(
 STATS_CONFIG_DEFAULTS = {"difference_type": "relative", "epoch_enabled": True}
 DEFAULT_LEVEL = 0.9  # where the project's is not known
 
+# The gateway marks the environments of the project, and names those too for which the body has no status.
+_ENVIRONMENT = writable("ExperimentEnvironment")["properties"]
+ENVIRONMENTS: Node = map_of(object_of({**_ENVIRONMENT, "id": ID, "is_primary": BOOLEAN}))
+
 # By property: what the contract's schema of it has besides.
 TIGHTENED: Mapping[str, Node] = {
     "key": {"minLength": 1},
@@ -51,10 +56,13 @@ def body_schema(name: str, internal: Mapping[str, Node], *required: str) -> Sche
 
 OWNERS: Mapping[str, Node] = {"account_id": ID, "project_id": ID}
 EXPERIMENT = body_schema(
-    "Experiment", {**OWNERS, "is_classic": BOOLEAN, "stats_config": STATS_CONFIG}, *OWNERS
+    "Experiment",
+    {**OWNERS, "environments": ENVIRONMENTS, "is_classic": BOOLEAN, "stats_config": STATS_CONFIG},
+    *OWNERS,
 )
 EXPERIMENT_UPDATE = body_schema(
-    "ExperimentUpdate", {"baseline_variation_id": DIGITS, "stats_config": STATS_CONFIG}
+    "ExperimentUpdate",
+    {"baseline_variation_id": DIGITS, "environments": ENVIRONMENTS, "stats_config": STATS_CONFIG},
 )
 # Layers of the type `other` come into being with their experiments.
 LAYER = body_schema("Campaign", {**OWNERS, "type": one_of("personalization")}, *OWNERS)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from optimizely_api.contract.times import format_time
-from optimizely_api.services.experiments import definitions, runs, states
+from optimizely_api.services.experiments import definitions, environments, runs, states
 from optimizely_api.services.experiments.runs import Run
 from optimizely_api.services.experiments.states import State
 
@@ -19,6 +19,34 @@ def state_of(row: Row[Any], now: datetime) -> State:
     since = datetime.fromisoformat(row.runs[-1]["start_time"]) if row.runs else None
     stored = State(row.status, row.earliest, row.latest, row.awaits_start, since)
     return states.settle(stored, states.read_schedule(row.document.get("schedule")), now)
+
+
+def states_in(row: Row[Any], now: datetime) -> dict[str, State]:
+    """The experiment's state at `now` in each environment that it knows, by key."""
+    schedule = states.read_schedule(row.document.get("schedule"))
+    return environments.states_in(row.document, state_of(row, now), schedule, now)
+
+
+def status_in(row: Row[Any], key: str, now: datetime, environment_id: int | None = None) -> str:
+    """The experiment's status in an environment at `now`: `running`, `paused`, `not_started` or `archived`.
+
+    The schedule counts, whether or not its effects are stored yet. An environment is known by its id, if that is given,
+    else by its key. In one that the document does not name, the experiment has not started.
+    """
+    known = environments.key_of(row.document, key, environment_id)
+    if known is None:
+        return "archived" if row.status == "archived" else "not_started"
+    return environments.shown(states_in(row, now)[known])
+
+
+def runs_somewhere(row: Row[Any], now: datetime) -> bool:
+    """Whether the experiment runs in an environment."""
+    return any(state.status == "running" for state in (state_of(row, now), *states_in(row, now).values()))
+
+
+def has_started(row: Row[Any], now: datetime) -> bool:
+    """Whether visitors may have been in the experiment, in any environment."""
+    return environments.started((state_of(row, now), *states_in(row, now).values()))
 
 
 def runs_of(row: Row[Any], state: State) -> tuple[Run, ...]:
@@ -57,12 +85,26 @@ def experiment(
         "layer_id": row.layer_id,
         "is_classic": row.is_classic,
         "status": state.status,
+        **_environments(row, now),
         **_times(row, state),
         "metric_names": definitions.metric_names(row.document["metrics"], event_names),
         "stats_config": settings["stats_config"],
         **{name: settings[name] for name in ("baseline_variation_id",) if name in settings},
         "results_settings": settings,
         "runs": runs.dump(runs.without_pauses(runs_of(row, own_state), pauses)),
+    }
+
+
+def _environments(row: Row[Any], now: datetime) -> dict[str, Any]:
+    """The map of environments, for experiments that know some."""
+    if environments.NAME not in row.document:
+        return {}
+    entries, of_key = row.document[environments.NAME], states_in(row, now)
+    return {
+        environments.NAME: {
+            key: {**environments.marks_of(entries[key]), "status": environments.shown(state)}
+            for key, state in of_key.items()
+        }
     }
 
 

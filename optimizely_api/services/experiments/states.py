@@ -106,11 +106,11 @@ def settle(state: State, schedule: Schedule, now: datetime) -> State:
     return state
 
 
-def act(state: State, action: str, schedule: Schedule, at: datetime) -> State:
+def act(state: State, action: str, schedule: Schedule, at: datetime, where: str = "") -> State:
     """The state after an action at `at`; 409 when the present state does not allow the action."""
     after = TRANSITIONS.get((action, state.status))
     if after is None:
-        raise conflict(f"action {action} is not possible: the experiment is {state.status}")
+        raise conflict(f"action {action} is not possible: the experiment is {state.status}{where}")
     if after == "running":
         return _start(state, schedule, at)
     if action == "publish":

@@ -6,7 +6,7 @@ run one after the other, without deadlocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
-from optimizely_api.services.experiments import definitions, feature_tests, runs, shapes, states
+from optimizely_api.services.experiments import (
+    definitions,
+    environments,
+    feature_tests,
+    runs,
+    shapes,
+    states,
+)
 from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.references import check_references, read_conditions
@@ -95,17 +102,24 @@ async def list_layers(
 def project_that_sets_the_level(given: Document, action: str | None) -> int | None:
     """The new experiment's project, if `action` starts the experiment and it has no level of its own."""
     names_level = "confidence_level" in (given.get("stats_config") or {})
-    return given["project_id"] if action in STARTING and not names_level else None
+    return given["project_id"] if _may_start(given, action) and not names_level else None
 
 
 async def project_to_ask(
     connection: AsyncConnection, experiment_id: int, changes: Document, action: str | None
 ) -> int | None:
     """The experiment's project, if `action` starts it without a level of its own; 404 for an unknown experiment."""
-    if action not in STARTING or "confidence_level" in changes.get("stats_config", {}):
+    if not _may_start(changes, action) or "confidence_level" in changes.get("stats_config", {}):
         return None
     row = await _experiment_row(connection, experiment_id)
     return None if "confidence_level" in row.stats_config else row.project_id
+
+
+def _may_start(given: Document, action: str | None) -> bool:
+    return action in STARTING or any(
+        value.get("is_primary") and value.get("status") == "running"
+        for value in given.get(environments.NAME, {}).values()
+    )
 
 
 async def create_experiment(
@@ -133,8 +147,10 @@ async def create_experiment(
     # Variations of a multivariate experiment are those of a first section: its combinations are the experiment's.
     of_section = document["variations"] if document["type"] == MULTIVARIATE else []
     document["variations"] = [] if of_section else document["variations"]
-    if "environments" in document:
-        document["environments"] = _environments(document["environments"], "not_started")
+    statuses = environments.wanted(document.get(environments.NAME, {}), {})
+    if environments.NAME in document:
+        given = environments.checked(document[environments.NAME])
+        document[environments.NAME] = environments.merged({}, given, archived=False)
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     if not document.get("name") and "key" not in document:
         document["name"] = f"Experiment {experiment_id}"
@@ -161,6 +177,9 @@ async def create_experiment(
     if of_section:
         section = {**owner, "experiment_id": experiment_id, "variations": of_section}
         await SECTIONS.create(connection, section, at)
+    if statuses:
+        row = await _experiment_row(connection, experiment_id)
+        await _set_statuses(connection, row, statuses, at, level, new=True)
     if action is not None:
         await _act_on_created(connection, experiment_id, action, at, level)
     made = await get_experiment(connection, experiment_id, at)
@@ -200,6 +219,7 @@ async def update_experiment(
     shown = await get_experiment(connection, experiment_id, at)
     _check_version("experiment", shown, if_match)
     changes = _differing(shown, _settable(row, changes))
+    statuses = _wanted_statuses(shown, changes)
     if action == "unarchive":
         row = await _act(connection, row, action, at)
         await _bring_back_its_layer(connection, row)
@@ -207,6 +227,8 @@ async def update_experiment(
         raise conflict("the experiment is archived; unarchive it first")
     if changes:
         row = await _apply_changes(connection, row, changes, at)
+    if statuses:
+        row = await _set_statuses(connection, row, statuses, at, level)
     if action is not None and action != "unarchive":
         row = await _act(connection, row, action, at, level)
     if row != before:
@@ -233,11 +255,17 @@ def _settable(row: Row[Any], changes: Document) -> Document:
         changes.pop("metrics", None)  # those of the campaign count
     if row.document.get("type") == MULTIVARIATE:
         changes.pop("variations", None)  # they are the combinations of its sections
-    present = row.document.get("environments", {})
-    new = changes.pop("environments", {}).keys() - present.keys()
-    if new:
-        changes["environments"] = {**present, **_environments(sorted(new), row.status)}
     return changes
+
+
+def _wanted_statuses(shown: Document, changes: Document) -> dict[str, str]:
+    """The statuses in environments that differ from those there; without any, the map is no change."""
+    given = environments.checked(changes.get(environments.NAME, {}))
+    present = environments.merged(shown.get(environments.NAME, {}), given, shown["status"] == "archived")
+    statuses = environments.wanted(given, {key: value["status"] for key, value in present.items()})
+    if not statuses:
+        changes.pop(environments.NAME, None)
+    return statuses
 
 
 def _differing(shown: Document, changes: Document) -> Document:
@@ -271,8 +299,12 @@ async def _apply_changes(
 ) -> Row[Any]:
     changes = definitions.complete_traffic(changes)
     document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
+    if environments.NAME in changes:
+        document[environments.NAME] = environments.merged(
+            row.document.get(environments.NAME, {}), changes[environments.NAME], row.status == "archived"
+        )
     if "feature_id" in changes:
-        _check_feature_can_change(row)
+        _check_feature_can_change(row, at)
         document["type"] = feature_tests.FEATURE
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
@@ -280,7 +312,7 @@ async def _apply_changes(
             row.document["variations"],
             changes["variations"],
             iter(new),
-            started=row.frozen is not None,
+            started=shapes.has_started(row, at),
             keyed=(row.key or changes.get("key")) is not None,
         )
         weights = runs.weights_of(document["variations"])
@@ -296,10 +328,10 @@ async def _apply_changes(
     return await _save(connection, row, document=document, **columns)
 
 
-def _check_feature_can_change(row: Row[Any]) -> None:
+def _check_feature_can_change(row: Row[Any], at: datetime) -> None:
     if row.document.get("type") in feature_tests.NO_TESTS_OF_FEATURES:
         raise field_error("/feature_id", f"is not possible with the type {row.document['type']}")
-    if row.frozen is not None:
+    if shapes.has_started(row, at):
         raise conflict("the experiment has started: its feature cannot change any more")
 
 
@@ -344,14 +376,54 @@ async def _act(
 ) -> Row[Any]:
     schedule = states.read_schedule(row.document.get("schedule"))
     before = shapes.state_of(row, at)
-    state = states.act(before, action, schedule, at)
-    if state.status == "running" or state.awaits_start:
-        if state != before:  # a repeated start succeeds
-            await _check_can_run(connection, row)
-        if "confidence_level" not in row.stats_config:
-            stats_config = {**row.stats_config, "confidence_level": DEFAULT_LEVEL if level is None else level}
-            row = await _save(connection, row, stats_config=stats_config)
-    return await _save_state(connection, row, states.settle(state, schedule, at), at)
+    elsewhere = environments.after(action, shapes.states_in(row, at), schedule, at)
+    return await _enter(connection, row, states.act(before, action, schedule, at), elsewhere, at, level)
+
+
+async def _set_statuses(
+    connection: AsyncConnection,
+    row: Row[Any],
+    statuses: Mapping[str, str],
+    at: datetime,
+    level: float | None,
+    *,
+    new: bool = False,
+) -> Row[Any]:
+    """Set the statuses in environments that a body asks for; that in the primary one is the experiment's."""
+    schedule = states.read_schedule(row.document.get("schedule"))
+    before = shapes.states_in(row, at)
+    after = before | {
+        key: environments.moved(before[key], status, schedule, at, key, new=new)
+        for key, status in statuses.items()
+    }
+    primary = environments.primary_of(row.document)
+    own = shapes.state_of(row, at) if primary is None else after[primary]
+    return await _enter(connection, row, own, after, at, level)
+
+
+async def _enter(
+    connection: AsyncConnection,
+    row: Row[Any],
+    state: State,
+    elsewhere: Mapping[str, State],
+    at: datetime,
+    level: float | None,
+) -> Row[Any]:
+    """Store the state, and those in the environments; 409 when the experiment starts somewhere and cannot run."""
+    schedule = states.read_schedule(row.document.get("schedule"))
+    before = {"": shapes.state_of(row, at), **shapes.states_in(row, at)}
+    # A repeated start succeeds, whatever has happened to what the experiment uses.
+    if any(_starts(one) and one != before[key] for key, one in {"": state, **elsewhere}.items()):
+        await _check_can_run(connection, row)
+    if _starts(state) and "confidence_level" not in row.stats_config:
+        stats_config = {**row.stats_config, "confidence_level": DEFAULT_LEVEL if level is None else level}
+        row = await _save(connection, row, stats_config=stats_config)
+    settled = {key: states.settle(one, schedule, at) for key, one in elsewhere.items()}
+    return await _save_state(connection, row, states.settle(state, schedule, at), at, settled)
+
+
+def _starts(state: State) -> bool:
+    return state.status == "running" or state.awaits_start
 
 
 async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
@@ -362,13 +434,29 @@ async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
         raise conflict("the campaign of the experiment is archived")
 
 
-async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, at: datetime) -> Row[Any]:
+async def _save_state(
+    connection: AsyncConnection,
+    row: Row[Any],
+    state: State,
+    at: datetime,
+    elsewhere: Mapping[str, State] | None = None,
+) -> Row[Any]:
+    """Store the experiment's own state, and those in the environments; without them, as the schedule has them."""
+    schedule = states.read_schedule(row.document.get("schedule"))
+    present = shapes.states_in(row, at) if elsewhere is None else elsewhere
+    # The primary environment has the new state of the experiment.
+    in_environments = environments.states_in(
+        environments.with_states(row.document, present), state, schedule, at
+    )
+    document = environments.with_states(row.document, in_environments)
     values: dict[str, Any] = {
         "status": state.status,
         "earliest": state.earliest,
         "latest": state.latest,
         "awaits_start": state.awaits_start,
     }
+    if document != row.document:
+        values["document"] = document
     if all(getattr(row, name) == value for name, value in values.items()):
         return row
     values["runs"] = runs.dump(shapes.runs_of(row, state))
@@ -376,15 +464,7 @@ async def _save_state(connection: AsyncConnection, row: Row[Any], state: State, 
         its_layer = await _layer_row(connection, row.layer_id)
         event_ids = definitions.event_ids_of(shapes.measured(row, its_layer))
         values["frozen"] = shapes.settings_of(row, its_layer, await event_names(connection, event_ids))
-    if "environments" in row.document and state.status != row.status:
-        environments = _environments(row.document["environments"], state.status)
-        values["document"] = {**row.document, "environments": environments}
     return await _save(connection, row, **values)
-
-
-def _environments(keys: Iterable[str], status: str) -> Document:
-    """Every environment with the status of the experiment (concluded: paused), whatever status the body says."""
-    return {key: {"status": "paused" if status == "concluded" else status} for key in keys}
 
 
 async def _save(connection: AsyncConnection, row: Row[Any], **values: Any) -> Row[Any]:

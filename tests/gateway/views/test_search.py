@@ -59,7 +59,7 @@ def made(
             variations=variations,
             metrics=[{"aggregator": "unique", "event_id": ids["event_id"], "scope": "visitor"}],
             audience_conditions=f'["and", {{"audience_id": {audience_id}}}]',
-            environments={"production": {"status": "running"}},
+            environments={"production": {"is_primary": True}},
         ),
     }
 

@@ -64,6 +64,19 @@ async def test_200_an_experiment_is_in_it_from_its_start_on(project: DatafileCal
     assert (await project.datafile())["experiments"] == []
 
 
+async def test_200_an_experiment_is_in_the_datafiles_of_the_environments_where_it_runs(
+    project: DatafileCaller,
+) -> None:
+    production = {"id": PRODUCTION, "is_primary": True}
+    development = {"id": DEVELOPMENT, "is_primary": False, "status": "running"}
+    await project.experiment(action="", environments={"production": production, "development": development})
+    (shown,) = (await project.datafile(DEVELOPMENT))["experiments"]
+    assert shown["status"] == "Running"
+    assert (await project.datafile())["experiments"] == []
+    await project.register(environment(DEVELOPMENT, "laptops", version=LATER))
+    assert (await project.datafile(DEVELOPMENT))["experiments"] == [shown]
+
+
 async def test_200_a_paused_variation_is_left_out_with_its_whitelist(project: DatafileCaller) -> None:
     experiment = await project.experiment()
     address = f"/experiments/{experiment['id']}"

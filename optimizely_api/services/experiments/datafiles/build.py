@@ -138,7 +138,7 @@ async def _ranges(
     """Who has which buckets of each listed experiment and its group; what is new in that is stored."""
     query = select(bucket_maps).where(bucket_maps.c.project_id == project_id)
     stored = {row.entity_id: row for row in await connection.execute(query)}
-    started = {row.id for row in listed if has_started(row, now)}
+    started = {row.id for row in listed if shapes.has_started(row, now)}
     result = {}
     for row in listed:
         total, weights = row.document.get("traffic_allocation", buckets.ALL), active_weights(row)
@@ -175,11 +175,6 @@ async def _divide(
         this_one = bucket_maps.c.entity_id == row.id
         await connection.execute(update(bucket_maps).where(this_one).values(**values))
     return buckets.ranges(after)
-
-
-def has_started(row: Row[Any], now: datetime) -> bool:
-    """Whether users may have met the experiment."""
-    return shapes.state_of(row, now).earliest is not None
 
 
 def _next_change(candidates: Iterable[Row[Any]], now: datetime) -> datetime | None:

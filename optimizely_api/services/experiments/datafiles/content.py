@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from optimizely_api.services.experiments import audience_conditions, definitions, shapes
+from optimizely_api.services.experiments import audience_conditions, definitions, environments, shapes
 from optimizely_api.services.experiments.conditions import leaves
 from optimizely_api.services.experiments.datafiles import buckets, targeting
 from optimizely_api.services.experiments.features import audience_ids_of
@@ -90,12 +90,10 @@ def content(environment: Row[Any], project: Project, now: datetime) -> Json:
 
 
 def status_in(row: Row[Any], environment: Row[Any], now: datetime) -> str:
-    """The status of an experiment in an environment at `now`."""
-    own = shapes.state_of(row, now).status
-    known: Json = row.document.get("environments", {}).get(environment.environment_key, {})
-    if own != row.status:  # the schedule's effects are not stored yet; they concern all environments
-        return own
-    return str(known.get("status") or (own if environment.is_primary else "not_started"))
+    """The status of an experiment in an environment at `now`; one without a map is in the primary environment alone."""
+    if environments.NAME not in row.document:
+        return shapes.state_of(row, now).status if environment.is_primary else "not_started"
+    return shapes.status_in(row, environment.environment_key, now, environment.environment_id)
 
 
 def is_listed(row: Row[Any], environment: Row[Any], now: datetime) -> bool:
