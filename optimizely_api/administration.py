@@ -1,4 +1,4 @@
-"""`optimizely-api account` and `optimizely-api token`: manage accounts and their tokens.
+"""`optimizely-api account`, `optimizely-api token` and `optimizely-api webhook`: what operators manage.
 
 The commands call the projects service with the services' key. A failure is one line on standard error and status 1; a
 wrong command line is status 2.
@@ -90,6 +90,39 @@ def revoke_token(account_id: int, token_id: int, url: str) -> None:
     """
     _call("DELETE", url, f"/accounts/{account_id}/tokens/{token_id}")
     click.echo(f"Token {token_id} of account {account_id} is revoked.", err=True)
+
+
+@click.group(epilog=WHERE)
+def webhook() -> None:
+    """Look after the webhooks of projects, which the API creates."""
+
+
+@webhook.command("deliveries", epilog=WHERE)
+@click.argument("webhook_id", type=click.IntRange(1))
+@click.option(
+    "--limit", type=click.IntRange(1, PER_PAGE), default=20, show_default=True, help="How many at most."
+)
+@url_option
+def list_deliveries(webhook_id: int, limit: int, url: str) -> None:
+    """List the newest deliveries of the webhook WEBHOOK_ID.
+
+    Columns: id (the receiver's X-Webhook-Delivery), time of creation, event, state, attempts, time of the next attempt
+    or -, last error. A delivery is pending, delivered, given_up, or dropped: the webhook no longer listens to its event.
+    """
+    items = _call("GET", url, f"/webhooks/{webhook_id}/deliveries?per_page={limit}")["items"]
+    names = ("id", "created", "event", "state", "attempts", "next_attempt", "last_error")
+    _print([tuple("-" if item[name] is None else item[name] for name in names) for item in items])
+
+
+@webhook.command("secret", epilog=WHERE)
+@click.argument("webhook_id", type=click.IntRange(1))
+@url_option
+def create_secret(webhook_id: int, url: str) -> None:
+    """Give the webhook WEBHOOK_ID a new secret and print it, alone, on standard output.
+
+    It signs every call from now on, repeated ones too; the old one signs none.
+    """
+    click.echo(_call("POST", url, f"/webhooks/{webhook_id}/secret")["secret"])
 
 
 def _all(url: str, path: str) -> Iterator[dict[str, Any]]:

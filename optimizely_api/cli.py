@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from optimizely_api.administration import account, token
+from optimizely_api.administration import account, token, webhook
 from optimizely_api.comparison.command import compare
 from optimizely_api.demo import run as running
 from optimizely_api.start_failures import CannotStart
@@ -23,6 +23,7 @@ def main() -> None:
 main.add_command(compare)
 main.add_command(account)
 main.add_command(token)
+main.add_command(webhook)
 
 
 @main.command()

@@ -222,6 +222,9 @@ def _processes(procfile: Path, ports: Ports, log_path: Path | None) -> Iterator[
     for name in ("projects", "experiments", "results"):
         environment[f"{name.upper()}_PORT"] = str(getattr(ports, name))
         environment[f"OPTIMIZELY_API_{name.upper()}_URL"] = ports.url(name)
+    # Receivers run on this machine, too. A webhook of another kind of installation must not reach into its network.
+    environment.setdefault("PROJECTS_PRIVATE_WEBHOOKS", "on")
+    environment.setdefault("PROJECTS_PUBLIC_URL", ports.url("gateway"))
     environment["GATEWAY_PORT"] = str(ports.gateway)
     environment["EVENTS_PORT"] = str(ports.events)
     command = [sys.executable, "-m", "honcho", "start", "--procfile", str(procfile), "--no-colour"]

@@ -68,6 +68,7 @@ def test_a_service_without_its_database_reports_that_in_one_line(url, named):
         ("events", "RESULTS_MAX_BATCH_BYTES", "0", "must be a positive number of bytes, not '0'"),
         ("events", "EVENTS_BODIES_BYTES", "-1", "must be a positive whole number, not '-1'"),
         ("results", "RESULTS_SMOOTHING", "yes", "must be on or off, not 'yes'"),
+        ("projects", "PROJECTS_PRIVATE_WEBHOOKS", "yes", "must be on or off, not 'yes'"),
         (
             "experiments",
             "OPTIMIZELY_API_PROJECTS_URL",

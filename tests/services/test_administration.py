@@ -1,17 +1,22 @@
-"""`optimizely-api account` and `optimizely-api token`, run as a person runs them, before a real projects service."""
+"""`optimizely-api account`, `token` and `webhook`, run as a person runs them, before a real projects service."""
 
 import asyncio
 import os
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import insert
 
 from optimizely_api.gateway.identity import token_sha256
 from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.projects.delivery.tables import deliveries
+from optimizely_api.services.storage.database import Database
 from optimizely_api.services_key import authorization, key_file
 from tests.services.conftest import Caller, running
 from tests.services.databases import SQLiteDatabases
@@ -19,6 +24,7 @@ from tests.support.ports import free_port
 from tests.support.samples import SERVICES_KEY
 
 Done = tuple[int, str, str]  # exit status, standard output, standard error
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Run = Callable[..., Awaitable[Done]]
 
 
@@ -89,6 +95,51 @@ async def test_a_token_is_printed_once_works_and_ends_when_it_is_revoked(run: Ru
     assert f"token {token_id} does not exist" in said
 
 
+async def test_the_deliveries_of_a_webhook_are_listed_and_its_secret_is_replaced(
+    run: Run, service: Caller
+) -> None:
+    webhook = {
+        "account_id": 1,
+        "project_id": 2,
+        "name": "x",
+        "url": "http://127.0.0.1:1/",
+        "secret": "s" * 32,
+    }
+    webhook_id = str((await service.made("/webhooks", webhook))["id"])
+    assert await run("webhook", "deliveries", webhook_id) == (0, "", "")
+    error = "cannot be reached: \x1b[31mnobody listens"
+    await _add_delivery(service, int(webhook_id), next_attempt=NOON, last_error=error)
+    await _add_delivery(service, int(webhook_id), state="delivered")
+    status, listed, _ = await run("webhook", "deliveries", webhook_id)
+    newest, oldest = listed.splitlines()
+    assert (status, newest.split()[2:]) == (0, ["project.datafile_updated", "delivered", "1", "-", "-"])
+    assert oldest.split()[3:6] == ["pending", "1", "2026-03-01T12:00:00Z"]
+    assert oldest.endswith("cannot be reached: ?[31mnobody listens")
+    _, listed, _ = await run("webhook", "deliveries", webhook_id, "--limit", "1")
+    assert listed.split() == newest.split()
+
+    status, secret, _ = await run("webhook", "secret", webhook_id)
+    assert (status, len(secret.strip()) >= 32) == (0, True)
+    assert (await run("webhook", "secret", "99"))[0] == 1
+
+
+async def _add_delivery(service: Caller, webhook_id: int, **members: object) -> None:
+    values = {
+        "uuid": str(uuid.uuid4()),
+        "webhook_id": webhook_id,
+        "event": "project.datafile_updated",
+        "body": "{}",
+        "state": "pending",
+        "attempts": 1,
+        "created": NOON,
+        **members,
+    }
+    database = Database(service.database_url)
+    async with database.transaction() as connection:
+        await connection.execute(insert(deliveries).values(**values))
+    await database.close()
+
+
 async def test_what_goes_wrong_is_one_line_and_status_1(run: Run, tmp_path: Path) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     cases = [
@@ -125,6 +176,8 @@ async def test_the_key_of_make_run_is_found(
         (["token"], ["create", "list", "revoke", "SERVICES_KEY"]),
         (["token", "create"], ["--account", "--name", "shown only once"]),
         (["token", "revoke"], ["--account", "TOKEN_ID", "identity_cache_seconds"]),
+        (["webhook"], ["deliveries", "secret", "SERVICES_KEY"]),
+        (["webhook", "deliveries"], ["WEBHOOK_ID", "--limit", "given_up"]),
     ],
     ids=" ".join,
 )

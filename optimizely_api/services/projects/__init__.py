@@ -1,15 +1,18 @@
-"""The projects service: accounts, their personal tokens (stored as hashes only), and projects."""
+"""The projects service: accounts, their personal tokens (stored as hashes only), projects, and their webhooks."""
 
 from aiohttp import web
 
 from optimizely_api.services.http.application import make_application
+from optimizely_api.services.projects.delivery.settings import read_settings
+from optimizely_api.services.projects.delivery.starting import with_sender
 from optimizely_api.services.projects.handlers import ROUTES
 
 
 def check_environment() -> None:
-    """The service has no variables of its own."""
+    """Raise InvalidVariable for an invalid variable of this service."""
+    read_settings()
 
 
 def create_application(database_url: str) -> web.Application:
-    """The service's application on a migrated database."""
-    return make_application("projects", database_url=database_url, routes=ROUTES)
+    """The service's application on a migrated database; `delivery/settings.py` has its variables of the environment."""
+    return make_application("projects", database_url=database_url, routes=ROUTES, contexts=[with_sender])

@@ -17,6 +17,7 @@ from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.projects import projects, store, subject_access_requests
+from optimizely_api.services.projects.delivery.handlers import ROUTES as DELIVERY_ROUTES
 from optimizely_api.services.projects.environments import ENVIRONMENTS
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
 from optimizely_api.services.projects.webhooks import WEBHOOKS
@@ -139,5 +140,6 @@ ROUTES = [
     web.patch("/projects/{project_id}", update_project),
     *routes(ENVIRONMENTS),
     *routes(WEBHOOKS),
+    *DELIVERY_ROUTES,
     *subject_access_requests.ROUTES,
 ]

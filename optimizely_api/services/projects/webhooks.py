@@ -1,4 +1,4 @@
-"""Webhooks: addresses of callers that are called when something of a project changes."""
+"""Webhooks: addresses of callers that are called, by `delivery`, when something of a project changes."""
 
 from __future__ import annotations
 

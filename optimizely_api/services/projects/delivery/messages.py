@@ -1,0 +1,96 @@
+"""What a webhook is told: from a row of a feed to the bodies of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from optimizely_api.contract.definitions import writable
+from optimizely_api.contract.times import read_time
+
+Json = dict[str, Any]
+
+EVENTS = frozenset(writable("Webhook")["properties"]["events"]["items"]["enum"])
+# Kinds of the change history, as the names of events call them. Others have no events.
+KINDS = {
+    "attribute": "attribute",
+    "audience": "audience",
+    "environment": "environment",
+    "event": "event",
+    "feature": "flag",
+    "group": "group",
+    "project": "project_setting",
+}
+ENDINGS = {"create": "created", "update": "updated", "archive": "archived", "delete": "deleted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event of a project, and the body of the calls about it."""
+
+    project_id: int
+    event: str
+    created: datetime
+    body: str
+
+
+def messages_of_change(record: Json, public_url: str) -> Iterator[Message]:
+    """What a record of the change history means: an event of its entity, and of the variables of a feature.
+
+    `public_url` is the gateway's address, as receivers reach it.
+    """
+    kind, ending = record["entity"]["type"], ENDINGS.get(record["change_type"])
+    if kind in KINDS and ending is not None:
+        yield from _message(record, f"{KINDS[kind]}_{ending}", record["changes"], public_url)
+    if kind == "feature":
+        for detail in record["changes"]:
+            if detail["property"] == "variables":
+                for variable_ending, part in _changes_of_variables(detail):
+                    yield from _message(record, f"variable_{variable_ending}", [part], public_url)
+
+
+def _message(record: Json, name: str, changes: list[Json], public_url: str) -> Iterator[Message]:
+    event = f"project.{name}"
+    if event not in EVENTS:
+        return
+    entity = record["entity"]
+    addresses = {
+        "api_url": f"{public_url}/v2/{entity['type']}s/{entity['id']}",
+        "ui_url": f"{public_url}/docs",
+    }
+    data = {
+        "change_type": record["change_type"],
+        "summary": record["summary"],
+        "entity": {**entity, **addresses},
+        "user": record["user"],
+        "changes": changes,
+    }
+    created = read_time(record["created"])
+    yield message(record["project_id"], event, created, [data])
+
+
+def message(project_id: int, event: str, created: datetime, data: Any) -> Message:
+    """A message with the body that all have: the times in them are whole seconds since 1970."""
+    body = {"project_id": project_id, "timestamp": int(created.timestamp()), "event": event, "data": data}
+    return Message(project_id, event, created, orjson.dumps(body).decode())
+
+
+def _changes_of_variables(detail: Json) -> Iterator[tuple[str, Json]]:
+    """The variables that are new, that differ and that are gone, each kind as a change of its own."""
+    before = {variable["id"]: variable for variable in detail.get("before") or ()}
+    after = {variable["id"]: variable for variable in detail.get("after") or ()}
+    created = [variable for key, variable in after.items() if key not in before]
+    changed = [key for key, variable in after.items() if key in before and before[key] != variable]
+    deleted = [variable for key, variable in before.items() if key not in after]
+    named = {"property": "variables", "description": detail["description"]}
+    if created:
+        yield "created", {**named, "after": created}
+    if changed:
+        sides = {"before": [before[key] for key in changed], "after": [after[key] for key in changed]}
+        yield "updated", {**named, **sides}
+    if deleted:
+        yield "deleted", {**named, "before": deleted}

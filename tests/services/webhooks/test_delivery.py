@@ -1,0 +1,237 @@
+"""Webhooks are called: signed, in order, until the receiver acknowledges, and no receiver waits for another."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from optimizely_api.services.projects.delivery.schedule import RETRIES
+from optimizely_api.services.projects.delivery.sender import LEASE
+from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, PRIVATE, PUBLIC_URL
+from tests.services.conftest import Serve
+from tests.services.webhooks.conftest import Clock, Shop, opened_post
+from tests.services.webhooks.receiver import Receiver, receiving
+
+WITHIN_A_SECOND = 1.0
+
+
+async def test_a_change_calls_its_webhook_within_a_second(
+    serve: Serve, shop: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXPERIMENTS_URL, shop.experiments.url)
+    monkeypatch.setenv(PRIVATE, "on")
+    monkeypatch.setenv(PUBLIC_URL, "https://api.shop.example/")
+    await serve("projects", shop.projects.database_url)  # a worker as an operator starts it
+    await shop.webhook(receiver.url)
+    await shop.change()
+    await receiver.until(lambda: len(receiver.calls) == 1)
+    latencies = []
+    for number in range(2, 6):
+        began = time.monotonic()
+        await shop.change()
+        await receiver.until(lambda number=number: len(receiver.calls) == number)  # type: ignore[misc]
+        latencies.append(receiver.calls[-1].at - began)
+    assert max(latencies) < WITHIN_A_SECOND
+
+
+async def test_a_call_is_signed_and_has_the_change_in_the_shape_of_the_history(
+    shop: Shop, receiver: Receiver
+) -> None:
+    webhook = await shop.webhook(receiver.url)
+    async with shop.sender(Clock()):
+        summary = await shop.change()
+        await receiver.until(lambda: len(receiver.calls) == 1)
+    [call] = receiver.calls
+    for name, algorithm in (("X-Hub-Signature", "sha1"), ("X-Hub-Signature-256", "sha256")):
+        digest = hmac.new(b"s" * 32, call.raw, getattr(hashlib, algorithm)).hexdigest()
+        assert call.headers[name] == f"{algorithm}={digest}"
+    assert call.headers["Content-Type"] == "application/json"
+    assert call.headers["User-Agent"] == "optimizely-api-webhook"
+    [delivery] = await shop.deliveries(webhook)
+    assert (delivery["id"], delivery["state"], delivery["attempts"]) == (call.delivery, "delivered", 1)
+
+    [record] = (await shop.experiments.get("/changes"))[1]["items"]
+    entity = record["entity"]
+    expected = {
+        "change_type": "create",
+        "summary": summary,
+        "entity": {
+            **entity,
+            "api_url": f"https://api.shop.example/v2/attributes/{entity['id']}",
+            "ui_url": "https://api.shop.example/docs",
+        },
+        "user": record["user"],
+        "changes": record["changes"],
+    }
+    assert call.body == {
+        "project_id": shop.owner["project_id"],
+        "timestamp": call.body["timestamp"],
+        "event": "project.attribute_created",
+        "data": [expected],
+    }
+    assert abs(call.body["timestamp"] - time.time()) < 60
+
+
+async def test_a_receiver_that_is_down_for_ten_minutes_gets_everything_once_and_in_order(
+    shop: Shop, receiver: Receiver
+) -> None:
+    webhook, clock = await shop.webhook(receiver.url), Clock()
+    receiver.status = 503
+    async with shop.sender(clock):
+        summaries = []
+        for minute in range(10):
+            summaries += await shop.changes(2)
+            await _stored(shop, webhook, len(summaries))
+            await _attempted(shop, webhook, 1 if minute == 0 else 2 if minute < 6 else 3)
+            clock.move(minutes=1)
+        receiver.status = 204
+        clock.move(minutes=26)  # half an hour after the third attempt
+        await receiver.until(lambda: len(receiver.acknowledged) == len(summaries))
+    assert [call.summary for call in receiver.acknowledged] == summaries
+    # While it was down, one call of 20 was attempted, after 0, 1 and 6 minutes.
+    assert [call.summary for call in receiver.calls if call.status == 503] == [summaries[0]] * 3
+    assert {item["state"] for item in await shop.deliveries(webhook)} == {"delivered"}
+
+
+async def _stored(shop: Shop, webhook: Any, count: int) -> None:
+    await shop.until(lambda found: len(found) == count, webhook)
+
+
+async def _attempted(shop: Shop, webhook: Any, times: int) -> None:
+    await shop.until(lambda found: bool(found) and found[0]["attempts"] == times, webhook)
+
+
+async def test_a_call_is_given_up_after_the_last_of_the_retries(shop: Shop, receiver: Receiver) -> None:
+    webhook, clock = await shop.webhook(receiver.url), Clock()
+    receiver.status = 500
+    async with shop.sender(clock):
+        lost = await shop.change()
+        for number, delay in enumerate(RETRIES, start=1):
+            await _attempted(shop, webhook, number)
+            clock.move(seconds=delay.total_seconds())
+        [given_up] = await shop.until(lambda found: found[0]["state"] == "given_up", webhook)
+        receiver.status = 200
+        following = await shop.change()
+        await receiver.until(lambda: len(receiver.acknowledged) == 1)
+    assert (given_up["attempts"], given_up["last_error"], given_up["next_attempt"]) == (
+        7,
+        "answered 500",
+        None,
+    )
+    assert [call.summary for call in receiver.calls] == [lost] * 7 + [following]
+    assert len({call.delivery for call in receiver.calls}) == 2
+
+
+async def test_of_two_senders_one_works_and_the_other_follows_it(shop: Shop, receiver: Receiver) -> None:
+    await shop.webhook(receiver.url)
+    clock = Clock()
+    async with shop.sender(clock):
+        async with shop.sender(clock):
+            first = await shop.changes(10)
+            await receiver.until(lambda: len(receiver.calls) >= 10)
+        # Whichever of them worked, the other one does now, without waiting for a lease to run out.
+        second = await shop.changes(10)
+        await receiver.until(lambda: len(receiver.calls) >= 20)
+    assert [call.summary for call in receiver.calls] == first + second
+
+
+async def test_a_sender_that_ends_in_the_middle_of_its_work_loses_and_repeats_nothing_it_has_stored(
+    shop: Shop, receiver: Receiver
+) -> None:
+    webhook, clock, summaries, crashes = await shop.webhook(receiver.url), Clock(), [], 5
+    receiver.seconds = 0.02
+    for _ in range(crashes):
+        async with shop.crashing_sender(clock):
+            summaries += await shop.changes(3)
+            got = len(receiver.calls)
+            await receiver.until(lambda got=got: len(receiver.calls) > got)  # type: ignore[misc]
+        clock.move(seconds=LEASE.total_seconds())  # nobody gives back the lease of a process that was killed
+    async with shop.sender(clock):
+        await shop.until(lambda found: _all_delivered(found, len(summaries)), webhook)
+    assert list(dict.fromkeys(call.summary for call in receiver.calls)) == summaries
+    assert len(receiver.calls) - len(summaries) <= crashes  # at most the call that each crash hit
+
+
+def _all_delivered(found: list[Any], count: int) -> bool:
+    return len(found) == count and {item["state"] for item in found} == {"delivered"}
+
+
+async def test_a_call_whose_acknowledgement_was_not_stored_comes_again_with_the_same_id(
+    shop: Shop, receiver: Receiver
+) -> None:
+    """At least once: nobody can store the answer and end before it at once."""
+    webhook = await shop.webhook(receiver.url)
+    async with opened_post() as posting:
+
+        class Dying:
+            time_limit_seconds = posting.time_limit_seconds
+            died = 0
+
+            async def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> str | None:
+                answer = await posting(url, headers, body)
+                if self.died == 0:
+                    self.died += 1
+                    raise SystemError("killed after the answer, before it was stored")
+                return answer
+
+        async with shop.sender(Clock(), Dying()):
+            await shop.change()
+            await shop.until(lambda found: bool(found) and found[0]["state"] == "delivered", webhook)
+    first, second = receiver.calls
+    assert (first.delivery, first.raw) == (second.delivery, second.raw)
+
+
+async def test_a_webhook_without_events_is_silent_also_about_what_waits(
+    shop: Shop, receiver: Receiver
+) -> None:
+    webhook, clock = await shop.webhook(receiver.url), Clock()
+    receiver.status = 500
+    async with shop.sender(clock):
+        await shop.changes(2)
+        await shop.until(lambda found: len(found) == 2 and found[0]["attempts"] == 1, webhook)
+        await shop.projects.patch(f"/webhooks/{webhook['id']}", {"events": []})
+        await shop.until(lambda found: {item["state"] for item in found} == {"dropped"}, webhook)
+        await shop.change()
+        await _is_read(shop, clock)
+    assert len(receiver.calls) == 1
+    assert len(await shop.deliveries(webhook)) == 2
+
+
+async def _is_read(shop: Shop, clock: Clock) -> None:
+    """Wait until the sender has read all changes, as another webhook shows."""
+    async with receiving() as other:
+        await shop.webhook(other.url)
+        await shop.change()
+        await other.until(lambda: len(other.calls) == 1)
+
+
+async def test_a_webhook_that_was_deleted_is_silent(shop: Shop, receiver: Receiver) -> None:
+    webhook, clock = await shop.webhook(receiver.url), Clock()
+    receiver.status = 500
+    async with shop.sender(clock):
+        await shop.changes(2)
+        await shop.until(lambda found: len(found) == 2 and found[0]["attempts"] == 1, webhook)
+        status, _ = await shop.projects.call("DELETE", f"/webhooks/{webhook['id']}")
+        assert status == 204
+        await shop.change()
+        clock.move(minutes=2)
+        await _is_read(shop, clock)
+    assert len(receiver.calls) == 1
+
+
+async def test_a_webhook_hears_what_it_listens_to_and_nothing_from_before_it(
+    shop: Shop, receiver: Receiver
+) -> None:
+    await shop.changes(3)
+    webhook = await shop.webhook(receiver.url, "project.attribute_archived", "project.audience_created")
+    async with shop.sender(Clock()):
+        made = await shop.experiments.made("/attributes", {**shop.owner, "key": "plan"})
+        await shop.experiments.call("DELETE", f"/attributes/{made['id']}")
+        await receiver.until(lambda: len(receiver.calls) == 1)
+    assert receiver.calls[0].body["event"] == "project.attribute_archived"
+    assert len(await shop.deliveries(webhook)) == 1

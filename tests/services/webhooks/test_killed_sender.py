@@ -1,0 +1,81 @@
+"""A projects service that is killed again and again loses no call of a webhook, and repeats none that it knows of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, PRIVATE
+from optimizely_api.services.projects.delivery.store import deliveries
+from optimizely_api.services.storage.database import Database
+from tests.services.webhooks.conftest import Shop
+from tests.services.webhooks.receiver import Receiver
+from tests.support.ports import free_port
+
+KILLS = 15
+SEED = 20260301
+CALL_SECONDS = 0.1  # so that most kills hit a call
+LONGEST_TAKE_OVER_SECONDS = 60
+
+
+@asynccontextmanager
+async def projects_service(shop: Shop, log: Path) -> AsyncIterator[None]:
+    """Two workers and their master, which are killed at the end of the block."""
+    command = [sys.executable, "-m", "optimizely_api.cli", "service", "projects", "--workers", "2"]
+    command += ["--port", str(free_port()), "--database-url", shop.projects.database_url]
+    environment = {**os.environ, EXPERIMENTS_URL: shop.experiments.url, PRIVATE: "on"}
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+@pytest.mark.whole
+async def test_kill_9_loses_nothing_and_repeats_only_what_was_not_stored(
+    shop: Shop, receiver: Receiver, tmp_path: Path
+) -> None:
+    chance, summaries = random.Random(SEED), []
+    await shop.webhook(receiver.url)
+    receiver.seconds = CALL_SECONDS
+    for _ in range(KILLS):
+        async with projects_service(shop, tmp_path / "projects.log"):
+            before = len(receiver.calls)
+            summaries += await shop.changes(5)
+            await receiver.until(lambda b=before: len(receiver.calls) >= b + 3, LONGEST_TAKE_OVER_SECONDS)  # type: ignore[misc]
+            await asyncio.sleep(chance.uniform(0, 2 * CALL_SECONDS))
+    async with projects_service(shop, tmp_path / "projects.log"):
+        summaries += await shop.changes(5)
+        everything = lambda: len({call.delivery for call in receiver.calls}) == len(summaries)  # noqa: E731
+        await receiver.until(everything, LONGEST_TAKE_OVER_SECONDS)
+        await _all_stored(shop)
+    assert list(dict.fromkeys(call.summary for call in receiver.calls)) == summaries
+    repeated = [number for number in Counter(call.delivery for call in receiver.calls).values() if number > 1]
+    assert len(repeated) <= KILLS  # at most the one call that each kill hit
+    print(f"{KILLS} kills, {len(summaries)} changes, {len(receiver.calls)} calls, {len(repeated)} repeated")
+
+
+async def _all_stored(shop: Shop) -> None:
+    database = Database(shop.projects.database_url)
+    pending = select(func.count()).where(deliveries.c.state == "pending")
+    async with asyncio.timeout(LONGEST_TAKE_OVER_SECONDS):
+        while True:
+            async with database.snapshot() as connection:
+                if (await connection.execute(pending)).scalar_one() == 0:
+                    break
+            await asyncio.sleep(0.05)
+    await database.close()
