@@ -107,7 +107,7 @@ def list_deliveries(webhook_id: int, limit: int, url: str) -> None:
     """List the newest deliveries of the webhook WEBHOOK_ID.
 
     Columns: id (the receiver's X-Webhook-Delivery), time of creation, event, state, attempts, time of the next attempt
-    or -, last error. A delivery is pending, delivered, given_up, or dropped: the webhook no longer listens to its event.
+    or -, last error. A delivery is pending, delivered, given_up, or dropped (the webhook no longer wants its event).
     """
     items = _call("GET", url, f"/webhooks/{webhook_id}/deliveries?per_page={limit}")["items"]
     names = ("id", "created", "event", "state", "attempts", "next_attempt", "last_error")
