@@ -5,16 +5,17 @@ Pure functions on validated input; only the store uses the database.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from optimizely_api.services.experiments import page_changes
 from optimizely_api.services.experiments.schema import STATS_CONFIG_DEFAULTS
 from optimizely_api.services.http.errors import conflict, field_errors
 from optimizely_api.services.schema import field_error
 
 ALL_TRAFFIC = 10_000  # basis points
+NOTHING: Mapping[str, Any] = {}
 METRIC_DEFAULTS = {"aggregator": "unique", "scope": "visitor", "winning_direction": "increasing"}
 # Metrics that differ in one of these are different metrics; the other properties say how a metric is judged.
 METRIC_IDENTITY = ("event_id", "aggregator", "field", "scope", "metrics")
@@ -89,16 +90,18 @@ def _changed(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         known = {**known, "archived": False}
     elif given.get("archived") is False and "status" not in given and known.get("status") == "archived":
         known = {**known, "status": "active"}
-    return _variation({**known, **given})
+    return _variation({**known, **given}, known)
 
 
-def _variation(given: dict[str, Any]) -> dict[str, Any]:
+def _variation(given: dict[str, Any], known: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
     variation = {"actions": [], "archived": False, "status": "active", **given}
     if variation["archived"]:
         variation["status"] = "archived"
     variation["archived"] = variation["status"] == "archived"
+    before = {action["page_id"]: action["changes"] for action in known.get("actions", ())}
     variation["actions"] = [
-        {**action, "changes": with_change_ids(action.get("changes", []))} for action in variation["actions"]
+        {**one, "changes": page_changes.completed(one.get("changes", []), before.get(one["page_id"], ()))}
+        for one in variation["actions"]
     ]
     return variation
 
@@ -116,11 +119,6 @@ def _named(variations: list[dict[str, Any]], keyed: bool) -> list[dict[str, Any]
             variation = {**variation, "name": f"Variation #{number}"}
         result.append(variation)
     return result
-
-
-def with_change_ids(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same changes, each with an id for others to depend on."""
-    return [{"id": str(uuid.uuid4()), **change} for change in changes]
 
 
 def check_variations(variations: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import writable
 from optimizely_api.services.entities.entity import Entity
-from optimizely_api.services.experiments import combinations, definitions, shapes
+from optimizely_api.services.experiments import combinations, definitions, page_changes, shapes
 from optimizely_api.services.experiments.references import check_references
 from optimizely_api.services.experiments.schema import MAX_VARIATIONS
 from optimizely_api.services.experiments.tables import METADATA, experiments, layers, next_ids
@@ -57,6 +57,7 @@ async def the_experiment_gets_the_combinations(
         return section
     experiment = await _experiment_before_its_start(connection, section["experiment_id"])
     section = await _completed(connection, section, before)
+    page_changes.check(section, before or {})
     await check_references(connection, experiment.project_id, section, before or {})
     await _recombine(connection, experiment, section)
     return section

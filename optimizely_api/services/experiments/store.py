@@ -19,6 +19,7 @@ from optimizely_api.services.experiments import (
     definitions,
     environments,
     feature_tests,
+    page_changes,
     runs,
     shapes,
     states,
@@ -361,6 +362,7 @@ async def _complete(
     definitions.check_variations(document["variations"])
     definitions.check_whitelist(document)
     definitions.check_pages_of_actions(document)
+    page_changes.check(document, before)
     states.read_schedule(document.get("schedule"))
     if document["audience_conditions"] != before.get("audience_conditions"):
         document["audience_conditions"] = read_conditions(document["audience_conditions"])
@@ -368,7 +370,7 @@ async def _complete(
     await feature_tests.complete(connection, document, before)
     if document["metrics"] != before.get("metrics"):
         document["metrics"] = definitions.complete_metrics(document["metrics"])
-    document["changes"] = definitions.with_change_ids(document["changes"])
+    document["changes"] = page_changes.completed(document["changes"], before.get("changes", ()))
 
 
 async def _act(
@@ -618,11 +620,12 @@ async def _is_archived(connection: AsyncConnection, row: Row[Any], at: datetime)
 async def _complete_layer(
     connection: AsyncConnection, document: Document, changes: Document, row: Row[Any]
 ) -> None:
+    page_changes.check(document, row.document)
     await check_references(connection, row.project_id, document, row.document)
     if document.get("metrics") != row.document.get("metrics"):
         document["metrics"] = definitions.complete_metrics(document["metrics"])
     if "changes" in document:
-        document["changes"] = definitions.with_change_ids(document["changes"])
+        document["changes"] = page_changes.completed(document["changes"], row.document.get("changes", ()))
     if "experiment_priorities" in changes:
         members = await _members(connection, [row.id])
         present = [member.id for member in members if member.status != "archived"]
