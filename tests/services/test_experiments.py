@@ -523,6 +523,36 @@ async def test_a_schedule_that_has_passed_concludes(experiments: Caller) -> None
     assert await experiments.delete(f"/experiments/{made['id']}") == (204, None)
 
 
+async def test_a_concluded_experiment_runs_again_with_a_new_schedule(experiments: Caller) -> None:
+    schedule = {"stop_time": "2026-01-09T00:00:00Z"}
+    made = await make(experiments, "?action=start&at=2026-01-01T00:00:00Z", schedule=schedule)
+    again = await patched(
+        experiments, made, "?action=start&at=2026-01-11T00:00:00Z", schedule={"time_zone": "UTC"}
+    )
+    assert (again["status"], again["earliest"], "latest" in again) == ("running", made["earliest"], False)
+    assert [(run["start_time"], run["end_time"]) for run in again["runs"]] == [
+        ("2026-01-01T00:00:00Z", "2026-01-09T00:00:00Z"),
+        ("2026-01-11T00:00:00Z", None),
+    ]
+
+
+async def test_publish_waits_for_the_start_of_the_schedule(experiments: Caller) -> None:
+    schedule = {"start_time": "2026-01-03T00:00:00Z"}
+    made = await make(experiments, "?action=publish&at=2026-01-01T00:00:00Z", schedule=schedule)
+    later = await make(experiments, "?at=2026-01-01T00:00:00Z", schedule=schedule)
+    await patched(experiments, later, "?action=publish&at=2026-01-02T00:00:00Z")
+    for one in (made, later):
+        _, now = await experiments.get(f"/experiments/{one['id']}")
+        assert (now["status"], now["earliest"]) == ("running", "2026-01-03T00:00:00Z")
+        assert now["stats_config"]["confidence_level"] == 0.9
+
+
+async def test_409_for_publishing_what_its_schedule_could_not_start(experiments: Caller) -> None:
+    schedule = {"start_time": "2030-01-01T00:00:00Z"}
+    made = await make(experiments, variations=[], schedule=schedule)
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=publish", {}))[0] == 409
+
+
 # What results are computed by
 
 

@@ -25,7 +25,7 @@ STATUSES = ("not_started", "running", "paused", "concluded", "archived")
 
 # Every action in every status: the status afterwards, or None for 409.
 TABLE: dict[str, tuple[str | None, ...]] = {
-    "start": ("running", "running", "running", None, None),
+    "start": ("running", "running", "running", "running", None),
     "resume": (None, "running", "running", None, None),
     "pause": (None, "paused", "paused", None, None),
     "publish": ("not_started", "running", "paused", "concluded", None),
@@ -76,6 +76,35 @@ def test_a_schedule_starts_and_concludes_an_experiment_at_its_own_times() -> Non
     ended = State("concluded", NOON + HOUR, NOON + 3 * HOUR, since=NOON + HOUR)
     assert settle(running, schedule, NOON + 3 * HOUR) == ended
     assert settle(waiting, schedule, NOON + 9 * HOUR) == ended
+
+
+@pytest.mark.parametrize("status", ["not_started", "paused", "concluded"])
+def test_publish_waits_for_the_start_of_the_schedule_if_that_is_to_come(status: str) -> None:
+    schedule = Schedule(NOON + HOUR, None)
+    published = act(State(status), "publish", schedule, NOON)
+    assert (published.status, published.awaits_start) == (status, True)
+    assert settle(published, schedule, NOON + HOUR).status == "running"
+    assert act(State(status), "publish", schedule, NOON + HOUR) == State(status)
+
+
+def test_publish_changes_nothing_of_what_runs() -> None:
+    assert act(State("running", NOON), "publish", Schedule(NOON + HOUR), NOON) == State("running", NOON)
+
+
+def test_start_without_a_start_to_come_ends_the_wait() -> None:
+    assert act(State(awaits_start=True), "start", NO_SCHEDULE, NOON).status == "running"
+
+
+def test_start_runs_a_concluded_experiment_again_when_the_end_of_its_schedule_is_open() -> None:
+    ended = State("concluded", NOON, NOON + HOUR)
+    again = State("running", earliest=NOON, since=NOON + 2 * HOUR)
+    for schedule in (NO_SCHEDULE, Schedule(None, NOON + 3 * HOUR)):
+        assert act(ended, "start", schedule, NOON + 2 * HOUR) == again
+    later = act(ended, "start", Schedule(NOON + 3 * HOUR), NOON + 2 * HOUR)
+    assert (later.status, later.awaits_start, later.latest) == ("concluded", True, NOON + HOUR)
+    with pytest.raises(ServiceError, match="the experiment is concluded") as caught:
+        act(ended, "start", Schedule(None, NOON + HOUR), NOON + 2 * HOUR)
+    assert caught.value.status == 409
 
 
 def test_a_schedule_alone_starts_nothing() -> None:

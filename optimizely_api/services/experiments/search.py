@@ -44,7 +44,7 @@ from optimizely_api.services.storage.paging import fetch_page
 TABLES = {"audience": "audiences", "event": "events", "feature": "features", "page": "pages"}
 SORTS = ("id", "name", "status", "created", "last_modified", "experiment_type")
 ORDERS = ("asc", "desc")
-DUE = ("not_started", "paused", "running")  # states that a schedule may end
+DUE = ("not_started", "paused", "running", "concluded")  # states that a schedule may end
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # what may stand in a path into JSON
 _AUDIENCE = re.compile(r'"audience_id": *([0-9]{1,16})')
 

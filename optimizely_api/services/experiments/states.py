@@ -2,9 +2,11 @@
 
     not_started --start--> running --pause--> paused --start, resume--> running
                            running --(schedule's stop_time)--> concluded
+                           concluded --start, when the schedule has a new end or none--> running
     any --archive--> archived --unarchive--> paused
 
-`publish` changes no status. `campaign_paused` is a running experiment in a paused layer. It is never stored, so that
+`publish` changes no status; with a schedule whose start is still to come the experiment waits for it, as after `start`.
+`campaign_paused` is a running experiment in a paused layer. It is never stored, so that
 each experiment has its own status again when the layer is resumed.
 """
 
@@ -24,6 +26,7 @@ TRANSITIONS: dict[tuple[str, str], str] = {
     ("start", "not_started"): "running",
     ("start", "paused"): "running",
     ("start", "running"): "running",
+    ("start", "concluded"): "running",
     ("resume", "paused"): "running",
     ("resume", "running"): "running",
     ("pause", "running"): "paused",
@@ -109,12 +112,14 @@ def settle(state: State, schedule: Schedule, now: datetime) -> State:
 def act(state: State, action: str, schedule: Schedule, at: datetime, where: str = "") -> State:
     """The state after an action at `at`; 409 when the present state does not allow the action."""
     after = TRANSITIONS.get((action, state.status))
-    if after is None:
+    is_over = action == "start" and state.status == "concluded" and _is_over(schedule, at)
+    if after is None or is_over:
         raise conflict(f"action {action} is not possible: the experiment is {state.status}{where}")
+    if action == "publish":
+        waits = state.status != "running" and _is_ahead(schedule, at)
+        return replace(state, awaits_start=True) if waits else state
     if after == "running":
         return _start(state, schedule, at)
-    if action == "publish":
-        return state
     latest = at if state.status == "running" else state.latest
     return replace(state, status=after, latest=latest, awaits_start=False)
 
@@ -122,17 +127,22 @@ def act(state: State, action: str, schedule: Schedule, at: datetime, where: str 
 def _start(state: State, schedule: Schedule, at: datetime) -> State:
     if state.status == "running":
         return state
-    if schedule.stop is not None and schedule.stop <= at:
+    if _is_over(schedule, at):
         raise field_error("/schedule/stop_time", "has passed: the experiment cannot start")
-    if schedule.start is not None and schedule.start > at:
-        return replace(state, awaits_start=True)
-    return _running(state, at)
+    return replace(state, awaits_start=True) if _is_ahead(schedule, at) else _running(state, at)
+
+
+def _is_ahead(schedule: Schedule, at: datetime) -> bool:
+    return schedule.start is not None and schedule.start > at
+
+
+def _is_over(schedule: Schedule, at: datetime) -> bool:
+    return schedule.stop is not None and schedule.stop <= at
 
 
 def await_again(state: State, schedule: Schedule, at: datetime) -> State:
     """A state that comes back from the archive and awaits its schedule; a start that fell due meanwhile is at `at`."""
-    over = schedule.stop is not None and schedule.stop <= at
-    return state if over else _start(state, schedule, at)
+    return state if _is_over(schedule, at) else _start(state, schedule, at)
 
 
 def _running(state: State, at: datetime) -> State:

@@ -103,20 +103,23 @@ async def list_layers(
 def project_that_sets_the_level(given: Document, action: str | None) -> int | None:
     """The new experiment's project, if `action` starts the experiment and it has no level of its own."""
     names_level = "confidence_level" in (given.get("stats_config") or {})
-    return given["project_id"] if _may_start(given, action) and not names_level else None
+    may_start = _may_start(given, action, given.get("schedule"))
+    return given["project_id"] if may_start and not names_level else None
 
 
 async def project_to_ask(
     connection: AsyncConnection, experiment_id: int, changes: Document, action: str | None
 ) -> int | None:
     """The experiment's project, if `action` starts it without a level of its own; 404 for an unknown experiment."""
-    if not _may_start(changes, action) or "confidence_level" in changes.get("stats_config", {}):
-        return None
     row = await _experiment_row(connection, experiment_id)
-    return None if "confidence_level" in row.stats_config else row.project_id
+    schedule = changes.get("schedule", row.document.get("schedule"))
+    names_level = "confidence_level" in {**row.stats_config, **changes.get("stats_config", {})}
+    return row.project_id if _may_start(changes, action, schedule) and not names_level else None
 
 
-def _may_start(given: Document, action: str | None) -> bool:
+def _may_start(given: Document, action: str | None, schedule: Document | None) -> bool:
+    if action == "publish":  # which waits for a start
+        return "start_time" in (schedule or {})
     return action in STARTING or any(
         value.get("is_primary") and value.get("status") == "running"
         for value in given.get(environments.NAME, {}).values()
