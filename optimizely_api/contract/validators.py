@@ -47,12 +47,20 @@ class Violation:
 
 
 class ResponseValidator:
-    """The compiled check of one schema; a response without a schema has a body of nothing."""
+    """The compiled check of one schema; a response without a schema has a body of nothing.
 
-    def __init__(self, schema: dict[str, Json] | None, definitions: dict[str, Json]) -> None:
+    With `closed` a member that the schema does not name violates `additionalProperties`.
+    """
+
+    def __init__(
+        self, schema: dict[str, Json] | None, definitions: dict[str, Json], *, closed: bool = False
+    ) -> None:
+        self.schema = schema
         self.expects_body = schema is not None
         if schema is not None:
             whole = {**json_schema(schema), "definitions": definitions}
+            if closed:
+                whole = _closed(whole)
             self._compiled = jsonschema_rs.Draft4Validator(_natively(whole), validate_formats=True)
             self._exact = jsonschema_rs.Draft4Validator(
                 whole, formats=dict(RESPONSE_TEXT_FORMATS), validate_formats=True
@@ -72,6 +80,23 @@ class ResponseValidator:
             return non_finite(value) if may_hold_nan else None
         except (ValueError, RecursionError):  # a value that is no JSON at all, such as a key that is not text
             return Violation("", "json")
+
+
+def _closed(schema: Json) -> Json:
+    """The schema with objects that have no members but those it names; an object of no named members stays open."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {
+        key: {name: _closed(part) for name, part in value.items()}
+        if key in ("properties", "definitions")
+        else _closed(value)
+        for key, value in schema.items()
+    }
+    if closed.get("properties"):
+        closed["additionalProperties"] = False
+    return closed
 
 
 UUID_PATTERN = r"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -141,9 +166,13 @@ def _non_finite_places(value: Json, place: tuple[str | int, ...]) -> Iterator[tu
 
 
 class ResponseValidators:
-    """Every declared response of every operation, compiled; equal schemas share one validator."""
+    """Every declared response of every operation, compiled; equal schemas share one validator.
 
-    def __init__(self, contract: Contract) -> None:
+    `closed` as for `ResponseValidator`.
+    """
+
+    def __init__(self, contract: Contract, *, closed: bool = False) -> None:
+        self._closed = closed
         self._definitions = {
             name: json_schema(body) for name, body in contract.document["definitions"].items()
         }
@@ -166,7 +195,7 @@ class ResponseValidators:
     def _validator(self, schema: dict[str, Json] | None) -> ResponseValidator:
         key = repr(schema)
         if key not in self._shared:
-            self._shared[key] = ResponseValidator(schema, self._definitions)
+            self._shared[key] = ResponseValidator(schema, self._definitions, closed=self._closed)
         return self._shared[key]
 
 

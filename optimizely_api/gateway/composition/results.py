@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from optimizely_api.contract.definitions import public_results
 from optimizely_api.contract.times import format_time
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
@@ -87,7 +86,7 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
     if results is None or results is COMPUTING:
         return results
     own = {"experiment_id": experiment["id"], "confidence_threshold": project["confidence_threshold"]}
-    return public_results("ExperimentResults", {**_without(results, SAMPLE_RATIO), **own})
+    return {**_without(results, SAMPLE_RATIO), **own}
 
 
 def sample_ratio_headers(results: Any) -> dict[str, str]:
@@ -142,7 +141,7 @@ def campaign_results(
     ]
     if not present:
         return None
-    merged = {
+    return {
         "campaign_id": layer["id"],
         "confidence_threshold": project["confidence_threshold"],
         "start_time": min(result["start_time"] for _, result in present),
@@ -150,7 +149,6 @@ def campaign_results(
         "is_stale": any(result["is_stale"] for _, result in present),
         "metrics": _merge_metrics(present),
     }
-    return public_results("CampaignResults", merged)
 
 
 def results_response(results: Any) -> tuple[int, Any]:

@@ -3,6 +3,9 @@
 The renderer serialises and remembers the value; the tween, outside the exception views, finds the operation and
 the status and judges that value. A body that came about in another way is parsed and judged all the same. A response
 that breaks the contract becomes a 500 that says nothing of its content, and a log line that says where.
+
+Members that the contract does not name, such as internal ones of a service, are taken out of the response. Fast path:
+one compiled check finds them and judges the rest, so that no walk in Python looks at a large value first.
 """
 
 import logging
@@ -18,8 +21,9 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.viewderivers import VIEW
 
+from optimizely_api.contract.definitions import pruned
 from optimizely_api.contract.load import CONTRACT, Contract, Json
-from optimizely_api.contract.validators import ResponseValidator, ResponseValidators, Violation
+from optimizely_api.contract.validators import ResponseValidator, ResponseValidators, Violation, non_finite
 from optimizely_api.gateway import RESPONSE_CHECK, add_tween
 from optimizely_api.gateway.contract.routes import OPEN_ROUTES
 from optimizely_api.gateway.errors import GatewayError, error_body
@@ -27,6 +31,7 @@ from optimizely_api.gateway.errors import GatewayError, error_body
 log = logging.getLogger(__name__)
 
 VALIDATORS = "optimizely_api.contract.response_validators"
+UNKNOWN_MEMBER = "additionalProperties"  # the keyword that a member breaks which the contract does not name
 _RENDERED = "optimizely_api.contract.rendered"
 # What orjson would turn into text on its own is not text to the validators: refuse it instead.
 _PLAIN_JSON = (
@@ -184,10 +189,24 @@ def _check_empty(response: Response) -> Violation | None:
 
 
 def _check_body(request: Request, response: Response, validator: ResponseValidator) -> Violation | None:
+    violation = _check_sent(request, response, validator)
+    if violation is None or violation.keyword != UNKNOWN_MEMBER:
+        return violation
+    rendered: _Rendered | None = request.environ.get(_RENDERED)
+    if rendered is not None and (violation := non_finite(rendered.value)) is not None:
+        return violation
+    response.body = orjson.dumps(pruned(validator.schema, orjson.loads(response.body)))
+    return _check_sent(request, response, validator)
+
+
+def _check_sent(request: Request, response: Response, validator: ResponseValidator) -> Violation | None:
     body: bytes = response.body
     rendered: _Rendered | None = request.environ.get(_RENDERED)
     if rendered is not None and rendered.body is None and not body:
-        return validator.check(rendered.value) or Violation("", "json")
+        violation = validator.check(rendered.value)
+        return (
+            Violation("", "json") if violation is None or violation.keyword == UNKNOWN_MEMBER else violation
+        )
     if rendered is not None and rendered.body is body:
         return validator.check(rendered.value, may_hold_nan=b"null" in body)
     try:
@@ -214,7 +233,7 @@ def _broken(request: Request, response: Response, operation_id: str | None, viol
 
 
 def includeme(config: Configurator) -> None:
-    config.registry[VALIDATORS] = ResponseValidators(config.registry[CONTRACT])
+    config.registry[VALIDATORS] = ResponseValidators(config.registry[CONTRACT], closed=True)
     config.add_renderer("json", JsonRenderer)
     config.add_view_deriver(json_view_deriver, under="rendered_view", over=VIEW)
     add_tween(config, RESPONSE_CHECK)
