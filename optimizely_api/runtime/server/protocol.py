@@ -194,7 +194,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             # The rest of an unwanted body is discarded: the next request may begin.
             body.end()
             self._exchange = None
-            self._expect_within(self.worker.cfg.keepalive)
+            self._expect_within(self.worker.keepalive_seconds)
 
     def _pause_reading(self) -> None:
         if not self._is_paused and not self.is_closed:
@@ -287,7 +287,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if self._unread:
             self._advance()
         else:
-            self._expect_within(self.worker.cfg.keepalive)
+            self._expect_within(self.worker.keepalive_seconds)
         self._resume_reading()
 
     def ends_after(self, exchange: Exchange) -> bool:
@@ -298,7 +298,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         return (
             not worker.alive
             or worker.is_full
-            or not worker.cfg.keepalive
+            or not worker.keepalive_seconds
             or (body is not None and not body.can_be_skipped(len(self._unread)))
         )
 

@@ -116,6 +116,8 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
         self.proxies = TrustedProxies(
             self.cfg.forwarded_allow_ips, self.cfg.forwarded_allow_networks(), self.cfg.secure_scheme_headers
         )
+        # Kept, since gunicorn looks a setting up by name each time, and every request needs this one.
+        self.keepalive_seconds: float = self.cfg.keepalive
         self.root_path: str = self.cfg.root_path or ""
         self.logs_requests = False
         self._use(RuntimeOptions())
