@@ -17,13 +17,16 @@ from optimizely_api.runtime import AsgiBridge, RuntimeOptions
 from optimizely_api.runtime.server.protocol import GatewayProtocol
 from optimizely_api.serving.log import GATEWAY_ACCESS, JSONLines
 
-COUNTS = {"started": 0, "cancelled": 0, "unwound": 0}
+COUNTS = {"started": 0, "cancelled": 0, "answered": 0, "unwound": 0}
 
 
 def unwinding_tween(handler, registry):
     def tween(request):
         try:
-            return handler(request)
+            response = handler(request)
+            COUNTS["answered"] += 1
+            response.headers["Served"] = request.query_string or "yes"
+            return response
         finally:
             COUNTS["unwound"] += 1
 
