@@ -131,10 +131,11 @@ class _Flattener:
 
     def flatten(self) -> dict[str, Json]:
         root = self._file(ROOT_FILE)
-        apart = ("paths", RESOURCES, shared_responses.KEY, shared_responses.HEADERS_KEY, *SECTIONS)
+        apart = ("paths", RESOURCES, *shared_responses.KEYS, *SECTIONS)
         document = {key: value for key, value in root.items() if key not in apart}
         document["paths"] = {path: self._path_item(path, item) for path, item in self._paths(root)}
         for item in document["paths"].values():
+            self._add_shared_parameters(item)
             self._add_shared_responses(item)
         for section in SECTIONS:
             names = self._collected[section]
@@ -161,6 +162,17 @@ class _Flattener:
         self.origins["paths", path] = file
         return self._rewrite(file, pointer("paths", name), self._target(file, section, name))
 
+    def _add_shared_parameters(self, item: Json) -> None:
+        for method in METHODS:
+            if method not in item:
+                continue
+            resolved = {"parameters": _parameters(self._collected, item, method)}
+            shared = [
+                parameter for applies, parameter in self._shared_parameters if applies(resolved, method)
+            ]
+            if shared:
+                item[method]["parameters"] = [*item[method].get("parameters", ()), *shared]
+
     def _add_shared_responses(self, item: Json) -> None:
         for method in METHODS:
             if method not in item:
@@ -177,6 +189,17 @@ class _Flattener:
             for name, applies, header in self._shared_headers:
                 if "200" in own and "$ref" not in own["200"] and applies(resolved, method):
                     own["200"].setdefault("headers", {}).setdefault(name, header)
+
+    @functools.cached_property
+    def _shared_parameters(self) -> list[tuple[Any, Json]]:
+        """(condition, reference inside the document) of each entry of `x-shared-parameters`."""
+        return [
+            (
+                self._condition(entry["when"], place),
+                self._rewrite(ROOT_FILE, f"{place}/parameter", entry["parameter"]),
+            )
+            for entry, place in self._entries(shared_responses.PARAMETERS_KEY)
+        ]
 
     @functools.cached_property
     def _shared_headers(self) -> list[tuple[str, Any, Json]]:

@@ -1,9 +1,11 @@
-"""The responses and headers that operations share: written once in `swagger.yaml`, added wherever they apply.
+"""What operations share (responses, headers, parameters): written once in `swagger.yaml`, added wherever it applies.
 
     x-shared-responses:
       - {status: "404", when: names an entity, response: {$ref: "errors.yaml#/responses/NotFound"}}
     x-shared-headers:
       - {name: ETag, when: reads, header: {type: string, description: ...}}
+    x-shared-parameters:
+      - {when: creates, parameter: {$ref: "parameters.yaml#/parameters/idempotency_key"}}
 
 Shared headers are those of a 200. An operation's own entry for a status or a header wins. The served document states
 them all in full, without these keys.
@@ -14,6 +16,8 @@ from typing import Any
 
 KEY = "x-shared-responses"
 HEADERS_KEY = "x-shared-headers"
+PARAMETERS_KEY = "x-shared-parameters"
+KEYS = (KEY, HEADERS_KEY, PARAMETERS_KEY)
 WITHOUT_KEY = (
     "x-without"  # of an operation: the statuses that it never answers with, whatever the conditions say
 )
@@ -47,6 +51,7 @@ CONDITIONS: Mapping[str, Callable[[Operation, str], bool]] = {
     "changes an entity": lambda operation, method: (
         method in ("patch", "put", "delete") and _names_an_entity(operation, method)
     ),
+    "creates": lambda _operation, method: method == "post",
     "patches": lambda _operation, method: method == "patch",
     "archives": lambda _operation, method: method == "delete",
 }

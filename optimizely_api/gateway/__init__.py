@@ -20,6 +20,8 @@ TWEENS = (
     f"{__name__}.cors.cors_tween_factory",
     # ETag, 304, Vary and coding. Outside the response check, which judges the 200 itself.
     f"{__name__}.finishing.finishing_tween_factory",
+    # Outside the response check: what is kept for a repeated request is what was sent.
+    f"{__name__}.idempotency.keeping_tween_factory",
     # Outside the exception views, so that no error escapes it.
     RESPONSE_CHECK,
     # Pyramid's own: exceptions become responses of the one error shape.
@@ -33,9 +35,11 @@ TWEENS = (
     PYRAMID_SWAGGER,
     # Not a real tween: remembers the handler below pyramid_swagger, so that the compiled path can skip it.
     f"{__name__}.contract.compiled.behind_tween_factory",
+    # Behind validation: a request that breaks the contract claims no key.
+    f"{__name__}.idempotency.claiming_tween_factory",
 )
 
-ROOMS = ("access_log", "cors", "finishing", "errors", "body_limit", "identity", "contract")
+ROOMS = ("access_log", "cors", "finishing", "errors", "body_limit", "identity", "contract", "idempotency")
 
 
 def add_tween(config: Configurator, name: str) -> None:

@@ -99,6 +99,7 @@ class GatewayRequest(ContractRequest):
         """
         if not call.is_safe:
             call.user = (self.identity.token_id, self.identity.token_name)
+            call.operation = self.claimed_operation
         value: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.call_context)
         return value
 

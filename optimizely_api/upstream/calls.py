@@ -33,6 +33,7 @@ class Call:
     - `user_agent`: the caller's, for a service that needs it; empty for the gateway's own.
     - `if_match`: the version of the entity that a write is meant for; empty for any.
     - `user`: the id and name of who writes, for the history of changes.
+    - `operation`: what the call carries out; a service makes something new once for it. Empty: for each call.
     """
 
     upstream: str
@@ -49,6 +50,7 @@ class Call:
     user_agent: str = ""
     if_match: str = ""
     user: tuple[int, str] | None = None
+    operation: str = ""
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)
@@ -86,6 +88,29 @@ def identify(token_sha256: str) -> Call:
     """Find the account of a token. Not cached here: `identity_cache_seconds` bounds how long a revoked token works."""
     about = (("token_sha256", token_sha256),)
     return Call("projects", f"/tokens/{token_sha256}", "Token", entity="such token", about=about)
+
+
+def claim_key(key_sha256: str, token_id: int, request_sha256: str, lease_seconds: int) -> Call:
+    """Let one request carry out what a token's idempotency key stands for; how far it is otherwise."""
+    body = {
+        "key_sha256": key_sha256,
+        "token_id": token_id,
+        "request_sha256": request_sha256,
+        "lease_seconds": lease_seconds,
+    }
+    about = (("key_sha256", key_sha256),)
+    return Call("projects", "/idempotency_keys", "Claim", method="POST", body=body, about=about)
+
+
+def store_answer(operation: str, status: int, entity_tag: str, body: bytes) -> Call:
+    """Keep the answer to the requests that have the operation's key."""
+    query = (("status", str(status)), *((("entity_tag", entity_tag),) if entity_tag else ()))
+    return Call("projects", f"/idempotency_keys/{operation}", "", method="PUT", query=query, body=body)
+
+
+def release_key(operation: str) -> Call:
+    """Let another request carry out the operation: this one has come to no answer that could be kept."""
+    return Call("projects", f"/idempotency_keys/{operation}", "", method="DELETE")
 
 
 def get_account(account_id: int) -> Call:

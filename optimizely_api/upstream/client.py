@@ -119,6 +119,8 @@ class Address:
         if call.user:
             user_id, name = call.user
             head = f"{head}X-User: {user_id} {quote(name)}\r\n"
+        if call.operation:
+            head = f"{head}Idempotency-Key: {call.operation}\r\n"
         if entity_tag:
             head = f"{head}If-None-Match: {entity_tag}\r\n"
         if call.body is None:

@@ -64,6 +64,7 @@ def schemas() -> dict[str, Schema]:
         "Impressions": _entity(None, {"items": {"type": "array", "items": count}}),
         "Account": _entity(None, {"id": _ID}),
         "Results": results,
+        "Claim": _entity(None, {"key_sha256": {"type": "string"}, "state": {"type": "string"}}),
         "Token": _entity(None, {"account_id": _ID}),
         "Health": _entity(None, {"status": {"type": "string"}}),
     }

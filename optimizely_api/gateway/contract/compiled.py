@@ -55,6 +55,7 @@ class RequestReader:
     operation: Operation
     _path: tuple[tuple[str, Reader], ...]
     _query: Mapping[str, Reader]
+    _headers: tuple[tuple[str, str, Reader], ...]  # name, key in the environ, reader
     _absent: Mapping[str, Any]  # every parameter, in order, with its value when the request does not have it
     _required: frozenset[str]  # of the query
 
@@ -64,6 +65,9 @@ class RequestReader:
         try:
             for name, reader in self._path:
                 values[name] = reader(match[name])
+            for name, key, reader in self._headers:
+                if (text := request.environ.get(key)) is not None:
+                    values[name] = reader(text)
             query = request.GET
             if not request.query_is_text:
                 return None
@@ -85,9 +89,11 @@ class RequestReader:
 
 
 def request_reader(operation: Operation) -> RequestReader | None:
-    """Compile an operation; None for one whose headers have to be looked at."""
+    """Compile an operation; None for one that needs a header, or anything but path, query and headers."""
     params: list[Param] = list(operation.params.values())
-    if any(param.location not in ("path", "query") for param in params):
+    if any(param.location not in ("path", "query", "header") for param in params) or any(
+        param.location == "header" and (param.required or "default" in param.param_spec) for param in params
+    ):
         return None
     required = frozenset(param.name for param in params if param.location == "query" and param.required)
     try:
@@ -104,6 +110,11 @@ def request_reader(operation: Operation) -> RequestReader | None:
         operation,
         _path=tuple((param.name, _reader(param.param_spec)) for param in params if param.location == "path"),
         _query={param.name: _reader(param.param_spec) for param in params if param.location == "query"},
+        _headers=tuple(
+            (param.name, f"HTTP_{param.name.upper().replace('-', '_')}", _reader(param.param_spec))
+            for param in params
+            if param.location == "header"
+        ),
         _absent={param.name: absent.get(param.name) for param in params},
         _required=required,
     )

@@ -61,6 +61,7 @@ class ContractRequest(Request):  # type: ignore[misc]
 
     # Set by the identity tween. A plain attribute, because Pyramid's property asks a security policy; we have none.
     identity: Any = None  # set by the identity tween; Pyramid has a read-only property of that name
+    claimed_operation = ""  # of the request's idempotency key, set by the tween that claims it
 
     @reify
     def GET(self) -> MultiDict:  # noqa: N802 - WebOb's name

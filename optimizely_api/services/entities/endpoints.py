@@ -11,6 +11,7 @@ from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import entity_response, page_response
 from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.made_once import made_once
 from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
 from optimizely_api.services.http.responses import JSONResponse
 
@@ -34,7 +35,8 @@ def routes(entity: Entity, *, further: Iterable[str] = (), where: Where | None =
     async def create_entity(request: web.Request) -> web.Response:
         body, at = await read_object(request), read_at(request)
         async with request.app[DATABASE].transaction() as connection:
-            return JSONResponse(await entity.create(connection, body, at), status=201)
+            created = await made_once(request, connection, lambda: entity.create(connection, body, at))
+        return JSONResponse(created, status=201)
 
     async def get_entity(request: web.Request) -> web.Response:
         return await entity_response(request, id_name, entity.get)

@@ -36,6 +36,7 @@ from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import created_response, entity_response, page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.made_once import made_once
 from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
 from optimizely_api.services.http.responses import JSONResponse
 
@@ -66,7 +67,9 @@ async def create_experiment(request: web.Request) -> web.Response:
     given, at = EXPERIMENT.read(await read_object(request)), read_at(request)
     level = await level_of_project(request, store.project_that_sets_the_level(given, action))
     async with request.app[DATABASE].transaction() as connection:
-        made = await store.create_experiment(connection, given, action, at, level)
+        made = await made_once(
+            request, connection, lambda: store.create_experiment(connection, given, action, at, level)
+        )
     return JSONResponse(made, status=201)
 
 

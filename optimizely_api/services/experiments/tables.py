@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from optimizely_api.services.entities.history import change_table
+from optimizely_api.services.http.made_once import made_once_table
 from optimizely_api.services.storage.database import UtcTime
 from optimizely_api.services.storage.ids import id_table
 
@@ -26,6 +27,7 @@ METADATA = MetaData()
 
 next_ids = id_table(METADATA)
 changes = change_table(METADATA)
+made_once_table(METADATA)
 
 # The public API calls a layer a campaign. That of a single experiment has the experiment's status, and none of its own.
 layers = Table(

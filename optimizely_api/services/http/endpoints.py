@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import conditional_response
 from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.made_once import made_once
 from optimizely_api.services.http.query import Page, path_id, read_at, read_page
 from optimizely_api.services.http.responses import JSONResponse, page_body
 
@@ -39,10 +40,10 @@ async def entity_response(
 async def created_response(
     request: web.Request,
     check: Callable[[dict[str, Any]], dict[str, Any]],
-    create: Callable[[AsyncConnection, dict[str, Any], datetime], Awaitable[Any]],
+    create: Callable[[AsyncConnection, dict[str, Any], datetime], Awaitable[dict[str, Any]]],
 ) -> JSONResponse:
     """201: the entity that `create` makes, in one transaction, from the body that `check` has validated."""
     given, at = check(await read_object(request)), read_at(request)
     async with request.app[DATABASE].transaction() as connection:
-        entity = await create(connection, given, at)
+        entity = await made_once(request, connection, lambda: create(connection, given, at))
     return JSONResponse(entity, status=201)

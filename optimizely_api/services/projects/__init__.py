@@ -7,6 +7,9 @@ from optimizely_api.services.projects.delivery.settings import read_settings
 from optimizely_api.services.projects.delivery.starting import with_sender
 from optimizely_api.services.projects.handlers import ROUTES
 
+# An answer that is kept for an idempotency key may be larger than what other bodies are limited to.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
 
 def check_environment() -> None:
     """Raise InvalidVariable for an invalid variable of this service."""
@@ -15,4 +18,10 @@ def check_environment() -> None:
 
 def create_application(database_url: str) -> web.Application:
     """The service's application on a migrated database; `delivery/settings.py` has its variables of the environment."""
-    return make_application("projects", database_url=database_url, routes=ROUTES, contexts=[with_sender])
+    return make_application(
+        "projects",
+        database_url=database_url,
+        routes=ROUTES,
+        contexts=[with_sender],
+        max_body_bytes=MAX_BODY_BYTES,
+    )

@@ -16,7 +16,7 @@ from optimizely_api.services.http.errors import bad_request, not_found
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
-from optimizely_api.services.projects import projects, store, subject_access_requests
+from optimizely_api.services.projects import idempotency, projects, store, subject_access_requests
 from optimizely_api.services.projects.delivery.handlers import ROUTES as DELIVERY_ROUTES
 from optimizely_api.services.projects.environments import ENVIRONMENTS
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
@@ -142,4 +142,5 @@ ROUTES = [
     *routes(WEBHOOKS),
     *DELIVERY_ROUTES,
     *subject_access_requests.ROUTES,
+    *idempotency.ROUTES,
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, MetaData, String, Table, Text
 
+from optimizely_api.services.http.made_once import made_once_table
 from optimizely_api.services.storage.database import UtcTime
 from optimizely_api.services.storage.ids import id_table
 
 METADATA = MetaData()
 
 next_ids = id_table(METADATA)
+made_once_table(METADATA)
 
 accounts = Table(
     "accounts",

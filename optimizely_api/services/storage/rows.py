@@ -1,13 +1,17 @@
-"""Single rows in SQL, by id."""
+"""Single rows in SQL, and old ones."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Row, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.http.errors import not_found
+
+REMOVED_AT_ONCE = 100
 
 
 async def fetch_row(
@@ -19,3 +23,23 @@ async def fetch_row(
     if row is None:
         raise not_found(noun, row_id)
     return row
+
+
+async def insert_missing(connection: AsyncConnection, table: Table, **values: Any) -> bool:
+    """Insert a row, unless there is one of its primary key; returns whether it was inserted.
+
+    On PostgreSQL it waits for another transaction that is about to insert the same key.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    inserted = await connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return inserted.rowcount == 1
+
+
+async def remove_older(connection: AsyncConnection, table: Table, than: datetime) -> None:
+    """Delete up to REMOVED_AT_ONCE rows that were created before: enough, where each insert does it.
+
+    Rows that another transaction is about to delete are left to it, so that no two wait for each other.
+    """
+    (key,) = table.primary_key
+    old = select(key).where(table.c.created < than).order_by(table.c.created).limit(REMOVED_AT_ONCE)
+    await connection.execute(delete(table).where(key.in_(old.with_for_update(skip_locked=True))))
