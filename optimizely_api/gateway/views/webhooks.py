@@ -1,6 +1,8 @@
 """Webhooks: addresses of callers that are called when something of a project changes."""
 
+import hashlib
 import secrets
+from base64 import urlsafe_b64encode
 from typing import Any
 
 from pyramid.request import Request
@@ -9,6 +11,16 @@ from optimizely_api.gateway.resource import Resource, operation, visible_project
 
 WEBHOOKS = Resource("Webhook", "projects")
 SECRET_BYTES = 32
+
+
+def _secret(operation: str) -> str:
+    """A new secret; of an operation that may be carried out again, the same one each time.
+
+    The id of an operation is random, and known to nobody but the services.
+    """
+    if not operation:
+        return secrets.token_urlsafe(SECRET_BYTES)
+    return urlsafe_b64encode(hashlib.sha256(operation.encode()).digest()).rstrip(b"=").decode()
 
 
 @operation
@@ -20,7 +32,7 @@ async def list_webhooks(request: Request) -> list[Any]:
 async def create_webhook(request: Request) -> dict[str, Any]:
     """The secret is made here: the service keeps it and never shows it, so that this is the only response with it."""
     project = await visible_project(request, request.swagger_data["project_id"])
-    secret = secrets.token_urlsafe(SECRET_BYTES)
+    secret = _secret(request.claimed_operation)
     webhook = await WEBHOOKS.create(request, project_id=project["id"], secret=secret)
     return {**webhook, "secret": secret}
 
