@@ -94,8 +94,10 @@ def archived(operation):
 
 def in_the_way(operation):
     """What a change meets that the entity's state does not allow."""
-    if operation.method != "DELETE":
+    if operation.method == "PATCH":
         return archived(operation)
+    if operation.method == "POST":
+        return own(operation)  # its service says so
     ids = own(operation)
     return {**ids, **dict.fromkeys(list(ids)[-1:], samples.ENTITY_IN_USE)}
 
