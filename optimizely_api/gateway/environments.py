@@ -28,6 +28,21 @@ class Environment:
         return {"is_primary": self.is_primary, **({} if self.id is None else {"id": self.id})}
 
 
+async def all_environments(request: Request, project_id: int) -> list[dict[str, Any]]:
+    """Return all environments of a project as its service has them, archived ones included."""
+    found: list[dict[str, Any]] = []
+    for number in count(1):
+        page = Page(number, PAGE_SIZE)
+        call = calls.list_entities(
+            ENVIRONMENTS, request.identity.account_id, page, {"project_id": project_id}
+        )
+        listed = await request.fetch(call)
+        found += listed["items"]
+        if number * PAGE_SIZE >= listed["total"]:
+            return found
+    return found
+
+
 async def environments_of_project(request: Request, project_id: int) -> list[Environment]:
     """Return those that are not archived, by priority."""
     return (await environments_of_projects(request, [project_id]))[project_id]

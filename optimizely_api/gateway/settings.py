@@ -98,6 +98,12 @@ class Settings:
         " go. 0 keeps nothing.",
         at_least=0,
     )
+    datafile_cache_seconds: float = _setting(
+        0.5,
+        "How long a datafile is served without asking whether it is the present one. A write through this gunicorn is"
+        " seen at once, one from elsewhere and a schedule within this time. 0 asks every time.",
+        at_least=0,
+    )
     results_cache_seconds: float = _setting(
         0.0,
         "How long results are used without asking whether there are newer ones, at most until the next five"

@@ -54,6 +54,7 @@ def caching_options(settings: Settings) -> CachingOptions:
         coalesce=settings.coalesce_calls,
         definition_seconds=settings.definition_cache_seconds,
         definition_bytes=settings.definition_cache_bytes,
+        datafile_seconds=settings.datafile_cache_seconds,
         results_seconds=settings.results_cache_seconds,
         results_bytes=settings.results_cache_bytes,
     )

@@ -46,8 +46,8 @@ def evaluate(environ: Mapping[str, Any], etag: str) -> Outcome:
     """What becomes of a GET or HEAD that would be answered with 200 and this tag (section 13.2.2).
 
     If-Match comes first and can only fail with 412, then If-None-Match, which makes a 304 of what the caller has.
-    A field that is no list of entity tags is ignored. So are If-Modified-Since and If-Unmodified-Since, for no answer
-    says when it was modified (sections 13.1.3 and 13.1.4).
+    A field that is no list of entity tags is ignored. So are If-Modified-Since and If-Unmodified-Since, for only a
+    datafile says when it was modified, and its view looks after that (sections 13.1.3 and 13.1.4).
     """
     wanted = environ.get("HTTP_IF_MATCH")
     if wanted is not None and not _names(wanted, etag, weakly=False):

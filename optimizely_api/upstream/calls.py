@@ -44,7 +44,7 @@ class Call:
     query: Query = ()
     body: Mapping[str, Any] | bytes | None = None
     changes_nothing: bool = False
-    cached_as: Literal["", "definition", "results"] = ""
+    cached_as: Literal["", "definition", "datafile", "results"] = ""
     about: Pairs = ()
     coding: str = ""
     user_agent: str = ""
@@ -227,6 +227,39 @@ def store_events(batch: bytes, coding: str, user_agent: str = "") -> Call:
     """
     agent = _NOT_PRINTABLE.sub("?", user_agent[:LONGEST_USER_AGENT]).strip()
     return Call("results", "/v1/events", "", method="POST", body=batch, coding=coding, user_agent=agent)
+
+
+def find_sdk_key(sdk_key: str) -> Call:
+    """Find the environment of an SDK key."""
+    about = (("sdk_key", sdk_key),)
+    return Call("projects", f"/sdk_keys/{sdk_key}", "SdkKey", "environment of this SDK key", about=about)
+
+
+def register_environments(body: Mapping[str, Any], *, changes_nothing: bool) -> Call:
+    """Name a project's environments, and learn of the datafile of each.
+
+    With `changes_nothing` what is named was only read: that may be known already, and no kept value is out of date.
+    """
+    return Call(
+        "experiments",
+        "/datafiles",
+        "Registered",
+        method="POST",
+        body=body,
+        changes_nothing=changes_nothing,
+    )
+
+
+def get_built_datafile(sdk_key: str) -> Call:
+    about = (("sdk_key", sdk_key),)
+    return Call(
+        "experiments",
+        f"/datafiles/{sdk_key}",
+        "BuiltDatafile",
+        "datafile of this SDK key",
+        cached_as="datafile",
+        about=about,
+    )
 
 
 def check_health(upstream: str) -> Call:

@@ -12,6 +12,7 @@ Schema = dict[str, Any]
 Check = Callable[[Any], str | None]  # returns where a value violates its shape, or None
 
 _ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+_TEXT = {"type": "string"}
 _NAMES = {"type": "array", "items": {"type": "string"}}
 _ACCOUNT = {"id": _ID, "account_id": _ID, "project_id": _ID}
 
@@ -56,6 +57,7 @@ def schemas() -> dict[str, Schema]:
         },
     )
     label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
+    registered = _entity(None, {"environment_id": _ID, "revision": _ID, "size": _ID})
     count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
     return {
         **entities,
@@ -63,6 +65,11 @@ def schemas() -> dict[str, Schema]:
         "ExperimentLabelList": _list_of(label),
         "Impressions": _entity(None, {"items": {"type": "array", "items": count}}),
         "Account": _entity(None, {"id": _ID}),
+        "BuiltDatafile": _entity(
+            None, {"sdk_key": _TEXT, "revision": _ID, "last_modified": _TEXT, "content": _TEXT}
+        ),
+        "Registered": _entity(None, {"items": {"type": "array", "items": registered}}),
+        "SdkKey": _entity(None, {"sdk_key": _TEXT, "environment_id": _ID}),
         "Results": results,
         "Claim": _entity(None, {"key_sha256": {"type": "string"}, "state": {"type": "string"}}),
         "Token": _entity(None, {"account_id": _ID}),

@@ -1,6 +1,7 @@
 """Addresses: what leads where, what is not here yet, and what is nowhere."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def test_those_not_here_yet_are_the_known_ones_less_those_served():
     assert sorted(missing) == sorted(FACTS.keys() - SERVED.keys())
 
 
+# The addresses of reading operations that are not here yet, while there are some.
+NOT_YET = [
+    re.sub("{.*?}", "1", f"/v2{operation.path}")
+    for operation in not_here_yet(SERVED)
+    if operation.method == "GET"
+]
+
+
 @pytest.mark.parametrize("operation", not_here_yet(SERVED), ids=lambda operation: operation.operation_id)
 def test_501_names_the_operation_that_is_not_here_yet_without_a_token(gateway, services, operation):
     path = "/v2" + operation.path.replace("{", "").replace("}", "")
@@ -47,7 +56,7 @@ def test_501_names_the_operation_that_is_not_here_yet_without_a_token(gateway, s
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/v2/projects", "GET, HEAD, OPTIONS, POST"), ("/v2/environments/1/datafile", "OPTIONS")],
+    [("/v2/projects", "GET, HEAD, OPTIONS, POST"), *((path, "OPTIONS") for path in NOT_YET)],
 )
 def test_405_for_a_method_that_the_public_api_has_not_lists_those_that_work(gateway, path, allowed):
     response = gateway.put(path, status=405)
@@ -57,7 +66,7 @@ def test_405_for_a_method_that_the_public_api_has_not_lists_those_that_work(gate
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/v2/nowhere", 404), ("PUT", "/v2/projects", 405), ("GET", "/v2/environments/1/datafile", 501)],
+    [("GET", "/v2/nowhere", 404), ("PUT", "/v2/projects", 405), *(("GET", path, 501) for path in NOT_YET)],
 )
 def test_404_405_and_501_come_before_413_and_401(gateway, method, path, status):
     gateway.request(path, method=method, body=b"x" * 2_000_000, status=status)

@@ -1,6 +1,7 @@
 """Entities as the three services answer them, small and complete enough to be valid."""
 
 import hashlib
+import json
 from typing import Any
 
 from optimizely_api.contract.definitions import example
@@ -34,6 +35,12 @@ def entities(definition: str) -> list[dict[str, Any]]:
         entity(definition, ARCHIVED_ENTITY, archived=True),
         entity(definition, ENTITY_IN_USE),
     ]
+
+
+def datafile(sdk_key: str, revision: int = 1, built: str = CREATED) -> dict[str, Any]:
+    """What the experiments service serves of a datafile."""
+    content = json.dumps({"version": "4", "revision": str(revision), "sdkKey": sdk_key, "experiments": []})
+    return {"sdk_key": sdk_key, "revision": revision, "last_modified": built, "content": content}
 
 
 def token(text: str = TOKEN, account_id: int = ACCOUNT) -> dict[str, Any]:

@@ -105,6 +105,9 @@ class ServicesDouble:
             samples.click(samples.ARCHIVED_CLICK, archived=True),
         )
         self.kinds: dict[str, dict[int, dict[str, Any]]] = {}
+        sdk_key = samples.entity("Environment")["datafile"]["sdk_key"]
+        self.sdk_keys = {sdk_key}
+        self.datafiles = {sdk_key: samples.datafile(sdk_key)}
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
         self.impressions: dict[int, int] = {}  # by experiment; 3 of those that are not named
@@ -268,12 +271,15 @@ class ServicesDouble:
                 web.get("/tokens/{sha256}", self._token),
                 web.get(r"/accounts/{id:\d+}", self._account),
                 web.get("/projects", self._list("projects")),
+                web.get("/sdk_keys/{sdk_key}", self._sdk_key),
             ],
             "experiments": [
                 web.get("/experiment_labels", self._list("experiments")),
                 web.get("/experiments", self._list("experiments")),
                 web.get("/layers", self._list("layers")),
                 web.get("/events", self._list("events")),
+                web.post("/datafiles", self._registered),
+                web.get("/datafiles/{sdk_key}", self._datafile),
             ],
             "results": [
                 web.post(r"/results/{id:\d+}", self._results),
@@ -287,6 +293,26 @@ class ServicesDouble:
             web.route("*", r"/{kind}/{id:\d+}", self._one_entity),
         ]
         return [web.get("/healthz", health), *routes[name], *entities]
+
+    async def _sdk_key(self, request: web.Request) -> web.Response:
+        if (sdk_key := request.match_info["sdk_key"]) not in self.sdk_keys:
+            return _missing()
+        return web.json_response({"sdk_key": sdk_key, "environment_id": samples.ENTITY})
+
+    async def _registered(self, request: web.Request) -> web.Response:
+        environments = (await request.json())["environments"]
+        self.datafiles |= {one["sdk_key"]: samples.datafile(one["sdk_key"]) for one in environments}
+        items = [{"environment_id": one["id"], "revision": 1, "size": 100} for one in environments]
+        return web.json_response({"items": items})
+
+    async def _datafile(self, request: web.Request) -> web.Response:
+        datafile = self.datafiles.get(request.match_info["sdk_key"])
+        if datafile is None:
+            return _missing()
+        etag = f'"{datafile["revision"]}"'
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers={"ETag": etag})
+        return web.json_response(datafile, headers={"ETag": etag})
 
     def _entities(self, kind: str) -> dict[int, dict[str, Any]]:
         """The entities of a kind without a table here, such as `attributes`: made of the contract's examples."""

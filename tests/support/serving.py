@@ -26,6 +26,7 @@ KEEPS_NOTHING = {
     "identity_cache_seconds": "0",
     "unknown_token_seconds": "0",
     "definition_cache_seconds": "0",
+    "datafile_cache_seconds": "0",
     "results_cache_bytes": "0",
 }
 

@@ -27,6 +27,9 @@ from optimizely_api.start_failures import CannotStart
 # Outside the contract: batches of events, larger than other bodies.
 EVENTS_ROUTE = "receive_events"
 EVENTS_PATH = "/v1/events"
+# Outside the contract: what SDKs poll.
+DATAFILE_ROUTE = "download_datafile"
+DATAFILE_PATH = "/datafiles/{sdk_key}.json"
 OTHER_METHODS = "other methods of "  # route names: this and the path
 NOT_YET = "not here yet: "  # route names: this and the operationId
 AFTER_ALL_ELSE = 1000  # the order of a configuration action: Pyramid's own phases end at 0

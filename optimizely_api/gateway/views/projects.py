@@ -1,12 +1,18 @@
 """Projects: what an account's experiments, campaigns and events belong to."""
 
+import logging
 from typing import Any
 
 from pyramid.request import Request
 
+from optimizely_api.gateway.datafiles import register
+from optimizely_api.gateway.environments import all_environments
 from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.gateway.resource import Resource, operation
 from optimizely_api.upstream import calls
+from optimizely_api.upstream.errors import UpstreamError
+
+log = logging.getLogger(__name__)
 
 PROJECTS = Resource("Project", "projects")
 
@@ -21,7 +27,9 @@ async def list_projects(request: Request) -> list[Any]:
 
 @operation
 async def create_project(request: Request) -> dict[str, Any]:
-    return await PROJECTS.create(request)
+    project = await PROJECTS.create(request)
+    await _name_environments(request, project)
+    return project
 
 
 @operation
@@ -31,4 +39,17 @@ async def get_project(request: Request) -> dict[str, Any]:
 
 @operation
 async def update_project(request: Request) -> dict[str, Any]:
-    return await PROJECTS.update(request)
+    project = await PROJECTS.update(request)
+    await _name_environments(request, project)
+    return project
+
+
+async def _name_environments(request: Request, project: dict[str, Any]) -> None:
+    """Name the environments of a project that was written to the service that builds their datafiles.
+
+    When that fails, the write is done all the same: whoever reads an environment names it again.
+    """
+    try:
+        await register(request, await all_environments(request, project["id"]), written=True)
+    except UpstreamError as exc:
+        log.warning("the datafiles of project %d do not show its change yet: %s", project["id"], exc)

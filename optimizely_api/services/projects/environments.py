@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
-from optimizely_api.services.projects.tables import METADATA, next_ids
+from optimizely_api.services.http.errors import not_found
+from optimizely_api.services.projects.tables import METADATA, next_ids, sdk_keys
 from optimizely_api.services.schema import BOOLEAN
 from optimizely_api.services.storage.ids import allocate_ids
 
@@ -42,12 +43,15 @@ async def a_new_one_has_a_datafile_and_comes_last(
     if before is not None:
         return environment
     (datafile_id,) = await allocate_ids(connection, next_ids)
+    sdk_key = secrets.token_urlsafe(SDK_KEY_BYTES)
+    await connection.execute(insert(sdk_keys).values(sdk_key=sdk_key, environment_id=environment["id"]))
     datafile = {
         "id": datafile_id,
-        "sdk_key": secrets.token_urlsafe(SDK_KEY_BYTES),
+        "sdk_key": sdk_key,
+        # The service that builds datafiles knows better, and the gateway shows what it knows.
         "revision": 1,
         "other_urls": [],
-        "latest_file_size": 0,  # nothing is published yet
+        "latest_file_size": 0,
     }
     priority = environment.get("priority")
     if priority is None:
@@ -61,6 +65,15 @@ def the_primary_one_is_never_archived(
 ) -> Iterator[tuple[str, str]]:
     if environment["archived"] and environment["is_primary"]:
         yield "/archived", "the primary environment of a project cannot be archived"
+
+
+async def find_sdk_key(connection: AsyncConnection, sdk_key: str) -> dict[str, Any]:
+    """The environment of an SDK key; 404 when there is none."""
+    query = select(sdk_keys).where(sdk_keys.c.sdk_key == sdk_key)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise not_found("environment", "of this SDK key")
+    return {"sdk_key": row.sdk_key, "environment_id": row.environment_id}
 
 
 async def create_environments_of(connection: AsyncConnection, project: dict[str, Any], at: datetime) -> None:

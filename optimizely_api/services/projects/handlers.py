@@ -18,7 +18,7 @@ from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.projects import idempotency, projects, store, subject_access_requests
 from optimizely_api.services.projects.delivery.handlers import ROUTES as DELIVERY_ROUTES
-from optimizely_api.services.projects.environments import ENVIRONMENTS
+from optimizely_api.services.projects.environments import ENVIRONMENTS, find_sdk_key
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 
@@ -80,6 +80,12 @@ async def revoke_token(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def get_sdk_key(request: web.Request) -> web.Response:
+    """The environment that SDKs with this key are of."""
+    async with request.app[DATABASE].snapshot() as connection:
+        return JSONResponse(await find_sdk_key(connection, request.match_info["sdk_key"]))
+
+
 async def list_projects(request: web.Request) -> web.Response:
     """Projects, by `account_id` and by `filter=field:value`."""
     account_id, filters = read_integer(request, "account_id"), _filters(request)
@@ -138,6 +144,7 @@ ROUTES = [
     web.post("/projects", create_project),
     web.get("/projects/{project_id}", get_project),
     web.patch("/projects/{project_id}", update_project),
+    web.get("/sdk_keys/{sdk_key}", get_sdk_key),
     *routes(ENVIRONMENTS),
     *routes(WEBHOOKS),
     *DELIVERY_ROUTES,

@@ -48,6 +48,14 @@ projects = Table(
     Index("ix_projects_account_id_id", "account_id", "id"),
 )
 
+# By the key that SDKs are set up with.
+sdk_keys = Table(
+    "sdk_keys",
+    METADATA,
+    Column("sdk_key", String(64), primary_key=True),
+    Column("environment_id", BigInteger, nullable=False),
+)
+
 subject_access_requests = Table(
     "subject_access_requests",
     METADATA,

@@ -49,7 +49,9 @@ _MISSING = object()
 
 @dataclass(frozen=True, kw_only=True)
 class CachingOptions:
-    """What is shared and cached, and for how long; `definition_seconds` or a number of bytes of 0 turns a cache off.
+    """What is shared and cached, and for how long; 0 seconds or bytes turn a cache off.
+
+    Datafiles may take as many bytes as definitions, in a cache of their own.
 
     With `results_seconds` of 0 the service confirms cached results each time, and calls for results are not shared.
     """
@@ -57,6 +59,7 @@ class CachingOptions:
     coalesce: bool = True
     definition_seconds: float = 5.0
     definition_bytes: int = 64 * 1024 * 1024
+    datafile_seconds: float = 0.5
     results_seconds: float = 0.0
     results_bytes: int = 64 * 1024 * 1024
     clock: Clock = field(default_factory=Clock)
@@ -67,6 +70,10 @@ class CachingOptions:
         if self.definition_seconds and self.definition_bytes:
             caches["definition"] = Cache(
                 seconds=self.definition_seconds, most_bytes=self.definition_bytes, clock=self.clock
+            )
+        if self.datafile_seconds and self.definition_bytes:
+            caches["datafile"] = Cache(
+                seconds=self.datafile_seconds, most_bytes=self.definition_bytes, clock=self.clock
             )
         if self.results_bytes:
             caches["results"] = Cache(

@@ -29,7 +29,7 @@ SHOWN_IN = {
     "pages": ("experiments", "layers"),  # a page is an event too, whose name a metric has
     "sections": ("experiments", "layers"),
 }
-SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search")
+SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search", "/datafiles/")
 
 
 class Snapshot:
@@ -79,7 +79,7 @@ def changed_paths(path: str) -> Iterator[str]:
 
     >>> list(changed_paths("/experiments/1"))
     ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/',
-     '/changes', '/search']
+     '/changes', '/search', '/datafiles/']
     """
     yield path
     yield f"{path}/"
