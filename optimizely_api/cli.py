@@ -1,14 +1,18 @@
 """The `optimizely-api` command."""
 
+import asyncio
 import sys
 import warnings
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from optimizely_api.administration import account, token, webhook
 from optimizely_api.comparison.command import compare
+from optimizely_api.demo import DemoError, story
 from optimizely_api.demo import run as running
+from optimizely_api.demo.traffic import send_traffic
 from optimizely_api.start_failures import CannotStart
 
 SERVICES = ("projects", "experiments", "results", "events")
@@ -54,6 +58,34 @@ def run(procfile: Path, demo: bool, verbose: bool) -> None:
         sys.exit(running.run(procfile, demo=demo, verbose=verbose))
     except running.CannotRun as exc:
         raise click.ClickException(str(exc)) from None
+
+
+@main.group()
+def demo() -> None:
+    """What goes with the demo data of `optimizely-api run`."""
+
+
+@demo.command()
+@click.option(
+    "--rate", type=click.FloatRange(0.01, 1000), default=5.0, show_default=True, help="Visitors a second."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this time.  [default: Ctrl-C]"
+)
+@click.option("--url", default="http://127.0.0.1:6543", show_default=True, help="The gateway.")
+@click.option("--token", default=story.TOKEN, help="A token of the account.  [default: the demo's]")
+def traffic(rate: float, seconds: float | None, url: str, token: str) -> None:
+    """Send visitors of the demo's running experiments, as SDKs do, so that their results move.
+
+    They arrive at random times and act as in the demo's story, a minute of which passes in a second.
+    """
+    console = Console()
+    try:
+        asyncio.run(send_traffic(url, token, console, rate=rate, seconds=seconds))
+    except DemoError as exc:
+        raise click.ClickException(str(exc)) from None
+    except KeyboardInterrupt:
+        console.print("Stopped.")
 
 
 @main.command("services-key")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -54,26 +54,31 @@ class Batch:
 def batches(experiment: story.Experiment, target: Target, seed: int = story.SEED) -> Iterator[Batch]:
     """The experiment's visitors, in batches of VISITORS_A_BATCH."""
     chance = Random(f"{seed}:{target.load}:{target.experiment_id}")  # noqa: S311  # to be repeatable, not secret
-    crowd = _Crowd(experiment, target, chance)
+    crowd = Crowd(experiment, target, chance)
     remaining = experiment.visitors
     while remaining > 0:
         size = min(VISITORS_A_BATCH, remaining)
         remaining -= size
         entries = [entry for _ in range(size) for entry in crowd.visit()]
-        body = {
-            "account_id": str(target.account_id),
-            "project_id": str(target.project_id),
-            "revision": "1",
-            "client_name": "python-sdk",
-            "client_version": "5.7.0",
-            "anonymize_ip": True,
-            "enrich_decisions": True,
-            "visitors": entries,
-        }
-        yield Batch(orjson.dumps(body), size, len(entries))
+        yield Batch(batch_body(target, entries), size, len(entries))
 
 
-class _Crowd:
+def batch_body(target: Target, entries: Sequence[dict[str, Any]]) -> bytes:
+    """The body of one POST to `/v1/events`, as an SDK sends it."""
+    body = {
+        "account_id": str(target.account_id),
+        "project_id": str(target.project_id),
+        "revision": "1",
+        "client_name": "python-sdk",
+        "client_version": "5.7.0",
+        "anonymize_ip": True,
+        "enrich_decisions": True,
+        "visitors": entries,
+    }
+    return orjson.dumps(body)
+
+
+class Crowd:
     """Generates the visitors of one experiment."""
 
     def __init__(self, experiment: story.Experiment, target: Target, chance: Random) -> None:
@@ -84,12 +89,15 @@ class _Crowd:
         self.shares = list(accumulate(experiment.weights))
         self.hours = list(accumulate(story.HOURS))
 
-    def visit(self) -> Iterator[dict[str, Any]]:
-        """One visitor: an entry with the decision, then one for each conversion, as the SDKs send them."""
+    def visit(self, arrival: int | None = None) -> Iterator[dict[str, Any]]:
+        """One visitor: an entry with the decision, then one for each conversion, as the SDKs send them.
+
+        `arrival` is in milliseconds since 1970; None for some time while the experiment ran.
+        """
         (arm,) = self.chance.choices(self.arms, cum_weights=self.shares)
         traits = self._traits()
         visitor = {"visitor_id": f"v{self.chance.getrandbits(64):016x}", "attributes": _attributes(traits)}
-        arrival = self._arrival()
+        arrival = self._arrival() if arrival is None else arrival
         yield {**visitor, "snapshots": [self._decision(arm, arrival)]}
         for event in self._actions(arm, arrival, DEVICE_FACTORS.get(traits["device"], 1.0)):
             yield {**visitor, "snapshots": [{"events": [event]}]}
