@@ -21,8 +21,11 @@ from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
 from optimizely_api.services.results.query.impressions import count, read_impressions_question
 from optimizely_api.services.results.query.mismatches import HEADER, MismatchLog, sample_ratio_p_value
-from optimizely_api.services.results.query.questions import read_question
+from optimizely_api.services.results.query.points import choose_points
+from optimizely_api.services.results.query.questions import Question, read_question
 from optimizely_api.services.results.query.response import compose_response
+from optimizely_api.services.results.query.timeseries import measure_points
+from optimizely_api.services.results.query.timeseries_response import compose_timeseries
 from optimizely_api.services.results.statistics.sample_ratio import ALARM
 from optimizely_api.services.results.versions import data_version, results_end, results_tag
 
@@ -81,10 +84,9 @@ async def query_results(request: web.Request) -> web.Response:
     when the visitors' split over the variations contradicts the epochs' weights.
     """
     body = await request.read()
-    experiment_id, content = path_id(request, "experiment_id"), parse_json(body)
-    if isinstance(content, dict) and content.get("variations") == []:
-        return web.Response(status=204)  # an experiment without variations has no visitors
-    question = read_question(experiment_id, content)
+    question = _read_question(request, body)
+    if question is None:
+        return web.Response(status=204)
     async with request.app[DATABASE].snapshot() as connection:
         version = await connection.run_sync(data_version, question.experiment_id)
         tag = results_tag(question, body, version)
@@ -103,6 +105,41 @@ async def query_results(request: web.Request) -> web.Response:
         # Also in the body: the gateway caches only bodies, and makes the header from this key.
         response_body["sample_ratio_p_value"] = ratio
     return JSONResponse(response_body, headers=headers)
+
+
+def _read_question(request: web.Request, body: bytes) -> Question | None:
+    """The question; None about an experiment without variations, which has no visitors."""
+    experiment_id, content = path_id(request, "experiment_id"), parse_json(body)
+    if isinstance(content, dict) and content.get("variations") == []:
+        return None
+    return read_question(experiment_id, content)
+
+
+@ROUTES.post("/results/{experiment_id}/timeseries")
+async def query_timeseries(request: web.Request) -> web.Response:
+    """The metrics and statistics at many times of the interval, each over everything up to then; 204 and 304 as above."""
+    body = await request.read()
+    question = _read_question(request, body)
+    if question is None:
+        return web.Response(status=204)
+    async with request.app[DATABASE].snapshot() as connection:
+        version = await connection.run_sync(data_version, question.experiment_id)
+        tag = results_tag(question, body, version)
+        if is_known(request, tag):
+            return not_modified(tag)
+        end = results_end(question, version)
+        measurement = await connection.run_sync(measure, question, every_day=True)
+        start = question.interval.start
+        points = choose_points(question, measurement.first_entered or 0 if start is None else start, end)
+        measured = await connection.run_sync(measure_points, question, measurement, points)
+    # In a thread: hundreds of points of many metrics would hold the event loop.
+    response_body = await asyncio.to_thread(
+        compose_timeseries, question, measurement, points, measured, end
+    )
+    if response_body is None:
+        return web.Response(status=204)
+    is_settled = not question.interval.will_contain(measurement.last_activity)
+    return JSONResponse(response_body, headers={"ETag": tag} if is_settled else {})
 
 
 @ROUTES.post("/impressions")

@@ -24,7 +24,7 @@ from optimizely_api.services.results.statements import upsert, write
 from optimizely_api.services.results.tables import DATA_VERSION
 
 # Increase when the same question over the same data gets a different response; clients keep tags for long.
-RESPONSE_VERSION = 3
+RESPONSE_VERSION = 4
 
 
 def data_version(connection: Connection, experiment_id: int) -> int:

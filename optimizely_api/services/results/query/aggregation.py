@@ -52,14 +52,18 @@ MAX_CUT_VISITORS = 200_000
 MAX_CUT_DAYS = 200
 
 
-def measure(connection: Connection, question: Question) -> Measurement:
-    """Sum up what the question asks for, on a connection with a snapshot of the database."""
-    return _Measuring(connection, question).run()
+def measure(connection: Connection, question: Question, *, every_day: bool = False) -> Measurement:
+    """Sum up what the question asks for, on a connection with a snapshot of the database.
+
+    With `every_day` the histories have all days, also those that are no looks.
+    """
+    return _Measuring(connection, question, every_day=every_day).run()
 
 
 class _Measuring:
-    def __init__(self, connection: Connection, question: Question) -> None:
+    def __init__(self, connection: Connection, question: Question, *, every_day: bool) -> None:
         self.connection = connection
+        self.every_day = every_day
         self.question = question
         self.interval = question.interval
         self.selection = Selection(connection, question)
@@ -71,7 +75,9 @@ class _Measuring:
         divisions = self._divide()
         is_ambiguous = ANY_EVENT in self.entities and self._is_project_ambiguous()
         by_visitor = [ANY_EVENT] if is_ambiguous else []
-        measurement = Measurement(last_activity=divisions.last_activity)
+        measurement = Measurement(
+            last_activity=divisions.last_activity, last_activity_by_hour=divisions.last_activity
+        )
         for division in divisions.strata:
             self.result = Measurement()
             self._measure(division, by_visitor)
@@ -119,7 +125,9 @@ class _Measuring:
         )
         is_cut = divisions.last_activity >= self.interval.limit
         before_day = self.interval.limit // DAY_MILLISECONDS if is_cut else None
-        histories = load_histories(self.connection, scope, ranges, others, before_day)
+        histories = load_histories(
+            self.connection, scope, ranges, others, before_day, every_day=self.every_day
+        )
         for measured, history in zip(strata, histories, strict=True):
             measured.history = history
 

@@ -83,10 +83,12 @@ def load_histories(
     ranges: Sequence[DayRange],
     others: Sequence[Visitors],
     before_day: int | None = None,
+    *,
+    every_day: bool = False,
 ) -> list[History]:
     """The history of each stratum, all over the same days: the whole days of entry in `ranges`, and `others`.
 
-    With `before_day` the histories end with the day before it.
+    With `before_day` the histories end with the day before it; with `every_day` they have all days with data.
     """
     entered = [*_entered(connection, scope, ranges)]
     grown = [*_grown(connection, scope, ranges)]
@@ -98,7 +100,7 @@ def load_histories(
         grown = [row for row in grown if row[1] < before_day]
     grown = [row for row in grown if row[3] in scope.entities]
     days = np.unique(np.array([row[1] for row in (*entered, *grown)], dtype=int))
-    looks = _select_looks(len(days))
+    looks = np.arange(len(days)) if every_day else _select_looks(len(days))
     return [
         _history(
             days,
@@ -133,7 +135,12 @@ def _select_looks(count: int) -> Any:
     A further day of data never removes an earlier look: looks must not depend on when the question is asked.
     """
     days = np.arange(count)
-    return days[(days < DAILY_LOOKS) | (days % LATER_STEP == 0) | (days == count - 1)]
+    return days[are_lasting_looks(days) | (days == count - 1)]
+
+
+def are_lasting_looks(days: Any) -> Any:
+    """Whether the days with data, numbered from 0, are looks for good; the last one is a look as long as it is."""
+    return (days < DAILY_LOOKS) | (days % LATER_STEP == 0)
 
 
 def _entered(connection: Connection, scope: Scope, ranges: Sequence[DayRange]) -> Iterable[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -19,6 +19,18 @@ from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import ANY_EVENT, EVENT
 
 
+def later_visitors(selection: Selection, timeline: Timeline) -> Iterator[tuple[int, Assigned, list[Any]]]:
+    """Each of them as (number of the stratum, decision that counts, all conversions, whenever they happened)."""
+    visitors = []
+    for visitor, assigned in first_that_count(selection.connection, selection.question):
+        for number, *_ in timeline.within(assigned.entered, assigned.entered + 1):
+            visitors.append((visitor, assigned, number))
+    for chunk in chunks(visitors):
+        events = _events_of(selection, (visitor for visitor, *_ in chunk))
+        for visitor, assigned, number in paced(chunk):
+            yield number, assigned, events[visitor]
+
+
 def add_later(
     selection: Selection,
     timeline: Timeline,
@@ -27,20 +39,12 @@ def add_later(
 ) -> int:
     """Add them to their strata and histories; return the time of their last activity."""
     last_activity, limit = 0, selection.question.interval.limit
-    later_visitors = []
-    for visitor, assigned in first_that_count(selection.connection, selection.question):
-        for number, *_ in timeline.within(assigned.entered, assigned.entered + 1):
-            later_visitors.append((visitor, assigned, number))
-    for chunk in chunks(later_visitors):
-        events = _events_of(selection, (visitor for visitor, *_ in chunk))
-        for visitor, assigned, number in paced(chunk):
-            last_activity = max(
-                last_activity, assigned.entered, *(event.happened for event in events[visitor])
-            )
-            strata[number].visitors[assigned.variation_id] += 1
-            counted = [event for event in events[visitor] if assigned.entered <= event.happened < limit]
-            _add_events(selection, strata[number], assigned, counted)
-            _add_history(selection, others[number], assigned, counted)
+    for number, assigned, events in later_visitors(selection, timeline):
+        last_activity = max(last_activity, assigned.entered, *(event.happened for event in events))
+        strata[number].visitors[assigned.variation_id] += 1
+        counted = [event for event in events if assigned.entered <= event.happened < limit]
+        _add_events(selection, strata[number], assigned, counted)
+        _add_history(selection, others[number], assigned, counted)
     return last_activity
 
 
@@ -61,8 +65,8 @@ def _add_events(
         sums: dict[int, Total] = defaultdict(Total)
         for event in events:
             if not window or event.happened < assigned.entered + window:
-                for entity in _entities_of(selection, event, assigned) & entities:
-                    sums[entity].add(_total(event))
+                for entity in entities_of(selection, event, assigned) & entities:
+                    sums[entity].add(total_of_event(event))
         rows = ((assigned.variation_id, entity, *contribution(total)) for entity, total in sums.items())
         stratum.add_sums(rows, window)
 
@@ -73,18 +77,18 @@ def _add_history(
     project_id, totals = selection.question.project_id, Totals()
     for event in events:
         day = event.happened // DAY_MILLISECONDS
-        for entity in _entities_of(selection, event, assigned):
-            totals.setdefault((entity, project_id, day), Total()).add(_total(event))
+        for entity in entities_of(selection, event, assigned):
+            totals.setdefault((entity, project_id, day), Total()).add(total_of_event(event))
     others.add(selection.question.experiment_id, assigned, totals)
 
 
-def _entities_of(selection: Selection, event: Any, assigned: Assigned) -> set[int]:
+def entities_of(selection: Selection, event: Any, assigned: Assigned) -> set[int]:
     project_id = selection.question.project_id
     is_of_project = (event.project_id or assigned.project_id or project_id) == project_id
     entities = {ANY_EVENT} if is_of_project else set()
     return entities if event.entity_id is None else entities | {event.entity_id}
 
 
-def _total(event: Any) -> Total:
+def total_of_event(event: Any) -> Total:
     revenue, value = float(event.revenue or 0), event.value or 0.0
     return Total(1, revenue, value, revenue * revenue, value * value)

@@ -15,20 +15,25 @@ from optimizely_api.services.results.query.segments import matching_visitors
 from optimizely_api.services.results.query.stretches import Stretch
 from optimizely_api.services.results.tables import ANY_EVENT, ASSIGNMENT, CELL_SUMS, NO_PROJECT
 
-Sums = dict[str, float]
+Sums = dict[str, Any]
 
 
 @dataclass
 class Measurement:
-    """Visitors by variation, and the sums of CELL_SUMS by variation, event (or ANY_EVENT) and window (or 0)."""
+    """Visitors by variation, and the sums of CELL_SUMS by variation, event (or ANY_EVENT) and window (or 0).
 
-    visitors: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    In a measurement at several times (`timeseries`) each of these numbers is an array.
+    """
+
+    visitors: dict[int, Any] = field(default_factory=lambda: defaultdict(int))
     sums: dict[tuple[int, int, int], Sums] = field(
         default_factory=lambda: defaultdict(lambda: dict.fromkeys(CELL_SUMS, 0.0))
     )
     first_entered: int | None = None
     # Upper bound of the timestamps of all activity in the requested variations, counted now or later.
     last_activity: int = 0
+    # The same of those whose first decision may count; an interval that ends after it is not cut.
+    last_activity_by_hour: int = 0
     # None when unknown: for a segment, or when too many visitors entered on cut days.
     history: History | None = None
     # A measurement for each stratum, in order.

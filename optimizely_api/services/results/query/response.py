@@ -34,7 +34,7 @@ from optimizely_api.services.results.tables import ANY_EVENT, CELL_SUMS
 
 
 @dataclass(frozen=True)
-class _Figures:
+class Figures:
     """A metric in a variation: the figures in the response, and the arm for the statistical test."""
 
     value: int | float
@@ -108,12 +108,12 @@ def _metrics(question: Question, measurement: Measurement) -> list[dict[str, Any
 
 def _figures_by_variation(
     question: Question, metric: Metric, measurement: Measurement
-) -> dict[Variation, _Figures]:
+) -> dict[Variation, Figures]:
     """The metric's figures over all strata, with the arms of the single strata for the test."""
     arms_by_stratum = [_tested_arms(question, metric, stratum) for stratum in measurement.strata]
     return {
         variation: replace(
-            _figures(measurement, metric, variation),
+            figures_of(measurement, metric, variation),
             arm=in_strata([arms[variation] for arms in arms_by_stratum]),
         )
         for variation in question.variations
@@ -121,7 +121,7 @@ def _figures_by_variation(
 
 
 def _verdicts(
-    question: Question, figures: dict[int, dict[Variation, _Figures]]
+    question: Question, figures: dict[int, dict[Variation, Figures]]
 ) -> dict[int, dict[Variation, Verdict]]:
     """The verdict on each treatment, by the metric's position; all comparisons are judged together."""
     comparisons = [(position, treatment) for position in figures for treatment in question.treatments]
@@ -142,7 +142,7 @@ def _tested_arms(question: Question, metric: Metric, stratum: Measurement) -> di
 
     The history is never known for a metric with a window: `growth` has no windows.
     """
-    present = {variation: _figures(stratum, metric, variation).arm for variation in question.variations}
+    present = {variation: figures_of(stratum, metric, variation).arm for variation in question.variations}
     if stratum.history is None or metric.window:
         return present
     past = arms_over_looks(stratum.history, metric, question.variations)
@@ -160,25 +160,27 @@ def _sums(measurement: Measurement, metric: Metric, variation: Variation) -> Sum
     return measurement.sums.get(key) or dict.fromkeys(CELL_SUMS, 0.0)
 
 
-def _figures(measurement: Measurement, metric: Metric, variation: Variation) -> _Figures:
+def figures_of(measurement: Measurement, metric: Metric, variation: Variation) -> Figures:
+    """The figures of a metric in a variation."""
     visitors, sums = measurement.visitors[variation.variation_id], _sums(measurement, metric, variation)
-    x, xx, xy, squares = _numerator(metric, sums)
-    value = without_noise(x, math.sqrt(squares))
-    if metric.scope == "event":
-        events = int(sums["events"])
-        moments = Moments(visitors, sums["converting"], x, xx, events, sums["events_events"], xy)
-        variance = (
-            _proportion_variance(x, events)
-            if metric.aggregator == "unique"
-            else _sample_variance(events, x, squares)
-        )
-        return _Figures(value, events, variance, _arm(metric, moments, "ratio"))
-    moments = per_visitor(visitors, sums["converting"], x, xx)
+    x, xx, _, squares = _numerator(metric, sums)
+    arm, value = arm_of(measurement, metric, variation), without_noise(x, math.sqrt(squares))
+    samples = int(sums["events"]) if metric.scope == "event" else visitors
     if metric.aggregator == "unique":
-        return _Figures(
-            value, visitors, _proportion_variance(x, visitors), _arm(metric, moments, "proportion")
-        )
-    return _Figures(value, visitors, _sample_variance(visitors, x, xx), _arm(metric, moments, "mean"))
+        return Figures(value, samples, _proportion_variance(x, samples), arm)
+    squares_of_samples = squares if metric.scope == "event" else xx
+    return Figures(value, samples, _sample_variance(samples, x, squares_of_samples), arm)
+
+
+def arm_of(measurement: Measurement, metric: Metric, variation: Variation) -> Arm:
+    """The arm for the statistical test; the measurement's numbers may be arrays."""
+    visitors, sums = measurement.visitors[variation.variation_id], _sums(measurement, metric, variation)
+    x, xx, xy, _ = _numerator(metric, sums)
+    if metric.scope == "event":
+        moments = Moments(visitors, sums["converting"], x, xx, sums["events"], sums["events_events"], xy)
+        return _arm(metric, moments, "ratio")
+    moments = per_visitor(visitors, sums["converting"], x, xx)
+    return _arm(metric, moments, "proportion" if metric.aggregator == "unique" else "mean")
 
 
 def _numerator(metric: Metric, sums: Sums) -> tuple[float, float, float, float]:
@@ -213,24 +215,27 @@ def _sample_variance(samples: int, total: float, squares: float) -> float | None
 def _metric(
     question: Question,
     metric: Metric,
-    figures: dict[Variation, _Figures],
+    figures: dict[Variation, Figures],
     verdicts: dict[Variation, Verdict],
 ) -> dict[str, Any]:
-    most_conclusive = min(verdicts, key=lambda treatment: verdicts[treatment].p_value, default=None)
-    if most_conclusive is not None and verdicts[most_conclusive].p_value >= 1:
-        most_conclusive = None
-    results = {}
+    conclusive, results = most_conclusive(verdicts), {}
     for variation in question.variations:
-        result = _variation(question, variation, figures[variation])
+        result = variation_result(question, variation, figures[variation])
         if variation in verdicts:
-            result |= _comparison(
-                question, figures[variation], verdicts[variation], variation == most_conclusive
+            result |= comparison_result(
+                question, figures[variation], verdicts[variation], variation == conclusive
             )
         results[str(variation.variation_id)] = result
     return {**_definition(metric), "results": results, "conclusion": _conclusion(verdicts)}
 
 
-def _variation(question: Question, variation: Variation, figures: _Figures) -> dict[str, Any]:
+def most_conclusive(verdicts: dict[Variation, Verdict]) -> Variation | None:
+    """The treatment with the smallest p-value; None while there is none below 1."""
+    treatment = min(verdicts, key=lambda treatment: verdicts[treatment].p_value, default=None)
+    return None if treatment is None or verdicts[treatment].p_value >= 1 else treatment
+
+
+def variation_result(question: Question, variation: Variation, figures: Figures) -> dict[str, Any]:
     result = {
         "experiment_id": question.experiment_id,
         "variation_id": str(variation.variation_id),
@@ -247,8 +252,8 @@ def _variation(question: Question, variation: Variation, figures: _Figures) -> d
     return result
 
 
-def _comparison(
-    question: Question, figures: _Figures, verdict: Verdict, is_most_conclusive: bool
+def comparison_result(
+    question: Question, figures: Figures, verdict: Verdict, is_most_conclusive: bool
 ) -> dict[str, Any]:
     lift: dict[str, Any] = {
         "is_significant": verdict.is_significant,

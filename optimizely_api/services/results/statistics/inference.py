@@ -262,7 +262,9 @@ def _readiness_of_amounts(
     for arms in (baselines, treatments):
         with np.errstate(invalid="ignore", divide="ignore"):
             weights = [
-                share / np.asarray(arm.visitors, float) for share, arm in zip(shares, arms, strict=True)
+                # An epoch without visitors (yet) has no share; 0 / 0 would make all amounts unknown.
+                np.where(np.asarray(arm.visitors) > 0, share / np.asarray(arm.visitors, float), 0.0)
+                for share, arm in zip(shares, arms, strict=True)
             ]
         present = sum(arm.visitors for arm in arms)
         amounts.append(np.maximum(_weighed_amounts(weights, arms), expected * present))
