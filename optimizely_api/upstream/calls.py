@@ -207,11 +207,20 @@ def archive_entity(of: Collection, entity_id: int, if_match: str = "") -> Call:
 
 
 def compute_results(experiment_id: int, body: Mapping[str, Any]) -> Call:
+    return _computed(experiment_id, "", "Results", body)
+
+
+def compute_timeseries(experiment_id: int, body: Mapping[str, Any]) -> Call:
+    """The same question, answered for many times of its interval."""
+    return _computed(experiment_id, "/timeseries", "Timeseries", body)
+
+
+def _computed(experiment_id: int, what: str, expects: str, body: Mapping[str, Any]) -> Call:
     """A POST that only reads: its body holds the definitions, which the results service does not store."""
     return Call(
         "results",
-        f"/results/{experiment_id}",
-        "Results",
+        f"/results/{experiment_id}{what}",
+        expects,
         method="POST",
         body=body,
         changes_nothing=True,

@@ -22,6 +22,9 @@ from optimizely_api.upstream.errors import (
 )
 from optimizely_api.upstream.shapes import Check
 
+# Of calls that compute: 202 while they do, 204 without data, and a 400 is the caller's.
+COMPUTED: Final = frozenset({"Results", "Timeseries"})
+
 
 class Computing:
     """The type of `COMPUTING`."""
@@ -51,7 +54,7 @@ def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Che
     """
     if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
-    if call.expects == "Results" and status in (202, 204):
+    if call.expects in COMPUTED and status in (202, 204):
         return COMPUTING if status == 202 else None
     if status == 204 and not call.is_safe:
         return None
@@ -66,7 +69,7 @@ def _error(call: Call, status: int, body: bytes) -> UpstreamError:
         return EntityNotFound(call.upstream, call.entity)
     if status == 503:
         return UpstreamUnavailable(call.upstream)
-    passes_refusals = not call.is_safe or (call.expects == "Results" and status == 400)
+    passes_refusals = not call.is_safe or (call.expects in COMPUTED and status == 400)
     if passes_refusals and status in REFUSALS:
         return _refusal(call, status, body)
     return BadUpstreamResponse(call.upstream, f"status {status}")

@@ -46,16 +46,12 @@ def schemas() -> dict[str, Schema]:
     }
     # Of an account and of no project.
     entities["SubjectAccessRequest"] = _entity("SubjectAccessRequest", {"id": _ID, "account_id": _ID})
-    results = _entity(
-        "ExperimentResults",
-        {
-            "start_time": {"type": "string"},
-            "end_time": {"type": "string"},
-            "is_stale": {"type": "boolean"},
-            "reach": {"type": "object"},
-            "metrics": {"type": "array"},
-        },
-    )
+    results = {
+        "start_time": {"type": "string"},
+        "end_time": {"type": "string"},
+        "is_stale": {"type": "boolean"},
+        "metrics": {"type": "array"},
+    }
     label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
     registered = _entity(None, {"environment_id": _ID, "revision": _ID, "size": _ID})
     count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
@@ -70,8 +66,9 @@ def schemas() -> dict[str, Schema]:
         ),
         "Registered": _entity(None, {"items": {"type": "array", "items": registered}}),
         "SdkKey": _entity(None, {"sdk_key": _TEXT, "environment_id": _ID}),
-        "Results": results,
         "Claim": _entity(None, {"key_sha256": {"type": "string"}, "state": {"type": "string"}}),
+        "Results": _entity("ExperimentResults", {**results, "reach": {"type": "object"}}),
+        "Timeseries": _entity("ExperimentTimeseries", results),
         "Token": _entity(None, {"account_id": _ID}),
         "Health": _entity(None, {"status": {"type": "string"}}),
     }

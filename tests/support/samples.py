@@ -211,6 +211,22 @@ def results() -> dict[str, Any]:
     }
 
 
+def timeseries() -> dict[str, Any]:
+    """The results at two times."""
+    series = {key: value for key, value in results().items() if key != "reach"}
+    for one in series["metrics"]:
+        del one["conclusion"]
+        for variant in one["results"].values():
+            figures = {
+                name: variant.pop(name)
+                for name in ("value", "samples", "rate", "variance", "lift")
+                if name in variant
+            }
+            times = ("2026-01-06T00:00:00Z", series["end_time"])
+            variant["timeseries"] = [{"time": time, **figures} for time in times]
+    return series
+
+
 def _reach(variation_id: int, name: str) -> dict[str, Any]:
     return {"variation_id": str(variation_id), "name": name, "count": 1000, "variation_reach": 0.5}
 

@@ -283,6 +283,7 @@ class ServicesDouble:
             ],
             "results": [
                 web.post(r"/results/{id:\d+}", self._results),
+                web.post(r"/results/{id:\d+}/timeseries", self._timeseries),
                 web.post("/impressions", self._impressions),
                 web.post("/v1/events", self._events),
             ],
@@ -418,6 +419,14 @@ class ServicesDouble:
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers={"ETag": tag})
         return web.json_response(answer, headers={"ETag": tag})
+
+    async def _timeseries(self, request: web.Request) -> web.Response:
+        if self.results_status != 200:
+            return web.Response(status=self.results_status)
+        experiment_id = int(request.match_info["id"])
+        if not self.results.get(experiment_id):
+            return web.Response(status=204)
+        return web.json_response({"experiment_id": experiment_id, **samples.timeseries()})
 
 
 def _echo(request: web.Request) -> dict[str, str]:

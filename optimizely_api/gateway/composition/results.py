@@ -3,7 +3,7 @@
 A view fetches; everything that is decided, asked for or merged is decided here, where a test needs no request.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from optimizely_api.upstream.responses import COMPUTING
 
 Entity = dict[str, Any]
 Query = Mapping[str, Any]
+Compute = Callable[[int, Entity], Call]
 
 SEGMENT_PARAMETERS = ("attribute_id", "attribute_value", "browser", "device", "source", "segment_conditions")
 METRIC_IDENTITY = (
@@ -36,19 +37,24 @@ SAMPLE_RATIO = (
 )
 
 
-def experiment_results_calls(experiment: Entity, query: Query) -> list[Call]:
+def experiment_results_calls(
+    experiment: Entity, query: Query, compute: Compute = calls.compute_results
+) -> list[Call]:
     """The second step of `get_experiment_results`: campaign, project and results, asked for together.
 
-    An experiment whose campaign or project is unknown is a fault of the services, not a 404 of the caller's.
+    `compute` makes the call for the results, or for their time series. An experiment whose campaign or project is
+    unknown is a fault of the services, not a 404 of the caller's.
     """
     return [
         _agreed(calls.get_layer(experiment["layer_id"])),
         _agreed(calls.get_project(experiment["project_id"])),
-        results_call(experiment, query, _named_metrics(experiment["results_settings"])),
+        results_call(experiment, query, _named_metrics(experiment["results_settings"]), compute),
     ]
 
 
-def results_call(experiment: Entity, query: Query, metrics: Sequence[Entity]) -> Call:
+def results_call(
+    experiment: Entity, query: Query, metrics: Sequence[Entity], compute: Compute = calls.compute_results
+) -> Call:
     """Ask for an experiment's results by its settings for them, counted while it ran.
 
     Raises BadRequest for a query that makes no sense for this experiment.
@@ -71,11 +77,11 @@ def results_call(experiment: Entity, query: Query, metrics: Sequence[Entity]) ->
             body[name] = _iso(query[name])
     if segment := _segment(query):
         body["segment"] = segment
-    return calls.compute_results(experiment["id"], body)
+    return compute(experiment["id"], body)
 
 
 def experiment_results(experiment: Entity, layer: Entity, project: Entity, results: Any) -> Any:
-    """Compose the contract's ExperimentResults; None and COMPUTING of the results service stay what they are.
+    """Compose the contract's ExperimentResults, or its ExperimentTimeseries of the series; None and COMPUTING of the results service stay what they are.
 
     `confidence_threshold` is the project's setting of today; significance was judged by the level frozen at the
     experiment's start, which is `stats_config.confidence_level`.

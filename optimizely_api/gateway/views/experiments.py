@@ -18,6 +18,7 @@ from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.platforms import WEB, check_for_the_web
 from optimizely_api.gateway.resource import Entity, Resource, operation, visible_project
 from optimizely_api.gateway.views.campaigns import CAMPAIGNS
+from optimizely_api.upstream import calls
 
 
 class Experiments(Resource):
@@ -94,11 +95,16 @@ async def get_experiment_results_csv(request: Request) -> Response | None:
     return csv_file(name, results, csv_chunks(EXPERIMENT_COLUMNS, results))
 
 
-async def _results(request: Request) -> Any:
-    """The contract's ExperimentResults; None without data and while they are computed, as the status then says."""
+@operation
+async def get_experiment_timeseries(request: Request) -> Any:
+    return await _results(request, calls.compute_timeseries)
+
+
+async def _results(request: Request, compute: composition.Compute = calls.compute_results) -> Any:
+    """The results or the series; None without data and while they are computed, as the status then says."""
     experiment = await EXPERIMENTS.visible(request)
     layer, project, results = await request.fetch_all(
-        composition.experiment_results_calls(experiment, request.swagger_data)
+        composition.experiment_results_calls(experiment, request.swagger_data, compute)
     )
     check_account(request.identity, project, f"experiment {experiment['id']}")
     request.response.status_int, body = composition.results_response(

@@ -117,7 +117,7 @@ def _read_question(request: web.Request, body: bytes) -> Question | None:
 
 @ROUTES.post("/results/{experiment_id}/timeseries")
 async def query_timeseries(request: web.Request) -> web.Response:
-    """The metrics and statistics at many times of the interval, each over everything up to then; 204 and 304 as above."""
+    """Metrics and statistics at many times of the interval, each over everything up to then; 204 and 304 as above."""
     body = await request.read()
     question = _read_question(request, body)
     if question is None:
@@ -133,9 +133,7 @@ async def query_timeseries(request: web.Request) -> web.Response:
         points = choose_points(question, measurement.first_entered or 0 if start is None else start, end)
         measured = await connection.run_sync(measure_points, question, measurement, points)
     # In a thread: hundreds of points of many metrics would hold the event loop.
-    response_body = await asyncio.to_thread(
-        compose_timeseries, question, measurement, points, measured, end
-    )
+    response_body = await asyncio.to_thread(compose_timeseries, question, measurement, points, measured, end)
     if response_body is None:
         return web.Response(status=204)
     is_settled = not question.interval.will_contain(measurement.last_activity)

@@ -40,8 +40,8 @@ def arm(rng: np.random.Generator, kind: Kind, effect: float) -> Moments:
         x = (rng.random(count) < share).astype(float)
         if kind == "mean":
             x *= rng.lognormal(3, 1, count)
-        totals = totals + [count, (x > 0).sum(), x.sum(), (x * x).sum()]
-        moments.append(totals)
+        totals += [count, (x > 0).sum(), x.sum(), (x * x).sum()]
+        moments.append(totals.copy())
     return per_visitor(*np.array(moments).T)
 
 

@@ -105,7 +105,9 @@ def assert_close(found: Any, expected: Any, place: str = "") -> None:
     "asked",
     [
         pytest.param(TEN_DAYS, id="days"),
-        pytest.param({**TEN_DAYS, "start_time": iso(NOON + DAY + 5 * MINUTE)}, id="days from a day that is cut"),
+        pytest.param(
+            {**TEN_DAYS, "start_time": iso(NOON + DAY + 5 * MINUTE)}, id="days from a day that is cut"
+        ),
         pytest.param({**TEN_DAYS, **EPOCHS}, id="days with a pause and new weights"),
         pytest.param({**TEN_DAYS, "segment": {"browser": "chrome"}}, id="days of a segment"),
         pytest.param({"end_time": iso(NOON + 40 * DAY)}, id="days, the last ones after all activity"),
@@ -120,7 +122,9 @@ async def test_each_point_equals_the_results_up_to_then(results: Results, asked:
     await send_all(results, people, rng)
     for name in people:
         browser = attribute("browser", rng.choice(["chrome", "firefox"]))
-        await results.send({**conversion(name, PURCHASE, NOON + 30 * DAY, revenue=1), "attributes": [browser]})
+        await results.send(
+            {**conversion(name, PURCHASE, NOON + 30 * DAY, revenue=1), "attributes": [browser]}
+        )
     body = await timeseries(results, *METRICS, **asked)
     assert times(body)[-1] == body["end_time"]
     for time in times(body)[:-1]:

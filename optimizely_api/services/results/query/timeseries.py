@@ -1,8 +1,8 @@
 """Measures what a question asks for at each of many past times, in one pass over the data.
 
-Full days come from the history that the question's verdicts need anyway. Hours, segments, metrics with a window and sums
-per event come from the raw events, by one query: the change that each visitor makes to the sums in each slot of time,
-added up over the visitors. (A visitor's square changes by the square after the slot minus the square before it.)
+Full days come from the history that the question's verdicts need anyway. Hours, segments, metrics with a window and
+sums per event come from the raw events, by one query: the change that each visitor makes to the sums in each slot of
+time, added up over the visitors. (A visitor's square changes by the square after the slot minus the one before it.)
 """
 
 from __future__ import annotations
@@ -260,4 +260,6 @@ def _add_history(measurement: Measurement, history: History, points: Points) -> 
             sums.update(converting=at_points(sizes.visitors.sum(axis=0)), events=x, events_events=xx)
         else:
             # In place of the squares of single amounts, which only bound the rounding error of the sum here.
-            sums.update({field: x, f"{field}_{field}": xx, f"{field}_events": x_events, f"{field}_squares": xx})
+            sums.update(
+                {field: x, f"{field}_{field}": xx, f"{field}_events": x_events, f"{field}_squares": xx}
+            )

@@ -106,7 +106,9 @@ class _Series:
         verdicts: dict[int, list[dict[Variation, Verdict]]] = {
             position: [{} for _ in self.times] for position in computed
         }
-        comparisons = [(position, treatment) for position in computed for treatment in self.question.treatments]
+        comparisons = [
+            (position, treatment) for position in computed for treatment in self.question.treatments
+        ]
         courses: list[Course] = []
         for metric in computed.values():
             courses += self._courses(metric)
