@@ -98,7 +98,6 @@ def test_an_error_has_the_request_id_as_its_uuid_when_that_is_one(gateway, lines
         ("GET", "/v2/projects/1", "unknown", 401, "get_project"),
         ("GET", f"/v2/projects/{samples.OTHER_PROJECT}", samples.TOKEN, 403, "get_project"),
         ("GET", "/v2/projects/99", samples.TOKEN, 404, "get_project"),
-        ("GET", "/v2/environments/1/datafile", "unknown", 501, "get_datafile"),
         ("PUT", "/v2/projects", "unknown", 405, "other methods of /v2/projects"),
         ("OPTIONS", "/v2/projects", "unknown", 204, "other methods of /v2/projects"),
         ("GET", "/v2/nowhere", samples.TOKEN, 404, None),

@@ -81,7 +81,9 @@ def results_call(
 
 
 def experiment_results(experiment: Entity, layer: Entity, project: Entity, results: Any) -> Any:
-    """Compose the contract's ExperimentResults, or its ExperimentTimeseries of the series; None and COMPUTING of the results service stay what they are.
+    """Compose the contract's ExperimentResults, or ExperimentTimeseries of results over time.
+
+    None and COMPUTING of the results service stay what they are.
 
     `confidence_threshold` is the project's setting of today; significance was judged by the level frozen at the
     experiment's start, which is `stats_config.confidence_level`.
