@@ -142,6 +142,9 @@ async def create_experiment(
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
     document = await feature_tests.with_type_and_id(connection, document, owner["project_id"])
+    if document.get("type") == "multiarmed_bandit":
+        # Refused, since it would run as an A/B test whose weights never move.
+        raise field_error("/type", "is multiarmed_bandit, which this release does not have: use a/b")
     layer = await _layer_for(connection, document, owner, at)
     document["type"] = document.get("type") or (
         "personalization" if layer.type == "personalization" else "a/b"
