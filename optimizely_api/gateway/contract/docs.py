@@ -25,7 +25,12 @@ PAGE = "index.html"
 FILES = {  # name -> media type
     PAGE: "text/html",
     "page.css": "text/css",
+    "scheme.js": "text/javascript",
     "start.js": "text/javascript",
+    "filtering.js": "text/javascript",
+    "reading.js": "text/javascript",
+    "sampling.js": "text/javascript",
+    "languages.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": "text/javascript",
     "favicon-32x32.png": "image/png",

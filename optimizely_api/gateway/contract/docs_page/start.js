@@ -1,4 +1,6 @@
-"use strict";
+import { filtering } from "./filtering.js";
+import { reading } from "./reading.js";
+import { sampling } from "./sampling.js";
 
 // People paste the bare token; the API wants the scheme in front of it (RFC 6750 section 2.1).
 function withBearer(request) {
@@ -13,9 +15,13 @@ window.ui = SwaggerUIBundle({
   url: new URL("v2/swagger.json", document.baseURI).href,
   dom_id: "#contract",
   presets: [SwaggerUIBundle.presets.apis],
+  plugins: [filtering, reading, sampling],
   layout: "BaseLayout",
   deepLinking: true,
+  defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
+  docExpansion: "none",
+  filter: true,
   persistAuthorization: false,
   requestInterceptor: withBearer,
   tryItOutEnabled: false,
