@@ -1,4 +1,5 @@
 import { filtering } from "./filtering.js";
+import { naming } from "./naming.js";
 import { reading } from "./reading.js";
 import { sampling } from "./sampling.js";
 
@@ -15,7 +16,7 @@ window.ui = SwaggerUIBundle({
   url: new URL("v2/swagger.json", document.baseURI).href,
   dom_id: "#contract",
   presets: [SwaggerUIBundle.presets.apis],
-  plugins: [filtering, reading, sampling],
+  plugins: [filtering, naming, reading, sampling],
   layout: "BaseLayout",
   deepLinking: true,
   defaultModelsExpandDepth: 0,
@@ -24,6 +25,7 @@ window.ui = SwaggerUIBundle({
   filter: true,
   persistAuthorization: false,
   requestInterceptor: withBearer,
+  syntaxHighlight: { theme: "tomorrow-night" }, // the default's red is too dark for its ground
   tryItOutEnabled: false,
   validatorUrl: null,
 });
