@@ -1,7 +1,8 @@
 """The docs page at `/docs`: Swagger UI, from a package and from memory, talking to no other host.
 
-What it shows beyond Swagger UI follows from the contract that it reads: `docs_page/start.js` names the plugins. The page runs scripts of its own origin only, none of them inline, and may not be framed. "Authorize" takes the
-token, with or without `Bearer `, and forgets it when the page is left.
+What it shows beyond Swagger UI follows from the contract that it reads: `docs_page/start.js` names the plugins. It runs
+scripts of its own origin only, none of them inline, and may not be framed. "Authorize" takes the token, with or
+without `Bearer `, and forgets it when the page is left.
 """
 
 import functools

@@ -30,17 +30,18 @@ export const reading = ({ React: { createElement: h, Fragment } }) => {
 
   return {
     components: {
-      // Without the link of the original, since it stands inside a button; opening an operation makes its address.
-      OperationSummaryPath: ({ operationProps }) => {
-        const [path, state] = [operationProps.get("path"), operationProps.getIn(["op", MARKED])];
-        const parts = path.split(/(?=\/)/).flatMap((part, index) => [h("wbr", { key: index }), part]);
-        const mark = state && state !== "stable" ? h("span", { className: "release-state" }, state) : null;
-        return h(Fragment, null, h("span", { className: "opblock-summary-path", "data-path": path }, parts), mark);
-      },
       InfoBasePath: ({ basePath }) =>
         h("p", { className: "base-url" }, "Base URL ", h("code", null, new URL(basePath, document.baseURI).href)),
     },
     wrapComponents: {
+      // Without the link of the original, since it stands inside a button; opening an operation makes its address.
+      OperationSummaryPath: (_original, { specSelectors }) => ({ operationProps }) => {
+        const [path, method] = [operationProps.get("path"), operationProps.get("method")];
+        const state = specSelectors.specJson().getIn(["paths", path, method, MARKED]);
+        const parts = path.split(/(?=\/)/).flatMap((part, index) => [h("wbr", { key: index }), part]);
+        const mark = state && state !== "stable" ? h("span", { className: "release-state" }, state) : null;
+        return h(Fragment, null, h("span", { className: "opblock-summary-path", "data-path": path }, parts), mark);
+      },
       responses: (Original, { getComponent, specSelectors }) => (properties) => {
         const { responses, path, method } = properties;
         const shared = (status) =>
