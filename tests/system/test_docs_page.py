@@ -197,8 +197,9 @@ def test_a_sample_is_written_in_three_languages_and_the_choice_stays(stack: Stac
     assert "await fetch(" in other.locator("pre").inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("light", WIDE), ("dark", NARROW)], ids=["light and wide", "dark and narrow"]
+)
 def test_it_is_readable_for_everybody(
     stack: Stack, browser: Any, axe: str, scheme: str, size: dict[str, int]
 ) -> None:
