@@ -62,14 +62,14 @@ def test_more_traffic_means_fewer_for_nobody(values, rising):
         assert all(fewer[owner] <= more[owner] for owner in fewer)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories())
 def test_every_owner_gets_its_share(history):
     state, wanted = history
     assert counts_of(moved(state, wanted)) == {owner: share for owner, share in wanted.items() if share}
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories(), weights.filter(any), totals, totals)
 def test_raising_traffic_moves_nobody(history, values, one, other):
     state, _ = history
@@ -78,7 +78,7 @@ def test_raising_traffic_moves_nobody(history, values, one, other):
     assert has_moved(low, high) == 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories())
 def test_undoing_a_change_restores_the_buckets(history):
     state, wanted = history
@@ -86,7 +86,7 @@ def test_undoing_a_change_restores_the_buckets(history):
     assert undone.owners == state.owners
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories())
 def test_no_more_buckets_move_than_the_shares_demand(history):
     state, wanted = history
