@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text
 
 from optimizely_api.services.results import create_application
 from optimizely_api.services.results.ingest import group_commit
@@ -29,7 +29,7 @@ from optimizely_api.services.results.ingest.group_commit import (
     NotStored,
     TooManyWaiting,
 )
-from optimizely_api.services.results.tables import EVENT, METADATA
+from optimizely_api.services.results.tables import EVENT, METADATA, VISITOR
 from optimizely_api.services.storage.database import Database, migrate_async
 from tests.services.conftest import session_with_key
 from tests.services.results.conftest import Results
@@ -51,6 +51,30 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def stored_events(database: Database) -> int:
     async with database.snapshot() as connection:
         return int((await connection.execute(select(func.count()).select_from(EVENT))).scalar_one())
+
+
+async def plan(database: Database, query: Any) -> str:
+    """How the database would run the query."""
+    async with database.snapshot() as connection:
+        dialect = connection.dialect
+        sql = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        explain = "EXPLAIN QUERY PLAN " if dialect.name == "sqlite" else "EXPLAIN "
+        rows = await connection.execute(text(explain + sql.replace(":", r"\:")))
+        return "\n".join(str(row) for row in rows)
+
+
+async def test_visitors_are_found_by_their_keys_where_the_database_has_no_statistics(
+    database: Database,
+) -> None:
+    async with database.transaction() as connection:
+        dialect = connection.dialect.name
+        if dialect == "postgresql":
+            await connection.execute(text("ALTER TABLE visitor SET (autovacuum_enabled = off)"))
+        rows = [{"account_id": "1", "key": f"v{number}"} for number in range(20_000)]
+        await connection.execute(insert(VISITOR), rows)
+    query = ingest.visitor_query(dialect, "1", [f"v{number}" for number in range(2_000)])
+    by_both = {"sqlite": "(account_id=? AND key=?)", "postgresql": "((account_id = '1'::text) AND (key = "}
+    assert by_both[dialect] in await plan(database, query)
 
 
 async def test_batches_that_wait_together_share_a_transaction(database: Database) -> None:

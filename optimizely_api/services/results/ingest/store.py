@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import ARRAY, Connection, Select, Text, bindparam, func, select, text
 
 from optimizely_api.services.results.ingest.admission import Admission, Received
 from optimizely_api.services.results.ingest.batches import Attribute, Batch, Event
@@ -29,6 +30,13 @@ from optimizely_api.services.results.versions import raise_versions
 
 # An arbitrary number; it must only differ from other locks in the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
+
+# One transaction stores at a time, and finds everything by the keys of its batches, in indexes. PostgreSQL may choose
+# otherwise where autovacuum has left no statistics yet: a scan of a whole table, or of an account, for every batch.
+_BEGIN_ON_POSTGRESQL = text(
+    "SELECT pg_advisory_xact_lock(:key), set_config('enable_seqscan', 'off', true),"
+    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+)
 
 _Identity = tuple[bytes, int | None, int]  # an event's uuid, entity and time
 
@@ -52,7 +60,7 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
     to the event loop between slices of work.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
+        connection.execute(_BEGIN_ON_POSTGRESQL, {"key": _POSTGRESQL_LOCK})
     fresh = _new_events(connection, batches)
     if not fresh:
         return Stored(len(batches))
@@ -117,10 +125,23 @@ def _find_visitors(
     connection: Connection, account_id: str, keys: Iterable[str]
 ) -> Iterator[tuple[tuple[str, str], int]]:
     for chunk in chunks(keys):
-        query = select(VISITOR.c.key, VISITOR.c.id)
-        query = query.where(VISITOR.c.account_id == account_id, VISITOR.c.key.in_(chunk))
-        for key, number in connection.execute(query):
-            yield (account_id, key), number
+        for key, number in connection.execute(visitor_query(connection.dialect.name, account_id, chunk)):
+            if number is not None:
+                yield (account_id, key), number
+
+
+def visitor_query(dialect: str, account_id: str, keys: Sequence[str]) -> Select[Any]:
+    """Select the keys of visitors with their ids; a key without a visitor has none, or is left out.
+
+    On PostgreSQL it looks each key up in the index. Without statistics the planner would rather read all visitors of
+    the account for an IN list: with 100,000 of them, 167 s for 2,000 keys in place of 3 ms.
+    """
+    c = VISITOR.c
+    if dialect != "postgresql":
+        return select(c.key, c.id).where(c.account_id == account_id, c.key.in_(keys))
+    wanted = func.unnest(bindparam("keys", keys, ARRAY(Text))).table_valued("key").render_derived()
+    found = select(c.id).where(c.account_id == account_id, c.key == wanted.c.key).scalar_subquery()
+    return select(wanted.c.key, found)
 
 
 def _insert_events(connection: Connection, received: Collection[Received]) -> None:
