@@ -55,6 +55,7 @@ INSTALL = [
     "rich>=13",  # progress and tables in the terminal
     "honcho>=2",  # runs the Procfile for `make run`
     "swagger-ui-bundle-v2>=5.31",  # Swagger UI as files, so that the docs ask no other host
+    "markdown-it-py>=3",  # the docs page of errors, from docs/errors.md; rich brings it already
 ]
 COMPARE = [
     "matplotlib>=3.9",  # the charts of the comparison's report
@@ -93,9 +94,14 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["optimizely_api", "optimizely_api.*"]), "optimizely_api.swagger"],
-    package_dir={"optimizely_api.swagger": "swagger"},
+    packages=[
+        *find_packages(include=["optimizely_api", "optimizely_api.*"]),
+        "optimizely_api.docs",
+        "optimizely_api.swagger",
+    ],
+    package_dir={"optimizely_api.docs": "docs", "optimizely_api.swagger": "swagger"},
     package_data={
+        "optimizely_api.docs": ["errors.md"],
         "optimizely_api.swagger": ["*.yaml"],
         "optimizely_api": [
             "py.typed",

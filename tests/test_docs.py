@@ -162,6 +162,8 @@ def is_command(words):
 def test_the_table_of_errors_lists_every_code_with_its_status():
     listed = {code.strip("`"): int(status) for code, status, *_ in rows("docs/errors.md", "# Errors")}
     assert listed == CODES
+    made = [code.strip("`") for code, *_ in rows("docs/how-a-request-walks.md", "## Errors")]
+    assert made == list(listed)
 
 
 def test_the_table_of_rooms_lists_every_folder_of_the_package():

@@ -29,7 +29,7 @@ print(len(load().operations))
 def wheel(tmp_path_factory):
     folder, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
     # A copy: beside other tests the checkout's own folder changes while it is built, and keeps what was built before.
-    for name in ("optimizely_api", "swagger"):
+    for name in ("optimizely_api", "swagger", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)

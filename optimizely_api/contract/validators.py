@@ -202,7 +202,8 @@ class ResponseValidators:
 def json_schema(schema: dict[str, Json]) -> dict[str, Json]:
     """Translate a Swagger 2.0 schema object into JSON Schema draft 4.
 
-    `x-nullable` becomes a null among types and values, the number format `int64` becomes bounds, and what does not
+    `x-nullable` becomes a null among types and values, the number format `int64` becomes bounds, the members of
+    `x-further`, which a few responses have and the public contract does not name, become properties, and what does not
     judge (descriptions, examples) is left out.
     """
     if "discriminator" in schema:
@@ -216,7 +217,8 @@ def json_schema(schema: dict[str, Json]) -> dict[str, Json]:
         if "enum" in schema:
             translated["enum"] = [*schema["enum"], None]
     if "properties" in schema:
-        translated["properties"] = {name: json_schema(body) for name, body in schema["properties"].items()}
+        members = {**schema["properties"], **schema.get("x-further", {})}
+        translated["properties"] = {name: json_schema(body) for name, body in members.items()}
     if isinstance(schema.get("additionalProperties"), dict):
         translated["additionalProperties"] = json_schema(schema["additionalProperties"])
     elif "additionalProperties" in schema:

@@ -8,6 +8,7 @@ import pytest
 from webob import Request
 
 from optimizely_api.gateway.contract.docs import SAFETY
+from optimizely_api.gateway.errors import CODES
 from tests.contract.conftest import make_router
 
 
@@ -21,7 +22,7 @@ def test_the_page_is_made_of_files_of_its_own_origin(app_with: Any) -> None:
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bon\w+=", page)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui.css"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/errors"])
 def test_every_file_carries_the_safety_headers(app_with: Any, path: str) -> None:
     headers = app_with().get(path).headers
     assert SAFETY.items() <= dict(headers).items()
@@ -68,6 +69,14 @@ def test_files_come_in_the_coding_that_any_other_answer_would_come_in() -> None:
 @pytest.mark.parametrize("path", ["/docs/swagger-ui.js.map", "/docs/..%2Fdocs.py", "/docs/x/y"])
 def test_404_for_any_other_file(app_with: Any, path: str) -> None:
     assert app_with().get(path, expect_errors=True).status_int == 404
+
+
+def test_the_page_of_errors_has_every_code_and_a_place_for_every_status(app_with: Any) -> None:
+    page = app_with().get("/docs/errors")
+    assert page.content_type == "text/html"
+    listed = dict(re.findall(r"<td><code>(\w+)</code></td>\s*<td>(\d+)</td>", page.text))
+    assert listed == {code: str(status) for code, status in CODES.items()}
+    assert re.findall(r'<tr id="(\d+)">', page.text) == sorted(set(listed.values()))
 
 
 def test_a_slash_at_the_end_leads_back_to_the_page(app_with: Any) -> None:

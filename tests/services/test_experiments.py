@@ -115,6 +115,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stats_config": {"confidence_level": 1}}, "/stats_config/confidence_level: "),
     ({"variations": [{"weight": 0}] * 100 + [{"weight": 10000}]}, "/variations: "),
     ({"metrics": [{"aggregator": "count"}] * 101}, "/metrics: "),
+    # Never a kind that is accepted and does nothing.
+    ({"type": "multiarmed_bandit"}, "/type: is multiarmed_bandit, which this release does not have"),
 ]
 
 

@@ -23,6 +23,7 @@ KEY = samples.SERVICES_KEY
 AS_GATEWAY = {"Authorization": f"Bearer {KEY}"}
 LONGEST_START_SECONDS = 60
 NOWHERE: Mapping[str, str] = {}
+CALLED = {"PROJECTS_PRIVATE_WEBHOOKS": "on"}  # receivers are on this machine
 
 
 class RealServices:
@@ -153,19 +154,24 @@ def real_services(folder: Path, *, results_workers: int = 2) -> Iterator[RealSer
 
 @contextlib.contextmanager
 def running_services(
-    folder: Path, *, results_workers: int = 2, databases: Mapping[str, str] = NOWHERE
+    folder: Path,
+    *,
+    results_workers: int = 2,
+    databases: Mapping[str, str] = NOWHERE,
+    variables: Mapping[str, str] = NOWHERE,
 ) -> Iterator[dict[str, str]]:
     """The URLs of the services, which run until the block ends, with their logs in `folder`.
 
-    `databases` are the URLs of their databases; without one, a service has an SQLite file in `folder`.
+    `databases` are the URLs of their databases; without one, a service has an SQLite file in `folder`. `variables` are
+    further ones of the environment.
     """
-    urls = {}
+    ports = {name: free_port() for name in NAMES}
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    variables = {**CALLED, "OPTIMIZELY_API_EXPERIMENTS_URL": urls["experiments"], **variables}
     with contextlib.ExitStack() as stack:
-        for name in NAMES:
-            port = free_port()
-            urls[name] = f"http://127.0.0.1:{port}"
+        for name, port in ports.items():
             workers = results_workers if name == "results" else 1
-            stack.enter_context(service(name, port, folder, workers, databases.get(name, "")))
+            stack.enter_context(service(name, port, folder, workers, databases.get(name, ""), variables))
         for name in NAMES:
             wait_until_listening(urls[name], folder / f"{name}.log")
         yield urls
@@ -173,12 +179,17 @@ def running_services(
 
 @contextlib.contextmanager
 def service(
-    name: str, port: int, folder: Path, workers: int = 1, database: str = ""
+    name: str,
+    port: int,
+    folder: Path,
+    workers: int = 1,
+    database: str = "",
+    variables: Mapping[str, str] = NOWHERE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process of one service, which has ended when the block is left."""
     command = [sys.executable, "-m", "optimizely_api.cli", "service", name]
     command += ["--port", str(port), "--workers", str(workers)]
-    environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder), "SERVICES_KEY": KEY}
+    environment = {**os.environ, "OPTIMIZELY_API_DATA_DIR": str(folder), "SERVICES_KEY": KEY, **variables}
     environment |= {f"{name.upper()}_DATABASE_URL": database} if database else {}
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -63,9 +63,13 @@ def serve(
     ini: Path = ROOT / "production.ini",
     open_files: int | None = None,
     folder: Path = ROOT,
+    port: int = 0,
 ) -> Iterator[Served]:
-    """Run `gunicorn --paste INI#section` on a free port until the block ends; `open_files` is its hard limit."""
-    port = free_port()
+    """Run `gunicorn --paste INI#section` until the block ends, on a free port unless `port` names one.
+
+    `open_files` is its hard limit.
+    """
+    port = port or free_port()
     environment = {
         VARIABLE: SERVICES_KEY,
         **os.environ,

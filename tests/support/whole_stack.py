@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 
+from tests.support.ports import free_port
 from tests.support.real_services import AS_GATEWAY, KEY, NOWHERE, running_services
 from tests.support.serving import serve
 
@@ -105,9 +106,11 @@ def whole_stack(
     folder: Path, databases: Mapping[str, str] = NOWHERE, **settings: str
 ) -> Iterator[WholeStack]:
     """Run everything until the block ends; `databases` as for the services, `settings` are the gateway's."""
-    with running_services(folder, results_workers=1, databases=databases) as services:
-        places = {f"{name}_url": url for name, url in services.items()}
-        with serve("main", {"services_key": KEY, **places, **settings}, folder / "gateway.log") as gateway:
+    port = free_port()
+    variables = {"PROJECTS_PUBLIC_URL": f"http://127.0.0.1:{port}"}
+    with running_services(folder, results_workers=1, databases=databases, variables=variables) as services:
+        places = {"services_key": KEY, **{f"{name}_url": url for name, url in services.items()}}
+        with serve("main", {**places, **settings}, folder / "gateway.log", port=port) as gateway:
             yield WholeStack(gateway.url, services, folder)
 
 

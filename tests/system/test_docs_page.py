@@ -1,8 +1,11 @@
 """The docs page in a real browser, before the running gateway, talking to nobody else."""
 
+import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,18 +21,60 @@ CHROMIUM_ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
+WIDE, NARROW = {"width": 1280, "height": 1600}, {"width": 390, "height": 844}
+AXE_CORE, AXE_SHA256 = "axe-core@4.14.1", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 
 
-@pytest.fixture
-def page() -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")  # which CI takes for a failure
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1280, "height": 1600})
-        browser.close()
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    with browser.new_context(viewport=WIDE) as context:
+        yield context.new_page()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, from a cache that npm fills."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = caches / "optimizely-api" / AXE_CORE
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        if (npm := shutil.which("npm")) is None:
+            pytest.skip("npm is not installed")
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        subprocess.run([npm, "install", *options, AXE_CORE], check=True)
+    source = script.read_bytes()
+    assert hashlib.sha256(source).hexdigest() == AXE_SHA256
+    return source.decode()
+
+
+def open_docs(page: Any, stack: Stack, fragment: str = "") -> None:
+    page.goto(stack.docs + fragment)
+    page.wait_for_selector(".opblock-tag")
+
+
+def find(page: Any, words: str) -> None:
+    page.get_by_label("Find operations").fill(words)
+
+
+def open_operation(page: Any, operation_id: str) -> Any:
+    (tag,) = load().operations[operation_id].spec["tags"]
+    find(page, operation_id)
+    block = page.locator(f"#operations-{tag.replace(' ', '_')}-{operation_id}")
+    block.locator(".opblock-summary-control").click()
+    block.locator(".samples").wait_for()
+    return block
 
 
 def authorize(page: Any, token: str) -> None:
@@ -46,13 +91,9 @@ def test_try_it_out_gets_the_results_of_a_real_experiment(stack: Stack, page: An
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
 
-    page.goto(stack.docs)
-    page.wait_for_selector(".opblock")
-    assert page.locator(".opblock-summary-path").count() == len(load().operations)
-
+    open_docs(page, stack)
     authorize(page, stack.token)
-    block = page.locator("#operations-Experiments-get_experiment_results")
-    block.locator(".opblock-summary-control").click()
+    block = open_operation(page, "get_experiment_results")
     block.locator(".try-out__btn").click()
     block.locator("tr[data-param-name=experiment_id] input").fill(stack.experiment_id)
     block.locator(".execute").click()
@@ -67,8 +108,123 @@ def test_try_it_out_gets_the_results_of_a_real_experiment(stack: Stack, page: An
 
 
 def test_the_token_is_forgotten_when_the_page_is_left(stack: Stack, page: Any) -> None:
-    page.goto(stack.docs)
+    open_docs(page, stack)
     authorize(page, stack.token)
     assert page.evaluate("Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
     page.reload()
     page.locator(".btn.authorize.unlocked").wait_for()
+
+
+def test_a_browser_at_the_root_comes_to_the_page(stack: Stack, page: Any) -> None:
+    page.goto(stack.url)
+    page.wait_for_selector(".opblock-tag")
+    assert page.url.startswith(stack.docs)
+
+
+def test_it_opens_with_the_tags_and_a_sentence_about_each(stack: Stack, page: Any) -> None:
+    open_docs(page, stack)
+    tags = {tag["name"]: tag["description"] for tag in load().document["tags"]}
+    headings = page.locator(".opblock-tag").all()
+    assert {one.locator("a").inner_text(): one.locator("small").inner_text() for one in headings} == tags
+    assert page.locator(".opblock").count() == 0
+    assert page.locator(".filter output").inner_text() == f"{len(load().operations)} operations"
+    assert page.locator("section.models.is-open").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("results experiments", {"/experiments/{experiment_id}/results"}),
+        ("PATCH /features", {"/features/{feature_id}"}),
+        ("create_section", {"/experiments/{experiment_id}/sections"}),
+        ("no such thing", set()),
+    ],
+)
+def test_the_filter_opens_the_operations_that_have_all_the_words(
+    stack: Stack, page: Any, words: str, found: set[str]
+) -> None:
+    open_docs(page, stack)
+    find(page, words)
+    page.locator(".filter output", has_text="found").wait_for()
+    paths = {one.get_attribute("data-path") for one in page.locator(".opblock-summary-path").all()}
+    assert {path for path in paths if "timeseries" not in path and "csv" not in path} == found
+
+
+def test_every_operation_is_there_and_what_may_still_change_is_marked(stack: Stack, page: Any) -> None:
+    open_docs(page, stack)
+    find(page, "/")
+    page.wait_for_selector(".opblock")
+    assert page.locator(".opblock").count() == len(load().operations)
+    marked = {
+        operation.operation_id: operation.spec["x-release-state"]
+        for operation in load().operations.values()
+        if operation.spec["x-release-state"] != "stable"
+    }
+    shown = page.locator(".opblock", has=page.locator(".release-state")).all()
+    assert {
+        one.get_attribute("id").split("-")[-1]: one.locator(".release-state").inner_text() for one in shown
+    } == marked
+
+
+def test_an_address_leads_to_an_operation(stack: Stack, page: Any) -> None:
+    open_docs(page, stack, "#/Change%20History/list_change_history")
+    page.locator("#operations-Change_History-list_change_history.is-open .samples").wait_for()
+
+
+def test_errors_are_links_to_one_page_and_only_an_operations_own_have_words(stack: Stack, page: Any) -> None:
+    open_docs(page, stack)
+    block = open_operation(page, "get_experiment")
+    assert block.locator(".responses-table .response-col_status").all_inner_texts()[1:] == ["200", "304"]
+    errors = block.locator(".errors li").all_inner_texts()
+    assert (
+        errors
+        == [status for status in load().operations["get_experiment"].spec["responses"] if status > "304"][:-1]
+    )
+    block.locator(".errors").get_by_role("link", name="404").click()
+    page.wait_for_url("**/docs/errors#404")
+    assert page.locator("tr:target").inner_text().startswith("not_found")
+
+
+def test_a_sample_is_written_in_three_languages_and_the_choice_stays(stack: Stack, page: Any) -> None:
+    open_docs(page, stack)
+    sample = open_operation(page, "list_projects").locator(".samples")
+    assert sample.locator("pre").inner_text().startswith(f"curl '{stack.url}/v2/projects'")
+    sample.get_by_role("button", name="Python").click()
+    assert "requests.get(" in sample.locator("pre").inner_text()
+    other = open_operation(page, "list_experiments").locator(".samples")
+    assert "requests.get(" in other.locator("pre").inner_text()
+    other.get_by_role("button", name="JavaScript").click()
+    assert "await fetch(" in other.locator("pre").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("light", WIDE), ("dark", NARROW)], ids=["light and wide", "dark and narrow"]
+)
+def test_it_is_readable_for_everybody(
+    stack: Stack, browser: Any, axe: str, scheme: str, size: dict[str, int]
+) -> None:
+    """No critical or serious finding of axe-core, in Swagger UI's own parts neither, and nothing beside the screen."""
+    with browser.new_context(viewport=size, color_scheme=scheme) as context:
+        page = context.new_page()
+        open_docs(page, stack)
+        assert_readable(page, axe, scheme)
+        for operation_id in ("list_experiments", "update_environment"):
+            open_operation(page, operation_id).locator(".try-out__btn").click()
+            assert_readable(page, axe, scheme)
+        page.goto(f"{stack.docs}/errors")
+        assert_readable(page, axe, scheme)
+
+
+def assert_readable(page: Any, axe: str, scheme: str) -> None:
+    red, *_ = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)")
+    assert (red < 128) == (scheme == "dark")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    page.evaluate(axe)
+    violations = page.evaluate("axe.run()")["violations"]
+    found = {
+        (one["id"], str(node["target"]))
+        for one in violations
+        if one["impact"] in ("critical", "serious")
+        for node in one["nodes"]
+    }
+    assert found == set()

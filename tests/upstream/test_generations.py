@@ -31,6 +31,8 @@ WRITE = Call("experiments", "/experiments/1", "Experiment", method="PATCH", body
 
 EXPERIMENTS = ("/experiments", "/experiments/1", "/experiments/2")
 LAYERS = ("/layers", "/layers/1", "/layers/2")
+PAGES = ("/pages", "/pages/1", "/pages/2")
+EVENTS = ("/events", "/events/1", "/events/2")
 
 
 def test_a_snapshot_is_current_until_its_path_is_written():
@@ -45,11 +47,11 @@ def test_a_snapshot_is_current_until_its_path_is_written():
 @pytest.mark.parametrize(
     ("written", "changed"),
     [
-        ("/experiments/1", ["/experiments/1", "/experiments", *LAYERS]),
-        ("/experiments", [*EXPERIMENTS, *LAYERS]),
-        ("/layers/1", ["/layers/1", "/layers", *EXPERIMENTS]),
+        ("/experiments/1", ["/experiments/1", "/experiments", *LAYERS, *PAGES, *EVENTS]),
+        ("/experiments", [*EXPERIMENTS, *LAYERS, *PAGES, *EVENTS]),
+        ("/layers/1", ["/layers/1", "/layers", *EXPERIMENTS, *PAGES, *EVENTS]),
         ("/events/1", ["/events/1", "/events", *EXPERIMENTS, *LAYERS]),
-        ("/pages/1", ["/pages/1", "/pages", *EXPERIMENTS, *LAYERS]),
+        ("/pages/1", ["/pages/1", "/pages", *EXPERIMENTS, *LAYERS, *EVENTS]),
         ("/projects/1", ["/projects/1", "/projects"]),
         ("/accounts/1/tokens/2", ["/accounts/1/tokens/2", "/accounts/1/tokens", "/accounts/1", "/accounts"]),
     ],
@@ -80,7 +82,8 @@ def test_another_services_paths_are_other_paths():
 def test_the_changed_paths_are_as_their_example_says():
     assert list(changed_paths("/experiments/1")) == [
         *("/experiments/1", "/experiments/1/", "/experiments", "/layers", "/layers/"),
-        *("/audiences", "/audiences/", "/changes", "/search", "/datafiles/"),
+        *("/audiences", "/audiences/", "/pages", "/pages/", "/events", "/events/"),
+        *("/changes", "/search", "/datafiles/"),
     ]
 
 

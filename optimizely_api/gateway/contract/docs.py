@@ -1,7 +1,8 @@
 """The docs page at `/docs`: Swagger UI, from a package and from memory, talking to no other host.
 
-The page runs scripts of its own origin only, none of them inline, and may not be framed. "Authorize" takes the
-token, with or without `Bearer `, and forgets it when the page is left.
+What it shows beyond Swagger UI follows from the contract that it reads: `docs_page/start.js` names the plugins. It runs
+scripts of its own origin only, none of them inline, and may not be framed. "Authorize" takes the token, with or
+without `Bearer `, and forgets it when the page is left.
 """
 
 import functools
@@ -19,13 +20,20 @@ from pyramid.request import Request
 from pyramid.response import Response
 from swagger_ui_bundle import swagger_ui_path
 
+from optimizely_api.gateway.contract.guides import GUIDES, page_of
 from optimizely_api.gateway.contract.routes import add_get_route, address_prefix
 
 PAGE = "index.html"
 FILES = {  # name -> media type
     PAGE: "text/html",
     "page.css": "text/css",
+    "scheme.js": "text/javascript",
     "start.js": "text/javascript",
+    "filtering.js": "text/javascript",
+    "naming.js": "text/javascript",
+    "reading.js": "text/javascript",
+    "sampling.js": "text/javascript",
+    "languages.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": "text/javascript",
     "favicon-32x32.png": "image/png",
@@ -55,15 +63,17 @@ class StaticFile:
 def static_files() -> dict[str, StaticFile]:
     """Read the page's files, once per process: they belong to installed packages."""
     ours = importlib.resources.files(__package__) / "docs_page"
-    return {name: _static_file(name, _read(ours / name, Path(str(swagger_ui_path)) / name)) for name in FILES}
+    read = {name: _read(ours / name, Path(str(swagger_ui_path)) / name) for name in FILES}
+    files = {name: _static_file(FILES[name], body) for name, body in read.items()}
+    return files | {name: _static_file("text/html", page_of(name)) for name in GUIDES}
 
 
 def _read(*candidates: Any) -> bytes:
     return next(bytes(candidate.read_bytes()) for candidate in candidates if candidate.is_file())
 
 
-def _static_file(name: str, body: bytes) -> StaticFile:
-    return StaticFile(FILES[name], body, hashlib.sha256(body).hexdigest()[:32])
+def _static_file(media_type: str, body: bytes) -> StaticFile:
+    return StaticFile(media_type, body, hashlib.sha256(body).hexdigest()[:32])
 
 
 def file_view(files: dict[str, StaticFile]) -> Callable[[Any, Request], Response]:
@@ -81,7 +91,7 @@ def file_view(files: dict[str, StaticFile]) -> Callable[[Any, Request], Response
         )
         response.headers.update(SAFETY)
         response.headers["Cache-Control"] = (
-            "public, max-age=3600" if "file" in request.matchdict else "no-cache"
+            "no-cache" if file.media_type == "text/html" else "public, max-age=3600"
         )
         return response
 

@@ -188,6 +188,24 @@ def one_targeting(document: dict[str, Any], given: Mapping[str, Any]) -> dict[st
     return document
 
 
+def without_former_pages(document: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The document without what variations changed on pages that a switch to or from addresses has left behind."""
+    if ("page_ids" in document) == ("page_ids" in before):
+        return document
+    former = pages_of(before) - pages_of(document)
+    variations = [
+        {**one, "actions": [action for action in one["actions"] if action["page_id"] not in former]}
+        for one in document["variations"]
+    ]
+    return {**document, "variations": variations}
+
+
+def pages_of(document: Mapping[str, Any]) -> set[int]:
+    """The pages that an experiment or a campaign runs on; empty when it names none."""
+    of_its_own = document.get("url_targeting", {}).get("page_id")
+    return {*document.get("page_ids", ()), *(() if of_its_own is None else (of_its_own,))}
+
+
 def new_priorities(groups: list[list[int]], member_ids: Sequence[int]) -> list[list[int]]:
     """The order in which experiences are tried, with those that the groups leave out as the last group.
 
@@ -216,7 +234,7 @@ def shown_priorities(groups: Iterable[list[int]], member_ids: Sequence[int]) -> 
 
 def check_pages_of_actions(document: Mapping[str, Any]) -> None:
     """400 for what a variation changes on pages that its experiment does not run on."""
-    page_ids = document.get("page_ids")
+    page_ids = pages_of(document)
     if not page_ids:
         return
     problems = {

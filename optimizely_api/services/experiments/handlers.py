@@ -23,7 +23,7 @@ from optimizely_api.services.experiments.features import FEATURES
 from optimizely_api.services.experiments.groups import GROUPS
 from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.list_attributes import LIST_ATTRIBUTES
-from optimizely_api.services.experiments.pages import PAGES
+from optimizely_api.services.experiments.pages import PAGES, where_listed
 from optimizely_api.services.experiments.schema import (
     EXPERIMENT,
     EXPERIMENT_UPDATE,
@@ -171,7 +171,7 @@ ROUTES = [
     *routes(AUDIENCES),
     *routes(LIST_ATTRIBUTES),
     *routes(EXTENSIONS),
-    *routes(PAGES),
+    *routes(PAGES, where=where_listed),
     *routes(EVENTS, where=where_classic),
     *routes(FEATURES),
     *routes(GROUPS),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from aiohttp import web
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
@@ -14,9 +16,50 @@ from optimizely_api.services.entities.keys import free_key
 from optimizely_api.services.experiments.running import running_experiments
 from optimizely_api.services.experiments.tables import METADATA, layers, next_ids
 from optimizely_api.services.http.errors import conflict
+from optimizely_api.services.schema import BOOLEAN
 
-PAGES = Entity(
-    "Page", METADATA, next_ids, initial={"activation_type": "immediate", "page_type": "single_url"}
+Json = dict[str, Any]
+
+
+class Pages(Entity):
+    """Pages, of which those for single use are changed by their owners alone."""
+
+    async def update(
+        self, connection: AsyncConnection, entity_id: int, body: Json, at: datetime, if_match: str = ""
+    ) -> Json:
+        """Change a page; 409 for one that belongs to the `url_targeting` of an experiment or campaign."""
+        page = await self.get(connection, entity_id)
+        if any(page.get(name) != value for name, value in self._change.read(body).items()):
+            _refuse_single_use(page)
+        return await super().update(connection, entity_id, body, at, if_match)
+
+    async def archive(
+        self, connection: AsyncConnection, entity_id: int, at: datetime, if_match: str = ""
+    ) -> None:
+        """Archive a page; 409 for one that belongs to the `url_targeting` of an experiment or campaign."""
+        _refuse_single_use(await self.get(connection, entity_id))
+        await super().archive(connection, entity_id, at, if_match)
+
+    async def change_by_owner(
+        self, connection: AsyncConnection, entity_id: int, body: Json, at: datetime
+    ) -> Json:
+        """Change a page for single use, as its owner says."""
+        return await super().update(connection, entity_id, body, at)
+
+
+def _refuse_single_use(page: Json) -> None:
+    if page.get("single_use"):
+        raise conflict(
+            f"page {page['id']} is for single use: change the url_targeting of its experiment or campaign"
+        )
+
+
+PAGES = Pages(
+    "Page",
+    METADATA,
+    next_ids,
+    initial={"activation_type": "immediate", "page_type": "single_url"},
+    internal={"single_use": BOOLEAN},
 )
 NEEDS_CODE = ("polling", "callback")
 
@@ -29,11 +72,16 @@ async def key_and_conditions_follow_from_name_and_address(
     if page.get("key") is None:
         page["key"] = await free_key(connection, PAGES.table, page)
     if "conditions" not in page:
-        address = {"match_type": "simple", "type": "url", "value": page["edit_url"]}
-        page["conditions"] = json.dumps(["and", ["or", address]])
+        page["conditions"] = default_conditions(page["edit_url"])
     if before is None or page["conditions"] != before["conditions"]:
         page["conditions"] = _canonical(page["conditions"])
     return page
+
+
+def default_conditions(edit_url: str) -> str:
+    """The conditions that only this address meets."""
+    address = {"match_type": "simple", "type": "url", "value": edit_url}
+    return json.dumps(["and", ["or", address]])
 
 
 def _canonical(text: str) -> str:
@@ -86,3 +134,14 @@ def conditions_are_a_list(page: dict[str, Any], before: dict[str, Any] | None) -
         is_list = False
     if not is_list:
         yield "/conditions", "must be the text of a JSON list, such as " + json.dumps(["and", ["or"]])
+
+
+def listed() -> ColumnElement[bool]:
+    """Pages for single use are read by their ids alone."""
+    is_listed: ColumnElement[bool] = PAGES.table.c.document["single_use"].as_boolean().is_not(True)
+    return is_listed
+
+
+def where_listed(request: web.Request) -> list[ColumnElement[bool]]:
+    """Of pages, those that lists have."""
+    return [listed()]

@@ -35,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import shapes
+from optimizely_api.services.experiments.pages import listed
 from optimizely_api.services.experiments.tables import METADATA, experiments, layers
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
@@ -174,6 +175,8 @@ def _entities(kind: str, table: Table, wanted: Wanted) -> Select[Any]:
     where = _owned(table, wanted)
     if "is_classic" in table.c:
         where.append(table.c.is_classic.is_(False))
+    if kind == "page":
+        where.append(listed())
     return select(
         *_common(kind, table),
         table.c.key.label("key"),

@@ -22,6 +22,7 @@ from optimizely_api.services.experiments import (
     page_changes,
     runs,
     shapes,
+    single_use_pages,
     states,
 )
 from optimizely_api.services.experiments.changes import record
@@ -142,6 +143,9 @@ async def create_experiment(
     stats_config = definitions.complete_stats_config(document.pop("stats_config", None))
     owner = {"account_id": document.pop("account_id"), "project_id": document.pop("project_id")}
     document = await feature_tests.with_type_and_id(connection, document, owner["project_id"])
+    if document.get("type") == "multiarmed_bandit":
+        # Refused, since it would run as an A/B test whose weights never move.
+        raise field_error("/type", "is multiarmed_bandit, which this release does not have: use a/b")
     layer = await _layer_for(connection, document, owner, at)
     document["type"] = document.get("type") or (
         "personalization" if layer.type == "personalization" else "a/b"
@@ -161,6 +165,8 @@ async def create_experiment(
     document["variations"] = definitions.new_variations(
         document["variations"], iter(variation_ids), keyed="key" in document
     )
+    name = _called(document, document.get("key"), experiment_id)
+    document = await single_use_pages.follow(connection, document, {}, owner, name, at)
     await _complete(connection, document, owner["project_id"], {})
     await _check_key(connection, document.get("key"), owner["project_id"], experiment_id)
     await connection.execute(
@@ -274,6 +280,7 @@ def _wanted_statuses(shown: Document, changes: Document) -> dict[str, str]:
 
 def _differing(shown: Document, changes: Document) -> Document:
     """The changes without those to the value that is there; clients send whole entities back."""
+    shown = single_use_pages.as_sent(shown, changes)
     return {name: value for name, value in changes.items() if name not in shown or shown[name] != value}
 
 
@@ -323,13 +330,23 @@ async def _apply_changes(
         columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
     if "stats_config" in changes:
         columns["stats_config"] = {**row.stats_config, **document.pop("stats_config")}
+    owner = {"account_id": row.account_id, "project_id": row.project_id}
+    name = _called(document, changes.get("key", row.key), row.id)
+    document = await single_use_pages.follow(connection, document, row.document, owner, name, at)
+    document = definitions.without_former_pages(document, row.document)
     if "baseline_variation_id" in changes:
         columns["baseline_variation_id"] = _baseline(document)
     if "key" in changes:
         columns["key"] = document.pop("key")
         await _check_key(connection, columns["key"], row.project_id, row.id)
     await _complete(connection, document, row.project_id, row.document)
-    return await _save(connection, row, document=document, **columns)
+    saved = await _save(connection, row, document=document, **columns)
+    await single_use_pages.retire(connection, document, row.document, at)
+    return saved
+
+
+def _called(document: Document, key: str | None, experiment_id: int) -> str:
+    return document.get("name") or key or f"experiment {experiment_id}"
 
 
 def _check_feature_can_change(row: Row[Any], at: datetime) -> None:
@@ -527,9 +544,12 @@ async def update_layer(
     if shown["status"] == "archived" and action != "unarchive" and (changes or action):
         raise conflict("the campaign is archived")
     document = definitions.one_targeting({**row.document, **changes}, changes)
+    document = await _with_page(connection, document, row, at)
     await _complete_layer(connection, document, changes, row)
     if document != row.document:
+        before = row.document
         row = await _save_layer(connection, row, document=document, last_modified=max(at, row.last_modified))
+        await single_use_pages.retire(connection, document, before, at)
     if action is not None:
         await _act_on_layer(connection, row, action, at)
     after = await get_layer(connection, layer_id, at)
@@ -651,9 +671,18 @@ async def _insert_layer(connection: AsyncConnection, given: Document, at: dateti
     if row.type == "personalization":
         document = definitions.one_targeting({**definitions.LAYER_DEFAULTS, **document}, document)
         document["name"] = document.get("name") or f"Campaign {layer_id}"
+        document = await _with_page(connection, document, row, at)
     await _complete_layer(connection, document, given, row)
     await connection.execute(update(layers).where(layers.c.id == layer_id).values(document=document))
     return await _layer_row(connection, layer_id)
+
+
+async def _with_page(
+    connection: AsyncConnection, document: Document, row: Row[Any], at: datetime
+) -> Document:
+    owner = {"account_id": row.account_id, "project_id": row.project_id}
+    name = document["name"]
+    return await single_use_pages.follow(connection, document, row.document, owner, name, at)
 
 
 async def _layer_for(

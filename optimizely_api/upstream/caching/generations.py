@@ -23,10 +23,11 @@ GENERATION_BYTES = 8
 SHOWN_IN = {
     "attributes": ("audiences",),
     "events": ("experiments", "layers"),
-    "experiments": ("layers", "audiences"),
+    # With its `url_targeting` an experiment brings a page along, and a page is an event too: that it is seen.
+    "experiments": ("layers", "audiences", "pages", "events"),
     "features": ("audiences",),
-    "layers": ("experiments", "audiences"),
-    "pages": ("experiments", "layers"),  # a page is an event too, whose name a metric has
+    "layers": ("experiments", "audiences", "pages", "events"),
+    "pages": ("experiments", "layers", "events"),
     "sections": ("experiments", "layers"),
 }
 SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search", "/datafiles/")
@@ -79,7 +80,7 @@ def changed_paths(path: str) -> Iterator[str]:
 
     >>> list(changed_paths("/experiments/1"))
     ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/',
-     '/changes', '/search', '/datafiles/']
+     '/pages', '/pages/', '/events', '/events/', '/changes', '/search', '/datafiles/']
     """
     yield path
     yield f"{path}/"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest_asyncio
 
 from optimizely_api.services.projects.delivery import post
+from optimizely_api.services.projects.delivery.feeds import feeds_of
 from optimizely_api.services.projects.delivery.post import Post
 from optimizely_api.services.projects.delivery.sender import Sender, Surroundings
 from optimizely_api.services.projects.delivery.settings import Settings
-from optimizely_api.services.projects.delivery.starting import feeds_of
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, session_with_key
 from tests.services.webhooks.receiver import Receiver, receiving
@@ -62,6 +62,29 @@ class Shop:
     async def changes(self, count: int) -> list[str]:
         """Create several, one after the other."""
         return [await self.change() for _ in range(count)]
+
+    async def named_environments(self) -> dict[str, Any]:
+        """The project's environments by name, after the service that builds datafiles has got to know them."""
+        query = f"?project_id={self.owner['project_id']}"
+        environments = (await self.projects.get(f"/environments{query}"))[1]["items"]
+        names = ("id", "key", "is_primary", "archived")
+        body = {
+            **self.owner,
+            "platform": "custom",
+            "anonymize_ip": True,
+            "project_version": environments[0]["created"],
+            "environments": [
+                {
+                    **{name: one[name] for name in names},
+                    "sdk_key": one["datafile"]["sdk_key"],
+                    "version": one["last_modified"],
+                }
+                for one in environments
+            ],
+        }
+        status, answer = await self.experiments.post("/datafiles", body)
+        assert status == 200, answer
+        return {one["name"]: one for one in environments}
 
     async def deliveries(self, webhook: Any, state: str = "") -> list[Any]:
         """What the operator's command shows, oldest first."""
@@ -116,7 +139,9 @@ async def shop(serve: Serve) -> Shop:
     """A project, in two services that call nobody by themselves."""
     projects, experiments = await serve("projects"), await serve("experiments")
     account = await projects.made("/accounts", {"name": "Shop"})
-    project = await projects.made("/projects", {"account_id": account["id"], "name": "Shop"})
+    project = await projects.made(
+        "/projects", {"account_id": account["id"], "name": "Shop", "platform": "custom"}
+    )
     return Shop(projects, experiments, project)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from optimizely_api.services.projects.delivery.addresses import is_public
-from optimizely_api.services.projects.delivery.messages import EVENTS, messages_of_change
+from optimizely_api.services.projects.delivery.messages import (
+    EVENTS,
+    SERVED_AFTER,
+    message_of_revision,
+    messages_of_change,
+)
 from optimizely_api.services.projects.delivery.schedule import LONGEST, RETRIES, SPREAD, next_attempt
 from optimizely_api.services.projects.delivery.signature import signature_headers
 
@@ -147,3 +153,28 @@ def test_the_variables_of_a_feature_have_events_of_their_own() -> None:
     assert (
         '"before":[{"id":2,"default_value":"1"}],"after":[{"id":2,"default_value":"2"}]' in messages[2].body
     )
+
+
+def test_a_revision_of_a_datafile_has_the_body_that_receivers_in_the_field_read() -> None:
+    row = {
+        "id": 5,
+        "project_id": 7,
+        "environment_id": 8,
+        "environment_key": "production",
+        "revision": 12,
+        "url": "/datafiles/abc.json",
+        "created": "2026-03-01T12:00:00Z",
+    }
+    message = message_of_revision(row, {8: "Production"}, "https://api.example")
+    assert json.loads(message.body) == {
+        "project_id": 7,
+        "timestamp": int(NOON.timestamp()),
+        "event": "project.datafile_updated",
+        "data": {
+            "revision": 12,
+            "origin_url": "https://api.example/datafiles/abc.json",
+            "cdn_url": "https://api.example/datafiles/abc.json",
+            "environment": "Production",
+        },
+    }
+    assert message.wait == SERVED_AFTER  # gateways serve the one before a little longer

@@ -25,7 +25,7 @@ Ranges = list[tuple[int, int]]
 
 VERSION = "4"
 REGION = "US"
-TYPES = ("a/b", "feature", "multiarmed_bandit")
+TYPES = ("a/b", "feature")
 STATUSES = {"running": "Running", "paused": "Paused", "concluded": "Paused"}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -25,6 +25,9 @@ KINDS = {
     "group": "group",
     "project": "project_setting",
 }
+DATAFILE_UPDATED = "project.datafile_updated"
+# Receivers fetch a datafile at once, and a gateway may serve the one before for `datafile_cache_seconds` (0.5).
+SERVED_AFTER = timedelta(seconds=0.55)
 ENDINGS = {"create": "created", "update": "updated", "archive": "archived", "delete": "deleted"}
 
 
@@ -36,6 +39,7 @@ class Message:
     event: str
     created: datetime
     body: str
+    wait: timedelta = timedelta()  # from then to the first call
 
 
 def messages_of_change(record: Json, public_url: str) -> Iterator[Message]:
@@ -51,6 +55,15 @@ def messages_of_change(record: Json, public_url: str) -> Iterator[Message]:
             if detail["property"] == "variables":
                 for variable_ending, part in _changes_of_variables(detail):
                     yield from _message(record, f"variable_{variable_ending}", [part], public_url)
+
+
+def message_of_revision(row: Json, environments: Mapping[int, str], public_url: str) -> Message:
+    """What a revision of a datafile means; `environments` has their names by their ids."""
+    url = f"{public_url}{row['url']}"
+    name = environments.get(row["environment_id"], row["environment_key"])
+    data = {"revision": row["revision"], "origin_url": url, "cdn_url": url, "environment": name}
+    created = read_time(row["created"])
+    return message(row["project_id"], DATAFILE_UPDATED, created, data, wait=SERVED_AFTER)
 
 
 def _message(record: Json, name: str, changes: list[Json], public_url: str) -> Iterator[Message]:
@@ -73,10 +86,12 @@ def _message(record: Json, name: str, changes: list[Json], public_url: str) -> I
     yield message(record["project_id"], event, created, [data])
 
 
-def message(project_id: int, event: str, created: datetime, data: Any) -> Message:
+def message(
+    project_id: int, event: str, created: datetime, data: Any, wait: timedelta = timedelta()
+) -> Message:
     """A message with the body that all have: the times in them are whole seconds since 1970."""
     body = {"project_id": project_id, "timestamp": int(created.timestamp()), "event": event, "data": data}
-    return Message(project_id, event, created, orjson.dumps(body).decode())
+    return Message(project_id, event, created, orjson.dumps(body).decode(), wait)
 
 
 def _changes_of_variables(detail: Json) -> Iterator[tuple[str, Json]]:

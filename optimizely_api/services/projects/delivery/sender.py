@@ -88,8 +88,7 @@ class Sender:
         while not self._closing:
             self._wake.clear()
             try:
-                await self._look()
-                pause = self._given.look_seconds
+                pause = await self._look()
             except Exception as exc:
                 _log_failure("webhooks wait", exc)
                 pause = self._given.pause_seconds
@@ -101,10 +100,11 @@ class Sender:
             if self._held_until > self._given.now():
                 await self._write(lambda each: store.release_lease(each, self._name, self._given.now()))
 
-    async def _look(self) -> None:
+    async def _look(self) -> float:
+        """Begin what can be begun now; the seconds until there may be more."""
         if not await self._has_lease():
             await self._stop_reading()
-            return
+            return self._given.look_seconds
         for feed in self._feeds:
             if feed.name not in self._readers:
                 self._readers[feed.name] = asyncio.create_task(self._read(feed))
@@ -113,10 +113,13 @@ class Sender:
             await self._write(lambda each: store.forget_old(each, now))
             self._forgot = now
         async with self._database.snapshot() as connection:
-            webhook_ids = await store.due_webhooks(connection, now)
-        for webhook_id in webhook_ids:
-            if webhook_id not in self._calls:
+            attempts = await store.first_attempts(connection, now)
+        attempts = {webhook_id: at for webhook_id, at in attempts.items() if webhook_id not in self._calls}
+        for webhook_id, at in attempts.items():
+            if at <= now:
                 self._calls[webhook_id] = asyncio.create_task(self._call(webhook_id))
+        waits = [(at - now).total_seconds() for at in attempts.values() if at > now]
+        return min([self._given.look_seconds, *waits])
 
     # The lease
 
@@ -162,9 +165,11 @@ class Sender:
     async def _read_once(self, feed: Feed) -> None:
         async with self._database.snapshot() as connection:
             before = await store.position(connection, feed.name)
-        last, messages = await feed.read(self._session, before)
+        last, items = await feed.read(self._session, before)
         if last == before:
             return
+        async with self._database.snapshot() as connection:
+            messages = await feed.messages(connection, items)
         now = self._given.now()
         await self._write(lambda each: store.store_messages(each, self._name, feed.name, last, messages, now))
         self._wake.set()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator
-from functools import partial
 
 import aiohttp
 from aiohttp import web
 
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.projects.delivery import post
-from optimizely_api.services.projects.delivery.feeds import TIMEOUT, Feed
-from optimizely_api.services.projects.delivery.messages import messages_of_change
+from optimizely_api.services.projects.delivery.feeds import TIMEOUT, feeds_of
 from optimizely_api.services.projects.delivery.sender import Sender
-from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, Settings, read_settings
+from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, read_settings
 from optimizely_api.services_key import authorization, read_keys
 
 log = logging.getLogger("optimizely_api.services.projects.delivery")
@@ -35,9 +33,3 @@ async def with_sender(app: web.Application) -> AsyncIterator[None]:
         Sender(app[DATABASE], feeds_of(settings), session, posting).running(),
     ):
         yield
-
-
-def feeds_of(settings: Settings) -> list[Feed]:
-    """The feeds that webhooks are called for."""
-    meaning = partial(messages_of_change, public_url=settings.public_url)
-    return [Feed("changes", f"{settings.experiments_url}/changes/feed", meaning)]

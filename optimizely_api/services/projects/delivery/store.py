@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from optimizely_api.services.http.errors import not_found
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.projects.delivery.messages import Message
 from optimizely_api.services.projects.delivery.tables import deliveries, feeds, lease
+from optimizely_api.services.projects.environments import ENVIRONMENTS
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 from optimizely_api.services.storage.paging import fetch_page
 from optimizely_api.services.storage.rows import fetch_row
@@ -86,6 +87,13 @@ async def position(connection: AsyncConnection, feed: str) -> int:
     return (await connection.execute(query)).scalar_one_or_none() or 0
 
 
+async def environment_names(connection: AsyncConnection, ids: Collection[int]) -> dict[int, str]:
+    """The names of environments by their ids, as far as they are known."""
+    table = ENVIRONMENTS.table
+    rows = await connection.execute(select(table.c.id, table.c.name).where(table.c.id.in_(ids)))
+    return {row.id: row.name for row in rows}
+
+
 async def store_messages(
     connection: AsyncConnection,
     holder: str,
@@ -112,7 +120,8 @@ async def store_messages(
             "state": "pending",
             "attempts": 0,
             "created": now,
-            "next_attempt": now,
+            # Whatever the other service's clock says.
+            "next_attempt": min(max(now, message.created + message.wait), now + message.wait),
         }
         for message in messages
         for webhook in listening.get(message.project_id, ())
@@ -139,11 +148,12 @@ async def _webhooks_of(connection: AsyncConnection, project_ids: set[int]) -> di
 # From deliveries to their ends
 
 
-async def due_webhooks(connection: AsyncConnection, now: datetime) -> list[int]:
-    """The webhooks whose first pending delivery may be attempted now."""
+async def first_attempts(connection: AsyncConnection, now: datetime) -> dict[int, datetime]:
+    """When each webhook's first pending delivery may be attempted, by the webhooks' ids."""
     both = webhooks.join(deliveries, columns.id == _first_of(webhooks.c.id))
-    query = select(webhooks.c.id).select_from(both)
-    return list((await connection.execute(query.where(_is_due(now)))).scalars())
+    query = select(webhooks.c.id, columns.next_attempt, _is_due(now).label("is_due")).select_from(both)
+    rows = await connection.execute(query)
+    return {row.id: min(now, row.next_attempt) if row.is_due else row.next_attempt for row in rows}
 
 
 async def due_delivery(connection: AsyncConnection, webhook_id: int, now: datetime) -> Delivery | None:
