@@ -20,16 +20,19 @@ Where = Callable[[web.Request], Iterable[ColumnElement[bool]]]
 FILTERS = ("account_id", "project_id")
 
 
-def routes(entity: Entity, *, further: Iterable[str] = (), where: Where | None = None) -> list[web.RouteDef]:
+def routes(
+    entity: Entity, *, further: Iterable[str] = (), where: Where | None = None, reads: bool = True
+) -> list[web.RouteDef]:
     """List, create, get, update and archive at `/<plural>`.
 
-    Lists filter by `further` columns of ids too, and by what `where` makes of the request.
+    Lists filter by `further` columns of ids too, and by what `where` makes of the request. Without `reads` the list
+    and the single entity have handlers of their own.
     """
     filters, id_name = (*FILTERS, *further), f"{entity.noun}_id"
 
     async def list_entities(request: web.Request) -> web.Response:
         """A page of entities, ordered by id; `archived` chooses those that are, or are not."""
-        chosen = [*_where(request, entity, filters), *(where(request) if where else ())]
+        chosen = [*filtered(request, entity, filters), *(where(request) if where else ())]
         return await page_response(request, lambda connection, page: entity.page(connection, chosen, page))
 
     async def create_entity(request: web.Request) -> web.Response:
@@ -57,15 +60,15 @@ def routes(entity: Entity, *, further: Iterable[str] = (), where: Where | None =
     path = f"/{entity.plural}"
     one = f"{path}/{{{id_name}}}"
     return [
-        web.get(path, list_entities),
+        *([web.get(path, list_entities), web.get(one, get_entity)] if reads else []),
         web.post(path, create_entity),
-        web.get(one, get_entity),
         web.patch(one, update_entity),
         web.delete(one, archive_entity),
     ]
 
 
-def _where(request: web.Request, entity: Entity, filters: Sequence[str]) -> list[ColumnElement[bool]]:
+def filtered(request: web.Request, entity: Entity, filters: Sequence[str]) -> list[ColumnElement[bool]]:
+    """What the query's `filters` and its `archived` ask for."""
     columns = entity.table.c
     where = [columns[name] == value for name in filters if (value := read_integer(request, name)) is not None]
     archived = read_boolean(request, "archived")

@@ -37,7 +37,7 @@ async def names_and_keys_stand_in_for_each_other(
 ) -> dict[str, Any]:
     event = {**event, "name": event.get("name") or event.get("key")}
     if event.get("key") is None and event["name"] and event["event_type"] == "click":
-        event["key"] = await free_key(connection, events, event)
+        event["key"] = await free_key(connection, (events, PAGES.table), event)
     return event
 
 

@@ -17,12 +17,13 @@ from optimizely_api.services.experiments.datafiles.endpoints import (
     list_revisions,
     register_environments,
 )
-from optimizely_api.services.experiments.events import EVENTS, where_classic
+from optimizely_api.services.experiments.events import EVENTS
 from optimizely_api.services.experiments.extensions import EXTENSIONS
 from optimizely_api.services.experiments.features import FEATURES
 from optimizely_api.services.experiments.groups import GROUPS
 from optimizely_api.services.experiments.levels import level_of_project
 from optimizely_api.services.experiments.list_attributes import LIST_ATTRIBUTES
+from optimizely_api.services.experiments.page_views import get_event, list_events
 from optimizely_api.services.experiments.pages import PAGES, where_listed
 from optimizely_api.services.experiments.schema import (
     EXPERIMENT,
@@ -172,7 +173,9 @@ ROUTES = [
     *routes(LIST_ATTRIBUTES),
     *routes(EXTENSIONS),
     *routes(PAGES, where=where_listed),
-    *routes(EVENTS, where=where_classic),
+    *routes(EVENTS, reads=False),
+    web.get("/events", list_events),
+    web.get("/events/{event_id}", get_event),
     *routes(FEATURES),
     *routes(GROUPS),
     *routes(SECTIONS, further=("experiment_id",)),

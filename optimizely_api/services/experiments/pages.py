@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.entities.keys import free_key
 from optimizely_api.services.experiments.running import running_experiments
-from optimizely_api.services.experiments.tables import METADATA, layers, next_ids
+from optimizely_api.services.experiments.tables import METADATA, events, layers, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import BOOLEAN
 
@@ -70,7 +70,7 @@ async def key_and_conditions_follow_from_name_and_address(
 ) -> dict[str, Any]:
     page = dict(page)
     if page.get("key") is None:
-        page["key"] = await free_key(connection, PAGES.table, page)
+        page["key"] = await free_key(connection, (PAGES.table, events), page)
     if "conditions" not in page:
         page["conditions"] = default_conditions(page["edit_url"])
     if before is None or page["conditions"] != before["conditions"]:

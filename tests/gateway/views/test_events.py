@@ -20,7 +20,9 @@ def test_201_a_custom_event_is_named_by_its_key_and_read_at_events(
     address = f"/v2/projects/{ids['project_id']}/custom_events"
     event = real_app.post_json(address, {"key": "add to cart"}, headers=AUTHORIZED).json
     assert (event["name"], event["event_type"], event["category"]) == ("add to cart", "custom", "other")
-    assert real_app.get(f"/v2/events/{event['id']}", headers=AUTHORIZED).json == event
+    read = real_app.get(f"/v2/events/{event['id']}", headers=AUTHORIZED).json
+    # What answers a write of an event has no time of the last change in the contract.
+    assert read == {**event, "last_modified": read["last_modified"]}
 
 
 def test_200_then_204_a_custom_event_is_changed_and_archived(real_app: Any, ids: dict[str, int]) -> None:
