@@ -21,7 +21,7 @@ PREFLIGHT = (
     # `*` would not cover Authorization (Fetch standard, "CORS-preflight fetch").
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id",
+        "Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-Id",
     ),
     ("Access-Control-Max-Age", "7200"),  # seconds; browsers keep a preflight no longer than that
 )

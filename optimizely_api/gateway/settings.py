@@ -115,6 +115,13 @@ class Settings:
     results_cache_bytes: int = _setting(
         64 * 1024 * 1024, "Memory that one worker takes for results; 0 keeps none.", at_least=0
     )
+    results_wait_seconds: float = _setting(
+        5.0,
+        "How long a request waits for results that are being computed; then it is a 202 with Retry-After, and the"
+        " computation goes on. A caller may say how long (Prefer: wait=N); either way at most 0.8 of"
+        " results_timeout_seconds and of request_deadline_seconds.",
+        at_least=0,
+    )
     campaign_fan_out: int = _setting(
         10, "Experiments of one campaign whose results are asked for at the same time.", at_least=1
     )

@@ -9,6 +9,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from optimizely_api.http.preferences import wait_preference
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext, Limits, Upstream, call_numbers
@@ -74,6 +75,8 @@ class BlockingClient:
         headers = {ECHO: number, "Accept-Encoding": "identity"}
         if upstream.key:
             headers |= authorization(upstream.key)
+        if call.wait_seconds is not None:
+            headers["Prefer"] = wait_preference(call.wait_seconds)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         with self._session().request(

@@ -7,6 +7,7 @@ from pyramid.view import view_config
 
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
+from optimizely_api.gateway.waiting import wait_seconds
 from optimizely_api.upstream import calls
 
 
@@ -15,14 +16,13 @@ def get_experiment_results(request: Request) -> Any:
     experiment_id = request.swagger_data["experiment_id"]
     experiment = request.fetch(calls.get_experiment(experiment_id))
     check_account(request.identity, experiment, f"experiment {experiment_id}")
-    layer, project, results = request.fetch_all(
-        composition.experiment_results_calls(experiment, request.swagger_data)
-    )
+    calls_together = composition.experiment_results_calls(experiment, request.swagger_data)
+    layer, project, results = request.fetch_all(composition.with_wait(calls_together, wait_seconds(request)))
     check_account(request.identity, project, f"experiment {experiment_id}")
     request.response.status_int, body = composition.results_response(
         composition.experiment_results(experiment, layer, project, results)
     )
-    request.response.headers.update(composition.sample_ratio_headers(results))
+    request.response.headers.update(composition.results_headers(results))
     return body
 
 
@@ -34,11 +34,12 @@ def get_campaign_results(request: Request) -> Any:
     project, *pages = request.fetch_all(composition.campaign_calls(layer))
     check_account(request.identity, project, f"campaign {campaign_id}")
     experiments = composition.experiments_of(pages)
+    at_most = request.registry["settings"].campaign_fan_out
+    results_calls = composition.campaign_results_calls(layer, experiments, request.swagger_data)
     results = request.fetch_all(
-        composition.campaign_results_calls(layer, experiments, request.swagger_data),
-        at_most=request.registry["settings"].campaign_fan_out,
+        composition.with_wait(results_calls, wait_seconds(request), at_most), at_most=at_most
     )
-    request.response.status_int, body = composition.results_response(
-        composition.campaign_results(layer, project, experiments, results)
-    )
+    merged = composition.campaign_results(layer, project, experiments, results)
+    request.response.status_int, body = composition.results_response(merged)
+    request.response.headers.update(composition.results_headers(merged))
     return body

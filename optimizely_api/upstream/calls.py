@@ -31,6 +31,7 @@ class Call:
     - `cached_as`: the cache for a 200 (`caching/caching_client.py`); empty for none.
     - `about`: properties that a 200, or each item of a list, must have; others mean the response is to another call.
     - `user_agent`: the caller's, for a service that needs it; empty for the gateway's own.
+    - `wait_seconds`: how long the service shall wait for a computation before it answers 202; None for no limit.
     - `if_match`: the version of the entity that a write is meant for; empty for any.
     - `user`: the id and name of who writes, for the history of changes.
     - `operation`: what the call carries out; a service makes something new once for it. Empty: for each call.
@@ -48,6 +49,7 @@ class Call:
     about: Pairs = ()
     coding: str = ""
     user_agent: str = ""
+    wait_seconds: float | None = None
     if_match: str = ""
     user: tuple[int, str] | None = None
     operation: str = ""

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from optimizely_api.http.preferences import wait_preference
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
@@ -114,6 +115,8 @@ class Address:
             f"{call.method} {target} HTTP/1.1\r\n{self._headers}"
             f"User-Agent: {call.user_agent or self._user_agent}\r\nX-Request-Id: {number}\r\n"
         )
+        if call.wait_seconds is not None:
+            head = f"{head}Prefer: {wait_preference(call.wait_seconds)}\r\n"
         if call.if_match:
             head = f"{head}If-Match: {call.if_match}\r\n"
         if call.user:

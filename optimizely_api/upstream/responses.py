@@ -1,6 +1,7 @@
 """Turn the HTTP response of a service into a value or an error, in the same way for every client."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -26,14 +27,11 @@ from optimizely_api.upstream.shapes import Check
 COMPUTED: Final = frozenset({"Results", "Timeseries"})
 
 
+@dataclass(frozen=True)
 class Computing:
-    """The type of `COMPUTING`."""
+    """The results are not ready yet (202); ask again in so many seconds."""
 
-    def __repr__(self) -> str:
-        return "COMPUTING"
-
-
-COMPUTING: Final = Computing()  # the results are not ready yet (202)
+    retry_after_seconds: int = 2
 
 
 # The caller's mistakes that a service finds in a write. In a response to any other call they are not as agreed.
@@ -48,14 +46,14 @@ REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
 
 
 def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
-    """Return the JSON value of a response; None for 204, and COMPUTING for 202, which is agreed for results only.
+    """Return the JSON value of a response; None for 204, and Computing for 202, which are agreed for results only.
 
     Raises EntityNotFound, UpstreamUnavailable, one of REFUSALS or BadUpstreamResponse.
     """
     if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
     if call.expects in COMPUTED and status in (202, 204):
-        return COMPUTING if status == 202 else None
+        return _computing(body) if status == 202 else None
     if status == 204 and not call.is_safe:
         return None
     raise _error(call, status, body)
@@ -80,6 +78,13 @@ def _refusal(call: Call, status: int, body: bytes) -> UpstreamError:
     if isinstance(error, CallRefused):
         error.messages = _messages(body)
     return error
+
+
+def _computing(body: bytes) -> Computing:
+    try:
+        return Computing(max(1, int(orjson.loads(body)["retry_after_seconds"])))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return Computing()
 
 
 def _checked(call: Call, body: bytes, shapes: Mapping[str, Check]) -> Any:

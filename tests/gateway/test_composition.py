@@ -7,7 +7,7 @@ import pytest
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream.errors import BadUpstreamResponse
-from optimizely_api.upstream.responses import COMPUTING, read_response
+from optimizely_api.upstream.responses import Computing, read_response
 from tests.support import samples
 
 
@@ -90,7 +90,7 @@ def test_experiment_results_add_the_experiment_and_the_projects_threshold():
     }
 
 
-@pytest.mark.parametrize("nothing", [None, COMPUTING])
+@pytest.mark.parametrize("nothing", [None, Computing()])
 def test_no_results_stay_no_results(nothing):
     assert (
         composition.experiment_results(samples.experiment(), samples.layer(), samples.project(), nothing)
@@ -185,7 +185,7 @@ def test_metrics_that_differ_are_kept_apart():
 
 @pytest.mark.parametrize(
     ("results", "status"),
-    [([None, None], 204), ([samples.results(), None], 200), ([samples.results(), COMPUTING], 202)],
+    [([None, None], 204), ([samples.results(), None], 200), ([samples.results(), Computing()], 202)],
 )
 def test_a_campaign_is_answered_by_what_its_experiments_have(results, status):
     merged = composition.campaign_results(

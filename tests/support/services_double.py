@@ -110,6 +110,7 @@ class ServicesDouble:
         self.datafiles = {sdk_key: samples.datafile(sdk_key)}
         self.results: dict[int, Any] = {samples.EXPERIMENT: samples.results()}
         self.results_status = 200
+        self.retry_after_seconds = 2
         self.impressions: dict[int, int] = {}  # by experiment; 3 of those that are not named
         self.events_answer: tuple[int, dict[str, str]] = (204, {})
         self.conversions: tuple[int, float] | None = (
@@ -403,7 +404,7 @@ class ServicesDouble:
 
     async def _results(self, request: web.Request) -> web.Response:
         if self.results_status != 200:
-            return web.Response(status=self.results_status)
+            return self._not_ready()
         experiment_id = int(request.match_info["id"])
         results = self.results.get(experiment_id)
         if not results:
@@ -420,9 +421,14 @@ class ServicesDouble:
             return web.Response(status=304, headers={"ETag": tag})
         return web.json_response(answer, headers={"ETag": tag})
 
+    def _not_ready(self) -> web.Response:
+        if self.results_status == 202:
+            return web.json_response({"retry_after_seconds": self.retry_after_seconds}, status=202)
+        return web.Response(status=self.results_status)
+
     async def _timeseries(self, request: web.Request) -> web.Response:
         if self.results_status != 200:
-            return web.Response(status=self.results_status)
+            return self._not_ready()
         experiment_id = int(request.match_info["id"])
         if not self.results.get(experiment_id):
             return web.Response(status=204)

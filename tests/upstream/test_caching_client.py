@@ -12,7 +12,7 @@ from optimizely_api.upstream.caching.caching_client import CachingClient, Cachin
 from optimizely_api.upstream.calls import Call, Page
 from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
-from optimizely_api.upstream.responses import COMPUTING
+from optimizely_api.upstream.responses import Computing
 from tests.upstream.versioned_service import FakeClock, caching_client, versioned
 
 PROJECT = calls.get_project(1)
@@ -336,11 +336,11 @@ async def test_another_question_has_other_results(fixture):
     assert "started" in await fixture.fetch(calls.compute_results(1, {"metrics": [], "segment": {}}))
 
 
-@pytest.mark.parametrize(("status", "value"), [(204, None), (202, COMPUTING)])
+@pytest.mark.parametrize(("status", "value"), [(204, None), (202, Computing())])
 async def test_no_data_and_results_not_ready_are_never_cached(fixture, status, value):
     fixture.service.instead = status
     for _ in range(2):
-        assert await fixture.fetch(RESULTS) is value
+        assert await fixture.fetch(RESULTS) == value
     fixture.service.instead = None
     assert await fixture.fetch(RESULTS) == {"experiment_id": 1}
 

@@ -15,7 +15,7 @@ from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call, Page
 from optimizely_api.upstream.errors import BadUpstreamResponse
-from optimizely_api.upstream.responses import COMPUTING
+from optimizely_api.upstream.responses import COMPUTED, Computing
 
 Entity = dict[str, Any]
 Query = Mapping[str, Any]
@@ -83,7 +83,7 @@ def results_call(
 def experiment_results(experiment: Entity, layer: Entity, project: Entity, results: Any) -> Any:
     """Compose the contract's ExperimentResults, or ExperimentTimeseries of results over time.
 
-    None and COMPUTING of the results service stay what they are.
+    None and Computing of the results service stay what they are.
 
     `confidence_threshold` is the project's setting of today; significance was judged by the level frozen at the
     experiment's start, which is `stats_config.confidence_level`.
@@ -91,14 +91,16 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
     Raises BadUpstreamResponse when the services do not agree on whose experiment it is.
     """
     _agree(experiment, layer, project)
-    if results is None or results is COMPUTING:
+    if results is None or isinstance(results, Computing):
         return results
     own = {"experiment_id": experiment["id"], "confidence_threshold": project["confidence_threshold"]}
     return {**_without(results, SAMPLE_RATIO), **own}
 
 
-def sample_ratio_headers(results: Any) -> dict[str, str]:
-    """Announce a sample ratio mismatch by its p-value; nothing where visitors come as the weights say."""
+def results_headers(results: Any) -> dict[str, str]:
+    """When to ask again, while the results are computed; the p-value of a sample ratio mismatch, if there is one."""
+    if isinstance(results, Computing):
+        return {"Retry-After": str(results.retry_after_seconds)}
     if not isinstance(results, dict) or SAMPLE_RATIO not in results:
         return {}
     return {"X-Sample-Ratio-Mismatch": f"{results[SAMPLE_RATIO]:.3g}"}
@@ -136,12 +138,12 @@ def campaign_results(
     """Merge the results of a campaign's experiments into the contract's CampaignResults.
 
     A metric's `results` holds every variation of every experiment, by variation id. None when no experiment has
-    data, COMPUTING when one is being computed. Raises BadUpstreamResponse when the services disagree.
+    data, Computing when one is being computed. Raises BadUpstreamResponse when the services disagree.
     """
     for experiment in experiments:
         _agree(experiment, layer, project)
-    if any(result is COMPUTING for result in results):
-        return COMPUTING
+    if computing := [result for result in results if isinstance(result, Computing)]:
+        return max(computing, key=lambda result: result.retry_after_seconds)
     present = [
         (experiment["id"], result)
         for experiment, result in zip(experiments, results, strict=True)
@@ -163,9 +165,18 @@ def results_response(results: Any) -> tuple[int, Any]:
     """Return status and body: 200 with results, 202 without a body while computed, 204 while there is no data."""
     if results is None:
         return 204, None
-    if results is COMPUTING:
+    if isinstance(results, Computing):
         return 202, None
     return 200, results
+
+
+def with_wait(calls: Sequence[Call], wait_seconds: float, at_most: int = 0) -> Sequence[Call]:
+    """The calls; those for results wait for computations so long together, where `at_most` are sent at a time."""
+    computing = [call for call in calls if call.expects in COMPUTED]
+    rounds = max(1, -(-len(computing) // at_most)) if at_most else 1
+    for call in computing:
+        call.wait_seconds = wait_seconds / rounds
+    return calls
 
 
 def _agreed(call: Call) -> Call:

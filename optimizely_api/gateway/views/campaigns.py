@@ -11,6 +11,7 @@ from optimizely_api.gateway.csv_files import csv_file
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.waiting import wait_seconds
 
 CAMPAIGNS = Resource("Campaign", "experiments", path="/layers", shape="Layer")
 
@@ -63,11 +64,12 @@ async def _results(request: Request) -> Any:
     project, *pages = await request.fetch_all(composition.campaign_calls(layer))
     check_account(request.identity, project, f"campaign {layer['id']}")
     experiments = composition.experiments_of(pages)
+    at_most = request.registry["settings"].campaign_fan_out
+    results_calls = composition.campaign_results_calls(layer, experiments, request.swagger_data)
     results = await request.fetch_all(
-        composition.campaign_results_calls(layer, experiments, request.swagger_data),
-        at_most=request.registry["settings"].campaign_fan_out,
+        composition.with_wait(results_calls, wait_seconds(request), at_most), at_most=at_most
     )
-    request.response.status_int, body = composition.results_response(
-        composition.campaign_results(layer, project, experiments, results)
-    )
+    merged = composition.campaign_results(layer, project, experiments, results)
+    request.response.status_int, body = composition.results_response(merged)
+    request.response.headers.update(composition.results_headers(merged))
     return body

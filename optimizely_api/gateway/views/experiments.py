@@ -18,6 +18,7 @@ from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.platforms import WEB, check_for_the_web
 from optimizely_api.gateway.resource import Entity, Resource, operation, visible_project
 from optimizely_api.gateway.views.campaigns import CAMPAIGNS
+from optimizely_api.gateway.waiting import wait_seconds
 from optimizely_api.upstream import calls
 
 
@@ -103,14 +104,15 @@ async def get_experiment_timeseries(request: Request) -> Any:
 async def _results(request: Request, compute: composition.Compute = calls.compute_results) -> Any:
     """The results or the series; None without data and while they are computed, as the status then says."""
     experiment = await EXPERIMENTS.visible(request)
+    calls_together = composition.experiment_results_calls(experiment, request.swagger_data, compute)
     layer, project, results = await request.fetch_all(
-        composition.experiment_results_calls(experiment, request.swagger_data, compute)
+        composition.with_wait(calls_together, wait_seconds(request))
     )
     check_account(request.identity, project, f"experiment {experiment['id']}")
     request.response.status_int, body = composition.results_response(
         composition.experiment_results(experiment, layer, project, results)
     )
-    request.response.headers.update(composition.sample_ratio_headers(results))
+    request.response.headers.update(composition.results_headers(results))
     return body
 
 

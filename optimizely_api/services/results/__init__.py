@@ -15,7 +15,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from optimizely_api.services.http.application import DATABASE, make_application
+from optimizely_api.services.results.computations import Computations
 from optimizely_api.services.results.handlers import (
+    COMPUTATIONS,
     EVENTS_PATH,
     GROUP_COMMIT,
     MISMATCHES,
@@ -49,7 +51,7 @@ def create_application(database_url: str) -> web.Application:
         "results",
         database_url=database_url,
         routes=ROUTES,
-        contexts=[_with_group_commit],
+        contexts=[_with_group_commit, _with_computations],
         max_body_bytes=_max_batch_bytes(),
     )
 
@@ -74,6 +76,12 @@ async def _with_group_commit(app: web.Application) -> AsyncIterator[None]:
     )  # the first call compiles the list of bots, too slow for the event loop
     async with GroupCommit(app[DATABASE]).running() as app[GROUP_COMMIT]:
         yield
+
+
+async def _with_computations(app: web.Application) -> AsyncIterator[None]:
+    app[COMPUTATIONS] = Computations()
+    yield
+    await app[COMPUTATIONS].close()
 
 
 def _max_batch_bytes() -> int:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from optimizely_api.http.preferences import preferred_wait
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import is_known, not_modified
-from optimizely_api.services.http.errors import bad_request, error_response
+from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
 from optimizely_api.services.http.json_body import parse_json, read_object
 from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services.http.query import path_id
 from optimizely_api.services.http.responses import JSONResponse
+from optimizely_api.services.results.computations import (
+    Computations,
+    Computed,
+    Pending,
+    TooManyComputations,
+)
 from optimizely_api.services.results.ingest.batches import Batch, MalformedBatch, parse_batch
 from optimizely_api.services.results.ingest.dropped import log_dropped
 from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
 from optimizely_api.services.results.query.impressions import count, read_impressions_question
+from optimizely_api.services.results.query.measurement import Measurement
 from optimizely_api.services.results.query.mismatches import HEADER, MismatchLog, sample_ratio_p_value
 from optimizely_api.services.results.query.points import choose_points
 from optimizely_api.services.results.query.questions import Question, read_question
@@ -32,6 +41,8 @@ from optimizely_api.services.results.versions import data_version, results_end, 
 EVENTS_PATH = "/v1/events"
 GROUP_COMMIT = web.AppKey("group_commit", GroupCommit)
 MISMATCHES = web.AppKey("mismatches", MismatchLog)
+COMPUTATIONS = web.AppKey("computations", Computations)
+SAMPLE_RATIO = "sample_ratio_p_value"  # in the body, where the sample ratio does not fit the weights
 PARSED_IN_THREAD_BYTES = 64 * 1024  # parsing a longer body would block the event loop for milliseconds
 
 ROUTES = web.RouteTableDef()
@@ -81,52 +92,86 @@ async def query_results(request: web.Request) -> web.Response:
     """Reach, metrics and statistics of an experiment; 204 when the interval and the segment contain no visitor.
 
     304, without computing anything, if the client has the current response. `X-Sample-Ratio-Mismatch` has the p-value
-    when the visitors' split over the variations contradicts the epochs' weights.
+    when the visitors' split over the variations contradicts the epochs' weights. 202 with `Retry-After` when computing
+    takes longer than the client waits (`Prefer: wait=N`); see `computations`.
     """
-    body = await request.read()
-    question = _read_question(request, body)
-    if question is None:
-        return web.Response(status=204)
-    async with request.app[DATABASE].snapshot() as connection:
-        version = await connection.run_sync(data_version, question.experiment_id)
-        tag = results_tag(question, body, version)
-        if is_known(request, tag):
-            return not_modified(tag)
-        measurement = await connection.run_sync(measure, question)
-        ratio = await connection.run_sync(sample_ratio_p_value, question)
-    request.app[MISMATCHES].note(question.experiment_id, ratio)
-    response_body = compose_response(question, measurement, results_end(question, version))
-    if response_body is None:
-        return web.Response(status=204)
-    is_settled = not question.interval.will_contain(measurement.last_activity)
-    headers = {"ETag": tag} if is_settled else {}
-    if ratio <= ALARM:
-        headers[HEADER] = f"{ratio:.3g}"
-        # Also in the body: the gateway caches only bodies, and makes the header from this key.
-        response_body["sample_ratio_p_value"] = ratio
-    return JSONResponse(response_body, headers=headers)
-
-
-def _read_question(request: web.Request, body: bytes) -> Question | None:
-    """The question; None about an experiment without variations, which has no visitors."""
-    experiment_id, content = path_id(request, "experiment_id"), parse_json(body)
-    if isinstance(content, dict) and content.get("variations") == []:
-        return None
-    return read_question(experiment_id, content)
+    return await _answer(request, _compute_results)
 
 
 @ROUTES.post("/results/{experiment_id}/timeseries")
 async def query_timeseries(request: web.Request) -> web.Response:
-    """Metrics and statistics at many times of the interval, each over everything up to then; 204 and 304 as above."""
+    """Metrics and statistics at many times of the interval, each over everything up to then; statuses as above."""
+    return await _answer(request, _compute_timeseries)
+
+
+Compute = Callable[[web.Application, Question, bytes], Awaitable[Computed]]
+
+
+async def _answer(request: web.Request, compute: Compute) -> web.Response:
     body = await request.read()
-    question = _read_question(request, body)
-    if question is None:
+    experiment_id, content = path_id(request, "experiment_id"), parse_json(body)
+    if isinstance(content, dict) and content.get("variations") == []:
+        return web.Response(status=204)  # an experiment without variations has no visitors
+    question, app = read_question(experiment_id, content), request.app
+    async with app[DATABASE].snapshot() as connection:
+        version = await connection.run_sync(data_version, experiment_id)
+    tag = results_tag(question, body, version)
+    if is_known(request, tag):
+        return not_modified(tag)
+    try:
+        computed = await app[COMPUTATIONS].get(
+            (compute.__name__, experiment_id),
+            body,
+            (version, question.interval.five_minutes),
+            lambda: compute(app, question, body),
+            preferred_wait(request.headers.get("Prefer")),
+        )
+    except TooManyComputations as exc:
+        raise ServiceError(
+            503, "unavailable", "too many results are being computed", {"Retry-After": "10"}
+        ) from exc
+    if isinstance(computed, Pending):
+        # Also in the body: the gateway's client reads only bodies.
+        seconds = computed.retry_after_seconds
+        return JSONResponse(
+            {"retry_after_seconds": seconds}, status=202, headers={"Retry-After": str(seconds)}
+        )
+    return _response(computed, version)
+
+
+def _response(computed: Computed, version: int) -> web.Response:
+    body = computed.body
+    if body is None:
         return web.Response(status=204)
-    async with request.app[DATABASE].snapshot() as connection:
+    headers = {}
+    if computed.version < version:
+        body = {
+            **body,
+            "is_stale": True,
+        }  # without a tag: the next response may be fresh with the same figures
+    elif computed.tag:
+        headers["ETag"] = computed.tag
+    if SAMPLE_RATIO in body:
+        headers[HEADER] = f"{body[SAMPLE_RATIO]:.3g}"
+    return JSONResponse(body, headers=headers)
+
+
+async def _compute_results(app: web.Application, question: Question, body: bytes) -> Computed:
+    async with app[DATABASE].snapshot() as connection:
         version = await connection.run_sync(data_version, question.experiment_id)
-        tag = results_tag(question, body, version)
-        if is_known(request, tag):
-            return not_modified(tag)
+        measurement = await connection.run_sync(measure, question)
+        ratio = await connection.run_sync(sample_ratio_p_value, question)
+    app[MISMATCHES].note(question.experiment_id, ratio)
+    response_body = compose_response(question, measurement, results_end(question, version))
+    if response_body is not None and ratio <= ALARM:
+        # Also in the body: the gateway caches only bodies, and makes the header from this key.
+        response_body[SAMPLE_RATIO] = ratio
+    return Computed(response_body, version, _tag(question, body, version, measurement))
+
+
+async def _compute_timeseries(app: web.Application, question: Question, body: bytes) -> Computed:
+    async with app[DATABASE].snapshot() as connection:
+        version = await connection.run_sync(data_version, question.experiment_id)
         end = results_end(question, version)
         measurement = await connection.run_sync(measure, question, every_day=True)
         start = question.interval.start
@@ -134,10 +179,14 @@ async def query_timeseries(request: web.Request) -> web.Response:
         measured = await connection.run_sync(measure_points, question, measurement, points)
     # In a thread: hundreds of points of many metrics would hold the event loop.
     response_body = await asyncio.to_thread(compose_timeseries, question, measurement, points, measured, end)
-    if response_body is None:
-        return web.Response(status=204)
-    is_settled = not question.interval.will_contain(measurement.last_activity)
-    return JSONResponse(response_body, headers={"ETag": tag} if is_settled else {})
+    return Computed(response_body, version, _tag(question, body, version, measurement))
+
+
+def _tag(question: Question, body: bytes, version: int, measurement: Measurement) -> str | None:
+    """The entity tag; None while stored events enter the response by time alone."""
+    if question.interval.will_contain(measurement.last_activity):
+        return None
+    return results_tag(question, body, version)
 
 
 @ROUTES.post("/impressions")
