@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.services.experiments.search import SORTS
+from optimizely_api.services.experiments.search.endpoint import SORTS
 from tests.services.conftest import Caller
 from tests.services.test_experiments import OWNER, event, make, patched
 

@@ -6,13 +6,14 @@
     def name_defaults_to_the_key(attribute, before): ...
 
 The contract's definitions say what may be set: `writable("Attribute")`, and for changes `writable("AttributeUpdate")`
-where there is one. What is particular to an entity is a function in one of five places:
+where there is one. What is particular to an entity is a function in one of six places:
 
 - `prepare(entity, before)` completes or normalises what is about to be stored, and returns it;
 - `complete(connection, entity, before)`, a coroutine, does so with the help of other rows;
 - `rule(entity, before)` yields (pointer, problem) for rules between fields;
 - `reference(connection, entity, before)`, a coroutine, returns such pairs for what other rows decide;
-- `derive(connection, entities)`, a coroutine, adds what follows from other rows to what is answered.
+- `derive(connection, entities)`, a coroutine, adds what follows from other rows to what is answered;
+- `stored(connection, entity)`, a coroutine, writes what else follows from what has just been stored.
 
 `before` is the entity as it was, None while it is created. Every function here works in the caller's transaction.
 """
@@ -46,6 +47,7 @@ Complete = Callable[[AsyncConnection, Json, Json | None], Awaitable[Json]]
 Rule = Callable[[Json, Json | None], Iterable[Problem]]
 Reference = Callable[[AsyncConnection, Json, Json | None], Awaitable[Iterable[Problem]]]
 Derive = Callable[[AsyncConnection, Sequence[Json]], Awaitable[None]]
+Stored = Callable[[AsyncConnection, Json], Awaitable[None]]
 
 OWNERS = {"account_id": ID, "project_id": ID}  # set once, by the gateway, which knows the caller
 
@@ -95,6 +97,7 @@ class Entity:
         self._rules: list[Rule] = []
         self._references: list[Reference] = []
         self._derive: list[Derive] = []
+        self._stored: list[Stored] = []
 
     def prepare(self, function: Prepare) -> Prepare:
         """Complete or normalise what is about to be stored."""
@@ -121,6 +124,11 @@ class Entity:
         self._derive.append(function)
         return function
 
+    def stored(self, function: Stored) -> Stored:
+        """Write what else follows from an entity that has just been created, changed or archived."""
+        self._stored.append(function)
+        return function
+
     async def create(self, connection: AsyncConnection, body: Json, at: datetime) -> Json:
         """Store a new entity and return it; 400 for what does not fit."""
         given = self._creation.read(body)
@@ -130,7 +138,7 @@ class Entity:
         await connection.execute(
             insert(self.table).values(id=entity_id, created=at, last_modified=at, **values)
         )
-        await self._record(connection, None, entity, at)
+        await self._follow(connection, None, entity, at)
         return await self.get(connection, entity_id)
 
     async def get(self, connection: AsyncConnection, entity_id: int) -> Json:
@@ -167,7 +175,7 @@ class Entity:
         values = self._values(after)
         if any(getattr(row, name) != value for name, value in values.items()):
             await self._write(connection, entity_id, at, **values)
-            await self._record(connection, before, after, at)
+            await self._follow(connection, before, after, at)
         return await self.get(connection, entity_id)
 
     async def archive(
@@ -183,7 +191,7 @@ class Entity:
             return
         after = await self._checked(connection, {**before, "archived": True}, before)
         await self._write(connection, entity_id, at, **self._values(after))
-        await self._record(connection, before, after, at)
+        await self._follow(connection, before, after, at)
 
     async def _delete(self, connection: AsyncConnection, entity_id: int) -> None:
         result = await connection.execute(delete(self.table).where(self.table.c.id == entity_id))
@@ -194,9 +202,11 @@ class Entity:
         statement = update(self.table).where(self.table.c.id == entity_id)
         await connection.execute(statement.values(last_modified=at, **values))
 
-    async def _record(
+    async def _follow(
         self, connection: AsyncConnection, before: Json | None, after: Json, at: datetime
     ) -> None:
+        for stored in self._stored:
+            await stored(connection, after)
         if self._history is not None:
             await record(connection, self._history, self.name, before, after, at)
 

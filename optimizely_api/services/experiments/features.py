@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments import audience_conditions, shapes, variables
 from optimizely_api.services.experiments.audience_conditions import EVERYONE
-from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids
+from optimizely_api.services.experiments.search.index import use_of
+from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids, uses
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import BOOLEAN, ID, TEXT, list_of, map_of, object_of
 from optimizely_api.services.storage.ids import allocate_ids
@@ -194,11 +195,9 @@ def audience_ids_of(feature: Json, *, enabled: bool = False) -> set[int]:
 
 async def _tests(connection: AsyncConnection, feature: Json) -> list[Row[Any]]:
     """The experiments that test the feature and are not archived."""
-    query = select(experiments).where(
-        experiments.c.project_id == feature["project_id"], experiments.c.status != "archived"
-    )
-    rows = await connection.execute(query.order_by(experiments.c.id))
-    return [row for row in rows if row.document.get("feature_id") == feature["id"]]
+    ids = select(uses.c.entity_id).where(uses.c.used == use_of("feature", feature["id"]))
+    query = select(experiments).where(experiments.c.id.in_(ids), experiments.c.status != "archived")
+    return list((await connection.execute(query.order_by(experiments.c.id))).all())
 
 
 def _now() -> datetime:

@@ -31,7 +31,7 @@ from optimizely_api.services.experiments.schema import (
     LAYER,
     LAYER_UPDATE,
 )
-from optimizely_api.services.experiments.search import search
+from optimizely_api.services.experiments.search.endpoint import search
 from optimizely_api.services.experiments.sections import SECTIONS
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import created_response, entity_response, page_response

@@ -13,6 +13,7 @@ from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments import combinations, definitions, page_changes, shapes
 from optimizely_api.services.experiments.references import check_references
 from optimizely_api.services.experiments.schema import MAX_VARIATIONS
+from optimizely_api.services.experiments.search.index import CAMPAIGN, EXPERIMENT, index
 from optimizely_api.services.experiments.tables import METADATA, experiments, layers, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import ID, field_error
@@ -153,3 +154,5 @@ async def _store(connection: AsyncConnection, experiment: Row[Any], variations: 
         .where(layers.c.id == experiment.layer_id, layers.c.last_modified < now)
         .values(last_modified=now)
     )
+    await index(connection, EXPERIMENT, [experiment.id])
+    await index(connection, CAMPAIGN, [experiment.layer_id])

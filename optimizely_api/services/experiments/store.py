@@ -29,6 +29,7 @@ from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.references import check_references, read_conditions
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
+from optimizely_api.services.experiments.search.index import CAMPAIGN, EXPERIMENT, index
 from optimizely_api.services.experiments.sections import MULTIVARIATE, SECTIONS
 from optimizely_api.services.experiments.states import State
 from optimizely_api.services.experiments.tables import experiments, layers, next_ids
@@ -192,6 +193,7 @@ async def create_experiment(
         await _set_statuses(connection, row, statuses, at, level, new=True)
     if action is not None:
         await _act_on_created(connection, experiment_id, action, at, level)
+    await _index_experiments(connection, [experiment_id], layer.id)
     made = await get_experiment(connection, experiment_id, at)
     await record(connection, "Experiment", None, made, at)
     return made
@@ -243,6 +245,7 @@ async def update_experiment(
         row = await _act(connection, row, action, at, level)
     if row != before:
         await _touch(connection, row, at)
+    await _index_experiments(connection, [experiment_id], row.layer_id)
     after = await get_experiment(connection, experiment_id, at)
     await record(connection, "Experiment", shown, after, at, action)
     return after
@@ -301,6 +304,7 @@ async def archive_experiment(
     _check_version("experiment", before, if_match)
     row = await _act(connection, row, "archive", at)
     await _touch(connection, row, at)
+    await _index_experiments(connection, [experiment_id], row.layer_id)
     after = await get_experiment(connection, experiment_id, at)
     await record(connection, "Experiment", before, after, at)
 
@@ -516,6 +520,7 @@ async def create_layer(
         await _save_layer(connection, row, status="paused")
     if action == "start":
         await _act_on_layer(connection, row, action, at)
+    await index(connection, CAMPAIGN, [row.id])
     made = await get_layer(connection, row.id, at)
     await record(connection, "Campaign", None, made, at)
     return made
@@ -552,6 +557,7 @@ async def update_layer(
         await single_use_pages.retire(connection, document, before, at)
     if action is not None:
         await _act_on_layer(connection, row, action, at)
+    await index(connection, CAMPAIGN, [layer_id])
     after = await get_layer(connection, layer_id, at)
     await record(connection, "Campaign", shown, after, at, action)
     return after
@@ -573,6 +579,7 @@ async def archive_layer(connection: AsyncConnection, layer_id: int, at: datetime
     before = await get_layer(connection, layer_id, at)
     _check_version("campaign", before, if_match)
     await _act_on_layer(connection, row, "archive", at)
+    await index(connection, CAMPAIGN, [layer_id])
     await record(connection, "Campaign", before, await get_layer(connection, layer_id, at), at)
 
 
@@ -595,6 +602,14 @@ async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str,
         await _save_layer(connection, row, **values, last_modified=max(at, row.last_modified))
     if action == "unarchive":
         await _restore_members(connection, row, at)
+    members = await connection.execute(select(experiments.c.id).where(experiments.c.layer_id == row.id))
+    await index(connection, EXPERIMENT, members.scalars())
+
+
+async def _index_experiments(connection: AsyncConnection, ids: Sequence[int], layer_id: int) -> None:
+    """Index experiments of a layer, and the layer, which is changed with them."""
+    await index(connection, EXPERIMENT, ids)
+    await index(connection, CAMPAIGN, [layer_id])
 
 
 async def _archive_members(connection: AsyncConnection, row: Row[Any], at: datetime) -> None:

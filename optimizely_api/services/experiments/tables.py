@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from optimizely_api.services.entities.history import change_table
 from optimizely_api.services.http.made_once import made_once_table
@@ -151,4 +152,70 @@ bucket_maps = Table(
     Column("project_id", BigInteger, nullable=False, index=True),
     Column("divided", JSON, nullable=False),  # the total, and the pairs of owner and weight
     Column("buckets", JSON, nullable=False),
+)
+
+# The index of search, see search/index.py. Words are columns on PostgreSQL; SQLite has them in a table of its own.
+_WORDS = Text().with_variant(TSVECTOR(), "postgresql")
+_IN_BYTES = Text().with_variant(Text(collation="C"), "postgresql")  # ordered as SQLite orders texts
+# Read in an index alone.
+_FILTERED = (
+    "id",
+    "archived",
+    "kind",
+    "sub_type",
+    "status",
+    "awaits_start",
+    "starts",
+    "stops",
+    "status_once_started",
+)
+
+search_entries = Table(
+    "search_entries",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("sub_type", String(32)),
+    Column("experiment_type", String(32), nullable=False),  # "" of other kinds
+    Column("archived", Boolean, nullable=False),
+    Column("status", String(16)),
+    Column("awaits_start", Boolean, nullable=False),
+    Column("starts", UtcTime),  # by the schedule
+    Column("stops", UtcTime),
+    Column("status_once_started", String(16)),
+    Column("sort_name", _IN_BYTES, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    Column("names", _WORDS),  # of name and key
+    Index(
+        "ix_search_entries_account_id_last_modified", "account_id", "last_modified", *_FILTERED, "project_id"
+    ),
+    Index("ix_search_entries_project_id_last_modified", "project_id", "last_modified", *_FILTERED),
+    Index("ix_search_entries_account_id_id", "account_id", "id"),
+    *(
+        Index(f"ix_search_entries_account_id_{column}", "account_id", column, "id")
+        for column in ("sort_name", "created", "experiment_type")
+    ),
+    Index("ix_search_entries_names", "names", postgresql_using="gin").ddl_if(dialect="postgresql"),
+)
+
+search_results = Table(
+    "search_results",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("shown", JSON, nullable=False),
+    Column("texts", _WORDS),  # of all that is searched
+    Index("ix_search_results_texts", "texts", postgresql_using="gin").ddl_if(dialect="postgresql"),
+)
+
+# What experiments and features name: `audience:42`, `feature:42`.
+uses = Table(
+    "uses",
+    METADATA,
+    Column("used", String(32), primary_key=True),
+    Column("entity_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("archived", Boolean, nullable=False),  # what names it
+    Index("ix_uses_entity_id", "entity_id"),
 )
