@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from optimizely_api.services.experiments.levels import PROJECTS_URL
+from optimizely_api.services.http.addresses import PROJECTS_URL
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, migrate_to
 from tests.support.ports import free_port

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from optimizely_api.services.experiments.datafiles.upkeep import with_datafiles
 from optimizely_api.services.experiments.handlers import ROUTES
-from optimizely_api.services.experiments.levels import projects_url, with_levels
+from optimizely_api.services.experiments.levels import with_levels
+from optimizely_api.services.http.addresses import projects_url
 from optimizely_api.services.http.application import make_application
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
 
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
+from optimizely_api.services.http.addresses import PROJECTS_URL, projects_url
 from optimizely_api.services.http.errors import ServiceError
 from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services_key import authorization, read_keys
-from optimizely_api.start_failures import InvalidVariable
 
-PROJECTS_URL = "OPTIMIZELY_API_PROJECTS_URL"  # the same address as the gateway's
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 log = logging.getLogger("optimizely_api.services.experiments")
@@ -25,8 +23,8 @@ log = logging.getLogger("optimizely_api.services.experiments")
 class Levels:
     """A client of the projects service; without an address every level is DEFAULT_LEVEL."""
 
-    def __init__(self, session: aiohttp.ClientSession, projects_url: str) -> None:
-        self._session, self._url = session, projects_url.rstrip("/")
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session, self._url = session, url
 
     async def of_project(self, project_id: int, request_id: str) -> float:
         """The project's present threshold; DEFAULT_LEVEL for an unknown project.
@@ -50,21 +48,6 @@ class Levels:
 
 
 LEVELS = web.AppKey("levels", Levels)
-
-
-def projects_url() -> str:
-    """OPTIMIZELY_API_PROJECTS_URL of the environment, by default "". Raises InvalidVariable for an invalid address."""
-    text = os.environ.get(PROJECTS_URL, "")
-    try:
-        parts = urlsplit(text)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an invalid port
-        is_address = False
-    if text and not is_address:
-        raise InvalidVariable(
-            f"{PROJECTS_URL} must be an address such as http://127.0.0.1:6551, not {text!r}"
-        )
-    return text
 
 
 async def with_levels(app: web.Application) -> AsyncIterator[None]:

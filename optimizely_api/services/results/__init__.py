@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from optimizely_api.services.http.addresses import experiments_url
 from optimizely_api.services.http.application import DATABASE, make_application
 from optimizely_api.services.results.computations import Computations
 from optimizely_api.services.results.handlers import (
@@ -26,6 +27,7 @@ from optimizely_api.services.results.handlers import (
 )
 from optimizely_api.services.results.ingest.bots import is_bot
 from optimizely_api.services.results.ingest.cross_origin import EVERY_ORIGIN, handle_options
+from optimizely_api.services.results.ingest.event_keys import with_event_keys
 from optimizely_api.services.results.ingest.group_commit import GroupCommit
 from optimizely_api.services.results.query.mismatches import MismatchLog
 from optimizely_api.services.results.statistics.smoothing import is_smoothing
@@ -39,6 +41,7 @@ def check_environment() -> None:
     """Raise InvalidVariable when an environment variable of this service has an invalid value."""
     _max_batch_bytes()
     is_smoothing()
+    experiments_url()
 
 
 def create_application(database_url: str) -> web.Application:
@@ -51,7 +54,7 @@ def create_application(database_url: str) -> web.Application:
         "results",
         database_url=database_url,
         routes=ROUTES,
-        contexts=[_with_group_commit, _with_computations],
+        contexts=[with_event_keys, _with_group_commit, _with_computations],
         max_body_bytes=_max_batch_bytes(),
     )
 

@@ -12,6 +12,8 @@ hours of entry that its interval cuts. `growth` has each day's change of the sum
 
 `impressions` counts decision events by experiment and day, for the usage that accounts are billed by.
 
+`event_key` says which event a sender means by a key.
+
 `data_version` grows with every change that may affect an experiment's results (see `versions.py`).
 
 The database calls an hour of entry `slot`, in the table `entry_slot` and in two columns. Python calls it `entry_hour`.
@@ -221,4 +223,21 @@ DATA_VERSION = Table(
     METADATA,
     Column("experiment_id", BigInteger, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
+)
+
+# Which event a key names. See ingest/event_keys.py.
+EVENT_KEY = Table(
+    "event_key",
+    METADATA,
+    Column("project_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("event_id", BigInteger, nullable=False),
+)
+
+# One row: the last change of the experiments service whose keys are in `event_key`.
+FEED_POSITION = Table(
+    "feed_position",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,7 +36,15 @@ from optimizely_api.services.results.tables import EVENT, METADATA, VISITOR
 from optimizely_api.services.storage.database import Database, migrate_async
 from tests.services.conftest import session_with_key
 from tests.services.results.conftest import Results
-from tests.services.results.sending import EXPERIMENT, batch, conversion, impression, metric, question
+from tests.services.results.sending import (
+    CONTROL,
+    EXPERIMENT,
+    batch,
+    conversion,
+    impression,
+    metric,
+    question,
+)
 from tests.support.ports import free_port
 
 
@@ -351,6 +362,67 @@ async def send_until_killed(session: aiohttp.ClientSession, service: Process) ->
         for sender in range(4):
             group.create_task(send(sender))
     return answered
+
+
+KILLS, SENDERS = 30, 8
+
+
+@pytest.mark.whole
+async def test_every_event_counts_once_through_30_kills_for_senders_that_repeat_what_was_not_answered(
+    database_url: str,
+) -> None:
+    """As SDKs do: a batch is sent until it is answered, so some were stored before a kill and come again."""
+    chance, waiting, number = random.Random(20260301), deque[Any](), itertools.count()
+    sent = answered = repeated = 0
+
+    def next_batch() -> Any:
+        nonlocal sent, repeated
+        if waiting:
+            repeated += 1
+            return waiting.popleft()
+        sent += 1
+        name = f"visitor {next(number)}"
+        return batch(impression(name), conversion(name, revenue=7))
+
+    async def send(session: aiohttp.ClientSession, service: Process) -> None:
+        nonlocal answered
+        while True:
+            body = next_batch()
+            try:
+                async with session.post(f"{service.url}/v1/events", json=body) as response:
+                    assert response.status == 204
+            except aiohttp.ClientConnectionError:
+                waiting.append(body)
+                return
+            answered += 1
+
+    async with session_with_key() as session:
+        for _ in range(KILLS):
+            service = Process(database_url)
+            try:
+                await service.ready(session)
+                senders = [asyncio.create_task(send(session, service)) for _ in range(SENDERS)]
+                await asyncio.sleep(chance.uniform(0.05, 0.5))
+            finally:
+                service.kill()
+            await asyncio.gather(*senders)
+        last = Process(database_url)
+        try:
+            await last.ready(session)
+            for body in waiting:
+                async with session.post(f"{last.url}/v1/events", json=body) as response:
+                    assert response.status == 204
+            body = question(metric("sum", field="revenue"), baseline_variation_id=None)
+            async with session.post(f"{last.url}/results/{EXPERIMENT}", json=body) as response:
+                answer = await response.json()
+        finally:
+            last.kill()
+    print(
+        f"{KILLS} kills, {sent} batches, {answered} answered before a kill, {repeated + len(waiting)} sent again"
+    )
+    assert answered > KILLS
+    assert answer["reach"]["total_count"] == sent
+    assert answer["metrics"][0]["results"][str(CONTROL)]["value"] == 7 * sent
 
 
 async def test_the_migrations_make_the_tables_that_the_code_uses(database: Database) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from optimizely_api.services.http.addresses import EXPERIMENTS_URL
 from optimizely_api.services.projects.delivery.schedule import RETRIES
 from optimizely_api.services.projects.delivery.sender import LEASE
-from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, PRIVATE, PUBLIC_URL
+from optimizely_api.services.projects.delivery.settings import PRIVATE, PUBLIC_URL
 from tests.services.conftest import Serve
 from tests.services.webhooks.conftest import Clock, Shop, opened_post
 from tests.services.webhooks.receiver import Receiver, receiving

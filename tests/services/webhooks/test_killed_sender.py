@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, PRIVATE
+from optimizely_api.services.http.addresses import EXPERIMENTS_URL
+from optimizely_api.services.projects.delivery.settings import PRIVATE
 from optimizely_api.services.projects.delivery.store import deliveries
 from optimizely_api.services.storage.database import Database
 from tests.services.webhooks.conftest import Shop

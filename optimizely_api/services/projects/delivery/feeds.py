@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import aiohttp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.http.feed_reader import Items
 from optimizely_api.services.projects.delivery.messages import (
     Message,
     message_of_revision,
@@ -16,16 +15,6 @@ from optimizely_api.services.projects.delivery.messages import (
 )
 from optimizely_api.services.projects.delivery.settings import Settings
 from optimizely_api.services.projects.delivery.store import environment_names
-
-Items = Sequence[dict[str, Any]]
-
-ITEMS = 200  # in one response
-WAIT_SECONDS = 20  # how long the service may wait for news
-TIMEOUT = aiohttp.ClientTimeout(total=WAIT_SECONDS + 10.0)
-
-
-class FeedFailed(Exception):
-    """The feed cannot be read now; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +24,6 @@ class Feed:
     name: str
     url: str
     messages: Callable[[AsyncConnection, Items], Awaitable[list[Message]]]
-
-    async def read(self, session: aiohttp.ClientSession, after: int) -> tuple[int, Items]:
-        """The next rows, and the last of their ids, which is `after` while there is none.
-
-        `session` sends the services' key. Raises FeedFailed.
-        """
-        query = {"after": after, "limit": ITEMS, "wait": WAIT_SECONDS}
-        try:
-            async with session.get(self.url, params=query, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise FeedFailed(f"answered {response.status}")
-                items = (await response.json())["items"]
-                return max((int(item["id"]) for item in items), default=after), items
-        except TimeoutError:
-            raise FeedFailed("did not answer in time") from None
-        except (aiohttp.ClientError, ValueError, KeyError, TypeError) as exc:
-            raise FeedFailed(f"{type(exc).__name__}: {exc}") from exc
 
 
 def feeds_of(settings: Settings) -> list[Feed]:

@@ -15,8 +15,9 @@ from typing import Protocol, TypeVar
 import aiohttp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.http.feed_reader import FeedFailed, read_feed
 from optimizely_api.services.projects.delivery import store
-from optimizely_api.services.projects.delivery.feeds import Feed, FeedFailed
+from optimizely_api.services.projects.delivery.feeds import Feed
 from optimizely_api.services.projects.delivery.schedule import next_attempt
 from optimizely_api.services.projects.delivery.signature import signature_headers
 from optimizely_api.services.projects.delivery.store import Delivery, LeaseLost
@@ -165,7 +166,7 @@ class Sender:
     async def _read_once(self, feed: Feed) -> None:
         async with self._database.snapshot() as connection:
             before = await store.position(connection, feed.name)
-        last, items = await feed.read(self._session, before)
+        last, items = await read_feed(self._session, feed.url, before)
         if last == before:
             return
         async with self._database.snapshot() as connection:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from optimizely_api.services.http.addresses import address, experiments_url
 from optimizely_api.start_failures import InvalidVariable
 
-EXPERIMENTS_URL = "OPTIMIZELY_API_EXPERIMENTS_URL"  # the same address as the gateway's
 PUBLIC_URL = "PROJECTS_PUBLIC_URL"
+GATEWAY = "http://127.0.0.1:6543"
 PRIVATE = "PROJECTS_PRIVATE_WEBHOOKS"
 
 
@@ -28,19 +28,7 @@ def read_settings() -> Settings:
     if private not in ("on", "off"):
         raise InvalidVariable(f"{PRIVATE} must be on or off, not {private!r}")
     return Settings(
-        experiments_url=_address(EXPERIMENTS_URL, ""),
-        public_url=_address(PUBLIC_URL, "http://127.0.0.1:6543"),
+        experiments_url=experiments_url(),
+        public_url=address(PUBLIC_URL, GATEWAY, default=GATEWAY),
         allow_private=private == "on",
     )
-
-
-def _address(variable: str, default: str) -> str:
-    text = os.environ.get(variable) or default
-    try:
-        parts = urlsplit(text)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an invalid port
-        is_address = False
-    if text and not is_address:
-        raise InvalidVariable(f"{variable} must be an address such as http://127.0.0.1:6552, not {text!r}")
-    return text.rstrip("/")

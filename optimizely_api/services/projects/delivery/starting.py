@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 import aiohttp
 from aiohttp import web
 
+from optimizely_api.services.http.addresses import EXPERIMENTS_URL
 from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.feed_reader import TIMEOUT
 from optimizely_api.services.projects.delivery import post
-from optimizely_api.services.projects.delivery.feeds import TIMEOUT, feeds_of
+from optimizely_api.services.projects.delivery.feeds import feeds_of
 from optimizely_api.services.projects.delivery.sender import Sender
-from optimizely_api.services.projects.delivery.settings import EXPERIMENTS_URL, read_settings
+from optimizely_api.services.projects.delivery.settings import read_settings
 from optimizely_api.services_key import authorization, read_keys
 
 log = logging.getLogger("optimizely_api.services.projects.delivery")

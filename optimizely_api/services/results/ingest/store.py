@@ -15,6 +15,7 @@ from sqlalchemy import ARRAY, Connection, Select, Text, bindparam, func, select,
 
 from optimizely_api.services.results.ingest.admission import Admission, Received
 from optimizely_api.services.results.ingest.batches import Attribute, Batch, Event
+from optimizely_api.services.results.ingest.event_keys import name_events
 from optimizely_api.services.results.ingest.impressions import count_impressions
 from optimizely_api.services.results.ingest.rollup_tables import load_assignments
 from optimizely_api.services.results.ingest.rollups import Rollup
@@ -61,7 +62,7 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_BEGIN_ON_POSTGRESQL, {"key": _POSTGRESQL_LOCK})
-    fresh = _new_events(connection, batches)
+    fresh = _new_events(connection, batches, name_events(connection, batches))
     if not fresh:
         return Stored(len(batches))
     visitors = _visitor_ids(connection, batches, fresh)
@@ -92,8 +93,14 @@ def _affected_experiments(received: Collection[Received], assigned: Iterable[tup
     )
 
 
-def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:
-    """The events that are not stored yet, each with the index of its batch."""
+def _new_events(
+    connection: Connection, batches: Sequence[Batch], named: Collection[Event]
+) -> list[tuple[Event, int]]:
+    """The events that are not stored yet, each with the index of its batch.
+
+    One of `named` may have been stored before its key had an id.
+    """
+    former = {(event.uuid, event.happened): event.entity_id for event in named}
     fresh: dict[_Identity, tuple[Event, int]] = {}
     for number, batch in enumerate(batches):
         for event in paced(batch.events):
@@ -102,6 +109,8 @@ def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[
     for chunk in chunks({uuid: None for uuid, _, _ in fresh}):
         query = select(c.uuid, c.entity_id, c.happened).where(c.uuid.in_(chunk))
         for uuid, entity_id, happened in connection.execute(query):
+            if entity_id is None:
+                entity_id = former.get((bytes(uuid), happened))
             fresh.pop((bytes(uuid), entity_id, happened), None)
     return list(fresh.values())
 
