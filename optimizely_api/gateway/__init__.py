@@ -35,11 +35,23 @@ TWEENS = (
     PYRAMID_SWAGGER,
     # Not a real tween: remembers the handler below pyramid_swagger, so that the compiled path can skip it.
     f"{__name__}.contract.compiled.behind_tween_factory",
+    # Behind validation: who may not do it at all learns that before what is kept for a repeated request.
+    f"{__name__}.roles.roles_tween_factory",
     # Behind validation: a request that breaks the contract claims no key.
     f"{__name__}.idempotency.claiming_tween_factory",
 )
 
-ROOMS = ("access_log", "cors", "finishing", "errors", "body_limit", "identity", "contract", "idempotency")
+ROOMS = (
+    "access_log",
+    "cors",
+    "finishing",
+    "errors",
+    "body_limit",
+    "identity",
+    "contract",
+    "roles",
+    "idempotency",
+)
 
 
 def add_tween(config: Configurator, name: str) -> None:

@@ -22,6 +22,7 @@ class Environment:
     key: str
     is_primary: bool
     id: int | None = None
+    is_restricted: bool = True  # to publishers, as to what runs in it
 
     @property
     def shown(self) -> dict[str, object]:
@@ -81,6 +82,8 @@ async def environments_of_projects(
 
 def _by_priority(items: list[dict[str, Any]]) -> list[Environment]:
     return [
-        Environment(item["key"], item["is_primary"], item["id"])
+        Environment(
+            item["key"], item["is_primary"], item["id"], item.get("has_restricted_permissions", False)
+        )
         for item in sorted(items, key=lambda item: item.get("priority", 0))
     ]

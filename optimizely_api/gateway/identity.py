@@ -23,6 +23,7 @@ from pyramid.response import Response
 from optimizely_api.contract import CONTRACT
 from optimizely_api.gateway import BLOCKING, add_tween
 from optimizely_api.gateway.errors import Forbidden, Unauthorized
+from optimizely_api.gateway.roles import RENEW, Role
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.runtime import synchronize
 from optimizely_api.upstream import calls
@@ -37,11 +38,22 @@ Handler = Callable[[Request], Response]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: an account of the projects service, by a token that has a name."""
+    """Who asks: an account of the projects service, by a token that has a name and perhaps a user.
+
+    `roles` are the user's by project; None for an administrator, as which a token without a user counts.
+    """
 
     account_id: int
     token_id: int = 0
     token_name: str = ""
+    user_id: str = ""
+    email: str = ""
+    roles: Mapping[int, Role] | None = None
+
+    @property
+    def recorded_as(self) -> tuple[str, str]:
+        """The id and name that the history of changes has: the user's, or else the token's."""
+        return (self.user_id, self.email) if self.user_id else (str(self.token_id), self.token_name)
 
 
 def check_account(identity: Identity, entity: Mapping[str, Any], what: str) -> None:
@@ -147,7 +159,16 @@ class Identification:
 
 
 def _identity(token: Mapping[str, Any]) -> Identity:
-    return Identity(token["account_id"], token.get("token_id", 0), token.get("name", ""))
+    own = token["account_id"], token.get("token_id", 0), token.get("name", "")
+    user = token.get("user")
+    if user is None:
+        return Identity(*own)
+    roles = None if user["is_administrator"] else _roles(user["roles"])
+    return Identity(*own, user["id"], user["email"], roles)
+
+
+def _roles(roles: Mapping[str, str]) -> dict[int, Role]:
+    return {int(project_id): Role[role.upper()] for project_id, role in roles.items()}
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
@@ -174,6 +195,19 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
         except EntityNotFound:
             cache.refuse(token_hash)
             raise Unauthorized(UNKNOWN) from None
+
+    async def renew(request: Request) -> Identity:
+        """The identity as the projects service has it at this moment; raises an UpstreamError."""
+        token_hash = token_sha256(bearer_token(request.environ.get("HTTP_AUTHORIZATION")))
+        try:
+            identity = _identity(await request.fetch(calls.identify(token_hash)))
+        except EntityNotFound:
+            cache.refuse(token_hash)
+            raise Unauthorized(UNKNOWN) from None
+        request.identity = cache.keep(token_hash, identity)
+        return identity
+
+    registry[RENEW] = renew
 
     def identity_tween(request: Request) -> Response:
         route = routes(request)["route"]

@@ -23,6 +23,8 @@ from optimizely_api.contract.definitions import noun_of, public, writable_part
 from optimizely_api.gateway.errors import BadRequest, NotFound, PreconditionFailed
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.paging import linked_items, requested_page
+from optimizely_api.gateway.publishing import check_write
+from optimizely_api.gateway.roles import check_project, projects_of
 from optimizely_api.http.codings import CODINGS
 from optimizely_api.http.entity_tags import coded_tag, entity_tag, names_tag, version_tag
 from optimizely_api.upstream import calls
@@ -61,9 +63,13 @@ class Resource:
         `fixed` are filters that do not come from the query.
         """
         query, page = request.swagger_data, requested_page(request)
-        if query.get("project_id") is not None:
-            await visible_project(request, query["project_id"])
         chosen = {name: query.get(name) for name in ("project_id", "archived", *filters)}
+        if chosen["project_id"] is not None:
+            await visible_project(request, query["project_id"])
+        elif not fixed and (projects := projects_of(request)) is not None:
+            if not projects:
+                return []
+            chosen["project_id"] = projects
         call = calls.list_entities(self.collection, request.identity.account_id, page, {**chosen, **fixed})
         listed = await request.fetch(call)
         return await self.shown(request, linked_items(request, page, listed))
@@ -78,6 +84,8 @@ class Resource:
             await _check_addressed_project(request, fixed["project_id"])
         elif "project_id" in body:
             await named_project(request, body["project_id"])
+        if request.identity.roles is not None:
+            await check_write(request, self.definition, body, None)
         body = await self.prepared(request, body, None)
         entity = await request.fetch(calls.create_entity(self.collection, body, sent_action(request)))
         request.response.status_int = 201
@@ -86,6 +94,8 @@ class Resource:
     async def update(self, request: Request, **within: Any) -> Entity:
         """200 with the complete entity; `If-Match` may name the ETag of the entity to change."""
         entity = await self.visible(request, **within)
+        if request.identity.roles is not None:
+            await check_write(request, self.definition, sent_body(request), entity)
         version = await self.version(request, entity)
         body = await self.prepared(request, sent_body(request), entity)
         call = calls.update_entity(self.collection, entity["id"], body, sent_action(request), version)
@@ -110,6 +120,8 @@ class Resource:
         entity: Entity = await request.fetch(calls.get_entity(self.collection, entity_id, fresh=fresh))
         what = f"{self.noun.replace('_', ' ')} {entity_id}"
         check_account(request.identity, entity, what)
+        if request.identity.roles is not None:
+            await check_project(request, entity["id" if self.definition == "Project" else "project_id"])
         if any(entity.get(name) != value for name, value in within.items()):
             raise NotFound(what)
         return entity
@@ -162,6 +174,8 @@ async def visible_project(request: Request, project_id: int) -> Entity:
     """A project that the address names; raises EntityNotFound, or Forbidden when it is another account's."""
     project: Entity = await request.fetch(calls.get_entity(PROJECTS, project_id))
     check_account(request.identity, project, f"project {project_id}")
+    if request.identity.roles is not None:
+        await check_project(request, project_id)
     return project
 
 

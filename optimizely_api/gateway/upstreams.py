@@ -99,7 +99,7 @@ class GatewayRequest(ContractRequest):
         A call that changes something names the caller, for the history of changes.
         """
         if not call.is_safe:
-            call.user = (self.identity.token_id, self.identity.token_name)
+            call.user = self.identity.recorded_as
             call.operation = self.claimed_operation
         value: Awaitable[Any] = self.registry[CLIENT].fetch(call, self.call_context)
         return value

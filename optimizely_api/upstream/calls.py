@@ -51,7 +51,7 @@ class Call:
     user_agent: str = ""
     wait_seconds: float | None = None
     if_match: str = ""
-    user: tuple[int, str] | None = None
+    user: tuple[str, str] | None = None
     operation: str = ""
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
@@ -124,8 +124,10 @@ def get_project(project_id: int) -> Call:
     return _definition("projects", "/projects/", project_id, "Project", "project")
 
 
-def list_projects(account_id: int, page: "Page", filters: Iterable[str] = ()) -> Call:
-    query = (("account_id", str(account_id)), *(("filter", text) for text in filters), *page.query)
+def list_projects(account_id: int, page: "Page", filters: Iterable[str] = (), user_id: str = "") -> Call:
+    """With a `user_id` those that the user has a role in."""
+    of_user = (("user_id", user_id),) if user_id else ()
+    query = (("account_id", str(account_id)), *of_user, *(("filter", text) for text in filters), *page.query)
     return Call("projects", "/projects", "ProjectList", query=query, about=(("account_id", account_id),))
 
 

@@ -61,6 +61,7 @@ class ContractRequest(Request):  # type: ignore[misc]
 
     # Set by the identity tween. A plain attribute, because Pyramid's property asks a security policy; we have none.
     identity: Any = None  # set by the identity tween; Pyramid has a read-only property of that name
+    least_role: Any = None  # that the operation takes, where the identity is a user with roles
     claimed_operation = ""  # of the request's idempotency key, set by the tween that claims it
 
     @reify

@@ -21,13 +21,17 @@ PROJECTS = Resource("Project", "projects")
 async def list_projects(request: Request) -> list[Any]:
     page = requested_page(request)
     filters = request.swagger_data.get("filter") or ()
-    listed = await request.fetch(calls.list_projects(request.identity.account_id, page, filters))
+    listed = await request.fetch(
+        calls.list_projects(request.identity.account_id, page, filters, _user_id(request))
+    )
     return await PROJECTS.shown(request, linked_items(request, page, listed))
 
 
 @operation
 async def create_project(request: Request) -> dict[str, Any]:
-    project = await PROJECTS.create(request)
+    # Who is no administrator would not see it otherwise.
+    owner = {"owner_id": user_id} if (user_id := _user_id(request)) else {}
+    project = await PROJECTS.create(request, **owner)
     await _name_environments(request, project)
     return project
 
@@ -53,3 +57,9 @@ async def _name_environments(request: Request, project: dict[str, Any]) -> None:
         await register(request, await all_environments(request, project["id"]), written=True)
     except UpstreamError as exc:
         log.warning("the datafiles of project %d do not show its change yet: %s", project["id"], exc)
+
+
+def _user_id(request: Request) -> str:
+    """The user whose roles decide; empty for an administrator."""
+    identity = request.identity
+    return "" if identity.roles is None else str(identity.user_id)

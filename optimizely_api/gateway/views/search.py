@@ -7,6 +7,7 @@ from pyramid.request import Request
 from optimizely_api.contract.definitions import public
 from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.gateway.resource import PROJECTS, operation, visible_project
+from optimizely_api.gateway.roles import projects_of
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Collection
 
@@ -25,6 +26,10 @@ async def get_search_results(request: Request) -> list[Any]:
     for project_id in query["project_id"] or ():
         await visible_project(request, project_id)
     filters = {name: query[name] for name in FILTERS}
+    if not query["project_id"] and (projects := projects_of(request)) is not None:
+        if not projects:
+            return []
+        filters["project_id"] = projects
     call = calls.list_entities(SEARCH, request.identity.account_id, page, filters)
     found = linked_items(request, page, await request.fetch(call))
     expand = query["expand"] or ()

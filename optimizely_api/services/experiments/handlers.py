@@ -38,13 +38,15 @@ from optimizely_api.services.http.endpoints import created_response, entity_resp
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.made_once import made_once
-from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer
+from optimizely_api.services.http.query import path_id, read_at, read_boolean, read_integer, read_integers
 from optimizely_api.services.http.responses import JSONResponse
 
 
 async def list_experiments(request: web.Request) -> web.Response:
     """Experiments, by account, project and campaign, archived or not; classic ones only when asked for."""
-    filters = _filters(request, account_id="account_id", project_id="project_id", campaign_id="layer_id")
+    filters: dict[str, Any] = _filters(request, account_id="account_id", campaign_id="layer_id")
+    if project_ids := read_integers(request, "project_id"):
+        filters["project_id"] = project_ids
     archived, classic = read_boolean(request, "archived"), read_boolean(request, "include_classic") or False
     return await page_response(
         request,

@@ -56,14 +56,15 @@ async def get_experiment(connection: AsyncConnection, experiment_id: int, now: d
 
 async def list_experiments(
     connection: AsyncConnection,
-    filters: dict[str, int],
+    filters: dict[str, int | list[int]],
     archived: bool | None,
     include_classic: bool,
     page: Page,
     now: datetime,
 ) -> tuple[int, list[Document]]:
     """The number of matching experiments, and a page of them; `archived` chooses those that are, or are not."""
-    query = select(experiments).where(*(experiments.c[name] == value for name, value in filters.items()))
+    wanted = {name: value if isinstance(value, list) else [value] for name, value in filters.items()}
+    query = select(experiments).where(*(experiments.c[name].in_(values) for name, values in wanted.items()))
     if archived is not None:
         is_archived = experiments.c.status == "archived"
         query = query.where(is_archived if archived else ~is_archived)

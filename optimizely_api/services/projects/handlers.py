@@ -16,7 +16,7 @@ from optimizely_api.services.http.errors import bad_request, not_found
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
-from optimizely_api.services.projects import idempotency, projects, store, subject_access_requests
+from optimizely_api.services.projects import idempotency, projects, store, subject_access_requests, users
 from optimizely_api.services.projects.delivery.handlers import ROUTES as DELIVERY_ROUTES
 from optimizely_api.services.projects.environments import ENVIRONMENTS, find_sdk_key
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
@@ -32,7 +32,10 @@ async def get_token(request: web.Request) -> web.Response:
     if not re.fullmatch("[0-9a-f]{64}", token_sha256):
         raise not_found("token", "of this hash")
     async with request.app[DATABASE].snapshot() as connection:
-        return JSONResponse(await store.get_token(connection, token_sha256))
+        token = await store.get_token(connection, token_sha256)
+        if user_id := token.get("user_id"):
+            token["user"] = await users.get_user(connection, token["account_id"], user_id)
+        return JSONResponse(token)
 
 
 async def list_accounts(request: web.Request) -> web.Response:
@@ -60,7 +63,12 @@ async def create_token(request: web.Request) -> web.Response:
         new_token["token"] = f"2:{secrets.token_urlsafe(TOKEN_BYTES)}"
         given["token_sha256"] = hashlib.sha256(new_token["token"].encode()).hexdigest()
     async with request.app[DATABASE].transaction() as connection:
-        token = await store.create_token(connection, account_id, given["name"], given["token_sha256"], at)
+        user_id = given.get("user_id")
+        if user_id:
+            await users.get_user(connection, account_id, user_id)
+        token = await store.create_token(
+            connection, account_id, given["name"], given["token_sha256"], at, user_id
+        )
     return JSONResponse({**token, **new_token}, status=201)
 
 
@@ -87,10 +95,12 @@ async def get_sdk_key(request: web.Request) -> web.Response:
 
 
 async def list_projects(request: web.Request) -> web.Response:
-    """Projects, by `account_id` and by `filter=field:value`."""
+    """Projects, by `account_id`, by `filter=field:value`, and those that `user_id` has a role in."""
     account_id, filters = read_integer(request, "account_id"), _filters(request)
+    user_id = request.query.get("user_id")
     return await page_response(
-        request, lambda connection, page: projects.list_projects(connection, account_id, filters, page)
+        request,
+        lambda connection, page: projects.list_projects(connection, account_id, filters, page, user_id),
     )
 
 
@@ -150,4 +160,5 @@ ROUTES = [
     *DELIVERY_ROUTES,
     *subject_access_requests.ROUTES,
     *idempotency.ROUTES,
+    *users.ROUTES,
 ]

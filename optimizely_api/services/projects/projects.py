@@ -19,7 +19,7 @@ from optimizely_api.services.http.errors import conflict, field_errors, version_
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.projects.environments import create_environments_of
 from optimizely_api.services.projects.store import get_account
-from optimizely_api.services.projects.tables import next_ids, projects
+from optimizely_api.services.projects.tables import next_ids, project_roles, projects
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
 from optimizely_api.services.storage.rows import fetch_row
@@ -35,6 +35,7 @@ SOCKET_TOKEN_BYTES = 16  # 22 characters of URL-safe base64
 async def create_project(connection: AsyncConnection, given: Json, at: datetime) -> Json:
     """Add a project from checked input, and its environments; 404 when its account is unknown."""
     project = {**defaults("Project"), **INITIAL, **given}
+    owner_id = project.pop("owner_id", None)
     _refuse({**dict(_problems_at_creation(project)), **dict(_problems(project))})
     account_id = project["account_id"]
     await get_account(connection, account_id)
@@ -53,6 +54,9 @@ async def create_project(connection: AsyncConnection, given: Json, at: datetime)
     )
     created = await get_project(connection, project_id)
     await create_environments_of(connection, created, at)
+    if owner_id is not None:
+        owned = {"user_id": owner_id, "project_id": project_id, "role": "project_owner"}
+        await connection.execute(insert(project_roles).values(**owned))
     return created
 
 
@@ -94,12 +98,19 @@ async def update_project(
 
 
 async def list_projects(
-    connection: AsyncConnection, account_id: int | None, filters: dict[str, list[Any]], page: Page
+    connection: AsyncConnection,
+    account_id: int | None,
+    filters: dict[str, list[Any]],
+    page: Page,
+    user_id: str | None = None,
 ) -> tuple[int, list[Json]]:
     """The number of matching projects, and a page of them; several values of one filter mean any of them."""
     query = select(projects)
     if account_id is not None:
         query = query.where(projects.c.account_id == account_id)
+    if user_id is not None:
+        of_user = select(project_roles.c.project_id).where(project_roles.c.user_id == user_id)
+        query = query.where(projects.c.id.in_(of_user))
     for name, values in filters.items():
         query = query.where(projects.c[name].in_(values))
     total, rows = await fetch_page(connection, query, projects.c.id, page)

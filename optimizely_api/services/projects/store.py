@@ -41,9 +41,14 @@ async def list_accounts(
 
 
 async def create_token(
-    connection: AsyncConnection, account_id: int, name: str, token_sha256: str, at: datetime
+    connection: AsyncConnection,
+    account_id: int,
+    name: str,
+    token_sha256: str,
+    at: datetime,
+    user_id: str | None = None,
 ) -> dict[str, Any]:
-    """Store the hash of an account's token; storing the same hash again changes nothing.
+    """Store the hash of an account's token, which acts as the user; storing the same hash again changes nothing.
 
     409 when the hash belongs to another account, or has been revoked.
     """
@@ -55,8 +60,11 @@ async def create_token(
         return _token(existing)
     (token_id,) = await allocate_ids(connection, next_ids)
     values = {"id": token_id, "account_id": account_id, "name": name, "token_sha256": token_sha256}
+    values |= {"user_id": user_id}
     await connection.execute(insert(tokens).values(**values, created=at))
-    return {"token_id": token_id, "account_id": account_id, "name": name, "created": format_time(at)}
+    of_user = {"user_id": user_id} if user_id else {}
+    created = {"name": name, "created": format_time(at)}
+    return {"token_id": token_id, "account_id": account_id, **created, **of_user}
 
 
 async def list_tokens(
@@ -104,6 +112,7 @@ def _token(row: Row[Any]) -> dict[str, Any]:
         "account_id": row.account_id,
         "name": row.name,
         "created": format_time(row.created),
+        **({"user_id": row.user_id} if row.user_id else {}),
     }
 
 

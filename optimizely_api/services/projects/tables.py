@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from optimizely_api.services.http.made_once import made_once_table
 from optimizely_api.services.storage.database import UtcTime
@@ -31,6 +43,28 @@ tokens = Table(
     Column("token_sha256", String(64), nullable=False, unique=True),
     Column("created", UtcTime, nullable=False),
     Column("revoked", UtcTime),
+    Column("user_id", String(36)),  # whose roles it has; without one it is an administrator's
+)
+
+users = Table(
+    "users",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("email", Text, nullable=False),
+    Column("first_name", Text, nullable=False),
+    Column("last_name", Text, nullable=False),
+    Column("is_administrator", Boolean, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    UniqueConstraint("account_id", "email", name="uq_users_account_id_email"),
+)
+
+project_roles = Table(
+    "project_roles",
+    METADATA,
+    Column("user_id", String(36), ForeignKey("users.id"), primary_key=True),
+    Column("project_id", BigInteger, ForeignKey("projects.id"), primary_key=True),
+    Column("role", String(32), nullable=False),
 )
 
 projects = Table(
