@@ -1,4 +1,4 @@
-"""`optimizely-api account`, `optimizely-api token` and `optimizely-api webhook`: what operators manage.
+"""`optimizely-api account`, `user`, `token` and `webhook`: what operators manage.
 
 The commands call the projects service with the services' key. A failure is one line on standard error and status 1; a
 wrong command line is status 2.
@@ -7,6 +7,7 @@ wrong command line is status 2.
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 import requests
@@ -52,6 +53,86 @@ def list_accounts(url: str) -> None:
 
 
 @click.group(epilog=WHERE)
+def user() -> None:
+    """Add users to an account, give them roles in its projects, and list them."""
+
+
+@user.command("add", epilog=WHERE)
+@account_option
+@click.argument("email")
+@click.option("--first-name", default="")
+@click.option("--last-name", default="")
+@click.option("--administrator", is_flag=True, help="May do everything in the account, without roles.")
+@click.option(
+    "--role", "roles", multiple=True, metavar="PROJECT=ROLE", help="A role in a project; repeatable."
+)
+@url_option
+def add_user(
+    email: str, account_id: int, administrator: bool, roles: Sequence[str], url: str, **names: str
+) -> None:
+    """Add a user with the address EMAIL and print the user's id.
+
+    Roles: viewer, restricted_editor, editor, restricted_publisher, publisher, project_owner, administrator.
+    """
+    given = [_project_and_role(text) for text in roles]
+    body = {"email": email, **names, "is_administrator": administrator}
+    created = _call("POST", url, f"/accounts/{account_id}/users", body)
+    for project_id, role in given:
+        _set_role(url, account_id, created["id"], project_id, role)
+    click.echo(created["id"])
+
+
+@user.command("role", epilog=WHERE)
+@account_option
+@click.argument("email")
+@click.argument("project_id", type=click.IntRange(1))
+@click.argument("role")
+@url_option
+def set_role(account_id: int, email: str, project_id: int, role: str, url: str) -> None:
+    """Give the user EMAIL the ROLE in the project PROJECT_ID, in place of any other; ROLE may be `none`.
+
+    A role that was taken away counts for up to identity_cache_seconds more.
+    """
+    _set_role(url, account_id, _user_id(url, account_id, email), project_id, role)
+
+
+@user.command("list", epilog=WHERE)
+@account_option
+@url_option
+def list_users(account_id: int, url: str) -> None:
+    """List an account's users: id, email, administrator or -, roles as PROJECT=ROLE."""
+    items = _all(url, f"/accounts/{account_id}/users")
+    _print([(item["id"], item["email"], *_rights(item)) for item in items])
+
+
+def _rights(item: dict[str, Any]) -> tuple[str, str]:
+    roles = " ".join(f"{project}={role}" for project, role in item["roles"].items())
+    return "administrator" if item["is_administrator"] else "-", roles
+
+
+def _project_and_role(text: str) -> tuple[int, str]:
+    project, _, role = text.partition("=")
+    if not (project.isascii() and project.isdigit() and role):
+        raise click.UsageError(f"--role {text}: must be PROJECT=ROLE, such as 10000000002=editor")
+    return int(project), role
+
+
+def _set_role(url: str, account_id: int, user_id: str, project_id: int, role: str) -> None:
+    path = f"/accounts/{account_id}/users/{user_id}/roles/{project_id}"
+    if role == "none":
+        _call("DELETE", url, path)
+    else:
+        _call("PUT", url, path, {"role": role})
+
+
+def _user_id(url: str, account_id: int, email: str) -> str:
+    found = _call("GET", url, f"/accounts/{account_id}/users?{urlencode({'email': email})}")["items"]
+    if not found:
+        raise click.ClickException(f"account {account_id} has no user {_one_line(email)}")
+    return str(found[0]["id"])
+
+
+@click.group(epilog=WHERE)
 def token() -> None:
     """Create, list and revoke the tokens that callers of the API send."""
 
@@ -59,13 +140,15 @@ def token() -> None:
 @token.command("create", epilog=WHERE)
 @account_option
 @click.option("--name", default="token", show_default=True, help="Its name in the list.")
+@click.option("--user", "email", metavar="EMAIL", help="Whose roles it has; by default an administrator's.")
 @url_option
-def create_token(account_id: int, name: str, url: str) -> None:
+def create_token(account_id: int, name: str, email: str | None, url: str) -> None:
     """Create a token of an account and print it, alone, on standard output.
 
     It is shown only once: the service stores only its hash.
     """
-    created = _call("POST", url, f"/accounts/{account_id}/tokens", {"name": name})
+    of_user = {"user_id": _user_id(url, account_id, email)} if email else {}
+    created = _call("POST", url, f"/accounts/{account_id}/tokens", {"name": name, **of_user})
     click.echo(created["token"])
     click.echo(f"Token {created['token_id']} of account {account_id}; it is not shown again.", err=True)
 

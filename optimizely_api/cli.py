@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from optimizely_api.administration import account, token, webhook
+from optimizely_api.administration import account, token, user, webhook
 from optimizely_api.comparison.command import compare
 from optimizely_api.demo import DemoError, story
 from optimizely_api.demo import run as running
@@ -26,6 +26,7 @@ def main() -> None:
 
 main.add_command(compare)
 main.add_command(account)
+main.add_command(user)
 main.add_command(token)
 main.add_command(webhook)
 

@@ -26,7 +26,7 @@ async def check_write(request: Request, definition: str, body: Entity, before: E
     """Raise RoleMissing unless the user may make this entity of `body`, or change it from `before`."""
     if request.identity.roles is None:
         return
-    project_id = (before or body).get("project_id")
+    project_id: int = (before or body).get("project_id", 0)
     role = request.identity.roles.get(project_id)
     if role is None or request.least_role > PUBLISH:
         return  # the operation takes more than a publisher, and its least role has been checked

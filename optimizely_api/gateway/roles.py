@@ -6,8 +6,8 @@
     OWN         project owner         the project and its environments, extensions, groups and webhooks; new projects
     ADMINISTER  administrator         what is of the whole account
 
-The rule is `least_role`, by the operation's tag and method; `publishing.py` says which changes take PUBLISH where EDIT is
-the least. A token without a user is an administrator's.
+The rule is `least_role`, by the operation's tag and method; `publishing.py` says which changes take PUBLISH where EDIT
+is the least. A token without a user is an administrator's.
 
 `check_project` is called wherever an entity or a project becomes known (`resource.py`), and `roles_tween` where an
 operation is of no project. A user who lacks a role is asked about once more, so that a new role counts at once; one
@@ -135,9 +135,10 @@ def roles_tween_factory(handler: Handler, registry: Registry) -> Handler:
         request.least_role = needed = least[route.name]
         if needed is ADMINISTER:
             raise RoleMissing("This is for administrators of the account; the token's user is none.")
-        if route.name in IN_ANY_PROJECT and not _has_anywhere(identity, needed):
-            if renew is None or not _has_anywhere(renew(request), needed):
-                raise RoleMissing(f"The token's user is {needed.text} of no project.")
+        if route.name in IN_ANY_PROJECT and not (
+            _has_anywhere(identity, needed) or (renew is not None and _has_anywhere(renew(request), needed))
+        ):
+            raise RoleMissing(f"The token's user is {needed.text} of no project.")
         return handler(request)
 
     return roles_tween
