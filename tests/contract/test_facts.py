@@ -117,7 +117,7 @@ def test_every_failure_a_caller_can_meet_is_declared_as_an_error(name: str) -> N
     named = {item["name"] for item in CONTRACT.operations[name].spec["parameters"]}
     met |= {"403", "404"} if any(item.endswith("_id") for item in named) else set()
     met |= {"413", "415"} if "body" in named else set()
-    met |= {"403"} if "body" in named and name != "create_project" else set()  # whose account is the token's
+    met |= {"403"} if "body" in named else set()
     assert responses.keys() >= met
     for status in met:
         assert resolve(CONTRACT.document, responses[status])["schema"] == {"$ref": "#/definitions/Error"}

@@ -199,3 +199,44 @@ async def test_a_list_has_all_pages(service: Caller, monkeypatch: pytest.MonkeyP
     listed = await asyncio.to_thread(lambda: list(administration._all(service.url, "/accounts")))
     assert [item["id"] for item in listed] == made
     assert service.session.headers["Authorization"] == authorization(SERVICES_KEY)["Authorization"]
+
+
+async def test_users_have_roles_and_tokens(run: Run, service: Caller) -> None:
+    account = (await run("account", "create", "Shop"))[1].strip()
+    project = (await service.made("/projects", {"account_id": int(account), "name": "Shop"}))["id"]
+    of_account = ("--account", account)
+    status, printed, _ = await run(
+        "user", "add", *of_account, "ada@shop.example", "--role", f"{project}=editor"
+    )
+    user_id = printed.strip()
+    assert status == 0
+    assert (await run("user", "add", *of_account, "root@shop.example", "--administrator"))[0] == 0
+    status, listed, _ = await run("user", "list", *of_account)
+    rows = {tuple(line.split()) for line in listed.splitlines()}
+    assert (user_id, "ada@shop.example", "-", f"{project}=editor") in rows
+    assert {row[1:] for row in rows} == {
+        ("ada@shop.example", "-", f"{project}=editor"),
+        ("root@shop.example", "administrator"),
+    }
+    token = (await run("token", "create", *of_account, "--user", "ada@shop.example"))[1].strip()
+    known = (await service.get(f"/tokens/{token_sha256(token)}"))[1]
+    assert (known["user"]["id"], known["user"]["roles"]) == (user_id, {str(project): "editor"})
+    assert (await run("user", "role", *of_account, "ada@shop.example", str(project), "none"))[0] == 0
+    assert (await service.get(f"/tokens/{token_sha256(token)}"))[1]["user"]["roles"] == {}
+
+
+async def test_a_wrong_user_or_role_is_one_line(run: Run) -> None:
+    account = (await run("account", "create", "Shop"))[1].strip()
+    of_account = ("--account", account)
+    await run("user", "add", *of_account, "ada@shop.example")
+    cases = [
+        (("user", "add", *of_account, "ada@shop.example"), 1, "is already in use"),
+        (("user", "add", *of_account, "ada"), 1, "/email"),
+        (("user", "role", *of_account, "ada@shop.example", "99", "viewer"), 1, "project 99 does not exist"),
+        (("user", "role", *of_account, "eve@shop.example", "99", "viewer"), 1, "no user eve@shop.example"),
+        (("token", "create", *of_account, "--user", "eve@shop.example"), 1, "no user eve@shop.example"),
+        (("user", "add", *of_account, "eve@shop.example", "--role", "editor"), 2, "must be PROJECT=ROLE"),
+    ]
+    done = await asyncio.gather(*(run(*arguments) for arguments, _, _ in cases))
+    for (status, _, said), (arguments, expected, part) in zip(done, cases, strict=True):
+        assert (status, part in said) == (expected, True), (arguments, said)

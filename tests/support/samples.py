@@ -54,6 +54,15 @@ def token(text: str = TOKEN, account_id: int = ACCOUNT) -> dict[str, Any]:
     }
 
 
+def user(role: str = "", *, is_administrator: bool = False) -> dict[str, Any]:
+    """A user with this role in the project, or none."""
+    roles = {str(PROJECT): role} if role else {}
+    user_id = "fa74a14b-1f3a-463d-aa98-2f7124ee6fc3"
+    names = {"email": "ada@shop.example", "first_name": "Ada", "last_name": "Shop"}
+    rights = {"is_administrator": is_administrator, "roles": roles}
+    return {"id": user_id, "account_id": ACCOUNT, **names, **rights}
+
+
 def project(project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, Any]:
     return {
         "id": project_id,

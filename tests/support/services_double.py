@@ -80,6 +80,7 @@ class ServicesDouble:
         self._inside: Counter[str] = Counter()
         self._most: Counter[str] = Counter()
         self.manners = {name: Manners() for name in NAMES}
+        self.users: dict[str, dict[str, Any]] = {}  # of tokens; the others are administrators'
         self.tokens = {samples.TOKEN: samples.ACCOUNT, samples.OTHER_TOKEN: samples.OTHER_ACCOUNT}
         other = {"account_id": samples.OTHER_ACCOUNT, "project_id": samples.OTHER_PROJECT}
         self.hung_tokens: set[str] = set()  # whoever asks about one of these waits until it is taken out
@@ -369,7 +370,8 @@ class ServicesDouble:
             await asyncio.sleep(0.002)
         for token, account_id in self.tokens.items():
             if samples.token(token)["token_sha256"] == request.match_info["sha256"]:
-                return web.json_response(samples.token(token, account_id))
+                of_user = {"user": self.users[token]} if token in self.users else {}
+                return web.json_response({**samples.token(token, account_id), **of_user})
         return _missing()
 
     def _one(self, kind: str) -> Handler:
