@@ -7,8 +7,8 @@ from pyramid.view import view_config
 
 from optimizely_api.gateway.composition import results as composition
 from optimizely_api.gateway.identity import check_account
-from optimizely_api.gateway.waiting import wait_seconds
 from optimizely_api.gateway.roles import READ, check_role
+from optimizely_api.gateway.waiting import wait_seconds
 from optimizely_api.upstream import calls
 
 
