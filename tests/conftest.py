@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # Folders whose tests share what takes long to start.
-ONE_PROCESS_EACH = ("tests/system/", "tests/workflows/")
+ONE_PROCESS_EACH = ("tests/sdk/", "tests/system/", "tests/workflows/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

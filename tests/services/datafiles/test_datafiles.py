@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from tests.services.datafiles.conftest import (
 )
 
 GOLD = ["or", {"type": "custom_attribute", "name": "plan", "value": "gold"}]
+BYTES_OF_A_PROJECT = "0e6b3150582fd89d0cc1823cc7f97d8ab070b42a4460831d414c4dda75caf590"  # their SHA-256
 LATER = "2026-01-05T12:00:01.000000Z"
 
 
@@ -323,6 +325,14 @@ async def test_the_bytes_are_the_same_in_every_process(project: DatafileCaller, 
     assert await other.served() == await project.served()
     await other.experiment("second")
     assert await other.served() == await project.served()
+
+
+async def test_the_bytes_are_the_same_on_every_database(project: DatafileCaller) -> None:
+    await project.made("/attributes", key="plan")
+    gold = await project.audience(GOLD, name="Gold ✓")
+    await project.experiment(audience_conditions=json.dumps(["or", {"audience_id": gold["id"]}]))
+    content = (await project.served())["content"]
+    assert hashlib.sha256(content.encode()).hexdigest() == BYTES_OF_A_PROJECT
 
 
 async def test_a_schedule_changes_the_datafile_when_its_time_has_come(project: DatafileCaller) -> None:
