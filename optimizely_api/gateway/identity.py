@@ -48,6 +48,7 @@ class Identity:
     token_name: str = ""
     user_id: str = ""
     email: str = ""
+    names: tuple[str, str] = ("", "")  # first and last
     roles: Mapping[int, Role] | None = None
 
     @property
@@ -164,7 +165,8 @@ def _identity(token: Mapping[str, Any]) -> Identity:
     if user is None:
         return Identity(*own)
     roles = None if user["is_administrator"] else _roles(user["roles"])
-    return Identity(*own, user["id"], user["email"], roles)
+    names = user.get("first_name", ""), user.get("last_name", "")
+    return Identity(*own, user["id"], user["email"], names, roles)
 
 
 def _roles(roles: Mapping[str, str]) -> dict[int, Role]:

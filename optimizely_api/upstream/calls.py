@@ -120,6 +120,13 @@ def get_account(account_id: int) -> Call:
     return Call("projects", f"/accounts/{account_id}", "Account", f"account {account_id}", about=about)
 
 
+def list_users(account_id: int, page: "Page", project_ids: Iterable[int] = ()) -> Call:
+    """The account's users; with `project_ids` those who have a role in all of these."""
+    query = (*(("project_id", str(number)) for number in project_ids), *page.query)
+    about = (("account_id", account_id),)
+    return Call("projects", f"/accounts/{account_id}/users", "UserList", query=query, about=about)
+
+
 def get_project(project_id: int) -> Call:
     return _definition("projects", "/projects/", project_id, "Project", "project")
 

@@ -52,6 +52,7 @@ def schemas() -> dict[str, Schema]:
         "is_stale": {"type": "boolean"},
         "metrics": {"type": "array"},
     }
+    user = _entity(None, {"id": {"type": "string"}, "account_id": _ID, "roles": {"type": "object"}})
     label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
     registered = _entity(None, {"environment_id": _ID, "revision": _ID, "size": _ID})
     count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
@@ -61,6 +62,7 @@ def schemas() -> dict[str, Schema]:
         "ExperimentLabelList": _list_of(label),
         "Impressions": _entity(None, {"items": {"type": "array", "items": count}}),
         "Account": _entity(None, {"id": _ID}),
+        "UserList": _list_of(user),
         "BuiltDatafile": _entity(
             None, {"sdk_key": _TEXT, "revision": _ID, "last_modified": _TEXT, "content": _TEXT}
         ),

@@ -1,6 +1,7 @@
 """The contract says everything that is publicly known of the operations built so far.
 
-`public_v2_contract.json` holds these facts: names, types, values and status codes of the public v2 API.
+`public_v2_contract.json` holds these facts: names, types, values and status codes of the public v2 API;
+`public_v2_contract_later.json` those of operations that it got later.
 """
 
 import json
@@ -14,6 +15,9 @@ from optimizely_api.contract import load
 from optimizely_api.contract.load import resolve
 
 FACTS: dict[str, Any] = json.loads(Path(__file__).with_name("public_v2_contract.json").read_text())
+LATER: dict[str, Any] = json.loads(Path(__file__).with_name("public_v2_contract_later.json").read_text())
+for part in LATER:
+    FACTS[part] = {**FACTS[part], **LATER[part]}
 CONTRACT = load()
 DEFINITIONS = CONTRACT.document["definitions"]
 NEWER = {"Page": ("single_use",)}  # properties that today's public API has, and that of the facts had not

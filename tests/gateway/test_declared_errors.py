@@ -29,11 +29,12 @@ OTHERS = {
     "experiment_id": samples.OTHER_EXPERIMENT,
     "event_id": samples.OTHER_EVENT,
 }
-IN_PROJECTS = {"Projects", "Environments", "Webhooks", "Subject Access Requests"}
+IN_PROJECTS = {"Projects", "Environments", "Webhooks", "Subject Access Requests", "Collaborators"}
 # Required parameters that are no ids.
 VALUES = {"usage_date_from": "2026-01-01", "usage_date_to": "2026-01-31", "date": "2026-01-31"}
 # They ask no service themselves; who the token belongs to is all that a service tells them.
 ASK_NO_SERVICE = {
+    "get_me",
     "get_enriched_events_export_credentials",
     *("get_recs_catalog_csv", "get_recs_stats_csv", "get_recs_output_csv"),
 }

@@ -43,10 +43,16 @@ WRITES = {
 OF_ADMINISTRATORS = {
     *("get_plan", "get_impressions_usage_request", "get_impressions_usage_summary_request"),
     *("list_sar_requests_by_account", "create_sar_request", "get_sar_request"),
-    "get_enriched_events_export_credentials",
+    *("get_enriched_events_export_credentials", "list_collaborators"),
 }
 # They are of the account, and for all its users.
-OF_EVERYBODY = {"get_recs_catalog_csv", "get_recs_stats_csv", "get_recs_output_csv", "list_projects"}
+OF_EVERYBODY = {
+    "get_recs_catalog_csv",
+    "get_recs_stats_csv",
+    "get_recs_output_csv",
+    "list_projects",
+    "get_me",
+}
 
 
 @pytest.fixture(scope="module")

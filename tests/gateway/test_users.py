@@ -112,3 +112,44 @@ def test_the_history_names_the_user(real_app: Any, real_stack: RealServices, ids
     path = f"/v2/changes?project_id={ids['project_id']}&entity=attribute:{made['id']}&user={editor.email}"
     (change,) = editor.gets(real_app, path).json
     assert change["user"] == {"id": editor.user["id"], "email": editor.email}
+
+
+def test_me_is_the_user_of_the_token(real_app: Any, real_stack: RealServices, ids: Any) -> None:
+    other = real_stack.another_project()
+    somebody = Person(real_stack, **{f"p{ids['project_id']}": "editor", f"p{other['id']}": "viewer"})
+    me = somebody.gets(real_app, "/v2/me").json
+    profile = {"email": somebody.email, "first_name": "Ada", "last_name": "", "profile_image": ""}
+    account = {"id": real_stack.account_id}
+    assert me == {"id": somebody.user["id"], "profile": profile, "current_account": account}
+    whole = somebody.gets(real_app, "/v2/me?expand=project_roles,accounts&include_features=true").json
+    assert whole == {
+        **me,
+        "current_account": {**account, "features": {}},
+        "accounts": [{**account, "name": "Account"}],
+        "project_roles": [
+            {"project_id": ids["project_id"], "role": "editor"},
+            {"project_id": other["id"], "role": "viewer"},
+        ],
+    }
+
+
+def test_me_without_a_user_is_an_administrator(real_app: Any, real_stack: RealServices, ids: Any) -> None:
+    me = real_app.get("/v2/me?expand=project_roles&expand=accounts", headers=AUTHORIZED).json
+    assert me.keys() == {"current_account", "accounts", "project_roles"}
+    assert {"project_id": ids["project_id"], "role": "administrator"} in me["project_roles"]
+
+
+def test_collaborators_are_the_users_with_their_roles(
+    real_app: Any, real_stack: RealServices, ids: Any
+) -> None:
+    other = real_stack.another_project()
+    both = Person(real_stack, **{f"p{ids['project_id']}": "editor", f"p{other['id']}": "viewer"})
+    one = Person(real_stack, **{f"p{ids['project_id']}": "publisher"})
+    listed = real_app.get("/v2/collaborators", headers=AUTHORIZED).json
+    assert [user["id"] for user in listed][-2:] == [both.user["id"], one.user["id"]]
+    assert listed[-1]["project_roles"] == [{"project_id": ids["project_id"], "role": "publisher"}]
+    assert listed[-1]["profile"]["email"] == one.email
+    query = f"project_id={ids['project_id']}&project_id={other['id']}"
+    (entry,) = real_app.get(f"/v2/collaborators?{query}", headers=AUTHORIZED).json
+    assert entry["id"] == both.user["id"]
+    assert_error(both.gets(real_app, "/v2/collaborators"), 403, "forbidden", "for administrators")

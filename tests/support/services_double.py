@@ -272,6 +272,7 @@ class ServicesDouble:
             "projects": [
                 web.get("/tokens/{sha256}", self._token),
                 web.get(r"/accounts/{id:\d+}", self._account),
+                web.get(r"/accounts/{id:\d+}/users", self._users),
                 web.get("/projects", self._list("projects")),
                 web.get("/sdk_keys/{sdk_key}", self._sdk_key),
             ],
@@ -397,6 +398,10 @@ class ServicesDouble:
     async def _account(self, request: web.Request) -> web.Response:
         account_id = int(request.match_info["id"])
         return web.json_response({"id": account_id}) if account_id in self.tokens.values() else _missing()
+
+    async def _users(self, _request: web.Request) -> web.Response:
+        users = list(self.users.values())
+        return web.json_response({"total": len(users), "items": users})
 
     async def _impressions(self, request: web.Request) -> web.Response:
         question = await request.json()

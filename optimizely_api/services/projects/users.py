@@ -16,7 +16,7 @@ from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import not_found
 from optimizely_api.services.http.json_body import read_object
-from optimizely_api.services.http.query import Page, path_id, read_at
+from optimizely_api.services.http.query import Page, path_id, read_at, read_integers
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.projects.store import get_account
 from optimizely_api.services.projects.tables import project_roles, projects, users
@@ -59,13 +59,19 @@ async def get_user(connection: AsyncConnection, account_id: int, user_id: str) -
 
 
 async def list_users(
-    connection: AsyncConnection, account_id: int, email: str | None, page: Page
+    connection: AsyncConnection, account_id: int, email: str | None, project_ids: Iterable[int], page: Page
 ) -> tuple[int, list[Json]]:
-    """The number of an account's users (with that email address, if one is given), and a page of them."""
+    """The number of an account's users, and a page of them, in the order of their creation.
+
+    Those with the email address, if one is given, who have a role in each of the projects.
+    """
     await get_account(connection, account_id)
     query = select(users).where(users.c.account_id == account_id)
     if email is not None:
         query = query.where(users.c.email == email)
+    for project_id in project_ids:
+        members = select(project_roles.c.user_id).where(project_roles.c.project_id == project_id)
+        query = query.where(users.c.id.in_(members))
     total, rows = await fetch_page(connection, query.order_by(users.c.created), users.c.id, page)
     return total, await _with_roles(connection, rows)
 
@@ -111,10 +117,11 @@ def _user(row: Row[Any], roles: dict[str, str]) -> Json:
 
 
 async def answer_list(request: web.Request) -> web.Response:
-    """The users of an account, or the one with the query's `email`."""
+    """The users of an account: those with the query's `email`, who have a role in each `project_id`."""
     account_id, email = path_id(request, "account_id"), request.query.get("email")
+    project_ids = read_integers(request, "project_id")
     return await page_response(
-        request, lambda connection, page: list_users(connection, account_id, email, page)
+        request, lambda connection, page: list_users(connection, account_id, email, project_ids, page)
     )
 
 
