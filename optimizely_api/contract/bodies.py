@@ -121,7 +121,8 @@ def for_requests(schema: Schema, document: Schema) -> Schema:
     kept = {key: value for key, value in schema.items() if key != "additionalProperties"}
     ignored = _read_only(schema, document)
     if "required" in schema:
-        kept["required"] = [name for name in schema["required"] if name not in ignored]
+        optional = schema.get("x-optional", ())  # required of responses alone
+        kept["required"] = [name for name in schema["required"] if name not in {*ignored, *optional}]
         if not kept["required"]:
             del kept["required"]  # draft 4 has no empty list
     if "properties" in schema:

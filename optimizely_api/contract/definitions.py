@@ -141,7 +141,8 @@ def _without_read_only(schema: Json, reached: dict[str, Json]) -> dict[str, Json
             for key, part in schema["properties"].items()
             if not _is_only_read(_resolve(part))
         }
-        required = [key for key in schema.get("required", ()) if key in kept["properties"]]
+        settable = kept["properties"].keys() - set(schema.get("x-optional", ()))
+        required = [key for key in schema.get("required", ()) if key in settable]
         kept.pop("required", None)
         if required:
             kept["required"] = required

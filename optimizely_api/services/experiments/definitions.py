@@ -138,11 +138,33 @@ def check_variations(variations: list[dict[str, Any]]) -> None:
 
 
 def check_whitelist(document: Mapping[str, Any]) -> None:
-    """Refuse a whitelist with a variation of another experiment."""
+    """Refuse a whitelist with a variation of another experiment, and with a visitor twice."""
     known = {variation["variation_id"] for variation in document["variations"]}
+    seen = set[str]()
     for number, entry in enumerate(document.get("whitelist", [])):
         if entry["variation_id"] not in known:
             raise field_error(f"/whitelist/{number}/variation_id", "is not of this experiment")
+        if entry["user_id"] in seen:
+            raise field_error(f"/whitelist/{number}/user_id", "stands there twice")
+        seen.add(entry["user_id"])
+
+
+def with_pages_of_actions(variations: list[dict[str, Any]], page_ids: set[int]) -> list[dict[str, Any]]:
+    """The variations, whose actions without a page are about the only one; 400 where there is not one."""
+    problems = {
+        f"/variations/{number}/actions/{place}/page_id": "is required unless the experiment has one page"
+        for number, variation in enumerate(variations)
+        for place, action in enumerate(variation.get("actions", ()))
+        if "page_id" not in action and len(page_ids) != 1
+    }
+    if problems:
+        raise field_errors(problems)
+    return [
+        {**one, "actions": [{"page_id": next(iter(page_ids)), **action} for action in one["actions"]]}
+        if one.get("actions") and len(page_ids) == 1
+        else one
+        for one in variations
+    ]
 
 
 def complete_metrics(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from optimizely_api.services.schema import (
 # What the results service answers for at once.
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
+MAX_WHITELISTED = 100
 DIGITS: Node = {"type": "string", "pattern": "^[0-9]{1,16}$"}
 
 # Internal: the project's statistics settings on the day the experiment is made.
@@ -42,6 +43,7 @@ TIGHTENED: Mapping[str, Node] = {
     "key": {"minLength": 1},
     "metrics": {"maxItems": MAX_METRICS},
     "variations": {"maxItems": MAX_VARIATIONS},
+    "whitelist": {"maxItems": MAX_WHITELISTED},
 }
 
 

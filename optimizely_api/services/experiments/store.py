@@ -22,6 +22,7 @@ from optimizely_api.services.experiments import (
     page_changes,
     runs,
     shapes,
+    share_links,
     single_use_pages,
     states,
 )
@@ -164,11 +165,14 @@ async def create_experiment(
     experiment_id, *variation_ids = await allocate_ids(connection, next_ids, 1 + len(document["variations"]))
     if not document.get("name") and "key" not in document:
         document["name"] = f"Experiment {experiment_id}"
-    document["variations"] = definitions.new_variations(
-        document["variations"], iter(variation_ids), keyed="key" in document
-    )
     name = _called(document, document.get("key"), experiment_id)
     document = await single_use_pages.follow(connection, document, {}, owner, name, at)
+    pages = definitions.pages_of(document) or definitions.pages_of(layer.document)
+    document["variations"] = definitions.new_variations(
+        definitions.with_pages_of_actions(document["variations"], pages),
+        iter(variation_ids),
+        keyed="key" in document,
+    )
     await _complete(connection, document, owner["project_id"], {})
     await _check_key(connection, document.get("key"), owner["project_id"], experiment_id)
     await connection.execute(
@@ -322,11 +326,16 @@ async def _apply_changes(
     if "feature_id" in changes:
         _check_feature_can_change(row, at)
         document["type"] = feature_tests.FEATURE
+    owner = {"account_id": row.account_id, "project_id": row.project_id}
+    name = _called(document, changes.get("key", row.key), row.id)
+    document = await single_use_pages.follow(connection, document, row.document, owner, name, at)
     if "variations" in changes:
         new = await allocate_ids(connection, next_ids, len(changes["variations"]))
         document["variations"] = definitions.changed_variations(
             row.document["variations"],
-            changes["variations"],
+            definitions.with_pages_of_actions(
+                changes["variations"], await _pages(connection, document, row.layer_id)
+            ),
             iter(new),
             started=shapes.has_started(row, at),
             keyed=(row.key or changes.get("key")) is not None,
@@ -335,9 +344,6 @@ async def _apply_changes(
         columns["runs"] = runs.dump(runs.reweighted(runs.load(row.runs), weights, at))
     if "stats_config" in changes:
         columns["stats_config"] = {**row.stats_config, **document.pop("stats_config")}
-    owner = {"account_id": row.account_id, "project_id": row.project_id}
-    name = _called(document, changes.get("key", row.key), row.id)
-    document = await single_use_pages.follow(connection, document, row.document, owner, name, at)
     document = definitions.without_former_pages(document, row.document)
     if "baseline_variation_id" in changes:
         columns["baseline_variation_id"] = _baseline(document)
@@ -348,6 +354,12 @@ async def _apply_changes(
     saved = await _save(connection, row, document=document, **columns)
     await single_use_pages.retire(connection, document, row.document, at)
     return saved
+
+
+async def _pages(connection: AsyncConnection, document: Document, layer_id: int) -> set[int]:
+    """The pages of an experiment or, where it names none, those of its campaign."""
+    own = definitions.pages_of(document)
+    return own or definitions.pages_of((await _layer_row(connection, layer_id)).document)
 
 
 def _called(document: Document, key: str | None, experiment_id: int) -> str:
@@ -395,6 +407,7 @@ async def _complete(
     await feature_tests.complete(connection, document, before)
     if document["metrics"] != before.get("metrics"):
         document["metrics"] = definitions.complete_metrics(document["metrics"])
+    await share_links.keep_token(connection, project_id, document["variations"])
     document["changes"] = page_changes.completed(document["changes"], before.get("changes", ()))
 
 
@@ -756,7 +769,8 @@ async def _shape_experiments(
     of_id: dict[int, Any] = {layer.id: layer for layer in await connection.execute(query)}
     metrics = [metric for row in rows for metric in shapes.measured(row, of_id[row.layer_id])]
     names = await event_names(connection, definitions.event_ids_of(metrics))
-    return [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
+    shaped = [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
+    return await share_links.with_links(connection, shaped)
 
 
 async def _shape_layers(

@@ -219,3 +219,10 @@ uses = Table(
     Column("archived", Boolean, nullable=False),  # what names it
     Index("ix_uses_entity_id", "entity_id"),
 )
+
+preview_tokens = Table(
+    "preview_tokens",
+    METADATA,
+    Column("project_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("token", String(64), nullable=False),  # in addresses that show what a variation changes
+)

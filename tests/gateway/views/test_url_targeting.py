@@ -138,6 +138,29 @@ def test_201_a_campaign_brings_its_page_along_which_its_experiences_change(real_
     assert read(real_app, "pages", page_id)["archived"]
 
 
+def test_201_one_post_makes_campaign_page_variations_and_changes_and_starts_it_all(
+    real_app: Any, ids: Any
+) -> None:
+    style = {"type": "custom_css", "value": "a { color: green }"}
+    made = create(
+        real_app,
+        ids,
+        "?action=start",
+        name="At once",
+        url_targeting=ADDRESS,
+        changes=[{"type": "custom_code", "value": "track()"}],
+        variations=[
+            {"name": "Original", "weight": 5000},
+            {"name": "Green", "weight": 5000, "actions": [{"changes": [style]}]},
+        ],
+    )
+    assert made["status"] == "running"
+    (action,) = made["variations"][1]["actions"]
+    assert action["page_id"] == made["url_targeting"]["page_id"]
+    assert action["changes"][0]["value"] == style["value"]
+    assert read(real_app, "campaigns", made["campaign_id"])["status"] == "running"
+
+
 def test_400_leaves_nothing_behind(real_app: Any, real_stack: RealServices) -> None:
     project_id = real_stack.another_project()["id"]
     body = {
