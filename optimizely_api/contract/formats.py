@@ -22,6 +22,7 @@ FIRST_YEAR, LAST_YEAR = 1970, 9998  # room for rounding on both sides of what da
 
 _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+HOLDBACK = "holdback"  # names visitors who were held back, where a variation's id is expected
 _DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -50,8 +51,8 @@ def is_uuid(text: str) -> bool:
 
 
 def is_id_text(text: str) -> bool:
-    """Is it an id written as text, as variation ids are?"""
-    return _DIGITS.fullmatch(text) is not None and 1 <= int(text) <= MAX_ID
+    """Is it an id written as text, as variation ids are, or the word in place of one?"""
+    return text == HOLDBACK or (_DIGITS.fullmatch(text) is not None and 1 <= int(text) <= MAX_ID)
 
 
 def is_int64(value: int) -> bool:

@@ -3,6 +3,7 @@
 A view fetches; everything that is decided, asked for or merged is decided here, where a test needs no request.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from optimizely_api.contract.formats import HOLDBACK
 from optimizely_api.contract.times import format_time
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
@@ -32,6 +34,7 @@ METRIC_IDENTITY = (
     "time_window",
 )
 LARGEST_PAGE = 100
+BASELINE_KEY = "baseline"  # of visitors who were held back, among the variants of an experience or a campaign
 SAMPLE_RATIO = (
     "sample_ratio_p_value"  # the results service has it where the sample ratio does not fit the weights
 )
@@ -66,6 +69,8 @@ def results_call(
         "variations": [_variation(variation) for variation in frozen["variations"]],
         "stats_config": frozen["stats_config"],
     }
+    if _has_holdback(experiment):
+        body["holdback"] = True
     if baseline := _baseline(experiment, query):
         body["baseline_variation_id"] = baseline
     if experiment.get("earliest"):
@@ -187,13 +192,45 @@ def _agreed(call: Call) -> Call:
 
 def _merge_metrics(present: Iterable[tuple[int, Entity]]) -> list[Entity]:
     merged: dict[bytes, Entity] = {}
+    held_back: dict[bytes, list[Entity]] = {}
     for experiment_id, result in present:
         for metric in result["metrics"]:
             key = orjson.dumps([metric.get(name) for name in METRIC_IDENTITY], option=orjson.OPT_SORT_KEYS)
             shared = merged.setdefault(key, {**_without(metric, "conclusion"), "results": {}})
-            for variation_id, variant in metric["results"].items():
-                shared["results"][variation_id] = {**variant, "experiment_id": experiment_id}
+            for name, variant in metric["results"].items():
+                if name == BASELINE_KEY:
+                    held_back.setdefault(key, []).append(variant)
+                else:
+                    shared["results"][name] = {**variant, "experiment_id": experiment_id}
+    for key, variants in held_back.items():
+        results = merged[key]["results"]
+        together = {"level": "campaign", "is_baseline": False}
+        is_share = merged[key]["aggregator"] == "unique"
+        results["campaign"] = {**pooled([*results.values()], is_share), **together, "name": "Campaign"}
+        of_baseline = {**together, "is_baseline": True, "name": "Holdback"}
+        results[BASELINE_KEY] = {**pooled(variants, is_share), **of_baseline}
     return list(merged.values())
+
+
+def pooled(variants: Sequence[Entity], is_share: bool) -> Entity:
+    """The figures of all variants together, of different visitors: value, samples, rate and variance.
+
+    The variance is that of all samples around their common rate: for a share p (1 - p), else the sample variance, by
+    the squares that follow from each variant's own.
+    """
+    value, samples = (sum(variant[name] for variant in variants) for name in ("value", "samples"))
+    if not samples:
+        return {"value": value, "samples": samples}
+    rate = value / samples
+    figures = {"value": value, "samples": samples, "rate": rate}
+    if is_share:
+        return {**figures, "variance": rate * (1 - rate)}
+    squares = math.fsum(
+        variant["variance"] * (variant["samples"] - 1) + variant["value"] ** 2 / variant["samples"]
+        for variant in variants
+        if variant["samples"]
+    )
+    return {**figures, "variance": max(0.0, squares - value * rate) / max(1, samples - 1)}
 
 
 def _agree(experiment: Entity, layer: Entity, project: Entity) -> None:
@@ -220,10 +257,14 @@ def _variation(variation: Entity) -> Entity:
 
 def _baseline(experiment: Entity, query: Query) -> str | None:
     frozen, asked = experiment["results_settings"], query.get("baseline_variation_id")
+    known = [str(variation["variation_id"]) for variation in frozen["variations"]]
     if asked is None:
+        if _has_holdback(experiment) and len(known) == 1:
+            return HOLDBACK  # nothing else to compare the variation with
         chosen: str | None = frozen.get("baseline_variation_id")
         return chosen
-    known = [str(variation["variation_id"]) for variation in frozen["variations"]]
+    if _has_holdback(experiment):
+        known.append(HOLDBACK)
     if str(asked) not in known:
         listed = ", ".join(known) or "none"
         raise BadRequest(
@@ -231,6 +272,11 @@ def _baseline(experiment: Entity, query: Query) -> str | None:
             {"/query/baseline_variation_id": "not a variation of the experiment"},
         )
     return str(asked)
+
+
+def _has_holdback(experiment: Entity) -> bool:
+    """Whether the campaign may hold visitors back from the experiment, which is an experience then."""
+    return experiment.get("type") == "personalization"
 
 
 def _segment(query: Query) -> Entity:

@@ -42,6 +42,7 @@ METADATA = MetaData()
 
 HOUR_MILLISECONDS = 3_600_000
 ANY_EVENT = 0  # as `entity_id` of a rollup: all conversions of a project together
+HOLDBACK = 0  # as `variation_id`: the visitor was held back from the campaign, and saw no variation
 NO_PROJECT = 0  # as `project_id` of a rollup: the sender named no project, or the row is about one event
 
 # SQLite numbers rows by itself only where the column is spelled INTEGER.

@@ -1,7 +1,10 @@
 """GET /v2/campaigns/{campaign_id}/results: the results of all experiments of a campaign."""
 
+import statistics
+
 import pytest
 
+from optimizely_api.gateway.composition.results import pooled
 from tests.support import samples
 from tests.support.asserting import assert_error, get
 
@@ -84,3 +87,34 @@ def test_the_fan_out_is_bounded(services):
         get(app, RESULTS)
     assert len([seen for seen in services.seen if seen.service == "results"]) == len(ids)
     assert services.most_at_once("results") == 3
+
+
+def test_visitors_held_back_are_the_baseline_of_the_campaign(gateway, two_experiments):
+    for number, experiment_id in enumerate((samples.EXPERIMENT, samples.SECOND_EXPERIMENT)):
+        metric = two_experiments.results[experiment_id]["metrics"][0]
+        variant = metric["results"][next(iter(metric["results"]))]
+        held_back = {**variant, "value": 10 + number, "samples": 100, "level": "experiment"}
+        metric["results"]["baseline"] = {**held_back, "variation_id": "holdback"}
+    (metric,) = get(gateway, RESULTS).json["metrics"]
+    baseline, campaign = metric["results"]["baseline"], metric["results"]["campaign"]
+    assert (baseline["value"], baseline["samples"], baseline["rate"]) == (21, 200, 0.105)
+    assert (campaign["value"], campaign["samples"], campaign["rate"]) == (350, 3000, 350 / 3000)
+    assert [baseline["level"], campaign["level"]] == ["campaign", "campaign"]
+    assert [baseline["is_baseline"], campaign["is_baseline"]] == [True, False]
+    assert baseline["variance"] == pytest.approx(0.105 * 0.895)
+
+
+@pytest.mark.parametrize("is_share", [True, False])
+def test_figures_of_several_variants_are_those_of_all_their_samples(is_share):
+    groups = [[1, 0, 0, 1], [0, 1], [1]] if is_share else [[3.0, 0.5, 7.0], [1.25], [2.0, 9.0]]
+    samples_of_all = [sample for group in groups for sample in group]
+
+    def figures(group):
+        variance = statistics.pvariance(group) if is_share else 0.0
+        if len(group) > 1 and not is_share:
+            variance = statistics.variance(group)
+        return {"value": sum(group), "samples": len(group), "variance": variance}
+
+    found = pooled([figures(group) for group in groups], is_share)
+    assert found["variance"] == pytest.approx(figures(samples_of_all)["variance"])
+    assert found["rate"] == pytest.approx(statistics.mean(samples_of_all))

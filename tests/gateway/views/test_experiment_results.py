@@ -216,3 +216,21 @@ def test_an_answered_request_is_gone_without_the_garbage_collector(gateway, serv
         assert not [thing for thing in gc.get_objects() if isinstance(thing, GatewayRequest)]
     finally:
         gc.enable()
+
+
+def test_an_experience_may_be_compared_with_those_held_back(gateway, services):
+    services.experiments[samples.EXPERIMENT]["type"] = "personalization"
+    get(gateway, f"{RESULTS}?baseline_variation_id=holdback")
+    get(gateway, RESULTS)
+    del services.experiments[samples.EXPERIMENT]["results_settings"]["variations"][1]
+    get(gateway, RESULTS)
+    bodies = [seen.body for seen in services.seen if seen.service == "results"]
+    baselines = [body["baseline_variation_id"] for body in bodies]
+    assert baselines == ["holdback", str(samples.BASELINE), "holdback"]
+    assert [body["holdback"] for body in bodies] == [True] * 3
+
+
+def test_400_for_visitors_held_back_from_an_experiment_that_is_no_experience(gateway):
+    path = f"{RESULTS}?baseline_variation_id=holdback"
+    body = assert_error(get(gateway, path, status=400), 400, "bad_request", "no variation holdback")
+    assert list(body["messages"]) == ["/query/baseline_variation_id"]

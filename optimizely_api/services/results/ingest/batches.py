@@ -27,6 +27,7 @@ from optimizely_api.services.results.numbers import (
     read_value,
     typed_text,
 )
+from optimizely_api.services.results.tables import HOLDBACK
 
 EARLIEST_HAPPENED = 1_262_304_000_000  # 2010-01-01: earlier timestamps are a sender's mistake
 MAX_AHEAD = 24 * 3_600_000  # milliseconds; a sender's clock may be ahead of ours by this much
@@ -283,10 +284,12 @@ def _attach_all(decisions: Iterable[Any], events: list[Event], dropped: Counter[
 
 
 def _decision(item: dict[str, Any]) -> Decision | None:
-    """The decision; None if it names no variation, as for visitors held back from the campaign."""
+    """The decision; None if it names no variation. That of a visitor held back from the campaign is HOLDBACK."""
     experiment_id = _numeric_id(item.get("experiment_id"))
     variation_id = _numeric_id(item.get("variation_id"))
-    if experiment_id is None or variation_id is None or item.get("is_campaign_holdback") is True:
+    if item.get("is_campaign_holdback") is True:
+        variation_id = HOLDBACK
+    if experiment_id is None or variation_id is None:
         return None
     return Decision(experiment_id, variation_id)
 

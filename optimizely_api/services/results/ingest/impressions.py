@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from optimizely_api.services.results.ingest.admission import Received
 from optimizely_api.services.results.statements import paced, upsert, write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
-from optimizely_api.services.results.tables import IMPRESSIONS
+from optimizely_api.services.results.tables import HOLDBACK, IMPRESSIONS
 
 
 def count_impressions(connection: Connection, received: Iterable[Received]) -> None:
@@ -19,7 +19,9 @@ def count_impressions(connection: Connection, received: Iterable[Received]) -> N
         (experiment, item.event.happened // DAY_MILLISECONDS)
         for item in paced(received)
         if item.event.is_impression
-        for experiment in {decision.experiment_id for decision in item.decisions}
+        for experiment in {
+            decision.experiment_id for decision in item.decisions if decision.variation_id != HOLDBACK
+        }
     )
     rows = (
         {"experiment_id": experiment, "day": day, "impressions": count}

@@ -11,10 +11,12 @@ from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import parse_time
 from optimizely_api.services.results.query.ids import read_id
 from optimizely_api.services.results.query.segments import Condition, read_segment
+from optimizely_api.services.results.tables import HOLDBACK
 
 FIVE_MINUTES_MILLISECONDS = 5 * 60 * 1000  # the gateway caches results for the same five minutes of the clock
 CLOCK_TOLERANCE_MILLISECONDS = 5 * 60 * 1000  # an interval that ends now includes events dated this far ahead
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOLDBACK_ID, HOLDBACK_KEY = "holdback", "baseline"
 MAX_METRICS = 100
 MAX_VARIATIONS = 100
 MAX_EPOCHS = 500  # SQLite allows at most 1,000 conditions in a chain
@@ -74,6 +76,21 @@ class Variation:
     variation_id: int
     name: str
 
+    @property
+    def is_holdback(self) -> bool:
+        """Whether it stands for the visitors who were held back from the campaign."""
+        return self.variation_id == HOLDBACK
+
+    @property
+    def text_id(self) -> str:
+        """The id in responses, and in `baseline_variation_id`."""
+        return HOLDBACK_ID if self.is_holdback else str(self.variation_id)
+
+    @property
+    def key(self) -> str:
+        """Its key among the results of a metric."""
+        return HOLDBACK_KEY if self.is_holdback else self.text_id
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -131,8 +148,21 @@ class Question:
 
     @property
     def treatments(self) -> tuple[Variation, ...]:
-        """All variations but the baseline."""
-        return tuple(variation for variation in self.variations if variation != self.baseline)
+        """All variations but the baseline; visitors who were held back are compared only as the baseline."""
+        return tuple(
+            variation
+            for variation in self.variations
+            if variation != self.baseline and not variation.is_holdback
+        )
+
+    @property
+    def reached(self) -> tuple[Variation, ...]:
+        """The variations whose visitors are in the experiment: those held back only as the baseline."""
+        return tuple(
+            variation
+            for variation in self.variations
+            if variation == self.baseline or not variation.is_holdback
+        )
 
 
 def read_question(experiment_id: int, body: Any) -> Question:
@@ -140,6 +170,8 @@ def read_question(experiment_id: int, body: Any) -> Question:
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     variations = _read_variations(body.get("variations"))
+    if body.get("holdback") is True:
+        variations += (Variation(HOLDBACK, "Holdback"),)
     epochs = _read_epochs(body.get("epochs"))
     if epochs is None and body.get("earliest") is not None:
         epochs = (Epoch(_to_milliseconds(parse_time(body["earliest"], "earliest")), None, {}),)
@@ -190,7 +222,7 @@ def _read_variations(value: Any) -> tuple[Variation, ...]:
 def _read_baseline(value: Any, variations: tuple[Variation, ...]) -> Variation:
     if value is None or value == "":
         return variations[0]
-    number = read_id(value, "baseline_variation_id")
+    number = HOLDBACK if value == HOLDBACK_ID else read_id(value, "baseline_variation_id")
     for variation in variations:
         if variation.variation_id == number:
             return variation

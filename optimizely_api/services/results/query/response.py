@@ -53,7 +53,7 @@ def compose_response(question: Question, measurement: Measurement, end: int) -> 
 
     `end` is the end of the period that the results cover, in milliseconds (`versions.results_end`).
     """
-    total = sum(measurement.visitors[variation.variation_id] for variation in question.variations)
+    total = sum(measurement.visitors[variation.variation_id] for variation in question.reached)
     if not total:
         return None
     start = question.interval.start
@@ -79,13 +79,13 @@ def _reach(question: Question, measurement: Measurement, total: int) -> dict[str
         "treatment_count": total - baseline,
         "treatment_reach": (total - baseline) / total,
         "variations": {
-            str(variation.variation_id): {
-                "variation_id": str(variation.variation_id),
+            variation.text_id: {
+                "variation_id": variation.text_id,
                 "name": variation.name,
                 "count": measurement.visitors[variation.variation_id],
                 "variation_reach": measurement.visitors[variation.variation_id] / total,
             }
-            for variation in question.variations
+            for variation in question.reached
         },
     }
 
@@ -225,7 +225,7 @@ def _metric(
             result |= comparison_result(
                 question, figures[variation], verdicts[variation], variation == conclusive
             )
-        results[str(variation.variation_id)] = result
+        results[variation.key] = result
     return {**_definition(metric), "results": results, "conclusion": _conclusion(verdicts)}
 
 
@@ -238,9 +238,9 @@ def most_conclusive(verdicts: dict[Variation, Verdict]) -> Variation | None:
 def variation_result(question: Question, variation: Variation, figures: Figures) -> dict[str, Any]:
     result = {
         "experiment_id": question.experiment_id,
-        "variation_id": str(variation.variation_id),
+        "variation_id": variation.text_id,
         "name": variation.name,
-        "level": "variation",
+        "level": "experiment" if variation.is_holdback else "variation",
         "is_baseline": variation == question.baseline,
         "value": figures.value,
         "samples": figures.samples,
@@ -293,5 +293,5 @@ def _conclusion(verdicts: dict[Variation, Verdict]) -> dict[str, str]:
             if verdict.status == status
         }
         if gains:
-            conclusion[name] = str(max(gains, key=lambda variation: gains[variation]).variation_id)
+            conclusion[name] = max(gains, key=lambda variation: gains[variation]).text_id
     return conclusion

@@ -53,7 +53,7 @@ def compose_timeseries(
     for position, metric in enumerate(body["metrics"]):
         del metric["conclusion"]
         for variation in question.variations if metric["results"] else ():
-            result = metric["results"][str(variation.variation_id)]
+            result = metric["results"][variation.key]
             last = {
                 "time": body["end_time"],
                 **{key: result[key] for key in OF_POINTS if key in result},
@@ -78,7 +78,7 @@ class _Series:
         self.times = points.times
         self.looks = _looks(measurement, self.times)
         self.at_points = [_measurement_at(measured, number) for number in range(len(self.times))]
-        ids = [variation.variation_id for variation in question.variations]
+        ids = [variation.variation_id for variation in question.reached]
         self.begun = [
             number for number, one in enumerate(self.at_points) if any(one.visitors[each] for each in ids)
         ]
