@@ -21,7 +21,7 @@ where there is one. What is particular to an entity is a function in one of six 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, MetaData, Row, Table, delete, insert, select, update
@@ -174,7 +174,7 @@ class Entity:
         after = await self._checked(connection, {**before, **changes}, before)
         values = self._values(after)
         if any(getattr(row, name) != value for name, value in values.items()):
-            await self._write(connection, entity_id, at, **values)
+            await self._write(connection, row, at, **values)
             await self._follow(connection, before, after, at)
         return await self.get(connection, entity_id)
 
@@ -182,7 +182,8 @@ class Entity:
         self, connection: AsyncConnection, entity_id: int, at: datetime, if_match: str = ""
     ) -> None:
         """Put an entity into the archive, or remove it; 404 for an unknown id, 410 when it is archived already."""
-        before = self._json(await self._row(connection, entity_id, for_update=True))
+        row = await self._row(connection, entity_id, for_update=True)
+        before = self._json(row)
         if before["archived"]:
             raise gone(self.noun, entity_id)
         await self._check_version(connection, before, if_match)
@@ -190,7 +191,7 @@ class Entity:
             await self._delete(connection, entity_id)
             return
         after = await self._checked(connection, {**before, "archived": True}, before)
-        await self._write(connection, entity_id, at, **self._values(after))
+        await self._write(connection, row, at, **self._values(after))
         await self._follow(connection, before, after, at)
 
     async def _delete(self, connection: AsyncConnection, entity_id: int) -> None:
@@ -198,9 +199,12 @@ class Entity:
         if result.rowcount == 0:  # another request was faster
             raise not_found(self.noun, entity_id)
 
-    async def _write(self, connection: AsyncConnection, entity_id: int, at: datetime, **values: Any) -> None:
-        statement = update(self.table).where(self.table.c.id == entity_id)
-        await connection.execute(statement.values(last_modified=at, **values))
+    async def _write(self, connection: AsyncConnection, row: Row[Any], at: datetime, **values: Any) -> None:
+        # Of two changes at once the second to be stored is the later one, whichever came first: other services tell
+        # by this time which version is the newer one.
+        later = max(at, row.last_modified + timedelta(microseconds=1))
+        statement = update(self.table).where(self.table.c.id == row.id)
+        await connection.execute(statement.values(last_modified=later, **values))
 
     async def _follow(
         self, connection: AsyncConnection, before: Json | None, after: Json, at: datetime

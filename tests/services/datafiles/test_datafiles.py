@@ -8,6 +8,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+import pytest
+
 from optimizely_api.contract.times import read_time
 from optimizely_api.services.experiments.datafiles.upkeep import build_due
 from optimizely_api.services.storage.database import Database
@@ -131,6 +134,19 @@ async def test_200_audiences_come_with_typed_conditions(project: DatafileCaller)
         {"id": str(attribute["id"]), "key": "plan"},
         {"id": str(unused["id"]), "key": "age"},
     ]
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", 10**400, -(10**400), 10**30], ids=["surrogate", "endless", "below", "large"]
+)
+async def test_200_every_reader_of_json_takes_the_values_of_conditions(
+    project: DatafileCaller, value: Any
+) -> None:
+    await project.made("/attributes", key="plan")
+    odd = await project.audience(["or", {"type": "custom_attribute", "name": "plan", "value": value}])
+    await project.experiment(audience_conditions=json.dumps(["or", {"audience_id": odd["id"]}]))
+    datafile = orjson.loads((await project.served())["content"])
+    assert len(datafile["typedAudiences"]) == 1
 
 
 async def test_200_conditions_follow_a_new_key_of_their_attribute(project: DatafileCaller) -> None:

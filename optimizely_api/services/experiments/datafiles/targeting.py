@@ -12,6 +12,7 @@ from optimizely_api.services.experiments.conditions import OPERATORS, InvalidCon
 Json = dict[str, Any]
 Tree = list[Any]
 
+LARGEST_NUMBER = 10**300
 # SDKs take an empty list for a fault, and `["and"]` for everyone: nobody meets this one.
 NOBODY: Tree = ["or"]
 # For SDKs that know no types of matches, in place of conditions that they would misread: no user has this attribute.
@@ -44,9 +45,13 @@ def audience(audience_id: int, name: str, document: Mapping[str, Any], keys: Map
 
     def leaf(given: Json) -> Json:
         attribute_key = keys.get(ids.get(given.get("name")), given.get("name"))
-        shown = {"type": given.get("type"), "name": attribute_key, "match": given.get("match_type")}
-        known = {member: value for member, value in shown.items() if value is not None}
-        return {**known, "value": given["value"]} if "value" in given else known
+        shown = {
+            "type": given.get("type"),
+            "name": attribute_key,
+            "match": given.get("match_type"),
+            "value": None if given.get("match_type") == "exists" else _readable(given.get("value")),
+        }
+        return {member: value for member, value in shown.items() if value is not None}
 
     return {"id": str(audience_id), "name": name, "conditions": _tree(tree, leaf)}
 
@@ -59,6 +64,14 @@ def untyped(typed: Json) -> Json:
     )
     tree = typed["conditions"] if simple else UNTYPED_NOBODY
     return {**typed, "conditions": json.dumps(tree)}
+
+
+def _readable(value: Any) -> Any:
+    """A value that every JSON reader takes: SDKs know of no halves of surrogate pairs, and of no numbers over 2**53."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return max(-LARGEST_NUMBER, min(value, LARGEST_NUMBER)) if is_integer else value
 
 
 def _tree(tree: Tree, leaf: Callable[[Json], Any]) -> Tree:
