@@ -71,7 +71,10 @@ OF_ADMINISTRATORS = frozenset(
 )
 OF_OWNERS = frozenset(("Projects", "Environments", "Extensions", "Groups", "Webhooks"))
 THAT_RUN = frozenset(("Experiments", "Campaigns"))
-IN_ANY_PROJECT = frozenset({"create_project"})  # the least role is needed in one project, whichever
+# Of no project in particular: the least role is needed in one, whichever.
+IN_ANY_PROJECT = frozenset(
+    ("create_project", "get_recs_catalog_csv", "get_recs_stats_csv", "get_recs_output_csv")
+)
 
 
 def least_role(operation: Operation) -> Role:

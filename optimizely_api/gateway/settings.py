@@ -201,7 +201,7 @@ class Settings:
         "",
         "The folder with the CSV files that a recommender writes, such as"
         " <account id>/<catalog id>/catalog/2026-01-31.csv; beside catalog there are stats and"
-        " recommenders/<recommender id>. Empty: the operations of recommendations answer 403.",
+        " recommenders/<recommender id>. Empty: the operations of recommendations answer 404.",
     )
 
 

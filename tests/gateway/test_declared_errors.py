@@ -41,8 +41,11 @@ ASK_NO_SERVICE = {
 # Their success needs what the tests cannot set up: there is no store to export to.
 WITHOUT_SUCCESS = {"get_enriched_events_export_credentials"}
 # What they are about is of the token's account: their 403 is for users whose roles do not suffice.
-FOR_ROLES = {"create_project", "get_plan", "list_sar_requests_by_account", "create_sar_request"}
-VIEWERS_TOKEN = "2:token-of-a-viewer"
+FOR_ROLES = {
+    *("create_project", "get_plan", "list_sar_requests_by_account", "create_sar_request"),
+    *("get_recs_catalog_csv", "get_recs_stats_csv", "get_recs_output_csv"),
+}
+USERS_TOKEN = "2:token-of-a-user-without-a-role"
 NEVER_MET = {
     ("list_sar_requests_by_account", 404)
 }  # declared in the public contract; there is nothing to name
@@ -195,11 +198,11 @@ def provoke(app, operation, status, services, monkeypatch):
     ids = own(operation)
     break_upstream(operation, status, services)
     if status == 403 and operation.operation_id in FOR_ROLES:
-        services.tokens[VIEWERS_TOKEN], services.users[VIEWERS_TOKEN] = (
+        services.tokens[USERS_TOKEN], services.users[USERS_TOKEN] = (
             samples.ACCOUNT,
-            samples.user("viewer"),
+            samples.user(),
         )
-        return ask(app, operation, ids, Authorization=f"Bearer {VIEWERS_TOKEN}")
+        return ask(app, operation, ids, Authorization=f"Bearer {USERS_TOKEN}")
     if status == 400:
         return misshapen(app, operation)
     if status == 401:

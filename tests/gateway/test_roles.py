@@ -45,14 +45,7 @@ OF_ADMINISTRATORS = {
     *("list_sar_requests_by_account", "create_sar_request", "get_sar_request"),
     *("get_enriched_events_export_credentials", "list_collaborators"),
 }
-# They are of the account, and for all its users.
-OF_EVERYBODY = {
-    "get_recs_catalog_csv",
-    "get_recs_stats_csv",
-    "get_recs_output_csv",
-    "list_projects",
-    "get_me",
-}
+OF_EVERYBODY = {"list_projects", "get_me"}  # also without a role
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 from pyramid.request import Request
 from pyramid.response import Response
 
-from optimizely_api.gateway.errors import GatewayError, NotFound
+from optimizely_api.gateway.errors import NotFound
 from optimizely_api.gateway.resource import operation
 from optimizely_api.gateway.views.impressions_usage import read_day
 
@@ -35,7 +35,7 @@ async def get_recs_output_csv(request: Request) -> Response:
 
 
 async def _file(request: Request, place: str) -> Response:
-    """The file of the day; raises BadRequest for no such day, a 403 where nothing is set up, and NotFound."""
+    """The file of the day; raises BadRequest for no such day, and NotFound, also where nothing is set up."""
     query = request.swagger_data
     day = read_day(query["date"], "/path/date")
     folder = request.registry["settings"].recommendations_folder
@@ -44,11 +44,10 @@ async def _file(request: Request, place: str) -> Response:
     file = of_account / query["catalog_id"] / place / f"{day}.csv"
     content = await asyncio.to_thread(_read, of_account, file) if folder else None
     if content is None:
-        raise GatewayError(
-            "forbidden",
-            "The token's account has no recommendations here: this installation computes none, and serves the files of"
-            " a recommender once the setting recommendations_folder names a folder that has one for the account,"
-            f" {request.identity.account_id}.",
+        raise NotFound(
+            "file of the account's recommendations: this installation computes none, and serves the files of a"
+            " recommender once the setting recommendations_folder names a folder that has one for the account,"
+            f" {request.identity.account_id}"
         )
     return Response(content, content_type="text/csv", charset="utf-8")
 

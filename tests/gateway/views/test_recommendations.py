@@ -69,15 +69,15 @@ def test_400_for_a_catalog_that_is_no_number(app: Any, services: Any) -> None:
     assert list(assert_error(response, 400, "bad_request")["messages"]) == ["/path/catalog_id"]
 
 
-def test_403_for_an_account_without_a_folder_says_what_to_set(app: Any, services: Any) -> None:
+def test_404_for_an_account_without_a_folder_says_what_to_set(app: Any, services: Any) -> None:
     other = {"Authorization": f"Bearer {samples.OTHER_TOKEN}"}
     response = app.get(f"{CATALOG}/catalog/2026-01-31", headers=other, expect_errors=True)
-    assert_error(response, 403, "forbidden", "recommendations_folder")
+    assert_error(response, 404, "not_found", "recommendations_folder")
 
 
-def test_403_where_no_folder_is_set(gateway: Any) -> None:
+def test_404_where_no_folder_is_set(gateway: Any) -> None:
     response = gateway.get(f"{CATALOG}/catalog/2026-01-31", headers=AUTHORIZED, expect_errors=True)
-    assert_error(response, 403, "forbidden", "recommendations_folder")
+    assert_error(response, 404, "not_found", "recommendations_folder")
 
 
 def test_500_for_a_file_of_another_media_type() -> None:
