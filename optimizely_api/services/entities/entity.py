@@ -69,6 +69,7 @@ class Entity:
         update: str = "",
         deletes: bool = False,
         locks_project: bool = False,
+        recorded: bool = True,
     ) -> None:
         """Make the entity that the contract calls `name`.
 
@@ -78,6 +79,7 @@ class Entity:
         callers may set, once. `update` is the definition of a change, `<name>Update` if that exists. `table` is one
         that is there already, with the columns of `entity_table` and `columns`. With `deletes` there is no archive:
         DELETE removes the row. With `locks_project` a change waits for those of all such entities of the project.
+        Unless `recorded`, it has no history in a service that keeps one.
         """
         self.name = name
         self.noun = noun_of(name)
@@ -87,7 +89,7 @@ class Entity:
         self._next_ids = next_ids
         self._deletes = deletes
         self._locks_project = locks_project
-        self._history = metadata.tables.get(HISTORY)
+        self._history = metadata.tables.get(HISTORY) if recorded else None
         self._defaults = {"archived": False, **defaults(name), **(initial or {})}
         own = dict(tightened or {})
         self._creation = _schema(writable(name), {**own, **(internal or {}), **OWNERS}, OWNERS)

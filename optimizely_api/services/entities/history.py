@@ -17,6 +17,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Row,
     String,
     Table,
     Text,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import noun_of, public, writable
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.log import USER
 from optimizely_api.services.storage.database import CHANGED_PROJECTS, UtcTime
 
@@ -111,6 +113,27 @@ async def record(
         "created": at,
     }
     await connection.execute(insert(changes).values(**values))
+
+
+def shown(row: Row[Any]) -> Json:
+    """A record as services show it."""
+    entity = {"type": row.entity_type, "id": row.entity_id, "name": row.entity_name, "sub_type": row.sub_type}
+    return {
+        "id": row.id,
+        "account_id": row.account_id,
+        "project_id": row.project_id,
+        "change_type": row.change_type,
+        "changes": row.changes,
+        "created": format_time(row.created),
+        "entity": {name: value for name, value in entity.items() if value is not None},
+        "revisions": {
+            "current": {"id": row.revision},
+            "previous": {"id": row.revision - 1 if row.revision > 1 else None},
+        },
+        "source": row.source,
+        "summary": row.summary,
+        "user": {"id": row.user_id, "email": row.user_name},
+    }
 
 
 def is_archived(entity: Json) -> bool:

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.contract.times import format_time
 from optimizely_api.services.entities import history
+from optimizely_api.services.entities.history import shown
 from optimizely_api.services.experiments.tables import changes
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
@@ -27,14 +27,14 @@ async def list_changes(request: web.Request) -> web.Response:
 
     async def fetch(connection: Any, page: Any) -> tuple[int, list[dict[str, Any]]]:
         total, rows = await fetch_page(connection, query, COLUMNS.id.desc(), page)
-        return total, [_record(row) for row in rows]
+        return total, [shown(row) for row in rows]
 
     return await page_response(request, fetch)
 
 
 async def feed_changes(request: web.Request) -> web.Response:
     """Records in the order of their ids: the feed that webhooks are called for."""
-    return await feed_response(request, changes, _record)
+    return await feed_response(request, changes, shown)
 
 
 async def record(
@@ -74,23 +74,3 @@ def _is_about(entity: str) -> ColumnElement[bool]:
     if not (number.isascii() and number.isdigit() and len(number) <= 16):
         raise bad_request(f"entity must be a type and an id, such as experiment:123, not {entity[:40]!r}")
     return and_(COLUMNS.entity_type == kind, COLUMNS.entity_id == int(number))
-
-
-def _record(row: Row[Any]) -> dict[str, Any]:
-    entity = {"type": row.entity_type, "id": row.entity_id, "name": row.entity_name, "sub_type": row.sub_type}
-    return {
-        "id": row.id,
-        "account_id": row.account_id,
-        "project_id": row.project_id,
-        "change_type": row.change_type,
-        "changes": row.changes,
-        "created": format_time(row.created),
-        "entity": {name: value for name, value in entity.items() if value is not None},
-        "revisions": {
-            "current": {"id": row.revision},
-            "previous": {"id": row.revision - 1 if row.revision > 1 else None},
-        },
-        "source": row.source,
-        "summary": row.summary,
-        "user": {"id": row.user_id, "email": row.user_name},
-    }

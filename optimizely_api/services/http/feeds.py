@@ -44,7 +44,7 @@ async def feed_response(
     closing, loop = request.app[CLOSING], asyncio.get_running_loop()
     deadline = loop.time() + wait
     while True:
-        rows = await _read(request.app[DATABASE], table, after, limit)
+        rows = await read_rows(request.app[DATABASE], table, after, limit)
         left = deadline - loop.time()
         if rows or left <= 0 or closing.is_set():
             return JSONResponse({"items": [show(row) for row in rows]})
@@ -52,8 +52,8 @@ async def feed_response(
             await asyncio.wait_for(closing.wait(), min(LOOK_SECONDS, left))
 
 
-async def _read(database: Database, table: Table, after: int, limit: int) -> Sequence[Row[Any]]:
-    """The next rows, without those before which another one may still appear.
+async def read_rows(database: Database, table: Table, after: int, limit: int) -> Sequence[Row[Any]]:
+    """The next rows of a feed, without those before which another one may still appear.
 
     PostgreSQL numbers rows when they are inserted and shows them when they are committed: row 5 may appear after row 6,
     and a reader that has row 6 would never get it. So a row counts when the transactions are over that were inserting

@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.definitions import defaults
 from optimizely_api.contract.times import format_time
 from optimizely_api.http.entity_tags import names_tag, version_tag
+from optimizely_api.services.entities.history import record
 from optimizely_api.services.http.errors import conflict, field_errors, version_mismatch
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.projects.environments import create_environments_of
 from optimizely_api.services.projects.store import get_account
+from optimizely_api.services.projects.tables import changes as recorded
 from optimizely_api.services.projects.tables import next_ids, project_roles, projects
 from optimizely_api.services.storage.ids import allocate_ids
 from optimizely_api.services.storage.paging import fetch_page
@@ -94,6 +96,8 @@ async def update_project(
         .where(projects.c.id == project_id)
         .values(document=document, last_modified=max(at, row.last_modified), **columns)
     )
+    of_itself = {**after, "project_id": project_id}
+    await record(connection, recorded, "Project", before, of_itself, at)
     return await get_project(connection, project_id)
 
 

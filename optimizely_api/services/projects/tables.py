@@ -16,6 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from optimizely_api.services.entities.history import change_table
 from optimizely_api.services.http.made_once import made_once_table
 from optimizely_api.services.storage.database import UtcTime
 from optimizely_api.services.storage.ids import id_table
@@ -23,6 +24,7 @@ from optimizely_api.services.storage.ids import id_table
 METADATA = MetaData()
 
 next_ids = id_table(METADATA)
+changes = change_table(METADATA)  # of environments and projects, for webhooks
 made_once_table(METADATA)
 
 accounts = Table(

@@ -20,6 +20,7 @@ WEBHOOKS = Entity(
     initial={"active": True, "description": "", "events": ["project.datafile_updated"]},
     internal={"secret": {"type": "string", "minLength": SECRET_CHARACTERS}},
     deletes=True,
+    recorded=False,
 )
 
 

@@ -126,7 +126,7 @@ class Shop:
             session = await stack.enter_async_context(session_with_key())
             if posting is None:
                 posting = await stack.enter_async_context(opened_post())
-            yield Sender(database, feeds_of(settings), session, posting, around)
+            yield Sender(database, feeds_of(settings, session, database), posting, around)
 
 
 def opened_post(*, allow_private: bool = True) -> AbstractAsyncContextManager[Post]:

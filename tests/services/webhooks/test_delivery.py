@@ -105,6 +105,23 @@ async def test_each_environment_whose_datafile_changed_is_called_about_within_a_
     assert median(latencies) < WITHIN_A_SECOND
 
 
+async def test_changes_of_environments_and_of_the_project_have_calls(shop: Shop, receiver: Receiver) -> None:
+    events = ["environment_created", "environment_updated", "environment_archived", "project_setting_updated"]
+    await shop.webhook(receiver.url, *(f"project.{event}" for event in events))
+    async with shop.sender(Clock()):
+        made = await shop.projects.made("/environments", {**shop.owner, "key": "qa", "name": "QA"})
+        await shop.projects.patch(f"/environments/{made['id']}", {"name": "Test"})
+        await shop.projects.call("DELETE", f"/environments/{made['id']}")
+        await shop.projects.patch(f"/projects/{shop.owner['project_id']}", {"description": "Shoes"})
+        await receiver.until(lambda: len(receiver.calls) == len(events))
+    assert [call.body["event"] for call in receiver.calls] == [f"project.{event}" for event in events]
+    changes = [call.body["data"][0]["changes"] for call in receiver.calls]
+    assert changes[1] == [
+        {"property": "name", "description": "Changed name", "before": "QA", "after": "Test"}
+    ]
+    assert changes[3][0]["after"] == "Shoes"
+
+
 async def test_a_receiver_that_is_down_for_ten_minutes_gets_everything_once_and_in_order(
     shop: Shop, receiver: Receiver
 ) -> None:

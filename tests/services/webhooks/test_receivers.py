@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
-from tests.services.conftest import NewDatabase, Serve
+from optimizely_api.services.http.server import SERVICES
+from tests.services.conftest import NewDatabase
 from tests.services.databases import SQLiteDatabases
 from tests.services.webhooks.conftest import Clock, Shop, opened_post
 from tests.services.webhooks.receiver import Receiver, receiving
+from tests.support.ports import free_port
 
 WITHIN_A_SECOND = 1.0
 
@@ -81,17 +84,20 @@ async def test_a_new_secret_signs_what_follows(shop: Shop, receiver: Receiver) -
 
 
 async def test_an_experiments_service_that_is_away_delays_and_loses_nothing(
-    shop: Shop, receiver: Receiver, serve: Serve
+    shop: Shop, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     await shop.webhook(receiver.url)
-    summaries = await shop.changes(2)
-    address, shop.experiments.url = shop.experiments.url, "http://127.0.0.1:9"
-    async with shop.sender(Clock()) as sender:
-        shop.experiments.url = address
-        await asyncio.sleep(0.2)  # some attempts in vain
-        for feed in sender._feeds:
-            object.__setattr__(feed, "url", f"{address}/changes/feed")
+    summaries, port = await shop.changes(2), free_port()
+    shop.experiments.url = f"http://127.0.0.1:{port}"
+    async with shop.sender(Clock()):
+        async with asyncio.timeout(20):
+            while "the feed of changes cannot be read, webhooks wait" not in caplog.text:
+                await asyncio.sleep(0.01)
+        runner = web.AppRunner(SERVICES["experiments"].create_application(shop.experiments.database_url))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         await receiver.until(lambda: len(receiver.calls) == 2)
+    await runner.cleanup()
     assert [call.summary for call in receiver.calls] == summaries
 
 

@@ -1,13 +1,18 @@
-"""The feeds of the experiments service, whose rows webhooks are called for."""
+"""The feeds whose rows webhooks are called for."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
+import aiohttp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.http.feed_reader import Items
+from optimizely_api.services.entities.history import shown
+from optimizely_api.services.http.feed_reader import ITEMS, Items, read_feed
+from optimizely_api.services.http.feeds import LOOK_SECONDS, read_rows
 from optimizely_api.services.projects.delivery.messages import (
     Message,
     message_of_revision,
@@ -15,19 +20,24 @@ from optimizely_api.services.projects.delivery.messages import (
 )
 from optimizely_api.services.projects.delivery.settings import Settings
 from optimizely_api.services.projects.delivery.store import environment_names
+from optimizely_api.services.projects.tables import changes
+from optimizely_api.services.storage.database import Database
 
 
 @dataclass(frozen=True)
 class Feed:
-    """One feed: where it is, and what its rows mean."""
+    """One feed: how its next items are read after an id, with the last of their ids, and what they mean."""
 
     name: str
-    url: str
+    read: Callable[[int], Awaitable[tuple[int, Items]]]
     messages: Callable[[AsyncConnection, Items], Awaitable[list[Message]]]
 
 
-def feeds_of(settings: Settings) -> list[Feed]:
-    """The feeds that webhooks are called for."""
+def feeds_of(settings: Settings, session: aiohttp.ClientSession, database: Database) -> list[Feed]:
+    """The feeds that webhooks are called for: two of the experiments service, and the changes of this service.
+
+    `session` sends the services' key.
+    """
     public_url = settings.public_url
 
     async def of_changes(connection: AsyncConnection, items: Items) -> list[Message]:
@@ -37,7 +47,18 @@ def feeds_of(settings: Settings) -> list[Feed]:
         names = await environment_names(connection, {item["environment_id"] for item in items})
         return [message_of_revision(item, names, public_url) for item in items]
 
+    def at(path: str) -> Callable[[int], Awaitable[tuple[int, Items]]]:
+        return partial(read_feed, session, f"{settings.experiments_url}{path}")
+
     return [
-        Feed("changes", f"{settings.experiments_url}/changes/feed", of_changes),
-        Feed("datafiles", f"{settings.experiments_url}/datafile-revisions", of_revisions),
+        Feed("changes", at("/changes/feed"), of_changes),
+        Feed("datafiles", at("/datafile-revisions"), of_revisions),
+        Feed("own changes", partial(_read_own_changes, database), of_changes),
     ]
+
+
+async def _read_own_changes(database: Database, after: int) -> tuple[int, Items]:
+    while True:
+        if rows := await read_rows(database, changes, after, ITEMS):
+            return rows[-1].id, [shown(row) for row in rows]
+        await asyncio.sleep(LOOK_SECONDS)  # other workers write there

@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from typing import Protocol, TypeVar
 
-import aiohttp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.http.feed_reader import FeedFailed, read_feed
+from optimizely_api.services.http.feed_reader import FeedFailed
 from optimizely_api.services.projects.delivery import store
 from optimizely_api.services.projects.delivery.feeds import Feed
 from optimizely_api.services.projects.delivery.schedule import next_attempt
@@ -60,12 +59,11 @@ class Sender:
         self,
         database: Database,
         feeds: Sequence[Feed],
-        session: aiohttp.ClientSession,
         post: Posting,
         surroundings: Surroundings | None = None,
     ) -> None:
-        """Make a sender. `session` reads the feeds, `post` calls receivers."""
-        self._database, self._feeds, self._session, self._post = database, feeds, session, post
+        """Make a sender; `post` calls receivers."""
+        self._database, self._feeds, self._post = database, feeds, post
         self._given = surroundings or Surroundings()
         self._name = uuid.uuid4().hex
         self._held_until = self._forgot = LONG_AGO
@@ -166,7 +164,7 @@ class Sender:
     async def _read_once(self, feed: Feed) -> None:
         async with self._database.snapshot() as connection:
             before = await store.position(connection, feed.name)
-        last, items = await read_feed(self._session, feed.url, before)
+        last, items = await feed.read(before)
         if last == before:
             return
         async with self._database.snapshot() as connection:

@@ -32,6 +32,6 @@ async def with_sender(app: web.Application) -> AsyncIterator[None]:
     async with (
         aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session,
         post.opened(allow_private=settings.allow_private) as posting,
-        Sender(app[DATABASE], feeds_of(settings), session, posting).running(),
+        Sender(app[DATABASE], feeds_of(settings, session, app[DATABASE]), posting).running(),
     ):
         yield
