@@ -1,8 +1,8 @@
 """How fast events are taken and results answered: `python -m tests.services.results.benchmark_results`.
 
 Loads an experiment through the service's own storing code (SQLite, every commit on the disk), then asks for
-its results over HTTP, wholly, by interval and by segment. Prints the figures; --visitors and --seed change
-the experiment. With --http VISITORS it also posts a smaller experiment through POST /v1/events.
+its results over HTTP, wholly, by interval and by segment, and for its time series. Prints the figures;
+--visitors, --days and --seed change the experiment. With --http VISITORS it also posts a smaller experiment through POST /v1/events.
 
 What to expect: whole hours come from the rollups, in tens of milliseconds whatever the number of visitors.
 Segments, and intervals with events after their end, are summed up visitor by visitor: on two busy cores 0.6 to
@@ -57,6 +57,8 @@ from tests.support.samples import SERVICES_KEY
 
 DAYS = 30
 DAY = 24 * HOUR
+SETTLING_DAYS = 10  # from the last decision to the end of all conversions
+TIME_SERIES = "time series, whole interval"
 METRICS = (
     metric("unique"),
     metric("count"),
@@ -91,12 +93,12 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def visitors(count: int, seed: int) -> Iterator[list[dict[str, Any]]]:
+def visitors(count: int, seed: int, days: int = DAYS) -> Iterator[list[dict[str, Any]]]:
     """The entries of each visitor: a decision and, on average, one and a half to two conversions."""
     rng = random.Random(seed)
     for number in range(count):
         name = f"visitor-{rng.getrandbits(48):012x}"
-        entered = NOON + number * DAYS * 24 * HOUR // count
+        entered = NOON + number * days * DAY // count
         attributes = [
             attribute("plan", rng.choice(["gold", "silver", "none"])),
             attribute("browser", rng.choice(["chrome", "firefox", "safari"]), PLAN + 1),
@@ -110,10 +112,10 @@ def visitors(count: int, seed: int) -> Iterator[list[dict[str, Any]]]:
         yield entries
 
 
-def batches(count: int, seed: int, size: int) -> Iterator[bytes]:
+def batches(count: int, seed: int, size: int, days: int = DAYS) -> Iterator[bytes]:
     """The entries in batches of about `size` visitor entries."""
     together: list[dict[str, Any]] = []
-    for entries in visitors(count, seed):
+    for entries in visitors(count, seed, days):
         together += entries
         if len(together) >= size:
             yield orjson.dumps(batch(*together))
@@ -122,10 +124,10 @@ def batches(count: int, seed: int, size: int) -> Iterator[bytes]:
         yield orjson.dumps(batch(*together))
 
 
-async def load(database: Database, count: int, seed: int) -> tuple[int, float]:
+async def load(database: Database, count: int, seed: int, days: int = DAYS) -> tuple[int, float]:
     """Store the experiment batch by batch; returns the number of events and the seconds spent storing."""
     events, spent = 0, 0.0
-    for body in batches(count, seed, 5_000):
+    for body in batches(count, seed, 5_000, days):
         started = time.perf_counter()
         parsed = parse_batch(body)
         async with database.transaction() as connection:
@@ -150,12 +152,15 @@ async def post_all(session: aiohttp.ClientSession, url: str, bodies: list[bytes]
     return time.perf_counter() - started
 
 
-async def ask(session: aiohttp.ClientSession, url: str, more: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+async def ask(
+    session: aiohttp.ClientSession, url: str, more: dict[str, Any], what: str = ""
+) -> tuple[float, dict[str, Any]]:
     """The best of three answering times, in seconds, and the answer."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        async with session.post(f"{url}/results/{EXPERIMENT}", json=question(*METRICS, **more)) as response:
+        asked = question(*METRICS, **more)
+        async with session.post(f"{url}/results/{EXPERIMENT}{what}", json=asked) as response:
             assert response.status == 200, await response.text()
             answer = await response.json()
         times.append(time.perf_counter() - started)
@@ -194,13 +199,15 @@ def folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-async def measure_answers(count: int, seed: int, on_postgresql: bool = False) -> dict[str, float]:
+async def measure_answers(
+    count: int, seed: int, on_postgresql: bool = False, days: int = DAYS
+) -> dict[str, float]:
     """Seconds by question, on an experiment of `count` visitors; prints them."""
     async with (
         one_database(on_postgresql) as (database_url, folder),
         served(database_url) as (application, url, session),
     ):
-        events, spent = await load(application[DATABASE], count, seed)
+        events, spent = await load(application[DATABASE], count, seed, days)
         megabytes = folder_size(folder) / 1e6
         print(f"seed {seed}: {count} visitors, {events} events stored in {spent:.1f} s, {megabytes:.0f} MB")
         figures = {}
@@ -208,6 +215,11 @@ async def measure_answers(count: int, seed: int, on_postgresql: bool = False) ->
             figures[name], answer = await ask(session, url, more)
             reach = answer["reach"]["total_count"]
             print(f"{name:30} {figures[name] * 1000:8.0f} ms  {reach} visitors, 5 metrics")
+        # Of an experiment that still runs: all events lie before the end.
+        so_far = {"earliest": iso(NOON), "end_time": iso(NOON + (days + SETTLING_DAYS) * DAY)}
+        figures[TIME_SERIES], answer = await ask(session, url, so_far, "/timeseries")
+        points = len(answer["metrics"][0]["results"][str(CONTROL)]["timeseries"])
+        print(f"{TIME_SERIES:30} {figures[TIME_SERIES] * 1000:8.0f} ms  {points} points, 5 metrics")
         return figures
 
 
@@ -230,6 +242,7 @@ async def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--visitors", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=DAYS)
     parser.add_argument("--http", type=int, default=50_000, metavar="VISITORS")
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--senders", type=int, default=8)
@@ -239,7 +252,7 @@ async def main() -> None:
     if options.http:
         await measure_posting(options.http, options.seed, options.batch, options.senders)
     if options.visitors:
-        await measure_answers(options.visitors, options.seed, options.postgresql)
+        await measure_answers(options.visitors, options.seed, options.postgresql, options.days)
 
 
 if __name__ == "__main__":
