@@ -2,7 +2,8 @@
 
 Loads an experiment through the service's own storing code (SQLite, every commit on the disk), then asks for
 its results over HTTP, wholly, by interval and by segment, and for its time series. Prints the figures;
---visitors, --days and --seed change the experiment. With --http VISITORS it also posts a smaller experiment through POST /v1/events.
+--visitors, --days and --seed change the experiment. With --http VISITORS it also posts a smaller experiment
+through POST /v1/events.
 
 What to expect: whole hours come from the rollups, in tens of milliseconds whatever the number of visitors.
 Segments, and intervals with events after their end, are summed up visitor by visitor: on two busy cores 0.6 to
