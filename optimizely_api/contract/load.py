@@ -17,7 +17,7 @@ import yaml
 from swagger_spec_validator import SwaggerValidationError
 from swagger_spec_validator.validator20 import validate_spec
 
-from optimizely_api.contract import shared_responses
+from optimizely_api.contract import examples, shared_responses
 from optimizely_api.start_failures import CannotStart
 
 Json = Any
@@ -131,12 +131,13 @@ class _Flattener:
 
     def flatten(self) -> dict[str, Json]:
         root = self._file(ROOT_FILE)
-        apart = ("paths", RESOURCES, *shared_responses.KEYS, *SECTIONS)
+        apart = ("paths", RESOURCES, examples.KEY, *shared_responses.KEYS, *SECTIONS)
         document = {key: value for key, value in root.items() if key not in apart}
         document["paths"] = {path: self._path_item(path, item) for path, item in self._paths(root)}
         for item in document["paths"].values():
             self._add_shared_parameters(item)
             self._add_shared_responses(item)
+        self._add_examples(root, document["paths"].values())
         for section in SECTIONS:
             names = self._collected[section]
             document[section] = {name: names[name] for name in sorted(names)}
@@ -161,6 +162,27 @@ class _Flattener:
             raise InvalidContract(ROOT_FILE, pointer("paths", path), f"{item['$ref']} is not under /paths")
         self.origins["paths", path] = file
         return self._rewrite(file, pointer("paths", name), self._target(file, section, name))
+
+    def _add_examples(self, root: dict[str, Json], items: Iterable[Json]) -> None:
+        file = root.get(examples.KEY)
+        if file is None:
+            return
+        given = examples.Examples(self._file(file, named_by=(ROOT_FILE, pointer(examples.KEY))))
+        for item in items:
+            for method in METHODS:
+                if method in item:
+                    item[method]["parameters"] = self._with_examples(item, method, given)
+        for operation_id, name in sorted(given.unused):
+            raise InvalidContract(file, pointer("operations", operation_id, name), "no operation has it")
+
+    def _with_examples(self, item: Json, method: str, given: examples.Examples) -> list[Json]:
+        """The parameters of an operation; those without an example stay references."""
+        nodes = {}
+        for node in [*item.get("parameters", []), *item[method].get("parameters", [])]:
+            parameter = resolve(self._collected, node)
+            with_example = given.given_to(item[method].get("operationId"), parameter)
+            nodes[parameter["in"], parameter["name"]] = node if with_example is parameter else with_example
+        return list(nodes.values())
 
     def _add_shared_parameters(self, item: Json) -> None:
         for method in METHODS:

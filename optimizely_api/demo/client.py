@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import aiohttp
@@ -26,10 +26,18 @@ class ServiceClient:
         self.session, self.url = session, url.rstrip("/")
 
     async def call(
-        self, method: str, path: str, *, expected: Collection[int], body: Any = None, **params: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        expected: Collection[int],
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        **params: Any,
     ) -> tuple[int, Any]:
         """Send a request and return status and JSON; raises DemoError for an unexpected status.
 
+        `headers` come beside those of the session, or in their place.
         `body` is sent as JSON, or unchanged if it is bytes. A request without a response is sent again, except a POST
         that creates an entity: batches of events, whose bodies are bytes, count once.
 
@@ -42,7 +50,7 @@ class ServiceClient:
             await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**attempt if attempt else 0)
             try:
                 async with self.session.request(
-                    method, self.url + path, params=params, **body_argument
+                    method, self.url + path, params=params, headers=headers, **body_argument
                 ) as response:
                     if response.status in expected:
                         return response.status, await _json(response)

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ import aiohttp
 from rich.console import Console
 
 from optimizely_api.contract.times import format_time
-from optimizely_api.demo import story
+from optimizely_api.demo import past, present, story
 from optimizely_api.demo.client import TIMEOUT_SECONDS, DemoError, ServiceClient
 from optimizely_api.demo.progress import Progress
 from optimizely_api.demo.visitors import Batch, Target, batches, variation_key
@@ -44,17 +44,26 @@ class DemoSummary:
 
 
 async def load_demo(
-    projects_url: str, experiments_url: str, results_url: str, console: Console, *, key: str
+    projects_url: str,
+    experiments_url: str,
+    results_url: str,
+    console: Console,
+    *,
+    key: str,
+    api_url: str | None = None,
 ) -> DemoSummary:
     """Load the demo data into the three services unless they exist; show progress on `console`.
 
+    `api_url` is the gateway's `/v2`; without it, what public operations make is left out.
     `key` is the services' key. Raises DemoError when a service refuses a request; another call completes the load.
     """
     started = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout, headers=authorization(key)) as session:
+    headers = {**authorization(key), **past.made_by(past.ANA)}
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         urls = (projects_url, experiments_url, results_url)
         loader = Loader(*(ServiceClient(session, url) for url in urls))
+        loader.gateway = ServiceClient(session, api_url) if api_url else None
         headline, counts = await loader.find(), loader.counts()
         loaded = headline is None
         if headline is None:
@@ -67,6 +76,7 @@ class Loader:
 
     def __init__(self, projects: ServiceClient, experiments: ServiceClient, results: ServiceClient) -> None:
         self.projects, self.experiments, self.results = projects, experiments, results
+        self.gateway: ServiceClient | None = None
 
     @staticmethod
     def counts() -> dict[str, int]:
@@ -116,6 +126,7 @@ class Loader:
             targets += await self._project(account["id"], project, now)
         visitors, events = await self._send_visitors(targets, console)
         await self._verify(account["id"])
+        await self._present(account["id"], targets)
         token = {"name": "Demo", "token_sha256": TOKEN_SHA256}
         await self.projects.create(f"/accounts/{account['id']}/tokens", token)
         (headline,) = (target for experiment, target in targets if experiment.key == story.HEADLINE)
@@ -158,8 +169,39 @@ class Loader:
             (experiment, await self._experiment(project, experiment, owner, event_ids, campaign_ids, now))
             for experiment in project.experiments
         ]
+        customer_id = await self._past(project, owner, targets, campaign_ids, now)
         await self._pause_campaigns(project, campaign_ids, now)
-        return targets
+        attribute_ids = {"customer": str(customer_id)}
+        return [(experiment, replace(target, attribute_ids=attribute_ids)) for experiment, target in targets]
+
+    async def _past(
+        self,
+        project: story.Project,
+        owner: dict[str, int],
+        targets: list[tuple[story.Experiment, Target]],
+        campaign_ids: dict[str, int],
+        now: datetime,
+    ) -> int:
+        """What the people of the shop did before the load; return the id of the attribute of all visitors."""
+        people = past.Past(self.experiments, owner, now)
+        customer_id = await past.customer_attribute(people)
+        experiment_ids = {experiment.key: target.experiment_id for experiment, target in targets}
+        await past.HAPPENED[project.name](people, experiment_ids, campaign_ids)
+        return customer_id
+
+    async def _present(self, account_id: int, targets: list[tuple[story.Experiment, Target]]) -> None:
+        """What public operations make, with a token for the time of the load."""
+        if self.gateway is None:
+            return
+        tokens = f"/accounts/{account_id}/tokens"
+        token = await self.projects.create(tokens, {"name": present.USER})
+        maker = present.Present(self.gateway, token["token"])
+        project_ids = await maker.ids("/projects")
+        experiment_ids = {experiment.key: target.experiment_id for experiment, target in targets}
+        for name, furnish in present.FURNISH.items():
+            await furnish(maker, project_ids[name], experiment_ids)
+        await present.account(maker)
+        await self.projects.call("DELETE", f"{tokens}/{token['token_id']}", expected={204})
 
     async def _events(self, project: story.Project, owner: dict[str, int], created_at: str) -> dict[str, int]:
         ids = {event["key"]: event["id"] for event in await self.experiments.list_all("/events", **owner)}
@@ -222,7 +264,8 @@ class Loader:
             entity = await self.experiments.create("/experiments", body, **params)
         await self._end(experiment, entity["id"], now)
         return Target(
-            **owner,
+            account_id=owner["account_id"],
+            project_id=owner["project_id"],
             campaign_id=entity["campaign_id"],
             experiment_id=entity["id"],
             variation_ids=tuple(variation["variation_id"] for variation in entity["variations"]),

@@ -83,7 +83,7 @@ async def _start(
     summary = None
     if demo_key is not None:
         urls = ports.url("projects"), ports.url("experiments"), ports.url("results")
-        summary = await load_demo(*urls, console, key=demo_key)
+        summary = await load_demo(*urls, console, key=demo_key, api_url=f"{ports.url('gateway')}/v2")
     _print_summary(console, ports, summary, log_path)
 
 

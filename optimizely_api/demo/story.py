@@ -13,7 +13,7 @@ ACCOUNT = "Fern & Oak (demo)"
 TOKEN = "2:demo-fern-and-oak-furniture"  # noqa: S105
 SEED = 20_170_321
 
-# Attribute ids as an SDK would find them in a datafile.
+# Attribute ids as an SDK would find them in a datafile; that of `customer` is the entity's, once there is one.
 ATTRIBUTE_IDS = {
     "browser": "30000000001",
     "device": "30000000002",

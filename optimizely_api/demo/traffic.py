@@ -11,7 +11,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -76,10 +76,13 @@ async def _running(gateway: ServiceClient) -> list[Crowd]:
         events = {
             event["key"]: event["id"] for event in await _all(gateway, "/v2/events", project_id=project["id"])
         }
+        attributes = await _all(gateway, "/v2/attributes", project_id=project["id"])
+        attribute_ids = {attribute["key"]: str(attribute["id"]) for attribute in attributes}
         for entity in await _all(gateway, "/v2/experiments", project_id=project["id"]):
             experiment = known.get(entity["name"])
             if experiment is not None and entity["status"] == "running" and experiment.behaviours:
                 target = _target(experiment, entity, project, events)
+                target = replace(target, attribute_ids=attribute_ids)
                 crowds.append(Crowd(experiment, target, Random()))  # noqa: S311  # not secret
     return crowds
 

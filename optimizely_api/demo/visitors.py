@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
 from random import Random
@@ -40,6 +40,7 @@ class Target:
     first: datetime
     last: datetime
     load: str  # distinguishes this load from others (its account's creation time)
+    attribute_ids: dict[str, str] = field(default_factory=dict)  # of attributes that are entities, by key
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,21 @@ class Crowd:
         """
         (arm,) = self.chance.choices(self.arms, cum_weights=self.shares)
         traits = self._traits()
-        visitor = {"visitor_id": f"v{self.chance.getrandbits(64):016x}", "attributes": _attributes(traits)}
+        visitor = {
+            "visitor_id": f"v{self.chance.getrandbits(64):016x}",
+            "attributes": self._attributes(traits),
+        }
         arrival = self._arrival() if arrival is None else arrival
         yield {**visitor, "snapshots": [self._decision(arm, arrival)]}
         for event in self._actions(arm, arrival, DEVICE_FACTORS.get(traits["device"], 1.0)):
             yield {**visitor, "snapshots": [{"events": [event]}]}
+
+    def _attributes(self, traits: dict[str, str]) -> list[dict[str, str]]:
+        ids = {**story.ATTRIBUTE_IDS, **self.target.attribute_ids}
+        return [
+            {"entity_id": ids[key], "key": key, "type": "custom", "value": value}
+            for key, value in traits.items()
+        ]
 
     def _traits(self) -> dict[str, str]:
         return {
@@ -167,13 +178,6 @@ class Crowd:
 def variation_key(name: str) -> str:
     """A variation's key, from its name."""
     return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
-
-
-def _attributes(traits: dict[str, str]) -> list[dict[str, str]]:
-    return [
-        {"entity_id": story.ATTRIBUTE_IDS[key], "key": key, "type": "custom", "value": value}
-        for key, value in traits.items()
-    ]
 
 
 def _pick(chance: Random, shares: tuple[tuple[str, int], ...]) -> str:
