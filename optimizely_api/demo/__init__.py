@@ -1,7 +1,7 @@
-"""Demo data: a shop with three projects, twelve experiments in all states, and 50,000 visitors.
+"""Demo data: a shop with three projects, thirteen experiments in all states, 50,000 visitors, and some of every kind.
 
-All data are sent to the services by HTTP, events to `/v1/events` as by an SDK, so the API computes every figure that it
-shows.
+All data are sent by HTTP, events to `/v1/events` as by an SDK, so the API computes every figure that it shows. What has a
+date in the past is sent to the services (`past.py`), the rest to the gateway's public operations (`present.py`).
 """
 
 from optimizely_api.demo.client import DemoError

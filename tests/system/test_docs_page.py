@@ -1,9 +1,11 @@
 """The docs page in a real browser, before the running gateway, talking to nobody else."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,9 @@ def authorize(page: Any, token: str) -> None:
     page.locator(".auth-btn-wrapper .btn-done").click()
 
 
-def test_try_it_out_gets_the_results_of_a_real_experiment(stack: Stack, page: Any, tmp_path: Any) -> None:
+def test_try_it_out_gets_the_results_of_a_real_experiment_without_typing(
+    stack: Stack, page: Any, tmp_path: Any
+) -> None:
     requested: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
@@ -95,7 +99,6 @@ def test_try_it_out_gets_the_results_of_a_real_experiment(stack: Stack, page: An
     authorize(page, stack.token)
     block = open_operation(page, "get_experiment_results")
     block.locator(".try-out__btn").click()
-    block.locator("tr[data-param-name=experiment_id] input").fill(stack.experiment_id)
     block.locator(".execute").click()
     answer = block.locator(".live-responses-table")
     answer.locator("tbody .response-col_status").wait_for()
@@ -195,6 +198,32 @@ def test_a_sample_is_written_in_three_languages_and_the_choice_stays(stack: Stac
     assert "requests.get(" in other.locator("pre").inner_text()
     other.get_by_role("button", name="JavaScript").click()
     assert "await fetch(" in other.locator("pre").inner_text()
+
+
+@pytest.mark.parametrize("operation_id", ["list_features", "update_feature", "get_experiment_results"])
+def test_samples_run_as_they_stand(stack: Stack, page: Any, operation_id: str) -> None:
+    open_docs(page, stack)
+    sample = open_operation(page, operation_id).locator(".samples")
+    printed = []
+    for language, command in (
+        ("curl", ["sh", "-c"]),
+        ("Python", [sys.executable, "-c"]),
+        ("JavaScript", ["node", "--input-type=module", "--eval"]),
+    ):
+        sample.get_by_role("button", name=language).click()
+        done = subprocess.run(
+            [*command, sample.locator("pre").inner_text()],
+            env={**os.environ, "TOKEN": stack.token},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        printed.append(done.stdout)
+    answer = json.loads(printed[0])
+    one = answer[0] if isinstance(answer, list) else answer
+    assert "code" not in one
+    known = str(one.get("id") or one["experiment_id"])
+    assert all(known in text for text in printed)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,10 @@ def test_the_experiment_has_a_winner_computed_from_its_events(stack):
     assert sum(counts) == body["reach"]["total_count"] > 1000
 
 
-def test_there_are_three_projects_and_twelve_experiments_in_all_states(stack):
+def test_there_are_three_projects_and_thirteen_experiments_in_all_states(stack):
     assert len(stack.get("/v2/projects").json()) == 3
     experiments = stack.get("/v2/experiments?per_page=100").json()
-    assert len(experiments) == 12
+    assert len(experiments) == 13
     assert {experiment["status"] for experiment in experiments} == {
         "running",
         "paused",
