@@ -110,6 +110,18 @@ def test_try_it_out_gets_the_results_of_a_real_experiment_without_typing(
     assert complaints == []
 
 
+def test_try_it_out_makes_an_entity_of_the_example(stack: Stack, page: Any) -> None:
+    open_docs(page, stack)
+    authorize(page, stack.token)
+    block = open_operation(page, "create_audience")
+    assert "OrderedMap" not in block.inner_text()
+    block.locator(".try-out__btn").click()
+    block.locator(".execute").click()
+    status = block.locator(".live-responses-table tbody .response-col_status")
+    status.wait_for()
+    assert status.inner_text().startswith("201")
+
+
 def test_the_token_is_forgotten_when_the_page_is_left(stack: Stack, page: Any) -> None:
     open_docs(page, stack)
     authorize(page, stack.token)

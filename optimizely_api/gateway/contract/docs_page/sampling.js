@@ -2,20 +2,21 @@
 
 import { LANGUAGES } from "./languages.js";
 
+const EXAMPLE = "x-example";
 let chosen = LANGUAGES[0].name; // for the next operation too
 
 const examplesIn = (parameters, place) =>
-  parameters.filter((one) => one.in === place && one["x-example"] !== undefined);
+  parameters.filter((one) => one.in === place && one[EXAMPLE] !== undefined);
 
 // {method, url, query, body}: the request that the examples of an operation's parameters make.
 export function exampleRequest(operation, path, method, base) {
   const parameters = operation.parameters ?? [];
   const filled = examplesIn(parameters, "path").reduce(
-    (text, one) => text.replace(`{${one.name}}`, encodeURIComponent(one["x-example"])),
+    (text, one) => text.replace(`{${one.name}}`, encodeURIComponent(one[EXAMPLE])),
     path,
   );
-  const query = Object.fromEntries(examplesIn(parameters, "query").map((one) => [one.name, one["x-example"]]));
-  const [body] = examplesIn(parameters, "body").map((one) => one["x-example"]);
+  const query = Object.fromEntries(examplesIn(parameters, "query").map((one) => [one.name, one[EXAMPLE]]));
+  const [body] = examplesIn(parameters, "body").map((one) => one[EXAMPLE]);
   const returns = operation.responses["204"] && !operation.responses["200"] ? "nothing" : mediaOf(operation);
   return { method: method.toUpperCase(), url: base + filled, query, body, returns };
 }
@@ -66,11 +67,17 @@ export const sampling = ({ React: { createElement: h, Fragment, useState } }) =>
           h(Original, properties),
         );
       },
-      // "Try it out" begins with the same body.
-      ParamBody: (Original, { fn }) => (properties) => {
-        const example = properties.param.get("x-example")?.toJS();
-        const written = () => JSON.stringify(example, null, 2);
-        return h(Original, example ? { ...properties, fn: { ...properties.fn, getSampleSchema: written } } : properties);
+      // "Try it out" begins with the same body. Swagger UI would show its example as text above it, too.
+      parameterRow: (Original) => (properties) => {
+        const { param } = properties;
+        return h(Original, param?.get("in") === "body" ? { ...properties, param: param.delete(EXAMPLE) } : properties);
+      },
+      ParamBody: (Original) => (properties) => {
+        const { pathMethod, specSelectors } = properties;
+        const parameters = specSelectors.specResolvedSubtree(["paths", ...pathMethod, "parameters"]);
+        const example = parameters.find((one) => one.get("in") === "body").get(EXAMPLE);
+        const getSampleSchema = () => JSON.stringify(example, null, 2);
+        return h(Original, example ? { ...properties, fn: { ...properties.fn, getSampleSchema } } : properties);
       },
     },
   };
