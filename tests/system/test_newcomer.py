@@ -24,9 +24,9 @@ ONLY_CODE = {"list_features"}
 # What an operator must set up: a store of events, and files of a recommender.
 NOT_SET_UP = {
     "get_enriched_events_export_credentials": 403,
-    "get_recs_catalog_csv": 403,
-    "get_recs_stats_csv": 403,
-    "get_recs_output_csv": 403,
+    "get_recs_catalog_csv": 404,
+    "get_recs_stats_csv": 404,
+    "get_recs_output_csv": 404,
 }
 
 
