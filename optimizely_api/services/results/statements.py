@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 _T = TypeVar("_T")
 
@@ -17,9 +19,18 @@ CHUNK = 2_000  # members of one IN list; both databases allow many more
 SLICE = 200  # items to process, or rows to prepare, between two yields to the event loop: some milliseconds
 
 
-def upsert(connection: Connection, table: Table) -> Any:
+# Statements are made once for each kind of database: making one takes longer than running it for a row.
+
+
+@cache
+def upsert(dialect: str, table: Table) -> Any:
     """An INSERT that supports ON CONFLICT; SQLAlchemy has one per database."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+
+
+@cache
+def _missing(dialect: str, table: Table) -> Any:
+    return upsert(dialect, table).on_conflict_do_nothing()
 
 
 def write(connection: Connection, statement: Any, rows: Iterable[dict[str, Any]]) -> None:
@@ -31,7 +42,7 @@ def write(connection: Connection, statement: Any, rows: Iterable[dict[str, Any]]
 
 def insert_missing(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
     """Insert the rows that do not exist yet."""
-    write(connection, upsert(connection, table).on_conflict_do_nothing(), rows)
+    write(connection, _missing(connection.dialect.name, table), rows)
 
 
 def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
@@ -44,9 +55,11 @@ def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
 def paced(items: Iterable[_T]) -> Iterator[_T]:
     """Iterate over the items and yield to the event loop after every SLICE of them.
 
-    Only inside SQLAlchemy's `run_sync`, whose greenlet can await in the middle of synchronous code.
+    That needs SQLAlchemy's `run_sync`, whose greenlet can await in the middle of synchronous code. In a thread of its
+    own, work holds up nobody.
     """
+    yields = in_greenlet()
     for number, item in enumerate(items, 1):
         yield item
-        if number % SLICE == 0:
+        if yields and number % SLICE == 0:
             await_only(asyncio.sleep(0))

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, case, select
 
@@ -40,14 +42,17 @@ def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
     A version is the time in microseconds since 1970, or the old version plus one if the clock has not advanced. A
     counter would not do: after a restore from a backup it would give new data a version that clients already know.
     """
-    statement, old = upsert(connection, DATA_VERSION), DATA_VERSION.c.version
-    new = statement.excluded.version
-    statement = statement.on_conflict_do_update(
-        index_elements=["experiment_id"], set_={"version": case((new > old, new), else_=old + 1)}
-    )
     now = time.time_ns() // 1000
-    write(
-        connection, statement, ({"experiment_id": number, "version": now} for number in sorted(experiments))
+    rows = ({"experiment_id": number, "version": now} for number in sorted(experiments))
+    write(connection, _raise(connection.dialect.name), rows)
+
+
+@cache
+def _raise(dialect: str) -> Any:
+    statement, old = upsert(dialect, DATA_VERSION), DATA_VERSION.c.version
+    new = statement.excluded.version
+    return statement.on_conflict_do_update(
+        index_elements=["experiment_id"], set_={"version": case((new > old, new), else_=old + 1)}
     )
 
 

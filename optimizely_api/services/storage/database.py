@@ -16,19 +16,22 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
+from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, TypeDecorator, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from optimizely_api.start_failures import CannotStart
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for another one
 MIGRATION_LOCK_TIMEOUT_SECONDS = 120.0
@@ -132,11 +135,26 @@ def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         return create_async_engine(url, hide_parameters=True, **{"pool_pre_ping": True, **options})
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(
-        url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, **options
+    engine = create_async_engine(url, **_sqlite_options(), **options)
+    _listen(engine.sync_engine)
+    return engine
+
+
+def _sqlite_options() -> dict[str, Any]:
+    return {"hide_parameters": True, "connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}}
+
+
+def _listen(engine: Engine) -> None:
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+
+
+def _threaded_engine(url: URL) -> Engine:
+    """A synchronous engine of one connection, for SQLite."""
+    engine = sqlalchemy.create_engine(
+        url.set(drivername="sqlite"), pool_size=1, max_overflow=0, **_sqlite_options()
     )
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    _listen(engine)
     return engine
 
 
@@ -195,6 +213,7 @@ class Database:
         # SQLite has one writer at a time, and waiting for its lock is polling. The writers of this process wait here
         # instead. PostgreSQL needs no such lock; `results/ingest/store.py` has an advisory one for batches.
         self._write_lock = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+        self._threaded = _threaded_engine(self.engine.url) if self.is_sqlite else None
 
     @property
     def is_sqlite(self) -> bool:
@@ -213,6 +232,24 @@ class Database:
             yield connection
             if changed and self.before_commit is not None:
                 await self.before_commit(connection, changed)
+
+    async def write(self, work: Callable[[Connection], T], *, is_short: bool) -> T:
+        """Run synchronous work in a transaction as `transaction` makes it, but for `before_commit`; return its result.
+
+        Short work on SQLite runs in one thread from BEGIN to COMMIT. In aiosqlite every statement hands over to a
+        thread and back, which costs more CPU than a small transaction itself. Long work must yield to the event loop
+        and therefore run inside it.
+        """
+        if self._threaded is None or not is_short:
+            async with self.transaction() as connection:
+                return await connection.run_sync(work)
+        async with self._write_lock:
+            return await asyncio.to_thread(self._write_in_thread, self._threaded, work)
+
+    @staticmethod
+    def _write_in_thread(engine: Engine, work: Callable[[Connection], T]) -> T:
+        with engine.begin() as connection:
+            return work(connection)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -235,6 +272,8 @@ class Database:
     async def close(self) -> None:
         """Close every pooled connection."""
         await self.engine.dispose()
+        if self._threaded is not None:
+            self._threaded.dispose()
 
 
 def migrate(url: str, script_location: str) -> None:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from optimizely_api.services.results.ingest.batches import Decision, Event
 from optimizely_api.services.results.statements import chunks, paced
@@ -25,6 +25,11 @@ FREE_COST = (
     3  # the first three totals per event are free, so a batch of ordinary visitors never hits the limit
 )
 READ_PER_CHANGED = 10  # reading ten totals takes as long as changing one
+
+
+_EVENT_IDS = select(VISITOR_EVENT_ID.c.visitor_id, VISITOR_EVENT_ID.c.entity_id).where(
+    VISITOR_EVENT_ID.c.visitor_id.in_(bindparam("visitors", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +108,8 @@ class Admission:
         return self.admitted
 
     def _load_event_ids(self, visitors: set[int]) -> None:
-        c = VISITOR_EVENT_ID.c
         for chunk in chunks(visitors):
-            query = select(c.visitor_id, c.entity_id).where(c.visitor_id.in_(chunk))
-            for visitor, entity_id in self.connection.execute(query):
+            for visitor, entity_id in self.connection.execute(_EVENT_IDS, {"visitors": chunk}):
                 self.visitors[visitor].event_ids.add(entity_id)
 
     def _admit(self, item: Received, allowed_cost: int) -> int:

@@ -16,10 +16,12 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from optimizely_api.services.results.ingest.batches import Batch
 from optimizely_api.services.results.ingest.dropped import log_dropped
 from optimizely_api.services.results.ingest.store import Stored, store
+from optimizely_api.services.results.statements import SLICE
 from optimizely_api.services.storage.database import Database, is_unavailable
 
 MAX_EVENTS_TOGETHER = 5_000  # in one transaction, unless a single batch has more
@@ -150,8 +152,8 @@ class GroupCommit:
             await self._store_group(group[half:])
 
     async def _commit(self, batches: list[Batch]) -> Stored:
-        async with self._database.transaction() as connection:
-            stored = await connection.run_sync(store, batches)
+        is_short = sum(len(batch.events) for batch in batches) <= SLICE
+        stored = await self._database.write(partial(store, batches=batches), is_short=is_short)
         self.transactions += 1
         if stored.dropped:
             accounts = sorted({batch.account_id for batch in batches[: stored.batches]})

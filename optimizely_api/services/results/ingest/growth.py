@@ -9,8 +9,9 @@ Classes have two uses: sums of amounts of one magnitude are precise, and outlier
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from copy import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -97,12 +98,16 @@ class GrowthChanges:
 
     def write(self, connection: Connection) -> None:
         """Add the changes to the table."""
-        statement = upsert(connection, GROWTH)
-        keys = [column.name for column in GROWTH.primary_key]
-        changes: Mapping[str, object] = {
-            name: GROWTH.c[name] + statement.excluded[name] for name in GROWTH_SUMS
-        }
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
-        names = (*keys, *GROWTH_SUMS)
+        names = (*_KEYS, *GROWTH_SUMS)
         changed = (dict(zip(names, (*key, *row), strict=True)) for key, row in self.rows.items() if any(row))
-        write(connection, statement, changed)
+        write(connection, _addition(connection.dialect.name), changed)
+
+
+_KEYS = tuple(column.name for column in GROWTH.primary_key)
+
+
+@cache
+def _addition(dialect: str) -> Any:
+    statement = upsert(dialect, GROWTH)
+    added = {name: GROWTH.c[name] + statement.excluded[name] for name in GROWTH_SUMS}
+    return statement.on_conflict_do_update(index_elements=_KEYS, set_=added)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -27,6 +29,11 @@ def count_impressions(connection: Connection, received: Iterable[Received]) -> N
         {"experiment_id": experiment, "day": day, "impressions": count}
         for (experiment, day), count in counts.items()
     )
-    insert = upsert(connection, IMPRESSIONS)
+    write(connection, _addition(connection.dialect.name), rows)
+
+
+@cache
+def _addition(dialect: str) -> Any:
+    insert = upsert(dialect, IMPRESSIONS)
     added = {"impressions": IMPRESSIONS.c.impressions + insert.excluded.impressions}
-    write(connection, insert.on_conflict_do_update(index_elements=["experiment_id", "day"], set_=added), rows)
+    return insert.on_conflict_do_update(index_elements=["experiment_id", "day"], set_=added)

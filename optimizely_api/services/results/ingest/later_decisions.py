@@ -49,10 +49,10 @@ def store_later_decisions(
 
 def _counts(connection: Connection, visitors: Iterable[int]) -> dict[Pair, int]:
     c = LATER_DECISION.c
-    query = select(c.visitor_id, c.experiment_id, func.count()).group_by(c.visitor_id, c.experiment_id)
     counts: dict[Pair, int] = defaultdict(int)
     for chunk in chunks(visitors):
-        for visitor, experiment, count in connection.execute(query.where(c.visitor_id.in_(chunk))):
+        query = select(c.visitor_id, c.experiment_id, func.count()).where(c.visitor_id.in_(chunk))
+        for visitor, experiment, count in connection.execute(query.group_by(c.visitor_id, c.experiment_id)):
             counts[visitor, experiment] = count
     return counts
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, func, select
+from sqlalchemy import Connection, Table, bindparam, case, func, select
 
 from optimizely_api.services.results.statements import chunks, paced, upsert, write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
@@ -22,6 +23,7 @@ from optimizely_api.services.results.tables import (
     VISITOR_TOTAL,
 )
 
+ASSIGNED = ("variation_id", "entered", "project_id")
 TOTAL_SUMS = ("events", "revenue", "value", "revenue_squares", "value_squares")
 
 Pair = tuple[int, int]  # visitor, experiment
@@ -69,26 +71,53 @@ def rounding_error(one: Any, other: Any, total: Any) -> Any:
     return (one - (total - part)) + (other - part)
 
 
-def load_assignments(connection: Connection, visitors: Iterable[int]) -> dict[Pair, Assigned]:
-    """All assignments of the visitors."""
+VISITORS: Any = bindparam("visitors", expanding=True)
+EXPERIMENTS: Any = bindparam("experiments", expanding=True)
+
+
+def _assignments() -> Any:
     c = ASSIGNMENT.c
     query = select(c.visitor_id, c.experiment_id, c.variation_id, c.entered, c.project_id)
+    return query.where(c.visitor_id.in_(VISITORS))
+
+
+def _totals() -> Any:
+    c = VISITOR_TOTAL.c
+    keys = (c.visitor_id, c.experiment_id, c.entity_id, c.project_id, c.day)
+    return select(*keys, *(c[name] for name in TOTAL_SUMS)).where(c.visitor_id.in_(VISITORS))
+
+
+def _conversions() -> Any:
+    a, e = ASSIGNMENT.c, EVENT.c
+    day = e.happened // DAY_MILLISECONDS
+    revenue, value = (func.coalesce(column, 0.0) * 1.0 for column in (e.revenue, e.value))
+    sums = (func.count(), *(func.sum(x) for x in (revenue, value, revenue * revenue, value * value)))
+    return (
+        select(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, func.max(e.happened), *sums)
+        .join(EVENT, (e.visitor_id == a.visitor_id) & (e.happened >= a.entered))
+        .where(e.is_impression.is_(False), a.visitor_id.in_(VISITORS), a.experiment_id.in_(EXPERIMENTS))
+        .group_by(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, day)
+    )
+
+
+# Made once: making one takes longer than running it.
+_ASSIGNMENTS, _TOTALS, _CONVERSIONS = _assignments(), _totals(), _conversions()
+
+
+def load_assignments(connection: Connection, visitors: Iterable[int]) -> dict[Pair, Assigned]:
+    """All assignments of the visitors."""
     return {
         (row[0], row[1]): Assigned(row[2], row[3], row[4])
         for chunk in chunks(visitors)
-        for row in paced(connection.execute(query.where(c.visitor_id.in_(chunk))))
+        for row in paced(connection.execute(_ASSIGNMENTS, {"visitors": chunk}))
     }
 
 
 def load_totals(connection: Connection, visitors: Iterable[int]) -> dict[Pair, Totals]:
     """All totals of the visitors."""
-    c = VISITOR_TOTAL.c
-    query = select(
-        c.visitor_id, c.experiment_id, c.entity_id, c.project_id, c.day, *(c[name] for name in TOTAL_SUMS)
-    )
     totals: dict[Pair, Totals] = defaultdict(dict)
     for chunk in chunks(visitors):
-        for row in paced(connection.execute(query.where(c.visitor_id.in_(chunk)))):
+        for row in paced(connection.execute(_TOTALS, {"visitors": chunk})):
             totals[row[0], row[1]][row[2], row[3], row[4]] = Total(*row[5:])
     return totals
 
@@ -98,22 +127,14 @@ def sum_up_conversions(connection: Connection, pairs: Iterable[Pair]) -> Iterabl
 
     Yields (pair, event, project, time of the last conversion, then the fields of a Total).
     """
-    a, e = ASSIGNMENT.c, EVENT.c
-    day = e.happened // DAY_MILLISECONDS
-    revenue, value = (func.coalesce(column, 0.0) * 1.0 for column in (e.revenue, e.value))
-    sums = (func.count(), *(func.sum(x) for x in (revenue, value, revenue * revenue, value * value)))
-    query = (
-        select(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, func.max(e.happened), *sums)
-        .join(EVENT, (e.visitor_id == a.visitor_id) & (e.happened >= a.entered))
-        .where(e.is_impression.is_(False))
-        .group_by(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, day)
-    )
     for chunk in chunks(pairs):
-        visitors, experiments = {visitor for visitor, _ in chunk}, {experiment for _, experiment in chunk}
+        named = {
+            "visitors": list({visitor for visitor, _ in chunk}),
+            "experiments": list({experiment for _, experiment in chunk}),
+        }
         # The query finds every combination of these visitors and experiments, so also pairs outside the chunk.
         pairs_of_chunk = set(chunk)
-        chunk_query = query.where(a.visitor_id.in_(visitors), a.experiment_id.in_(experiments))
-        for row in paced(connection.execute(chunk_query)):
+        for row in paced(connection.execute(_CONVERSIONS, named)):
             if (row[0], row[1]) in pairs_of_chunk:
                 yield (row[0], row[1]), *row[2:]
 
@@ -130,7 +151,7 @@ def write_assignments(connection: Connection, changed: dict[Pair, Assigned]) -> 
         }
         for (visitor, experiment), assigned in changed.items()
     )
-    _replace(connection, ASSIGNMENT, rows, ("variation_id", "entered", "project_id"))
+    write(connection, _replacement(connection.dialect.name, ASSIGNMENT, ASSIGNED), rows)
 
 
 def write_totals(connection: Connection, totals: dict[Pair, Totals]) -> None:
@@ -151,18 +172,16 @@ def write_totals(connection: Connection, totals: dict[Pair, Totals]) -> None:
         for pair, of_pair in totals.items()
         for key, total in of_pair.items()
     )
-    _replace(connection, VISITOR_TOTAL, rows, TOTAL_SUMS)
+    write(connection, _replacement(connection.dialect.name, VISITOR_TOTAL, TOTAL_SUMS), rows)
 
 
-def _replace(
-    connection: Connection, table: Table, rows: Iterable[dict[str, Any]], replaced: Iterable[str]
-) -> None:
-    statement = upsert(connection, table)
-    statement = statement.on_conflict_do_update(
+@cache
+def _replacement(dialect: str, table: Table, replaced: tuple[str, ...]) -> Any:
+    statement = upsert(dialect, table)
+    return statement.on_conflict_do_update(
         index_elements=list(table.primary_key),
         set_={name: statement.excluded[name] for name in replaced},
     )
-    write(connection, statement, rows)
 
 
 class CellChanges:
@@ -187,31 +206,42 @@ class CellChanges:
 
     def write(self, connection: Connection) -> None:
         """Add the changes to the table."""
-        statement, c = upsert(connection, CELL), CELL.c
-        new = statement.excluded
-        key_columns = list(CELL.primary_key)
         names = (
-            *(column.key for column in key_columns),
+            *(column.key for column in CELL.primary_key),
             *CELL_SUMS,
             *(f"{name}_rest" for name in COMPENSATED_SUMS),
         )
-        changes = {name: c[name] + new[name] for name in CELL_SUMS}
-        for name in COMPENSATED_SUMS:
-            error = rounding_error(c[name], new[name], c[name] + new[name])
-            changes[f"{name}_rest"] = c[f"{name}_rest"] + new[f"{name}_rest"] + error
-        statement = statement.on_conflict_do_update(index_elements=key_columns, set_=changes)
         rows = (dict(zip(names, (*key, *sums), strict=True)) for key, sums in self._cells.items())
-        write(connection, statement, rows)
+        write(connection, _cell_addition(connection.dialect.name), rows)
+
+
+@cache
+def _cell_addition(dialect: str) -> Any:
+    statement, c = upsert(dialect, CELL), CELL.c
+    new = statement.excluded
+    changes = {name: c[name] + new[name] for name in CELL_SUMS}
+    for name in COMPENSATED_SUMS:
+        error = rounding_error(c[name], new[name], c[name] + new[name])
+        changes[f"{name}_rest"] = c[f"{name}_rest"] + new[f"{name}_rest"] + error
+    return statement.on_conflict_do_update(index_elements=list(CELL.primary_key), set_=changes)
 
 
 def write_entry_hours(connection: Connection, entry_hours: dict[tuple[int, int, int], list[int]]) -> None:
     """Add [visitors, first entry, last activity] by (experiment, hour, variation): sum, minimum and maximum."""
-    statement, c = upsert(connection, ENTRY_HOUR), ENTRY_HOUR.c
+    names = (
+        *(column.key for column in ENTRY_HOUR.primary_key),
+        *("visitors", "first_entered", "last_activity"),
+    )
+    rows = (dict(zip(names, (*key, *numbers), strict=True)) for key, numbers in entry_hours.items())
+    write(connection, _entry_hour_addition(connection.dialect.name), rows)
+
+
+@cache
+def _entry_hour_addition(dialect: str) -> Any:
+    statement, c = upsert(dialect, ENTRY_HOUR), ENTRY_HOUR.c
     new = statement.excluded
-    key_columns = list(ENTRY_HOUR.primary_key)
-    names = (*(column.key for column in key_columns), "visitors", "first_entered", "last_activity")
-    statement = statement.on_conflict_do_update(
-        index_elements=key_columns,
+    return statement.on_conflict_do_update(
+        index_elements=list(ENTRY_HOUR.primary_key),
         set_={
             "visitors": c.visitors + new.visitors,
             "first_entered": case(
@@ -221,9 +251,4 @@ def write_entry_hours(connection: Connection, entry_hours: dict[tuple[int, int, 
                 (new.last_activity > c.last_activity, new.last_activity), else_=c.last_activity
             ),
         },
-    )
-    write(
-        connection,
-        statement,
-        (dict(zip(names, (*key, *numbers), strict=True)) for key, numbers in entry_hours.items()),
     )

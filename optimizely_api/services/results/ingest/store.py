@@ -42,6 +42,12 @@ _BEGIN_ON_POSTGRESQL = text(
 _Identity = tuple[bytes, int | None, int]  # an event's uuid, entity and time
 
 
+# Made once: making a statement takes longer than running it for a small batch.
+_EVENTS = select(EVENT.c.uuid, EVENT.c.entity_id, EVENT.c.happened).where(
+    EVENT.c.uuid.in_(bindparam("uuids", expanding=True))
+)
+
+
 @dataclass
 class Stored:
     """The result of `store`: the number of batches stored (the first of those given) and of new events in them.
@@ -105,10 +111,8 @@ def _new_events(
     for number, batch in enumerate(batches):
         for event in paced(batch.events):
             fresh.setdefault((event.uuid, event.entity_id, event.happened), (event, number))
-    c = EVENT.c
     for chunk in chunks({uuid: None for uuid, _, _ in fresh}):
-        query = select(c.uuid, c.entity_id, c.happened).where(c.uuid.in_(chunk))
-        for uuid, entity_id, happened in connection.execute(query):
+        for uuid, entity_id, happened in connection.execute(_EVENTS, {"uuids": chunk}):
             if entity_id is None:
                 entity_id = former.get((bytes(uuid), happened))
             fresh.pop((bytes(uuid), entity_id, happened), None)
@@ -169,7 +173,7 @@ def _insert_events(connection: Connection, received: Collection[Received]) -> No
         }
         for item in received
     )
-    write(connection, upsert(connection, EVENT), rows)
+    write(connection, upsert(connection.dialect.name, EVENT), rows)
 
 
 def _insert_attributes(connection: Connection, received: Collection[Received]) -> None:
