@@ -110,7 +110,7 @@ def store_keys(connection: Connection, items: Items, before: int, last: int) -> 
         for detail in item["changes"]
         if detail["property"] == "key" and detail.get("after")
     }
-    statement = upsert(connection, EVENT_KEY)
+    statement = upsert(connection.dialect.name, EVENT_KEY)
     statement = statement.on_conflict_do_update(
         index_elements=["project_id", "key"], set_={"event_id": statement.excluded.event_id}
     )
