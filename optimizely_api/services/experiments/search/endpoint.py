@@ -106,9 +106,9 @@ def _where(
 ) -> list[ColumnElement[bool]]:
     where: list[ColumnElement[bool]] = []
     if wanted.account_id is not None:
-        # Both databases would rather walk through the account in the order that is wanted than read the few rows that
-        # have a word. A sum has no index.
-        where.append((COLUMNS.account_id + 0 if wanted.text else COLUMNS.account_id) == wanted.account_id)
+        # SQLite would rather read the account's whole index than the few rows that have a word: a sum has no index.
+        is_by_words = wanted.text and dialect.name == "sqlite"
+        where.append((COLUMNS.account_id + 0 if is_by_words else COLUMNS.account_id) == wanted.account_id)
     if not wanted.archived and "archived" not in wanted.statuses:
         where.append(COLUMNS.archived.is_(False))
     for column, values in (
@@ -137,6 +137,9 @@ def _occurs(dialect: Dialect, wanted: Wanted) -> ColumnElement[bool]:
 def _order(wanted: Wanted, status: ColumnElement[str]) -> ColumnElement[Any]:
     by: dict[str, ColumnElement[Any]] = {"name": COLUMNS.sort_name, "status": func.coalesce(status, "")}
     column = by[wanted.sort] if wanted.sort in by else COLUMNS[wanted.sort]
+    if wanted.text:
+        # PostgreSQL would rather walk through the account in this order than read the few rows that have a word.
+        column = func.coalesce(column, column)
     return column.desc() if wanted.order == "desc" else column.asc()
 
 
