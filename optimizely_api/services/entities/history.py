@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.definitions import noun_of, public, writable
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.log import USER
-from optimizely_api.services.storage.database import CHANGED_PROJECTS, UtcTime
+from optimizely_api.services.storage.database import CHANGED_PROJECTS, RECORDED, UtcTime
 
 Json = dict[str, Any]
 
@@ -39,13 +39,17 @@ SOURCE = "api"
 OWNERS = frozenset({"account_id", "project_id"})  # they never change
 WITHOUT_VALUES = frozenset({"list_content"})  # perhaps personal: the record names the property only
 DIGESTS = {"list_content": "content_sha256"}  # stored in place of a property, and different when it changes
+FILTERED = ("entity_type", "user_name")  # beside the project and the time
 TYPED = frozenset({"Experiment", "Campaign"})  # whose `type` is the `sub_type` of records
 STARTS = {"not_started": "Started", "paused": "Resumed", "campaign_paused": "Resumed"}
 ENDS = {"paused": "Paused", "campaign_paused": "Paused", "concluded": "Concluded"}
 
 
-def change_table(metadata: MetaData) -> Table:
-    """The table of records. Their ids are the database's: `next_ids` would make every write wait for the others."""
+def change_table(metadata: MetaData, *, is_filtered: bool = False) -> Table:
+    """The table of records. Their ids are the database's: `next_ids` would make every write wait for the others.
+
+    `is_filtered` is one whose lists filter by type and user: see `create_change_indexes`.
+    """
     return Table(
         TABLE,
         metadata,
@@ -66,7 +70,20 @@ def change_table(metadata: MetaData) -> Table:
         Column("created", UtcTime, nullable=False),
         Index("ix_changes_project_id_created_id", "project_id", "created", "id"),
         Index("ix_changes_entity_id_revision", "entity_id", "revision"),
+        *(_indexes_of_filters() if is_filtered else []),
     )
+
+
+def _indexes_of_filters() -> list[Index]:
+    return [
+        Index(f"ix_changes_project_id_{column}", "project_id", column, "created", "id") for column in FILTERED
+    ]
+
+
+def create_change_indexes(op: Operations | Any) -> None:
+    """Create the indexes of filters inside a migration, after `create_change_table`."""
+    for column in FILTERED:
+        op.create_index(f"ix_changes_project_id_{column}", TABLE, ["project_id", column, "created", "id"])
 
 
 def create_change_table(op: Operations | Any) -> None:
@@ -113,6 +130,7 @@ async def record(
         "created": at,
     }
     await connection.execute(insert(changes).values(**values))
+    connection.info.setdefault(RECORDED, []).append(values)
 
 
 def shown(row: Row[Any]) -> Json:

@@ -11,25 +11,57 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities import history
 from optimizely_api.services.entities.history import shown
+from optimizely_api.services.experiments.change_counts import Filters, find_page
 from optimizely_api.services.experiments.tables import changes
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.feeds import feed_response
-from optimizely_api.services.http.query import parse_time, read_integer, read_integers, read_texts
+from optimizely_api.services.http.query import Page, parse_time, read_integer, read_integers, read_texts
 from optimizely_api.services.storage.paging import fetch_page
 
 COLUMNS = changes.c
+NOT_COUNTED = ("id", "entity", "source")  # filters
 
 
 async def list_changes(request: web.Request) -> web.Response:
     """Records, newest first. Several values of one filter mean any of them; all filters must hold."""
-    query = select(changes).where(*_where(request)).order_by(COLUMNS.created.desc())
+    filters, account_id = _counted(request), read_integer(request, "account_id")
+    where = _where(request)
+    # All records of a project are of one account: counting without it reads an index alone.
+    of_account = [] if account_id is None else [COLUMNS.account_id + 0 == account_id]
 
-    async def fetch(connection: Any, page: Any) -> tuple[int, list[dict[str, Any]]]:
-        total, rows = await fetch_page(connection, query, COLUMNS.id.desc(), page)
-        return total, [shown(row) for row in rows]
+    async def fetch(connection: AsyncConnection, page: Page) -> tuple[int, list[dict[str, Any]]]:
+        if filters is None:
+            query = select(changes).where(*where, *of_account).order_by(COLUMNS.created.desc())
+            total, rows = await fetch_page(connection, query, COLUMNS.id.desc(), page)
+            return total, [shown(row) for row in rows]
+        total, before, skipped = await find_page(connection, filters, where, page)
+        if before is None:
+            return total, []
+        query = select(changes).where(*where, *of_account, COLUMNS.created < before)
+        query = query.order_by(COLUMNS.created.desc(), COLUMNS.id.desc()).offset(skipped).limit(page.size)
+        return total, [shown(row) for row in await connection.execute(query)]
 
     return await page_response(request, fetch)
+
+
+def _counted(request: web.Request) -> Filters | None:
+    """The filters of the request, if its records are counted by day: those of single entities are few."""
+    project_id = read_integer(request, "project_id")
+    if project_id is None or any(request.query.get(name) for name in NOT_COUNTED):
+        return None
+    return Filters(
+        project_id,
+        read_texts(request, "entity_type"),
+        read_texts(request, "user"),
+        _time(request, "start_time"),
+        _time(request, "end_time"),
+    )
+
+
+def _time(request: web.Request, name: str) -> datetime | None:
+    text = request.query.get(name)
+    return parse_time(text, name) if text else None
 
 
 async def feed_changes(request: web.Request) -> web.Response:
@@ -51,21 +83,21 @@ async def record(
 
 
 def _where(request: web.Request) -> list[ColumnElement[bool]]:
-    where = [
-        COLUMNS[name] == value
-        for name in ("account_id", "project_id")
-        if (value := read_integer(request, name)) is not None
-    ]
+    where: list[ColumnElement[bool]] = []
+    if (project_id := read_integer(request, "project_id")) is not None:
+        # SQLite would rather read the whole project than the few records of an entity: a sum has no index.
+        by_ids = any(request.query.get(name) for name in ("id", "entity"))
+        where.append((COLUMNS.project_id + 0 if by_ids else COLUMNS.project_id) == project_id)
     if ids := read_integers(request, "id"):
         where.append(COLUMNS.id.in_(ids))
     texts = {"user": COLUMNS.user_name, "entity_type": COLUMNS.entity_type, "source": COLUMNS.source}
     where += [column.in_(values) for name, column in texts.items() if (values := read_texts(request, name))]
     if entities := read_texts(request, "entity"):
         where.append(or_(*(_is_about(text) for text in entities)))
-    if start := request.query.get("start_time"):
-        where.append(COLUMNS.created >= parse_time(start, "start_time"))
-    if end := request.query.get("end_time"):
-        where.append(COLUMNS.created < parse_time(end, "end_time"))
+    if start := _time(request, "start_time"):
+        where.append(COLUMNS.created >= start)
+    if end := _time(request, "end_time"):
+        where.append(COLUMNS.created < end)
     return where
 
 

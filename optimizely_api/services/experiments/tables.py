@@ -27,7 +27,7 @@ from optimizely_api.services.storage.ids import id_table
 METADATA = MetaData()
 
 next_ids = id_table(METADATA)
-changes = change_table(METADATA)
+changes = change_table(METADATA, is_filtered=True)
 made_once_table(METADATA)
 
 # The public API calls a layer a campaign. That of a single experiment has the experiment's status, and none of its own.
@@ -225,4 +225,15 @@ preview_tokens = Table(
     METADATA,
     Column("project_id", BigInteger, primary_key=True, autoincrement=False),
     Column("token", String(64), nullable=False),  # in addresses that show what a variation changes
+)
+
+# See change_counts.py.
+change_counts = Table(
+    "change_counts",
+    METADATA,
+    Column("project_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("entity_type", String(32), primary_key=True),
+    Column("user_name", Text, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, nullable=False),
 )

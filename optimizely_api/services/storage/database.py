@@ -197,6 +197,8 @@ def _means_not_now(error: BaseException | None) -> bool:
 
 # In `AsyncConnection.info` during a transaction: the ids of the projects that it has changed.
 CHANGED_PROJECTS = "changed_projects"
+# The same for the records of changes that it has made: the values of their columns.
+RECORDED = "recorded"
 BeforeCommit = Callable[[AsyncConnection, set[int]], Awaitable[None]]
 
 
@@ -229,6 +231,7 @@ class Database:
         """
         async with self._write_lock, self.engine.begin() as connection:
             changed = connection.info[CHANGED_PROJECTS] = set[int]()
+            connection.info[RECORDED] = []
             yield connection
             if changed and self.before_commit is not None:
                 await self.before_commit(connection, changed)

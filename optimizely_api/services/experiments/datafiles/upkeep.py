@@ -1,4 +1,7 @@
-"""Keeps datafiles up to date while the service runs: with each change, and when a schedule says so."""
+"""Keeps datafiles up to date while the service runs: with each change, and when a schedule says so.
+
+The last thing before a commit is to count the records of changes and to build datafiles.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.services.experiments.change_counts import count_recorded
 from optimizely_api.services.experiments.datafiles.build import build, build_changed
 from optimizely_api.services.experiments.tables import datafiles
 from optimizely_api.services.http.application import DATABASE
@@ -23,12 +28,17 @@ log = logging.getLogger("optimizely_api.services.experiments")
 
 async def with_datafiles(app: web.Application) -> AsyncIterator[None]:
     """Build datafiles with changes and schedules for the life of the application."""
-    app[DATABASE].before_commit = build_changed
+    app[DATABASE].before_commit = _before_commit
     task = asyncio.create_task(_follow_schedules(app[DATABASE]))
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def _before_commit(connection: AsyncConnection, project_ids: set[int]) -> None:
+    await count_recorded(connection)
+    await build_changed(connection, project_ids)
 
 
 async def _follow_schedules(database: Database) -> None:
