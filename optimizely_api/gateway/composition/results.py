@@ -102,6 +102,14 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
     return {**_without(results, SAMPLE_RATIO), **own}
 
 
+def experiment_report(results: Entity) -> Entity:
+    """The contract's ExperimentResultsReport: the outcome by the first metric's conclusion."""
+    conclusion = results["metrics"][0].get("conclusion", {}) if results["metrics"] else {}
+    outcome = "win" if "winner" in conclusion else "loss" if "loser" in conclusion else "inconclusive"
+    kept = {name: results[name] for name in ("experiment_id", "start_time", "end_time")}
+    return {**kept, "inferred_outcome": outcome}
+
+
 def results_headers(results: Any) -> dict[str, str]:
     """When to ask again, while the results are computed; the p-value of a sample ratio mismatch, if there is one."""
     if isinstance(results, Computing):

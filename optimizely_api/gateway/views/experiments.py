@@ -97,6 +97,12 @@ async def get_experiment_results_csv(request: Request) -> Response | None:
 
 
 @operation
+async def get_experiment_report(request: Request) -> dict[str, Any] | None:
+    results = await _results(request)
+    return None if results is None else composition.experiment_report(results)
+
+
+@operation
 async def get_experiment_timeseries(request: Request) -> Any:
     return await _results(request, calls.compute_timeseries)
 
