@@ -31,7 +31,6 @@ from optimizely_api.upstream.errors import EntityNotFound
 
 KEPT = "optimizely_api.gateway.datafiles"  # where the registry has the worker's datafiles
 UNKNOWN_KEYS = 10_000  # remembered at a time
-READING = frozenset({"GET", "HEAD"})
 
 _SDK_KEY = re.compile("[A-Za-z0-9_-]{1,64}")
 

@@ -6,8 +6,9 @@ from typing import Any
 from pyramid.request import Request
 from pyramid.response import Response
 
-from optimizely_api.gateway.datafiles import KEPT, READING, Datafile, register
+from optimizely_api.gateway.datafiles import KEPT, Datafile, register
 from optimizely_api.gateway.errors import NotFound
+from optimizely_api.gateway.finishing import READING
 from optimizely_api.gateway.resource import Entity, Resource, operation
 from optimizely_api.upstream import calls
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import update
 
 from optimizely_api.contract.times import read_time
 from optimizely_api.services.experiments.datafiles.upkeep import build_due
+from optimizely_api.services.experiments.tables import experiments
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Serve
 from tests.services.datafiles.conftest import (
@@ -363,6 +365,27 @@ async def test_a_schedule_changes_the_datafile_when_its_time_has_come(project: D
         statuses.append([one["status"] for one in (await project.datafile())["experiments"]])
     await database.close()
     assert statuses == [[], ["Running"], ["Running"], ["Paused"]]
+
+
+async def test_a_datafile_that_cannot_be_built_holds_up_no_other(project: DatafileCaller) -> None:
+    start = (datetime.now(UTC) + timedelta(hours=1)).replace(second=0, microsecond=0)
+    schedule = {"time_zone": "UTC", "start_time": f"{start:%Y-%m-%dT%H:%M:00Z}"}
+    broken = await project.experiment("broken", schedule=schedule)
+    other = {"account_id": 11, "project_id": 23}
+    await project.register(environment(33, "production", is_primary=True), **other)
+    await project.experiment("whole", schedule=schedule, **other)
+    database = Database(project.caller.database_url)
+    async with database.transaction() as connection:
+        without = (
+            update(experiments)
+            .where(experiments.c.id == broken["id"])
+            .values(document={"schedule": schedule})
+        )
+        await connection.execute(without)
+    with pytest.raises(ExceptionGroup):
+        await build_due(database, start)
+    await database.close()
+    assert [one["key"] for one in (await project.datafile(33))["experiments"]] == ["whole"]
 
 
 async def test_304_for_a_revision_that_the_gateway_has(project: DatafileCaller) -> None:

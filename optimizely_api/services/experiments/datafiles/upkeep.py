@@ -52,10 +52,19 @@ async def _follow_schedules(database: Database) -> None:
 
 
 async def build_due(database: Database, now: datetime) -> None:
-    """Build the datafiles of projects with a schedule whose time has come by `now`."""
+    """Build the datafiles of projects with a schedule whose time has come by `now`.
+
+    Raises an ExceptionGroup when some of them could not be built, after all others.
+    """
     query = select(datafiles.c.project_id).where(datafiles.c.next_change <= now).distinct()
     async with database.snapshot() as connection:
         due = list((await connection.execute(query)).scalars())
+    failures = []
     for project_id in due:
-        async with database.transaction() as connection:
-            await build(connection, project_id, now)
+        try:
+            async with database.transaction() as connection:
+                await build(connection, project_id, now)
+        except Exception as exc:
+            failures.append(exc)
+    if failures:
+        raise ExceptionGroup("some datafiles do not follow the schedules of experiments", failures)
