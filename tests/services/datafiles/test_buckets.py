@@ -25,14 +25,19 @@ def by_owner(values):
 
 @st.composite
 def histories(draw):
-    """Shares of the same owners, one after the other, and the buckets after them."""
+    """Pairs of weights and totals for the same owners, one after the other; the last is yet to come."""
     number = draw(st.integers(2, 5))
     lists = st.lists(st.integers(0, 5), min_size=number, max_size=number)
-    each = st.tuples(lists, totals).map(lambda pair: shares(by_owner(pair[0]), pair[1]))
+    return draw(st.lists(st.tuples(lists, totals), min_size=2, max_size=7))
+
+
+def after(history):
+    """The buckets after all but the last of a history, and the shares that are wanted last."""
     state = Buckets()
-    for wanted in draw(st.lists(each, min_size=1, max_size=6)):
+    *past, last = [shares(by_owner(values), total) for values, total in history]
+    for wanted in past:
         state = moved(state, wanted)
-    return state, draw(each)
+    return state, last
 
 
 def counts_of(state):
@@ -47,6 +52,7 @@ def has_moved(before, after):
     return sum(1 for old, new in zip(before.owners, after.owners, strict=True) if old not in (NOBODY, new))
 
 
+@settings(deadline=None)
 @given(weights, totals)
 def test_shares_are_within_one_of_the_target(values, total):
     divided = shares(by_owner(values), total)
@@ -55,49 +61,49 @@ def test_shares_are_within_one_of_the_target(values, total):
         assert abs(divided[owner] - weight * total / (sum(values) or 1)) < 1
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(weights, st.lists(st.integers(0, ALL), min_size=2, max_size=8).map(sorted))
 def test_more_traffic_means_fewer_for_nobody(values, rising):
     for fewer, more in pairwise(shares(by_owner(values), total) for total in rising):
         assert all(fewer[owner] <= more[owner] for owner in fewer)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histories())
 def test_every_owner_gets_its_share(history):
-    state, wanted = history
+    state, wanted = after(history)
     assert counts_of(moved(state, wanted)) == {owner: share for owner, share in wanted.items() if share}
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histories(), weights.filter(any), totals, totals)
 def test_raising_traffic_moves_nobody(history, values, one, other):
-    state, _ = history
+    state, _ = after(history)
     low = moved(state, shares(by_owner(values), min(one, other)))
     high = moved(low, shares(by_owner(values), max(one, other)))
     assert has_moved(low, high) == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histories())
 def test_undoing_a_change_restores_the_buckets(history):
-    state, wanted = history
+    state, wanted = after(history)
     undone = moved(moved(state, wanted), counts_of(state))
     assert undone.owners == state.owners
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(histories())
 def test_no_more_buckets_move_than_the_shares_demand(history):
-    state, wanted = history
+    state, wanted = after(history)
     demanded = sum(max(0, count - wanted.get(owner, 0)) for owner, count in counts_of(state).items())
     assert has_moved(state, moved(state, wanted)) == demanded
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(histories())
 def test_the_stored_form_holds_everything(history):
-    state, wanted = history
+    state, wanted = after(history)
     for each in (state, moved(state, wanted)):
         assert buckets.load(buckets.dump(each)) == each
 
