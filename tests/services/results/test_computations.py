@@ -188,6 +188,27 @@ async def test_a_failure_reaches_who_waits_and_the_next_one_begins_anew(
     assert len(begun) == 2
 
 
+async def test_the_oldest_responses_go_when_they_take_too_much_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(computations, "MAX_KEPT_BYTES", 2_500)
+    computing, go, begun = Computations(), asyncio.Event(), []
+
+    async def compute() -> Computed:
+        begun.append(1)
+        await go.wait()
+        return Computed({"is_stale": False, "name": "x" * 1_000}, 1)
+
+    for about in "abc":
+        go.clear()
+        assert isinstance(await computing.get(about, "q", 1, compute, SHORTEST), Pending)
+        go.set()
+        assert isinstance(await computing.get(about, "q", 1, compute, None), Computed)
+    for about, times in (("b", 3), ("c", 3), ("a", 4)):
+        await computing.get(about, "q", 1, compute, None)
+        assert len(begun) == times
+
+
 async def test_too_many_are_refused_without_being_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computations, "MAX_UNATTENDED", 2)
     computing, begun = Computations(), []
