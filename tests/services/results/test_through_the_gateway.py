@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import hashlib
+import io
 from typing import Any
 
 import pytest
@@ -56,9 +58,15 @@ class Shop:
             status: int = gateway.post_json("/v1/events", body, headers={"User-Agent": agent}).status_int
             return status
 
+    async def get(self, path: str) -> Any:
+        """Ask a gateway that keeps nothing for something else of the experiment."""
+        return await asyncio.to_thread(self._get, path.format(self.experiment["id"]), 200)
+
     def _results(self, query: str, status: int) -> Any:
+        return self._get(f"/v2/experiments/{self.experiment['id']}/results{query}", status)
+
+    def _get(self, path: str, status: int) -> Any:
         with self._gateway() as gateway:
-            path = f"/v2/experiments/{self.experiment['id']}/results{query}"
             return gateway.get(path, headers=HEADERS, status=status)
 
 
@@ -127,6 +135,27 @@ async def test_a_variation_added_while_it_runs_is_in_the_results(shop: Shop) -> 
     reach = (await shop.results()).json["reach"]
     assert reach["total_count"] == 2
     assert reach["variations"][str(added)]["count"] == 1
+
+
+async def test_series_and_file_have_the_figures_of_the_results(shop: Shop) -> None:
+    buy = shop.experiment["metrics"][0]["event_id"]
+    await shop.send(shop.entered("ann", shop.control), shop.entered("bob", shop.treatment, NOON + HOUR))
+    await shop.send(conversion("ann", buy, NOON + 2 * HOUR), conversion("bob", buy, NOON + 3 * HOUR))
+    query = f"?end_time={iso(NOON + 6 * HOUR)}"
+    results = (await shop.results(query)).json["metrics"][0]["results"]
+    series = (await shop.get("/v2/experiments/{}/timeseries" + query)).json["metrics"][0]["results"]
+    file = await shop.get("/v2/export/experiments/{}/results/csv" + query)
+    rows = csv.DictReader(io.StringIO(file.text, newline=""))
+    in_file = {row["Variation ID"]: (row["Numerator Value"], row["Denominator Value"]) for row in rows}
+    for variation, figures in results.items():
+        assert (figures["value"], figures["samples"]) == (1, 1)
+        assert (
+            series[variation]["timeseries"][-1].items() <= {**figures, "time": iso(NOON + 6 * HOUR)}.items()
+        )
+        assert in_file[variation] == ("1", "1")
+    counted = [point["value"] for point in series[str(shop.control)]["timeseries"]]
+    assert counted == [0, 0, 1, 1, 1, 1]
+    assert (await shop.get("/v2/experiments/{}/report")).json["inferred_outcome"] == "inconclusive"
 
 
 @pytest.mark.parametrize("query", ["", "?start_time=2026-01-01T00:00:00Z"])
