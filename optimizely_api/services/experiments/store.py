@@ -728,7 +728,7 @@ async def _layer_for(
     if row is None or row.project_id != owner["project_id"]:
         raise field_error("/campaign_id", "is no campaign of this project")
     if await _is_archived(connection, row, at):
-        raise conflict("the campaign is archived")
+        raise field_error("/campaign_id", "is an archived campaign")
     if row.type != "personalization":
         raise field_error("/campaign_id", "is the campaign of a single experiment")
     if document.get("type", "personalization") != "personalization":
