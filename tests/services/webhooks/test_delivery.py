@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from optimizely_api.services.http.addresses import EXPERIMENTS_URL
+from optimizely_api.services.projects.delivery import store
 from optimizely_api.services.projects.delivery.schedule import RETRIES
-from optimizely_api.services.projects.delivery.sender import LEASE
+from optimizely_api.services.projects.delivery.sender import LEASE, RENEWAL
 from optimizely_api.services.projects.delivery.settings import PRIVATE, PUBLIC_URL
+from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Serve
 from tests.services.webhooks.conftest import Clock, Shop, opened_post
 from tests.services.webhooks.receiver import Receiver, receiving
@@ -269,10 +271,37 @@ async def test_a_webhook_that_was_deleted_is_silent(shop: Shop, receiver: Receiv
     assert len(receiver.calls) == 1
 
 
-async def test_a_webhook_hears_what_it_listens_to_and_nothing_from_before_it(
-    shop: Shop, receiver: Receiver
-) -> None:
+async def test_a_webhook_hears_nothing_from_before_it(shop: Shop, receiver: Receiver) -> None:
     await shop.changes(3)
+    webhook = await shop.webhook(receiver.url)
+    summary = await shop.change()
+    async with shop.sender(Clock()):  # which reads all four changes
+        await receiver.until(lambda: len(receiver.calls) >= 1)
+    assert [call.summary for call in receiver.calls] == [summary]
+    assert len(await shop.deliveries(webhook)) == 1
+
+
+async def test_one_sender_at_a_time_has_the_lease_and_stores_deliveries(shop: Shop) -> None:
+    now, database = Clock().now(), Database(shop.projects.database_url)
+    until = now + LEASE
+    async with database.transaction() as connection:
+        assert await store.take_lease(connection, "first", now, until)
+        assert not await store.take_lease(connection, "second", until - RENEWAL, until + LEASE)
+        assert not await store.may_take_lease(connection, "second", until - RENEWAL)
+        assert await store.take_lease(connection, "first", until - RENEWAL, until)
+    with pytest.raises(store.LeaseLost):
+        async with database.transaction() as connection:
+            await store.store_messages(connection, "second", "changes", 5, [], now)
+    async with database.transaction() as connection:
+        assert await store.position(connection, "changes") == 0
+        assert await store.take_lease(connection, "second", until, until + LEASE)
+        assert not await store.take_lease(connection, "first", until, until + LEASE)
+        await store.store_messages(connection, "second", "changes", 5, [], now)
+        assert await store.position(connection, "changes") == 5
+    await database.close()
+
+
+async def test_a_webhook_hears_what_it_listens_to(shop: Shop, receiver: Receiver) -> None:
     webhook = await shop.webhook(receiver.url, "project.attribute_archived", "project.audience_created")
     async with shop.sender(Clock()):
         made = await shop.experiments.made("/attributes", {**shop.owner, "key": "plan"})
