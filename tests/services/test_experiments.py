@@ -490,7 +490,7 @@ async def test_409_for_a_start_with_an_archived_feature(experiments: Caller) -> 
     status, error = await experiments.patch(f"/experiments/{made['id']}?action=start", {})
     assert (status, error["message"]) == (
         409,
-        f"the feature {cart['id']} is archived: a test of it cannot start",
+        f"the feature {cart['id']} is archived: an experiment with it cannot start",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.contract.load import pointer
 from optimizely_api.services.experiments import variables
 from optimizely_api.services.experiments.features import FEATURES
-from optimizely_api.services.http.errors import conflict, field_errors
+from optimizely_api.services.http.errors import field_errors
 from optimizely_api.services.schema import field_error
 
 Json = dict[str, Any]
@@ -62,12 +62,17 @@ async def complete(connection: AsyncConnection, document: Json, before: Mapping[
         raise field_errors(problems)
 
 
-async def check_not_archived(connection: AsyncConnection, document: Mapping[str, Any]) -> None:
-    """409 when the experiment tests a feature that is archived."""
+async def with_present_names(connection: AsyncConnection, experiments: Sequence[Json]) -> list[Json]:
+    """The experiments with the keys and names that their features have now."""
+    ids = {one["feature_id"] for one in experiments if "feature_id" in one}
+    if not ids:
+        return list(experiments)
     columns = FEATURES.table.c
-    query = select(columns.archived).where(columns.id == document.get("feature_id"))
-    if "feature_id" in document and (await connection.execute(query)).scalar_one_or_none():
-        raise conflict(f"the feature {document['feature_id']} is archived: a test of it cannot start")
+    query = select(columns.id, columns.key, columns.name).where(columns.id.in_(sorted(ids)))
+    names = {
+        row.id: {"feature_key": row.key, "feature_name": row.name} for row in await connection.execute(query)
+    }
+    return [{**one, **names.get(one.get("feature_id"), {})} for one in experiments]
 
 
 def _problems(known: list[Json], document: Json, before: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

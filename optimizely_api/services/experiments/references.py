@@ -37,6 +37,9 @@ TABLES: Mapping[str, tuple[TableClause, ...]] = {
 }
 
 
+KEPT_OUT_OF_THE_ARCHIVE = ("audience", "feature", "page")  # while an experiment runs that uses them
+
+
 @dataclass(frozen=True)
 class Reference:
     """An id in a document, and where it stands."""
@@ -66,6 +69,25 @@ async def check_references(
                 problems[one.pointer] = problem
     if problems:
         raise field_errors(problems)
+
+
+async def lock_used(connection: AsyncConnection, document: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Let nothing that an experiment needs to run go into the archive until the transaction ends.
+
+    Returns the kind and the id of each that is there already. Call it before ids are allocated: who changes a feature
+    locks that first.
+    """
+    used = [one for one in references_of(document) if not one.pointer.startswith("/metrics")]
+    archived: list[tuple[str, int]] = []
+    for kind in KEPT_OUT_OF_THE_ARCHIVE:
+        ids = sorted({one.id for one in used if one.kind == kind})
+        if not ids:
+            continue
+        columns = TABLES[kind][0].c
+        query = select(columns.id, columns.archived).where(columns.id.in_(ids)).order_by(columns.id)
+        rows = await connection.execute(query.with_for_update(read=True))
+        archived += [(kind, row.id) for row in rows if row.archived]
+    return archived
 
 
 def _check_number(of_kind: list[Reference]) -> None:
@@ -106,7 +128,8 @@ def references_of(document: Mapping[str, Any]) -> Iterator[Reference]:
 
 
 def _of_action(pointer: str, action: Mapping[str, Any]) -> Iterator[Reference]:
-    yield Reference("page", f"{pointer}/page_id", action["page_id"])
+    if "page_id" in action:
+        yield Reference("page", f"{pointer}/page_id", action["page_id"])
     for number, change in enumerate(action.get("changes", ())):
         if change["type"] == "extension" and "extension_id" in change:
             yield Reference(

@@ -28,7 +28,7 @@ from optimizely_api.services.experiments import (
 )
 from optimizely_api.services.experiments.changes import record
 from optimizely_api.services.experiments.events import event_names
-from optimizely_api.services.experiments.references import check_references, read_conditions
+from optimizely_api.services.experiments.references import check_references, lock_used, read_conditions
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
 from optimizely_api.services.experiments.search.index import CAMPAIGN, EXPERIMENT, index
 from optimizely_api.services.experiments.sections import MULTIVARIATE, SECTIONS
@@ -319,6 +319,7 @@ async def _apply_changes(
 ) -> Row[Any]:
     changes = definitions.complete_traffic(changes)
     document, columns = definitions.one_targeting({**row.document, **changes}, changes), dict[str, Any]()
+    await lock_used(connection, document)
     if environments.NAME in changes:
         document[environments.NAME] = environments.merged(
             row.document.get(environments.NAME, {}), changes[environments.NAME], row.status == "archived"
@@ -469,9 +470,13 @@ def _starts(state: State) -> bool:
 async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
     if not any(variation["status"] == "active" for variation in row.document["variations"]):
         raise conflict("the experiment has no active variations: it cannot start")
-    await feature_tests.check_not_archived(connection, row.document)
-    if (await _layer_row(connection, row.layer_id)).archived is not None:
+    its_layer = await _layer_row(connection, row.layer_id)
+    if its_layer.archived is not None:
         raise conflict("the campaign of the experiment is archived")
+    of_campaign = its_layer.document.get("page_ids", [])
+    pages = row.document.get("page_ids") or of_campaign
+    for kind, number in await lock_used(connection, {**row.document, "page_ids": pages}):
+        raise conflict(f"the {kind} {number} is archived: an experiment with it cannot start")
 
 
 async def _save_state(
@@ -563,6 +568,7 @@ async def update_layer(
     if shown["status"] == "archived" and action != "unarchive" and (changes or action):
         raise conflict("the campaign is archived")
     document = definitions.one_targeting({**row.document, **changes}, changes)
+    await lock_used(connection, document)
     document = await _with_page(connection, document, row, at)
     await _complete_layer(connection, document, changes, row)
     if document != row.document:
@@ -770,6 +776,7 @@ async def _shape_experiments(
     metrics = [metric for row in rows for metric in shapes.measured(row, of_id[row.layer_id])]
     names = await event_names(connection, definitions.event_ids_of(metrics))
     shaped = [shapes.experiment(row, of_id[row.layer_id], names, now) for row in rows]
+    shaped = await feature_tests.with_present_names(connection, shaped)
     return await share_links.with_links(connection, shaped)
 
 

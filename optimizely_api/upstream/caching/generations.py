@@ -25,7 +25,7 @@ SHOWN_IN = {
     "events": ("experiments", "layers"),
     # With its `url_targeting` an experiment brings a page along, and a page is an event too: that it is seen.
     "experiments": ("layers", "audiences", "pages", "events"),
-    "features": ("audiences",),
+    "features": ("audiences", "experiments"),
     "layers": ("experiments", "audiences", "pages", "events"),
     "pages": ("experiments", "layers", "events"),
     "sections": ("experiments", "layers"),
