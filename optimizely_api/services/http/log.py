@@ -21,7 +21,7 @@ REQUEST_ID = web.RequestKey("request_id", str)
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who makes a request, as the gateway says in `X-User`: the id and email address of a user, or the id and name of a token."""
+    """Who makes a request, as the gateway says in `X-User`: id and email of a user, or id and name of a token."""
 
     id: str = "system"  # nobody: what a service does by itself, or is told without a gateway
     name: str = ""
