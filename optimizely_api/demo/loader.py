@@ -59,8 +59,7 @@ async def load_demo(
     """
     started = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    headers = {**authorization(key), **past.made_by(past.ANA)}
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=authorization(key)) as session:
         urls = (projects_url, experiments_url, results_url)
         loader = Loader(*(ServiceClient(session, url) for url in urls))
         loader.gateway = ServiceClient(session, api_url) if api_url else None
@@ -77,6 +76,7 @@ class Loader:
     def __init__(self, projects: ServiceClient, experiments: ServiceClient, results: ServiceClient) -> None:
         self.projects, self.experiments, self.results = projects, experiments, results
         self.gateway: ServiceClient | None = None
+        self.user_ids: dict[str, str] = {}  # by address
 
     @staticmethod
     def counts() -> dict[str, int]:
@@ -121,6 +121,7 @@ class Loader:
         """Create everything that is missing; return the headline experiment's id and the counts."""
         account = await self._account()
         now = await self._beginning(account)
+        await self._people(account["id"])
         targets: list[tuple[story.Experiment, Target]] = []
         for project in story.PROJECTS:
             targets += await self._project(account["id"], project, now)
@@ -139,6 +140,15 @@ class Loader:
             if experiment.get("key") == story.HEADLINE and "earliest" in experiment:
                 return datetime.fromisoformat(experiment["earliest"]) + timedelta(days=headline.started or 0)
         return datetime.fromisoformat(account["created"])
+
+    async def _people(self, account_id: int) -> None:
+        """Add the account's users; what follows is by the first unless another is named."""
+        path = f"/accounts/{account_id}/users"
+        known = {user["email"]: user["id"] for user in await self.projects.list_all(path)}
+        for person in past.PEOPLE:
+            email = person["email"]
+            self.user_ids[email] = known.get(email) or (await self.projects.create(path, person))["id"]
+        self.experiments.session.headers.update(past.made_by(self.user_ids[past.ANA], past.ANA))
 
     async def _account(self) -> Any:
         accounts = await self.projects.list_all("/accounts", name=story.ACCOUNT)
@@ -183,7 +193,10 @@ class Loader:
         now: datetime,
     ) -> int:
         """What the people of the shop did before the load; return the id of the attribute of all visitors."""
-        people = past.Past(self.experiments, owner, now)
+        roles = f"/accounts/{owner['account_id']}/users/{self.user_ids[past.EDITOR]}/roles"
+        path = f"{roles}/{owner['project_id']}"
+        await self.projects.call("PUT", path, expected={200}, body={"role": "editor"})
+        people = past.Past(self.experiments, owner, now, self.user_ids)
         customer_id = await past.customer_attribute(people)
         experiment_ids = {experiment.key: target.experiment_id for experiment, target in targets}
         await past.HAPPENED[project.name](people, experiment_ids, campaign_ids)
@@ -194,7 +207,8 @@ class Loader:
         if self.gateway is None:
             return
         tokens = f"/accounts/{account_id}/tokens"
-        token = await self.projects.create(tokens, {"name": present.USER})
+        whose = {"name": present.USER, "user_id": self.user_ids[present.USER]}
+        token = await self.projects.create(tokens, whose)
         maker = present.Present(self.gateway, token["token"])
         project_ids = await maker.ids("/projects")
         experiment_ids = {experiment.key: target.experiment_id for experiment, target in targets}

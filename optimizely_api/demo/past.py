@@ -14,30 +14,33 @@ from urllib.parse import quote
 from optimizely_api.contract.times import format_time
 from optimizely_api.demo.client import ServiceClient
 
-# The people of the shop: the id and the address that the history of changes shows.
-ANA, BEN, IDA = (
-    (1, "ana@fern-and-oak.example"),
-    (2, "ben@fern-and-oak.example"),
-    (3, "ida@fern-and-oak.example"),
+# The people of the shop, by their addresses.
+ANA, BEN, IDA = (f"{name}@fern-and-oak.example" for name in ("ana", "ben", "ida"))
+PEOPLE: tuple[dict[str, Any], ...] = (
+    {"email": ANA, "first_name": "Ana", "last_name": "Lima", "is_administrator": True},
+    {"email": BEN, "first_name": "Ben", "last_name": "Okafor", "is_administrator": False},
+    {"email": IDA, "first_name": "Ida", "last_name": "Berg", "is_administrator": True},
 )
+EDITOR = BEN  # of every project
 SITE = "https://shop.fern-and-oak.example"
 
 Json = dict[str, Any]
 
 
-def made_by(user: tuple[int, str]) -> dict[str, str]:
+def made_by(user_id: str, address: str) -> dict[str, str]:
     """The header that tells a service whose change it is."""
-    user_id, address = user
     return {"X-User": f"{user_id} {quote(address)}"}
 
 
 class Past:
     """Makes and changes entities of a project, some days before the load."""
 
-    def __init__(self, experiments: ServiceClient, owner: dict[str, int], now: datetime) -> None:
-        self.experiments, self.owner, self.now = experiments, owner, now
+    def __init__(
+        self, experiments: ServiceClient, owner: dict[str, int], now: datetime, user_ids: dict[str, str]
+    ) -> None:
+        self.experiments, self.owner, self.now, self.user_ids = experiments, owner, now, user_ids
 
-    async def make(self, kind: str, days: float, by: tuple[int, str], **body: Any) -> int:
+    async def make(self, kind: str, days: float, by: str, **body: Any) -> int:
         """The id of the entity with the body's key, or its name where it has no key."""
         name = "key" if "key" in body else "name"
         for entity in await self.experiments.list_all(f"/{kind}", **self.owner):
@@ -46,17 +49,13 @@ class Past:
         _, made = await self._send("POST", f"/{kind}", days, by, {**self.owner, **body})
         return int(made["id"])
 
-    async def change(
-        self, kind: str, entity_id: int, days: float, by: tuple[int, str], **changes: Any
-    ) -> None:
+    async def change(self, kind: str, entity_id: int, days: float, by: str, **changes: Any) -> None:
         await self._send("PATCH", f"/{kind}/{entity_id}", days, by, changes)
 
-    async def _send(
-        self, method: str, path: str, days: float, by: tuple[int, str], body: Json
-    ) -> tuple[int, Json]:
+    async def _send(self, method: str, path: str, days: float, by: str, body: Json) -> tuple[int, Json]:
         at = format_time(self.now.astimezone(UTC) - timedelta(days=days))
         return await self.experiments.call(
-            method, path, expected={200, 201}, body=body, headers=made_by(by), at=at
+            method, path, expected={200, 201}, body=body, headers=made_by(self.user_ids[by], by), at=at
         )
 
 

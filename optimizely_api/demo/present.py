@@ -12,7 +12,7 @@ from optimizely_api.demo.client import ServiceClient
 from optimizely_api.demo.past import IDA
 
 PER_PAGE = 100
-USER = IDA[1]  # whose token makes it: the history of changes names her
+USER = IDA  # whose token makes it: the history of changes names her
 # A port of this machine: nothing of the demo is sent to anybody else.
 RECEIVER = "http://127.0.0.1:8787"
 

@@ -113,7 +113,7 @@ def test_try_it_out_gets_the_results_of_a_real_experiment_without_typing(
 def test_try_it_out_makes_an_entity_of_the_example(stack: Stack, page: Any) -> None:
     open_docs(page, stack)
     authorize(page, stack.token)
-    block = open_operation(page, "create_audience")
+    block = open_operation(page, "create_group")
     assert "OrderedMap" not in block.inner_text()
     block.locator(".try-out__btn").click()
     block.locator(".execute").click()
