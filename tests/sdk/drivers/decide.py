@@ -23,7 +23,11 @@ class Driver:
             update_interval=command["seconds"],
         )
         self.client = Optimizely(config_manager=manager)
-        return self.client.config_manager.get_config().revision
+        # The SDK itself waits for ten seconds, which a busy machine may not keep to.
+        last = time.monotonic() + SOON_SECONDS
+        while manager.get_config() is None and time.monotonic() < last:
+            time.sleep(0.02)
+        return manager.get_config().revision
 
     def load(self, command):
         """Use the datafile in a file; a datafile that the SDK refuses has no revision."""
