@@ -36,7 +36,10 @@ NOT_IMPORTED = {
 }
 
 # They run where they have been installed for it.
-IN_OTHER_ENVIRONMENTS = {ROOT / "tests" / "sdk" / "drivers" / "decide.py"}
+IN_OTHER_ENVIRONMENTS = {
+    *(ROOT / "tests" / "clients").glob("drive_*.py"),
+    *(ROOT / "tests" / "sdk" / "drivers").glob("*.py"),
+}
 
 
 def declared():
