@@ -57,7 +57,9 @@ async def the_experiment_gets_the_combinations(
     if section == before:
         return section
     experiment = await _experiment_before_its_start(connection, section["experiment_id"])
-    section = await _completed(connection, section, before)
+    pages = definitions.pages_of(experiment.document)
+    variations = definitions.with_pages_of_actions(section["variations"], pages)
+    section = await _completed(connection, {**section, "variations": variations}, before)
     page_changes.check(section, before or {})
     await check_references(connection, experiment.project_id, section, before or {})
     await _recombine(connection, experiment, section)

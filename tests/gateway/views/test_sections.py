@@ -152,3 +152,12 @@ class TestSections(EntityPromises):
         section = self.created(real_app, ids)
         elsewhere = self.one({**ids, "experiment_id": experiment_of(real_stack)["id"]}, section)
         assert_error(real_app.get(elsewhere, headers=AUTHORIZED, expect_errors=True), 404, "not_found")
+
+
+def test_400_for_an_action_without_a_page_where_the_experiment_has_none(real_app: Any, ids: Any) -> None:
+    change = {"type": "custom_code", "value": "x"}
+    given = [{"weight": 5000, "actions": [{"changes": [change]}]}, {"weight": 5000}]
+    address = f"/v2/experiments/{ids['experiment_id']}/sections"
+    refused = real_app.post_json(address, {"variations": given}, headers=AUTHORIZED, expect_errors=True)
+    messages = assert_error(refused, 400, "bad_request")["messages"]
+    assert list(messages) == ["/body/variations/0/actions/0/page_id"]
