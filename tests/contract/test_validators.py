@@ -150,6 +150,7 @@ FITTING = {  # format or pattern -> texts of it
     "date-time": ["2026-01-31T12:00:00Z", "1999-12-31T23:59:59.999999Z"],
     "uuid": ["0f8fad5b-d9cb-469f-a165-70867728950e"],
     "url": ["https://shop.example/"],
+    "email": ["ada@shop.example"],
     r"^[a-zA-Z0-9_]+$": ["checkout", "A_1"],
     r"^[a-zA-Z0-9_\-]+$": ["green_button-2", "-", "k" * 64],
     r"^[a-zA-Z0-9_\- .]+$": ["plan", "a b.c-d_1"],
@@ -204,7 +205,9 @@ def _fitting_object(schema: Any, chance: random.Random, depth: int) -> dict[str,
         name for name in schema.get("properties", {}) if name in required or chance.random() < share
     ]
     value = {name: fitting(schema["properties"][name], chance, depth + 1) for name in properties}
-    more = schema.get("additionalProperties", {"type": "string"})
+    more = schema.get("additionalProperties", True)
+    if more is True:
+        more = {"type": "string"}
     if chance.random() < share:
         value[str(chance.randint(1, MAX_ID))] = fitting(more, chance, depth + 1)
     return value
