@@ -167,7 +167,8 @@ def running_services(
     """
     ports = {name: free_port() for name in NAMES}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    variables = {**CALLED, "OPTIMIZELY_API_EXPERIMENTS_URL": urls["experiments"], **variables}
+    addresses = {f"OPTIMIZELY_API_{name.upper()}_URL": urls[name] for name in ("projects", "experiments")}
+    variables = {**CALLED, **addresses, **variables}
     with contextlib.ExitStack() as stack:
         for name, port in ports.items():
             workers = results_workers if name == "results" else 1

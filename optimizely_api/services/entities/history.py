@@ -1,6 +1,7 @@
 """The history of changes: a row for each successful write, made in its transaction and never altered.
 
-A service whose metadata has the table `changes` keeps a history of all its entities.
+A service whose metadata has the table `changes` keeps a history of all its entities. The experiments service also has
+copies of another service's records (`experiments/received_changes.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import noun_of, public, writable
-from optimizely_api.contract.times import format_time
+from optimizely_api.contract.times import format_time, read_time
 from optimizely_api.services.http.log import USER
 from optimizely_api.services.storage.database import CHANGED_PROJECTS, RECORDED, UtcTime
 
@@ -40,15 +41,17 @@ OWNERS = frozenset({"account_id", "project_id"})  # they never change
 WITHOUT_VALUES = frozenset({"list_content"})  # perhaps personal: the record names the property only
 DIGESTS = {"list_content": "content_sha256"}  # stored in place of a property, and different when it changes
 FILTERED = ("entity_type", "user_name")  # beside the project and the time
+ORIGIN_ID, ORIGIN_INDEX = "origin_id", "ix_changes_origin_id"  # of records that another service made
 TYPED = frozenset({"Experiment", "Campaign"})  # whose `type` is the `sub_type` of records
 STARTS = {"not_started": "Started", "paused": "Resumed", "campaign_paused": "Resumed"}
 ENDS = {"paused": "Paused", "campaign_paused": "Paused", "concluded": "Concluded"}
 
 
-def change_table(metadata: MetaData, *, is_filtered: bool = False) -> Table:
+def change_table(metadata: MetaData, *, is_filtered: bool = False, receives: bool = False) -> Table:
     """The table of records. Their ids are the database's: `next_ids` would make every write wait for the others.
 
-    `is_filtered` is one whose lists filter by type and user: see `create_change_indexes`.
+    `is_filtered` is one whose lists filter by type and user: see `create_change_indexes`. `receives` is one that also
+    has copies of another service's records, with the ids that they have there: see `create_origin_ids`.
     """
     return Table(
         TABLE,
@@ -71,6 +74,7 @@ def change_table(metadata: MetaData, *, is_filtered: bool = False) -> Table:
         Index("ix_changes_project_id_created_id", "project_id", "created", "id"),
         Index("ix_changes_entity_id_revision", "entity_id", "revision"),
         *(_indexes_of_filters() if is_filtered else []),
+        *((Column(ORIGIN_ID, BigInteger), Index(ORIGIN_INDEX, ORIGIN_ID, unique=True)) if receives else ()),
     )
 
 
@@ -84,6 +88,12 @@ def create_change_indexes(op: Operations | Any) -> None:
     """Create the indexes of filters inside a migration, after `create_change_table`."""
     for column in FILTERED:
         op.create_index(f"ix_changes_project_id_{column}", TABLE, ["project_id", column, "created", "id"])
+
+
+def create_origin_ids(op: Operations | Any) -> None:
+    """Add the column of received records inside a migration, after `create_change_table`."""
+    op.add_column(TABLE, Column(ORIGIN_ID, BigInteger))
+    op.create_index(ORIGIN_INDEX, TABLE, [ORIGIN_ID], unique=True)
 
 
 def create_change_table(op: Operations | Any) -> None:
@@ -151,6 +161,23 @@ def shown(row: Row[Any]) -> Json:
         "source": row.source,
         "summary": row.summary,
         "user": {"id": row.user_id, "email": row.user_name},
+    }
+
+
+def columns_of(item: Json) -> Json:
+    """The values of a record's columns, of the shape that `shown` gave it; but for its id."""
+    entity, user = item["entity"], item["user"]
+    return {
+        **{name: item[name] for name in ("account_id", "project_id", "change_type", "changes")},
+        **{name: item[name] for name in ("source", "summary")},
+        "created": read_time(item["created"]),
+        "entity_type": entity["type"],
+        "entity_id": entity["id"],
+        "entity_name": entity.get("name"),
+        "sub_type": entity.get("sub_type"),
+        "revision": item["revisions"]["current"]["id"],
+        "user_id": user["id"],
+        "user_name": user["email"],
     }
 
 

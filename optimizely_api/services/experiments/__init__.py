@@ -10,6 +10,7 @@ from aiohttp import web
 from optimizely_api.services.experiments.datafiles.upkeep import with_datafiles
 from optimizely_api.services.experiments.handlers import ROUTES
 from optimizely_api.services.experiments.levels import with_levels
+from optimizely_api.services.experiments.received_changes import with_projects_feed
 from optimizely_api.services.http.addresses import projects_url
 from optimizely_api.services.http.application import make_application
 
@@ -24,5 +25,5 @@ def create_application(database_url: str) -> web.Application:
 
     `OPTIMIZELY_API_PROJECTS_URL` (environment) is the address of the projects service.
     """
-    contexts = [with_levels, with_datafiles]
+    contexts = [with_levels, with_projects_feed, with_datafiles]
     return make_application("experiments", database_url=database_url, routes=ROUTES, contexts=contexts)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.entities import history
 from optimizely_api.services.entities.history import shown
 from optimizely_api.services.experiments.change_counts import Filters, find_page
+from optimizely_api.services.experiments.received_changes import receive_changes
 from optimizely_api.services.experiments.tables import changes
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
@@ -24,7 +25,11 @@ NOT_COUNTED = ("id", "entity", "source")  # filters
 
 
 async def list_changes(request: web.Request) -> web.Response:
-    """Records, newest first. Several values of one filter mean any of them; all filters must hold."""
+    """Records, newest first. Several values of one filter mean any of them; all filters must hold.
+
+    Those of the projects service are received first: whoever has made a change finds it.
+    """
+    await receive_changes(request)
     filters, account_id = _counted(request), read_integer(request, "account_id")
     where = _where(request)
     # All records of a project are of one account: counting without it reads an index alone.
@@ -65,8 +70,11 @@ def _time(request: web.Request, name: str) -> datetime | None:
 
 
 async def feed_changes(request: web.Request) -> web.Response:
-    """Records in the order of their ids: the feed that webhooks are called for."""
-    return await feed_response(request, changes, shown)
+    """This service's own records in the order of their ids: the feed that webhooks are called for.
+
+    Received ones are in the feed of the service that made them.
+    """
+    return await feed_response(request, changes, shown, COLUMNS.origin_id.is_(None))
 
 
 async def record(

@@ -27,7 +27,7 @@ from optimizely_api.services.storage.ids import id_table
 METADATA = MetaData()
 
 next_ids = id_table(METADATA)
-changes = change_table(METADATA, is_filtered=True)
+changes = change_table(METADATA, is_filtered=True, receives=True)
 made_once_table(METADATA)
 
 # The public API calls a layer a campaign. That of a single experiment has the experiment's status, and none of its own.

@@ -18,12 +18,14 @@ class FeedFailed(Exception):
     """The feed cannot be read now; the message says why."""
 
 
-async def read_feed(session: aiohttp.ClientSession, url: str, after: int) -> tuple[int, Items]:
+async def read_feed(
+    session: aiohttp.ClientSession, url: str, after: int, wait_seconds: int = WAIT_SECONDS
+) -> tuple[int, Items]:
     """The next items, and the last of their ids, which is `after` while there is none.
 
-    `session` sends the services' key, and has TIMEOUT. Raises FeedFailed.
+    `session` sends the services' key, and has TIMEOUT or, without `wait_seconds`, a shorter limit. Raises FeedFailed.
     """
-    query = {"after": after, "limit": ITEMS, "wait": WAIT_SECONDS}
+    query = {"after": after, "limit": ITEMS, "wait": wait_seconds}
     try:
         async with session.get(url, params=query, allow_redirects=False) as response:
             if response.status != 200:

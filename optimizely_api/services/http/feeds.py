@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import Row, Table, func, select, text
+from sqlalchemy import ColumnElement, Row, Table, func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.http.application import CLOSING, DATABASE
@@ -32,9 +32,14 @@ _WRITERS = text(
 
 
 async def feed_response(
-    request: web.Request, table: Table, show: Callable[[Row[Any]], dict[str, Any]]
+    request: web.Request,
+    table: Table,
+    show: Callable[[Row[Any]], dict[str, Any]],
+    where: ColumnElement[bool] | None = None,
 ) -> JSONResponse:
     """200 with `{"items": [...]}`: at most the query's `limit` rows of `table` after `after`, ordered by id.
+
+    `where` says which rows of the table are in the feed.
 
     While there are none, the response waits for the query's `wait` seconds, but not at the end of the service.
     """
@@ -44,7 +49,7 @@ async def feed_response(
     closing, loop = request.app[CLOSING], asyncio.get_running_loop()
     deadline = loop.time() + wait
     while True:
-        rows = await read_rows(request.app[DATABASE], table, after, limit)
+        rows = await read_rows(request.app[DATABASE], table, after, limit, where)
         left = deadline - loop.time()
         if rows or left <= 0 or closing.is_set():
             return JSONResponse({"items": [show(row) for row in rows]})
@@ -52,15 +57,18 @@ async def feed_response(
             await asyncio.wait_for(closing.wait(), min(LOOK_SECONDS, left))
 
 
-async def read_rows(database: Database, table: Table, after: int, limit: int) -> Sequence[Row[Any]]:
+async def read_rows(
+    database: Database, table: Table, after: int, limit: int, where: ColumnElement[bool] | None = None
+) -> Sequence[Row[Any]]:
     """The next rows of a feed, without those before which another one may still appear.
 
     PostgreSQL numbers rows when they are inserted and shows them when they are committed: row 5 may appear after row 6,
     and a reader that has row 6 would never get it. So a row counts when the transactions are over that were inserting
     when it was first seen. SQLite has one writer at a time.
     """
+    in_feed = true() if where is None else where
     async with database.snapshot() as connection:
-        newest = (await connection.execute(select(func.max(table.c.id)))).scalar_one() or 0
+        newest = (await connection.execute(select(func.max(table.c.id)).where(in_feed))).scalar_one() or 0
         if newest <= after:
             return []
         if not database.is_sqlite:
@@ -68,7 +76,8 @@ async def read_rows(database: Database, table: Table, after: int, limit: int) ->
             while writers:  # the database tells nobody when a transaction ends
                 await asyncio.sleep(WRITERS_SECONDS)
                 writers &= await _writers(connection, table)
-    query = select(table).where(table.c.id > after, table.c.id <= newest).order_by(table.c.id).limit(limit)
+    query = select(table).where(in_feed, table.c.id > after, table.c.id <= newest)
+    query = query.order_by(table.c.id).limit(limit)
     async with database.snapshot() as connection:
         return (await connection.execute(query)).all()
 

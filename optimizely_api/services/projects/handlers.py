@@ -10,9 +10,11 @@ from typing import Any
 from aiohttp import web
 
 from optimizely_api.services.entities.endpoints import routes
+from optimizely_api.services.entities.history import shown
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import created_response, entity_response, page_response
 from optimizely_api.services.http.errors import bad_request, not_found
+from optimizely_api.services.http.feeds import feed_response
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import path_id, read_at, read_integer
 from optimizely_api.services.http.responses import JSONResponse
@@ -20,6 +22,7 @@ from optimizely_api.services.projects import idempotency, projects, store, subje
 from optimizely_api.services.projects.delivery.handlers import ROUTES as DELIVERY_ROUTES
 from optimizely_api.services.projects.environments import ENVIRONMENTS, find_sdk_key
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
+from optimizely_api.services.projects.tables import changes
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 
 FILTERS = ("id", "name", "platform", "status")
@@ -36,6 +39,11 @@ async def get_token(request: web.Request) -> web.Response:
         if user_id := token.get("user_id"):
             token["user"] = await users.get_user(connection, token["account_id"], user_id)
         return JSONResponse(token)
+
+
+async def feed_changes(request: web.Request) -> web.Response:
+    """Changes of environments and projects in the order of their ids, for the history of the experiments service."""
+    return await feed_response(request, changes, shown)
 
 
 async def list_accounts(request: web.Request) -> web.Response:
@@ -117,10 +125,10 @@ async def get_project(request: web.Request) -> web.Response:
 async def update_project(request: web.Request) -> web.Response:
     """Change a project; properties that cannot be changed are ignored. `If-Match` names the version to be changed."""
     project_id = path_id(request, "project_id")
-    changes, at = PROJECT_UPDATE.read(await read_object(request)), read_at(request)
+    given, at = PROJECT_UPDATE.read(await read_object(request)), read_at(request)
     if_match = request.headers.get("If-Match", "")
     async with request.app[DATABASE].transaction() as connection:
-        project = await projects.update_project(connection, project_id, changes, at, if_match)
+        project = await projects.update_project(connection, project_id, given, at, if_match)
     return JSONResponse(project)
 
 
@@ -143,6 +151,7 @@ def _id(text: str) -> int:
 
 
 ROUTES = [
+    web.get("/changes/feed", feed_changes),
     web.get("/tokens/{token_sha256}", get_token),
     web.get("/accounts", list_accounts),
     web.post("/accounts", create_account),

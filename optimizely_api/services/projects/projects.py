@@ -55,6 +55,7 @@ async def create_project(connection: AsyncConnection, given: Json, at: datetime)
         )
     )
     created = await get_project(connection, project_id)
+    await _record(connection, None, created, at)
     await create_environments_of(connection, created, at)
     if owner_id is not None:
         owned = {"user_id": owner_id, "project_id": project_id, "role": "project_owner"}
@@ -96,8 +97,7 @@ async def update_project(
         .where(projects.c.id == project_id)
         .values(document=document, last_modified=max(at, row.last_modified), **columns)
     )
-    of_itself = {**after, "project_id": project_id}
-    await record(connection, recorded, "Project", before, of_itself, at)
+    await _record(connection, before, after, at)
     return await get_project(connection, project_id)
 
 
@@ -119,6 +119,11 @@ async def list_projects(
         query = query.where(projects.c[name].in_(values))
     total, rows = await fetch_page(connection, query, projects.c.id, page)
     return total, [_project(row) for row in rows]
+
+
+async def _record(connection: AsyncConnection, before: Json | None, after: Json, at: datetime) -> None:
+    of_itself = {**after, "project_id": after["id"]}
+    await record(connection, recorded, "Project", before, of_itself, at)
 
 
 def _complete(project: Json, project_id: int) -> None:

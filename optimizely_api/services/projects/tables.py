@@ -24,7 +24,7 @@ from optimizely_api.services.storage.ids import id_table
 METADATA = MetaData()
 
 next_ids = id_table(METADATA)
-changes = change_table(METADATA)  # of environments and projects, for webhooks
+changes = change_table(METADATA)  # of environments and projects
 made_once_table(METADATA)
 
 accounts = Table(

@@ -26,7 +26,7 @@ async def fetch_row(
 
 
 async def insert_missing(connection: AsyncConnection, table: Table, **values: Any) -> bool:
-    """Insert a row, unless there is one of its primary key; returns whether it was inserted.
+    """Insert a row, unless there is one of its primary or another unique key; returns whether it was inserted.
 
     On PostgreSQL it waits for another transaction that is about to insert the same key.
     """

@@ -31,6 +31,7 @@ SHOWN_IN = {
     "sections": ("experiments", "layers"),
 }
 SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search", "/datafiles/")
+HISTORY = ("experiments", "/changes")  # of the other services' entities too
 
 
 class Snapshot:
@@ -71,8 +72,13 @@ class Generations:
         it are invalidated too.
         """
         for path in changed_paths(call.path):
-            # Random, not counted up: two workers that write at once must never restore an old number.
-            self._table[_index(call.upstream, path)] = int.from_bytes(os.urandom(GENERATION_BYTES))
+            self._change(call.upstream, path)
+        if call.upstream != HISTORY[0]:
+            self._change(*HISTORY)
+
+    def _change(self, upstream: str, path: str) -> None:
+        # Random, not counted up: two workers that write at once must never restore an old number.
+        self._table[_index(upstream, path)] = int.from_bytes(os.urandom(GENERATION_BYTES))
 
 
 def changed_paths(path: str) -> Iterator[str]:

@@ -212,6 +212,65 @@ def test_a_campaigns_changes_are_there_too(
     assert records[1]["summary"] == "Published campaign Summer"
 
 
+def test_changes_of_projects_and_environments_are_there_at_once_and_once(
+    real_app: GatewayTestApp, ids: dict[str, int]
+) -> None:
+    made = real_app.post_json("/v2/projects", {"name": "App", "platform": "custom"}, headers=AUTHORIZED).json
+    project, owner = f"/v2/projects/{made['id']}", {"project_id": made["id"]}
+    body = {**owner, "key": "staging", "name": "Staging"}
+    environment = real_app.post_json("/v2/environments", body, headers=AUTHORIZED).json
+    address = f"/v2/environments/{environment['id']}"
+    seen = []
+    for write in (
+        lambda: real_app.patch_json(project, {"name": "Shop"}, headers=AUTHORIZED),
+        lambda: real_app.patch_json(address, {"name": "Tests"}, headers=AUTHORIZED),
+        lambda: real_app.delete(address, headers=AUTHORIZED),
+        lambda: real_app.post_json("/v2/attributes", {**owner, "key": "plan"}, headers=AUTHORIZED),
+    ):
+        write()
+        seen.append(history(real_app, owner))
+    assert [record["summary"] for record in seen[-1]] == [
+        "Created attribute plan",
+        "Archived environment staging",
+        "Changed environment staging",
+        "Changed project Shop",
+        "Created environment staging",
+        "Created environment development",
+        "Created environment production",
+        "Created project App",
+    ]
+    assert [len(records) for records in seen] == [5, 6, 7, 8]
+    assert [seen[-1][-size:] for size in (5, 6, 7)] == seen[:-1]
+    archived, changed = seen[-1][1], seen[-1][3]
+    assert archived["change_type"] == "archive"
+    assert archived["revisions"] == {"current": {"id": 3}, "previous": {"id": 2}}
+    assert archived["entity"]["api_url"] == f"http://localhost{address}"
+    assert changed["changes"] == [
+        {"property": "name", "description": "Changed name", "before": "App", "after": "Shop"}
+    ]
+    assert changed["user"]["email"] == "token"
+
+
+def test_filters_find_changes_of_projects_and_environments(
+    real_app: GatewayTestApp, ids: dict[str, int]
+) -> None:
+    made = real_app.post_json("/v2/projects", {"name": "App"}, headers=AUTHORIZED).json
+    owner = {"project_id": made["id"]}
+    real_app.patch_json(f"/v2/projects/{made['id']}", {"name": "Shop"}, headers=AUTHORIZED)
+    changed, environment, created = history(real_app, owner)
+    for query, found in (
+        ("entity_type=project", [changed, created]),
+        ("entity_type=environment", [environment]),
+        (f"entity=project:{made['id']}", [changed, created]),
+        (f"id={environment['id']}", [environment]),
+        ("user=token&entity_type=environment", [environment]),
+        ("user=nobody", []),
+        (f"start_time={changed['created']}", [changed]),
+        (f"end_time={changed['created']}", [environment, created]),
+    ):
+        assert history(real_app, owner, query) == found, query
+
+
 def test_400_for_an_entity_without_an_id(real_app: GatewayTestApp, ids: dict[str, int]) -> None:
     address = f"/v2/changes?project_id={ids['project_id']}&entity=page"
     assert_error(real_app.get(address, headers=AUTHORIZED, expect_errors=True), 400, "bad_request")
