@@ -152,19 +152,20 @@ def _report(
 ) -> int:
     from optimizely_api.comparison.report import report as reporting
     from optimizely_api.comparison.report.page import write_page
+    from optimizely_api.comparison.report.statements import disturbed, plain_words
     from optimizely_api.comparison.report.table import rich_table
 
     document = reporting.document(options, modes, began, interrupted=not finished)
     data = reporting.write_json(document, options.output)
     page = write_page(document, options.output)
     console.print(rich_table(document))
-    for sentence in reporting.plain_words(document):
+    for sentence in plain_words(document):
         console.print(f"- {sentence}", highlight=False, markup=False)
-    for sentence in reporting.disturbed(document):
+    for sentence in disturbed(document):
         console.print(sentence, highlight=False, markup=False)
-    left_out = reporting.not_fit(modes)
+    left_out = document["summary"]["left_out"]
     for sentence in left_out:
-        console.print(f"Left out, the load generator fell behind: {sentence}", highlight=False, markup=False)
+        console.print(f"Left out: {sentence}", highlight=False, markup=False)
     if not finished:
         console.print("Interrupted: the report has the measurements until then. All processes have ended.")
     console.print(f"Report    {page}\nFigures   {data}", soft_wrap=True, highlight=False, markup=False)

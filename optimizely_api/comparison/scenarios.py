@@ -1,6 +1,7 @@
 """The scenarios: each measures one mode on a bench and returns its part of the report."""
 
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import Callable, Coroutine
@@ -120,6 +121,7 @@ async def one(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
     return {
         "requests": len(durations),
         "median_ms": round(median, 1),
+        "shortest_ms": round(min(durations) * 1000, 1),
         "longest_ms": round(max(durations) * 1000, 1),
         "least_possible_ms": least if options.upstreams == "stub" else None,
     }
@@ -148,7 +150,8 @@ async def blocking(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome
         events.append((time.time(), "none any more"))
 
     before = bench.gateway.watchdog()["stalls"]
-    seconds = options.calm_seconds * 2 + options.slow_seconds
+    # The calls come from another load process, whose start is part of the event.
+    seconds = options.calm_seconds * 2 + options.slow_seconds + math.ceil(2 * LOAD_START_SECONDS)
     measured = await _fit(bench, lambda: bench.measure([(rate, float(seconds))], during=call, blocking=False))
     watchdog = bench.gateway.watchdog()
     return {
@@ -156,23 +159,7 @@ async def blocking(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome
         "rate": rate,
         "blocking_ms": options.blocking_ms,
         "blocking_rate": options.blocking_rate,
-        **_with_and_without(measured),
         "watchdog": {**watchdog, "stalls": watchdog["stalls"] - before},
-    }
-
-
-def _with_and_without(measured: Measurement) -> Outcome:
-    """The median p99 of the seconds with calls of the blocking view, and of the seconds without."""
-    with_calls: list[float] = []
-    without: list[float] = []
-    begin, end = measured.events[0]["at"], measured.events[-1]["at"]
-    for second in measured.seconds:
-        if second.p99_ms is not None:
-            is_blocked = second.end > begin and second.start < end
-            (with_calls if is_blocked else without).append(second.p99_ms)
-    return {
-        "p99_with_ms": statistics.median(with_calls) if with_calls else None,
-        "p99_without_ms": statistics.median(without) if without else None,
     }
 
 

@@ -58,7 +58,12 @@ MODE = {
     "properties": {
         "start_seconds": {"type": "number"},
         "idle": _entity(processes={"type": "integer"}, memory_mb={"type": "number"}),
-        "one": _entity(median_ms={"type": "number"}, longest_ms={"type": "number"}, least_possible_ms=NUMBER),
+        "one": _entity(
+            median_ms={"type": "number"},
+            shortest_ms={"type": "number"},
+            longest_ms={"type": "number"},
+            least_possible_ms=NUMBER,
+        ),
         "cpu": _entity(answers_per_second={"type": "number"}),
         "search": _entity(
             highest_rate={"type": "number"},
@@ -70,8 +75,15 @@ MODE = {
         ),
     },
 }
+COMPARISON = _entity(
+    relation={"enum": ["more", "less", "no difference", "undecided"]},
+    ratio=NUMBER,
+    is_at_least={"type": "boolean"},
+    text={"type": "string"},
+    why={"type": "string"},
+)
 REPORT = _entity(
-    format={"const": 1},
+    format={"const": 2},
     began={"type": "string"},
     ended={"type": "string"},
     interrupted={"type": "boolean"},
@@ -80,6 +92,10 @@ REPORT = _entity(
     machine={"type": "object", "required": ["system", "processor", "processors", "memory_mb", "python"]},
     versions={"type": "object", "required": ["optimizely_api", "gunicorn", "balancer"]},
     counting={"type": "string"},
-    summary=_entity(modes={"type": "object"}, ratios={"type": "object", "additionalProperties": NUMBER}),
+    summary=_entity(
+        modes={"type": "object"},
+        comparisons={"type": "object", "additionalProperties": COMPARISON},
+        left_out={"type": "array", "items": {"type": "string"}},
+    ),
     modes={"type": "object", "additionalProperties": MODE},
 )

@@ -15,7 +15,6 @@ from optimizely_api.comparison.report.arithmetic import (
     highest_in_ramp,
     measurement,
     ramp_rates,
-    ratio,
 )
 from optimizely_api.comparison.rig.balancer import LogLine
 from tests.comparison.known_report import STARTED_AT, load, tally
@@ -139,13 +138,6 @@ def test_a_distribution_keeps_every_good_answer():
     assert sum(count for _, count in made) == 5000
     assert len(made) <= 300
     assert made[-1][0] == pytest.approx(5000, rel=0.002)
-
-
-def test_ratios_of_known_rates():
-    assert ratio(400.0, 10.0) == 40
-    assert ratio(400.0, 0.0) is None
-    assert ratio(None, 10.0) is None
-    assert ratio(400.0, None) is None
 
 
 def test_a_ramp_grows_by_the_same_factor_each_second():

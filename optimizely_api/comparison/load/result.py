@@ -288,7 +288,7 @@ def _without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
 def _why(phase: int, rate: float, tally: Tally, plan: LoadPlan) -> str:
     late, bound = tally.lag.percentile(99) or 0.0, plan.lag_bound_ms
     sentence = (
-        f"phase {phase} ({rate:g} requests/s): {tally.sent} of {tally.offered} requests were sent in time"
+        f"phase {phase} ({rate:g} requests/s): {tally.sent} requests were sent while {tally.offered} were due"
     )
     if late > bound:
         sentence += f", 1 % of them {late:.0f} ms late or more (at most {bound:g} ms is fit to be reported)"

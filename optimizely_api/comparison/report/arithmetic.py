@@ -240,11 +240,6 @@ def _thinned(buckets: Sequence[tuple[float, int]], at_most: int = 300) -> list[t
     return [(group[-1][0], sum(count for _, count in group)) for group in groups]
 
 
-def ratio(rate: float | None, other: float | None) -> float | None:
-    """The rate divided by the other; None when either is unknown or the other is 0."""
-    return rate / other if rate is not None and other else None
-
-
 def ramp_rates(first: float, last: float, seconds: int) -> list[float]:
     """A rate for each second, growing by the same factor."""
     if seconds == 1:

@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from optimizely_api.comparison.report.report import Report
+from optimizely_api.comparison.report.statements import (
+    blocking_verdict,
+    cpu_words,
+    highest_words,
+    one_words,
+    share_text,
+    stated,
+)
 
 
 def captions(report: Report) -> dict[str, str]:
@@ -15,10 +23,9 @@ def captions(report: Report) -> dict[str, str]:
         "restart": _restart(modes, options),
         "blocking": _blocking(modes),
         "distribution": _distribution(modes),
-        "highest": _highest(report),
+        "highest": highest_words(report),
         "resources": _resources(report),
-        "no_help": "On the left there is nothing to wait for at the same time, on the right nothing to wait for "
-        "at all: asyncio has no advantage in either.",
+        "no_help": " ".join(filter(None, (one_words(report), cpu_words(report)))),
     }
     return {name: text for name, text in texts.items() if text}
 
@@ -48,7 +55,7 @@ def _first_error(measured: Mapping[str, Any]) -> str:
     first = next((second for second in seconds if second["lost"]), None)
     if first is None:
         return f"has no failure{cut}"
-    share = "" if measured["not_fit"] else f", and {measured['error_share']:.0%} in all"
+    share = "" if measured["not_fit"] else f", and {share_text(measured['error_share'])} in all"
     return f"has its first failure at {first['rate']:.0f}/s{share}{cut}"
 
 
@@ -75,31 +82,32 @@ def _restart(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
     parts = []
     for outcome in modes.values():
-        if (measured := outcome.get(scenario)) and not measured["not_fit"]:
+        if measured := stated(outcome, scenario):
             slowest = measured["percentiles_ms"]["100"]
+            took = f", the slowest ended after {slowest / 1000:.1f} s" if slowest is not None else ""
             parts.append(
                 f"{outcome['title']} at {measured['rate']:g}/s: {measured['lost']} of {measured['offered']} "
-                f"requests got a 5XX or no response, the slowest response took {slowest / 1000:.1f} s"
+                f"requests got a 5XX or no response{took}"
             )
     return "; ".join(parts) + "." if parts else ""
 
 
 def _blocking(modes: Mapping[str, Any]) -> str:
-    measured = modes.get("asyncio-blocked", {}).get("blocking")
+    measured = stated(modes.get("asyncio-blocked", {}), "blocking")
     if not measured:
         return ""
     return (
         f"While it is shaded, {measured['blocking_rate']:g} request a second goes to a view that sleeps "
         f"{measured['blocking_ms']:g} ms on the event loop. The chart shows all other requests, at "
-        f"{measured['rate']:g}/s: those on the same worker wait until the sleep is over."
+        f"{measured['rate']:g}/s: {blocking_verdict(measured)}."
     )
 
 
 def _distribution(modes: Mapping[str, Any]) -> str:
     parts = [
-        f"{outcome['title']} {outcome['ramp']['good'] / outcome['ramp']['offered']:.0%}"
+        f"{outcome['title']} {share_text(ramp['good'] / ramp['offered'])}"
         for outcome in modes.values()
-        if "ramp" in outcome and outcome["ramp"]["offered"] and not outcome["ramp"]["not_fit"]
+        if (ramp := stated(outcome, "ramp")) and ramp["offered"]
     ]
     if not parts:
         return ""
@@ -107,17 +115,6 @@ def _distribution(modes: Mapping[str, Any]) -> str:
         "All requests of the growing load. A curve that ends below 100 % leaves the rest without a good answer; "
         f"well answered in all: {', '.join(parts)}."
     )
-
-
-def _highest(report: Report) -> str:
-    found = {row["highest_rate_found_by"] for row in report["summary"]["modes"].values()}
-    how = "read off the growing load, so coarse" if found == {"ramp"} else "found by trying, and confirmed"
-    parts = "; ".join(
-        f"asyncio carries {value:.1f} times what {_title(report, name.removeprefix('asyncio / '))} does"
-        for name, value in report["summary"]["ratios"].items()
-        if value
-    )
-    return f"The rates are {how}. {parts[:1].upper()}{parts[1:]}." if parts else f"The rates are {how}."
 
 
 def _resources(report: Report) -> str:
@@ -133,8 +130,3 @@ def _resources(report: Report) -> str:
         if parts
         else ""
     )
-
-
-def _title(report: Report, name: str) -> str:
-    title: str = report["summary"]["modes"][name]["title"]
-    return title

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from optimizely_api.comparison.report.captions import captions, fit_from_the_start
-from optimizely_api.comparison.report.report import Report, rate_text
+from optimizely_api.comparison.report.report import Report
+from optimizely_api.comparison.report.statements import EVENTS, stated
 
 WIDTH, HEIGHT = 9.0, 5.6  # inches
 DOTS_PER_INCH = 110
@@ -54,13 +55,13 @@ def charts(report: Report) -> list[Chart]:
     modes = report["modes"]
     drawn = {
         "ramp": ("Offered load grows", _ramp(modes, report["options"])),
-        "slow": ("One upstream becomes slow", _eventful(modes, "slow", ("slow", "well again"))),
-        "restart": ("Restart under load", _eventful(modes, "restart", ("restart", "new workers alone"))),
+        "slow": ("One upstream becomes slow", _eventful(modes, "slow")),
+        "restart": ("Restart under load", _eventful(modes, "restart")),
         "blocking": ("One view that blocks the event loop", _blocking(modes)),
         "distribution": ("How long callers waited", _distribution(modes, report["options"])),
         "highest": ("Highest rate that keeps the objective", _highest(report)),
         "resources": ("Memory and processes", _resources(report)),
-        "no_help": ("Where asyncio does not help", _no_help(report)),
+        "no_help": ("One request alone, and computing", _no_help(report)),
     }
     captions_by_name = captions(report)
     return [
@@ -90,6 +91,10 @@ def _two_panels() -> tuple[Figure, Axes, Axes]:
 
 def _measured(modes: Mapping[str, Any], scenario: str) -> dict[str, Any]:
     return {name: outcome[scenario] for name, outcome in modes.items() if outcome.get(scenario)}
+
+
+def _stated(modes: Mapping[str, Any], scenario: str) -> dict[str, Any]:
+    return {name: measured for name, outcome in modes.items() if (measured := stated(outcome, scenario))}
 
 
 def _draw(axes: Axes, name: str, x: Sequence[float], y: Sequence[float | None], label: str) -> None:
@@ -137,10 +142,8 @@ def _label_with_rates(axes: Axes, seconds: list[Any]) -> None:
     axes.set_xlabel("time, s, and the load offered in that second, requests/s")
 
 
-def _eventful(modes: Mapping[str, Any], scenario: str, between: tuple[str, str]) -> Figure | None:
-    measured = {
-        name: outcome for name, outcome in _measured(modes, scenario).items() if not outcome["not_fit"]
-    }
+def _eventful(modes: Mapping[str, Any], scenario: str) -> Figure | None:
+    measured = _stated(modes, scenario)
     if not measured:
         return None
     figure, upper, lower = _two_panels()
@@ -148,7 +151,7 @@ def _eventful(modes: Mapping[str, Any], scenario: str, between: tuple[str, str])
         title = f"{modes[name]['title']} at {outcome['rate']:g}/s"
         middles = [(second["start"] + second["end"]) / 2 for second in outcome["seconds"]]
         _draw_seconds(upper, lower, name, title, middles, outcome["seconds"])
-    _shade((upper, lower), measured, between)
+    _shade((upper, lower), measured, EVENTS[scenario])
     lower.set_xlabel("time, s")
     _legend(figure, upper)
     return figure
@@ -174,8 +177,8 @@ def _shade(panels: Sequence[Axes], measured: Mapping[str, Any], between: tuple[s
 
 
 def _blocking(modes: Mapping[str, Any]) -> Figure | None:
-    outcome = modes.get("asyncio-blocked", {}).get("blocking")
-    if not outcome or outcome["not_fit"]:
+    outcome = stated(modes.get("asyncio-blocked", {}), "blocking")
+    if not outcome:
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT * 0.7), layout="constrained")
     axes = figure.subplots()
@@ -192,7 +195,7 @@ def _blocking(modes: Mapping[str, Any]) -> Figure | None:
             markersize=4,
             label=label,
         )
-    _shade([axes], {"asyncio-blocked": outcome}, ("blocking calls", "none any more"))
+    _shade([axes], {"asyncio-blocked": outcome}, EVENTS["blocking"])
     _logarithmic(axes)
     axes.set_xlabel("time, s")
     axes.set_ylabel("latency of everybody else, ms")
@@ -202,7 +205,7 @@ def _blocking(modes: Mapping[str, Any]) -> Figure | None:
 
 
 def _distribution(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figure | None:
-    measured = {name: outcome for name, outcome in _measured(modes, "ramp").items() if not outcome["not_fit"]}
+    measured = _stated(modes, "ramp")
     if not measured:
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT * 0.8), layout="constrained")
@@ -242,7 +245,7 @@ def _highest(report: Report) -> Figure | None:
         axes,
         rows,
         [row["highest_rate"] for row in rows.values()],
-        labels=[rate_text(row) for row in rows.values()],
+        labels=[row["highest_rate_text"] for row in rows.values()],
     )
     objective = report["options"]["objective_ms"] / 1000
     axes.set_xlabel(f"highest rate without a 5XX and with p99 under {objective:g} s, requests/s")

@@ -53,13 +53,13 @@ ${sentences("The machine was not idle", disturbances) | n}
 <figure><img alt="${chart.title}" src="data:image/png;base64,${base64(chart.png)}">
 <figcaption>${chart.caption}</figcaption></figure>
 % endfor
-${sentences("Where asyncio does not help", no_help) | n}
+${sentences("One request alone, computing, and a view that blocks", plain_words) | n}
 % if watchdog.get("first_warning"):
 <h2>The watchdog's log</h2>
 <p>${watchdog["stalls"]} stalls in this mode, the longest of ${"%g" % watchdog["longest_seconds"]} s. The first warning:</p>
 <pre>${"\n".join(watchdog["first_warning"])}</pre>
 % endif
-${sentences("Left out, because the load generator did not keep the rate", left_out) | n}
+${sentences("Left out", left_out) | n}
 <h2>5XX by class</h2>
 % if errors:
 <table>

@@ -6,7 +6,8 @@ from pathlib import Path
 from mako.template import Template
 
 from optimizely_api.comparison.report.charts import Chart, charts
-from optimizely_api.comparison.report.report import EVENTFUL, Report, disturbed, not_fit, plain_words
+from optimizely_api.comparison.report.report import Report
+from optimizely_api.comparison.report.statements import EVENTFUL, disturbed, plain_words, stated
 from optimizely_api.comparison.report.table import rows
 from optimizely_api.comparison.scenarios import TITLES
 
@@ -31,9 +32,9 @@ def page(report: Report, pictures: list[Chart]) -> str:
         table=rows(report),
         charts=pictures,
         base64=lambda png: base64.b64encode(png).decode(),
-        no_help=plain_words(report),
+        plain_words=plain_words(report),
         watchdog=report["modes"].get("asyncio-blocked", {}).get("watchdog", {}),
-        left_out=not_fit(report["modes"]),
+        left_out=report["summary"]["left_out"],
         errors=_errors_by_class(report),
     )
     return text
@@ -45,6 +46,6 @@ def _errors_by_class(report: Report) -> list[tuple[str, str, str, int]]:
         (outcome["title"], TITLES[name], error_class, count)
         for outcome in report["modes"].values()
         for name in EVENTFUL
-        if name in outcome and not outcome[name]["not_fit"]
+        if stated(outcome, name)
         for error_class, count in outcome[name]["errors"].items()
     ]

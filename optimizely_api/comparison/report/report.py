@@ -1,4 +1,4 @@
-"""The report as JSON, with its summary and the sentences about it; `page` makes the HTML file."""
+"""The report as JSON, with its summary; `statements` chooses the sentences about it, `page` makes the HTML file."""
 
 import importlib.metadata
 import json
@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from optimizely_api.comparison.options import CannotCompare, Options
-from optimizely_api.comparison.report.arithmetic import ratio
+from optimizely_api.comparison.report.statements import EVENTFUL, comparisons, highest_rate, left_out, stated
 from optimizely_api.comparison.rig import balancer as haproxy
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = (
     "optimizely_api",
     "pyramid",
@@ -64,36 +63,35 @@ def document(options: Options, modes: Mapping[str, Any], began: datetime, *, int
         "machine": machine(),
         "versions": versions(options),
         "counting": COUNTING["load balancer" if options.balancer else "load generator"],
-        "summary": summary(modes),
+        "summary": summary(modes, options),
         "modes": modes,
     }
 
 
-def summary(modes: Mapping[str, Any]) -> Report:
-    """The figures of the table by mode, and the ratios of the modes' highest rates."""
-    figures = {name: _figures(outcome) for name, outcome in modes.items()}
-    highest = {name: row["highest_rate"] for name, row in figures.items()}
+def summary(modes: Mapping[str, Any], options: Options | None = None) -> Report:
+    """The figures of the table by mode, and how asyncio's highest rate relates to that of the others."""
+    options = options or Options()
     return {
-        "modes": figures,
-        "ratios": {
-            f"asyncio / {other}": ratio(highest.get("asyncio"), highest[other])
-            for other in highest
-            if other != "asyncio" and "asyncio" in highest
-        },
+        "modes": {name: _figures(outcome, options.search_step) for name, outcome in modes.items()},
+        "comparisons": comparisons(modes, options.search_step, quick=options.quick),
+        "left_out": left_out(modes),
     }
 
 
-def _figures(outcome: Mapping[str, Any]) -> Report:
+def _figures(outcome: Mapping[str, Any], step: float) -> Report:
     search = outcome.get("search") or {}
-    highest = search or outcome.get("ramp") or {}
+    rate = highest_rate(outcome, step)
     return {
         "title": outcome["title"],
-        "highest_rate": highest.get("highest_rate"),
-        "highest_rate_found_by": "search" if search else "ramp" if highest else None,
-        "highest_rate_may_be_more": bool(highest.get("reached_limit")),
+        "highest_rate": rate.held if rate else None,
+        "highest_rate_text": rate.text if rate else None,
+        "highest_rate_found_by": ("search" if search else "ramp") if rate else None,
+        "highest_rate_may_be_more": bool(rate and rate.is_lower_bound),
         "p99_at_highest_ms": (search.get("at_highest") or {}).get("percentiles_ms", {}).get("99"),
         **{
-            f"{name}_{key}": value for name in EVENTFUL for key, value in _eventful(outcome.get(name)).items()
+            f"{name}_{key}": value
+            for name in EVENTFUL
+            for key, value in _eventful(stated(outcome, name)).items()
         },
         "one_request_ms": (outcome.get("one") or {}).get("median_ms"),
         "cpu_answers_per_second": (outcome.get("cpu") or {}).get("answers_per_second"),
@@ -105,97 +103,16 @@ def _figures(outcome: Mapping[str, Any]) -> Report:
     }
 
 
-DISTURBING_SHARE = 0.15
-EVENTFUL = ("ramp", "slow", "restart", "blocking")
-
-
 def _eventful(measured: Mapping[str, Any] | None) -> Report:
-    """The figures of a scenario; None if the generator did not keep the rate."""
-    if not measured or measured["not_fit"]:
+    if not measured:
         return {"error_share": None, "p99_ms": None}
     return {"error_share": measured["error_share"], "p99_ms": measured["percentiles_ms"]["99"]}
 
 
 def _most(outcome: Mapping[str, Any], key: str) -> Any:
     """The maximum during the ramp, which offers all modes the same load; a restart would count the workers twice."""
-    return outcome["ramp"]["usage"][key] if "ramp" in outcome else None
-
-
-def rate_text(row: Mapping[str, Any]) -> str:
-    """A mode's highest rate with three digits, and with a sign if it may be more."""
-    more = "≥ " if row["highest_rate_may_be_more"] else ""
-    return f"{more}{float(format(row['highest_rate'], '.3g')):g}/s"
-
-
-def not_fit(modes: Mapping[str, Any]) -> list[str]:
-    """A sentence for each measurement left out because the generator did not keep the rate."""
-    return [
-        f"{outcome['title']}, {name}: {sentence}"
-        for outcome in modes.values()
-        for name in EVENTFUL
-        if name in outcome
-        for sentence in outcome[name]["not_fit"]
-    ]
-
-
-def disturbed(report: Report) -> list[str]:
-    """A warning if other programs used more than DISTURBING_SHARE of the processors during a measurement."""
-    shares = [
-        measured["usage"]["others_share"]
-        for outcome in report["modes"].values()
-        for measured in (*(outcome[name] for name in EVENTFUL if name in outcome), *_trials(outcome))
-    ]
-    if not shares or max(shares) < DISTURBING_SHARE:
-        return []
-    return [
-        f"Other programs took up to {max(shares):.0%} of the processors while this was measured, {median(shares):.0%} "
-        "in the median: rates are lower, and less comparable, than on a machine that does nothing else."
-    ]
-
-
-def _trials(outcome: Mapping[str, Any]) -> list[Any]:
-    trials: list[Any] = (outcome.get("search") or {}).get("trials", [])
-    return trials
-
-
-def plain_words(report: Report) -> list[str]:
-    """Sentences on where asyncio does not help and on the cost of blocking its loop, with the figures of this run."""
-    figures = report["summary"]["modes"]
-    sentences = []
-    if one := {row["title"]: row["one_request_ms"] for row in figures.values() if row["one_request_ms"]}:
-        least = next((o["one"]["least_possible_ms"] for o in report["modes"].values() if "one" in o), None)
-        waiting = f", of which {least:g} ms is waiting for the upstreams" if least else ""
-        sentences.append(
-            f"One slow request on an idle machine is not made faster{waiting}: {_listed(one, '{:.0f} ms')}."
-        )
-    if cpu := {
-        row["title"]: row["cpu_answers_per_second"]
-        for row in figures.values()
-        if row["cpu_answers_per_second"]
-    }:
-        sentences.append(
-            f"Computing is not made faster: with {report['options']['cpu_ms']:g} ms of pure Python per request, "
-            f"answers per second were {_listed(cpu, '{:.0f}')}. On an event loop it also keeps everybody else waiting."
-        )
-    if blocked := report["modes"].get("asyncio-blocked", {}).get("blocking"):
-        sentences.append(_blocked_words(blocked))
-    return sentences
-
-
-def _blocked_words(blocked: Mapping[str, Any]) -> str:
-    share = blocked["blocking_rate"] * blocked["blocking_ms"] / 1000
-    calm, held = blocked["p99_without_ms"], blocked["p99_with_ms"]
-    figures = f"from {calm:.0f} ms to {held:.0f} ms" if calm and held else "(not measured)"
-    watchdog = blocked["watchdog"]
-    return (
-        f"One view that blocks takes the gain away from everybody: with {blocked['blocking_rate']:g} call a second "
-        f"that sleeps {blocked['blocking_ms']:g} ms ({share:.0%} of one worker's time), the p99 of all other requests "
-        f"went {figures} at {blocked['rate']:g}/s. The watchdog logged {watchdog['stalls']} stalls meanwhile."
-    )
-
-
-def _listed(values: Mapping[str, float], form: str) -> str:
-    return ", ".join(f"{title} {form.format(value)}" for title, value in values.items())
+    ramp = stated(outcome, "ramp")
+    return ramp["usage"][key] if ramp else None
 
 
 def machine() -> Report:

@@ -5,17 +5,18 @@ from typing import Any
 
 from rich.table import Table
 
-from optimizely_api.comparison.report.report import Report, rate_text
+from optimizely_api.comparison.report.report import Report
+from optimizely_api.comparison.report.statements import share_text
 
 MISSING = "-"
 
-# Row title, key of the summary, form.
+# Row title, key of the summary, form; None for a share.
 ROWS = (
-    ("5XX or no response, load grows", "ramp_error_share", "{:.1%}"),
+    ("5XX or no response, load grows", "ramp_error_share", None),
     ("p99, load grows", "ramp_p99_ms", "{:.0f} ms"),
-    ("5XX or no response, upstream slow", "slow_error_share", "{:.1%}"),
+    ("5XX or no response, upstream slow", "slow_error_share", None),
     ("p99, upstream slow", "slow_p99_ms", "{:.0f} ms"),
-    ("5XX or no response, restart", "restart_error_share", "{:.1%}"),
+    ("5XX or no response, restart", "restart_error_share", None),
     ("p99, restart", "restart_p99_ms", "{:.0f} ms"),
     ("one slow request, idle machine", "one_request_ms", "{:.0f} ms"),
     ("computing, answers per second", "cpu_answers_per_second", "{:.0f}/s"),
@@ -28,11 +29,14 @@ def rows(report: Report) -> list[list[str]]:
     """The head with the modes, then one row per figure."""
     modes: Mapping[str, Any] = report["summary"]["modes"]
     objective = report["options"]["objective_ms"] / 1000
-    ratios = report["summary"]["ratios"]
+    comparisons = report["summary"]["comparisons"]
     return [
         ["", *(row["title"] for row in modes.values())],
-        [f"highest rate, no 5XX, p99 < {objective:g} s", *(_highest(row) for row in modes.values())],
-        ["asyncio carries", *(_text(ratios.get(f"asyncio / {name}"), "{:.1f} times") for name in modes)],
+        [
+            f"highest rate, no 5XX, p99 < {objective:g} s",
+            *(row["highest_rate_text"] or MISSING for row in modes.values()),
+        ],
+        ["asyncio carries", *(comparisons.get(name, {}).get("text", MISSING) for name in modes)],
         *([title, *(_text(row[key], form) for row in modes.values())] for title, key, form in ROWS),
     ]
 
@@ -47,9 +51,7 @@ def rich_table(report: Report) -> Table:
     return table
 
 
-def _highest(row: Mapping[str, Any]) -> str:
-    return MISSING if row["highest_rate"] is None else rate_text(row)
-
-
-def _text(value: Any, form: str) -> str:
-    return MISSING if value is None else form.format(value)
+def _text(value: Any, form: str | None) -> str:
+    if value is None:
+        return MISSING
+    return form.format(value) if form else share_text(value)

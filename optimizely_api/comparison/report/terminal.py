@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 
 from optimizely_api.comparison.options import Options
+from optimizely_api.comparison.report.statements import share_text, why_left_out
 from optimizely_api.comparison.rig.modes import Mode
 from optimizely_api.comparison.rig.run import Progress, steps
 from optimizely_api.comparison.scenarios import TITLES, Outcome
@@ -54,11 +55,11 @@ def outcome_text(scenario: str, outcome: Outcome) -> str:
         return f"{outcome['answers_per_second']:.0f} answers/s"
     if scenario == "search":
         return f"{outcome['highest_rate']:g}/s"
-    if outcome["not_fit"]:
-        return "left out, the load generator fell behind"
+    if reasons := why_left_out(scenario, outcome):
+        return f"left out, {reasons[0]}"
     p99 = outcome["percentiles_ms"]["99"]
     return (
-        f"{outcome['error_share']:.1%} 5XX or no response, p99 {p99:.0f} ms"
+        f"{share_text(outcome['error_share'])} 5XX or no response, p99 {p99:.0f} ms"
         if p99 is not None
         else "nothing was answered"
     )
