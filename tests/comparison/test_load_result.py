@@ -77,6 +77,11 @@ def test_more_than_one_percent_off_or_late_is_behind(sent: int, lag_us: int, beh
     assert len(whole.why_fell_behind()) == behind
 
 
+def test_requests_sent_in_a_phase_are_no_part_of_those_due_in_it() -> None:
+    (why,) = result(tally(), tally(), tally(240, 200)).why_fell_behind()
+    assert "240 requests were sent while 200 were due" in why
+
+
 def test_a_phase_that_fell_behind_is_not_hidden_by_one_that_did_not() -> None:
     catching_up = result(tally(90), tally(100), tally(210, 200))
     assert catching_up.total().sent == catching_up.total().offered

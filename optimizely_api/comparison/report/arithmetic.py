@@ -1,4 +1,4 @@
-"""Computes the figures of a comparison: classes of 5XX, seconds, ratios, and the search for the highest rate. No IO."""
+"""Computes the figures of a comparison: classes of 5XX, seconds, and the search for the highest rate. No IO."""
 
 import math
 from collections import Counter

@@ -330,7 +330,8 @@ def blocking_words(blocked: Mapping[str, Any]) -> str:
     share = blocked["blocking_rate"] * blocked["blocking_ms"] / 1000
     return (
         f"A view that blocks: with {blocked['blocking_rate']:g} call a second that sleeps "
-        f"{blocked['blocking_ms']:g} ms ({share:.0%} of one worker's time), at {blocked['rate']:g}/s, {blocking_verdict(blocked)}. "
+        f"{blocked['blocking_ms']:g} ms ({share:.0%} of one worker's time), at {blocked['rate']:g}/s, "
+        f"{blocking_verdict(blocked)}. "
         f"The watchdog logged {blocked['watchdog']['stalls']} stalls meanwhile."
     )
 
