@@ -41,6 +41,7 @@ def measured(*tallies: Tally, **more: Any) -> dict[str, Any]:
         "most_processes": 3,
         "most_memory_mb": 100.0,
         "cpu_seconds": {"gateway": 1.0},
+        "window_seconds": 2.5,
         "others_share": 0.02,
     }
     made.events = [{"at": 0.5, "what": "slow"}, {"at": 1.5, "what": "well again"}]

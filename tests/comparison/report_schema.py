@@ -48,7 +48,8 @@ MEASUREMENT = _entity(
         most_processes={"type": "integer"},
         most_memory_mb={"type": "number"},
         cpu_seconds={"type": "object"},
-        others_share={"type": "number", "minimum": 0},
+        window_seconds={"type": "number", "exclusiveMinimum": 0},
+        others_share={"type": "number", "minimum": 0, "maximum": 1},
     ),
     events={"type": "array", "items": _entity(at={"type": "number"}, what={"type": "string"})},
 )

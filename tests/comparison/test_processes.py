@@ -5,8 +5,16 @@ import sys
 import time
 
 import psutil
+from hypothesis import given
+from hypothesis import strategies as st
 
-from optimizely_api.comparison.rig.processes import Process, free_ports, is_listening, session_members
+from optimizely_api.comparison.rig.processes import (
+    CpuTimes,
+    Process,
+    free_ports,
+    is_listening,
+    session_members,
+)
 from tests.support.ports import EPHEMERAL, free_port, listening_socket
 
 # Starts a child that ignores TERM, says its id, and ends: the child becomes an orphan.
@@ -113,3 +121,34 @@ def test_a_signal_reaches_the_whole_session(tmp_path):
         process.send_signal_to_all(signal.SIGCONT)
     finally:
         process.stop()
+
+
+SPINS = "import time; last = time.process_time() + 0.4\nwhile time.process_time() < last: pass\n"
+
+
+def test_own_cpu_time_counts_descendants_that_run_and_that_have_ended(tmp_path):
+    before = CpuTimes.now()
+    process = Process(
+        "spins", [sys.executable, "-c", SPINS + "print('done', flush=True); time.sleep(600)"], tmp_path
+    )
+    try:
+        assert first_line(process) == "done"
+        assert CpuTimes.now().since(before).own >= 0.35
+    finally:
+        process.stop()
+    after = CpuTimes.now().since(before)
+    assert after.own >= 0.35
+    assert 0 <= after.others_share <= 1
+
+
+def test_what_this_program_computes_is_not_taken_for_that_of_others():
+    busy = CpuTimes(available=20.0, busy=15.0, own=12.0)
+    assert busy.others_share == 3.0 / 20.0
+
+
+seconds = st.floats(-1, 1e6)
+
+
+@given(seconds, seconds, seconds)
+def test_others_never_take_more_than_all_processors(available, busy, own):
+    assert 0 <= CpuTimes(available, busy, own).others_share <= 1

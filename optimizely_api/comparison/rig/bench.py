@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import http.client
 import itertools
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -17,7 +16,7 @@ from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report.arithmetic import Measurement, measurement
 from optimizely_api.comparison.rig.balancer import Balancer
 from optimizely_api.comparison.rig.gateway import Gateway, Target, get
-from optimizely_api.comparison.rig.processes import Usage, machine_busy_seconds
+from optimizely_api.comparison.rig.processes import CpuTimes, Usage
 from optimizely_api.comparison.rig.upstreams import Upstreams
 from optimizely_api.comparison.rig.workloads import BLOCKING_PATH
 
@@ -40,6 +39,15 @@ class Peaks:
     def add(self, usage: Usage) -> None:
         self.processes = max(self.processes, usage.processes)
         self.memory_bytes = max(self.memory_bytes, usage.memory_bytes)
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The CPU seconds at one moment (of `time.monotonic`), of the machine and of each part of the rig."""
+
+    at: float
+    times: CpuTimes
+    parts: dict[str, float]
 
 
 @dataclass
@@ -73,22 +81,26 @@ class Bench:
         meanwhile; the default is to do so in the mode with a blocking view.
         """
         plan = self._plan(phases, warm_up_seconds, timeout_seconds)
-        before = self._cpu_seconds()
         counters = self.balancer.counters() if self.balancer else {}
         if self.balancer:
             self.balancer.new_lines()
         events: Events = []
         async with self._sampled() as peaks, self._side_load(plan, blocking):
+            before = self._cpu()
             during_task = asyncio.create_task(during(events)) if during else None
             try:
                 result = await run_load_process(plan, self._output())
+                # Before `during` ends: it may outlast the load.
+                after = self._cpu()
                 if during_task:
                     await during_task
             finally:
                 if during_task and not during_task.done():
                     during_task.cancel()
                     await asyncio.wait([during_task])
-        return self._measured(result, events, before, counters, peaks)
+        measured = self._measured(result, events, counters)
+        measured.usage = _usage(before, after, peaks)
+        return measured
 
     def one_after_the_other(self, requests: int) -> list[float]:
         """Send requests one at a time, each after the previous response; return the duration of each in seconds."""
@@ -185,22 +197,15 @@ class Bench:
             sampling.cancel()
             await asyncio.wait([sampling])
 
-    def _cpu_seconds(self) -> dict[str, float]:
-        return {
+    def _cpu(self) -> Cpu:
+        parts = {
             "gateway": self.gateway.usage().cpu_seconds,
             "upstreams": self.upstreams.usage().cpu_seconds,
             "balancer": self.balancer.process.usage().cpu_seconds if self.balancer else 0.0,
-            "machine": machine_busy_seconds(),
         }
+        return Cpu(time.monotonic(), CpuTimes.now(), parts)
 
-    def _measured(
-        self,
-        result: LoadResult,
-        events: Events,
-        before: dict[str, float],
-        counters: dict[str, int],
-        peaks: Peaks,
-    ) -> Measurement:
+    def _measured(self, result: LoadResult, events: Events, counters: dict[str, int]) -> Measurement:
         lines = None
         if self.balancer:
             lines = [line for line in self.balancer.new_lines() if line.path == self._log_path()]
@@ -208,15 +213,6 @@ class Bench:
         if self.balancer:
             after = self.balancer.counters()
             measured.balancer = {name: after[name] - counters[name] for name in after}
-        cpu = {name: seconds - before[name] for name, seconds in self._cpu_seconds().items()}
-        cpu["load generator"] = result.cpu_seconds
-        others = max(0.0, 2 * cpu["machine"] - sum(cpu.values()))
-        measured.usage = {
-            "most_processes": peaks.processes,
-            "most_memory_mb": round(peaks.memory_bytes / MEGABYTE, 1),
-            "cpu_seconds": {name: round(seconds, 2) for name, seconds in cpu.items()},
-            "others_share": round(others / (result.wall_seconds * (os.cpu_count() or 1)), 3),
-        }
         measured.events = [
             {"at": round(at - result.started_at, 2), "what": what} for at, what in sorted(events)
         ]
@@ -224,6 +220,20 @@ class Bench:
 
     def _log_path(self) -> str:
         return self.gateway.target.path
+
+
+def _usage(before: Cpu, after: Cpu, peaks: Peaks) -> dict[str, Any]:
+    """Every figure of CPU time is of one window: from the start of the load's process to its end."""
+    times = after.times.since(before.times)
+    parts = {name: seconds - before.parts[name] for name, seconds in after.parts.items()}
+    cpu = {**parts, "measuring": times.own - sum(parts.values()), "machine": times.busy}
+    return {
+        "most_processes": peaks.processes,
+        "most_memory_mb": round(peaks.memory_bytes / MEGABYTE, 1),
+        "window_seconds": round(after.at - before.at, 2),
+        "cpu_seconds": {name: round(seconds, 2) for name, seconds in cpu.items()},
+        "others_share": round(times.others_share, 3),
+    }
 
 
 def as_json(measured: Measurement) -> dict[str, Any]:

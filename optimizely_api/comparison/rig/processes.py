@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -89,11 +90,10 @@ class Process:
     def usage(self) -> Usage:
         processes = memory = 0
         cpu = 0.0
-        for process in self._family():
+        for process in _family(self.pid):
             with contextlib.suppress(psutil.Error):
                 memory += _memory(process)
-                times = process.cpu_times()
-                cpu += times.user + times.system + times.children_user + times.children_system
+                cpu += _cpu_seconds(process)
                 processes += 1
         return Usage(processes, memory, cpu)
 
@@ -116,13 +116,6 @@ class Process:
             time.sleep(POLL_SECONDS)
         self._popen.wait()
 
-    def _family(self) -> list[psutil.Process]:
-        try:
-            first = psutil.Process(self.pid)
-            return [first, *first.children(recursive=True)]
-        except psutil.Error:
-            return []
-
 
 def session_members(session: int) -> Iterator[psutil.Process]:
     """The living processes of a session, including orphans of a killed worker."""
@@ -132,11 +125,33 @@ def session_members(session: int) -> Iterator[psutil.Process]:
                 yield process
 
 
-def machine_busy_seconds() -> float:
-    """CPU seconds of all processes since the machine's start."""
-    times = psutil.cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
-    return float(sum(times[:8]) - idle)  # user, nice, system, idle, iowait, irq, softirq, steal
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """CPU seconds at one moment, or between two: all that the processors had, the busy ones, and this program's own.
+
+    `own` counts this process and all its descendants, ended ones too: gateway, upstreams, balancer and load.
+    """
+
+    available: float
+    busy: float
+    own: float
+
+    @classmethod
+    def now(cls) -> Self:
+        times = psutil.cpu_times()
+        available = float(sum(times[:8]))  # user, nice, system, idle, iowait, irq, softirq, steal
+        busy = available - times.idle - getattr(times, "iowait", 0.0)
+        return cls(available, busy, _family_cpu_seconds(os.getpid()))
+
+    def since(self, earlier: "CpuTimes") -> "CpuTimes":
+        return CpuTimes(self.available - earlier.available, self.busy - earlier.busy, self.own - earlier.own)
+
+    @property
+    def others_share(self) -> float:
+        """The share of the processors that other programs took, from 0 to 1: all three figures are of one period."""
+        if self.available <= 0:
+            return 0.0
+        return min(max(0.0, self.busy - self.own), self.available) / self.available
 
 
 def free_ports(number: int) -> list[int]:
@@ -185,6 +200,28 @@ def open_files() -> int:
 
 def _clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN_SETTINGS)}
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """The CPU seconds of a process and of its ended children."""
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _family_cpu_seconds(pid: int) -> float:
+    total = 0.0
+    for process in _family(pid):
+        with contextlib.suppress(psutil.Error):
+            total += _cpu_seconds(process)
+    return total
 
 
 def _memory(process: psutil.Process) -> int:
