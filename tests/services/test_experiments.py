@@ -577,6 +577,17 @@ async def test_level_kind_of_difference_and_baseline_freeze_at_the_first_start(e
     assert resumed["baseline_variation_id"] == frozen["baseline_variation_id"]
 
 
+async def test_a_metrics_title_is_its_name_in_results(experiments: Caller) -> None:
+    buy = await experiments.made("/events", {**OWNER, "key": "buy", "event_type": "custom"})
+    titled, plain = (
+        {"event_id": buy["id"], "display_title": "Orders"},
+        {"event_id": buy["id"], "scope": "event"},
+    )
+    made = await make(experiments, "?action=start", metrics=[titled, plain])
+    assert made["metrics"][0]["display_title"] == "Orders"
+    assert made["results_settings"]["metric_names"] == ["Orders", "buy"]
+
+
 @pytest_asyncio.fixture
 async def both(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[Caller, Caller, Any]:
     """A projects service, an experiments service that knows it, and a project whose threshold is 0.95."""

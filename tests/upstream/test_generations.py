@@ -82,7 +82,16 @@ def test_another_services_paths_are_other_paths():
 def test_the_changed_paths_are_as_their_example_says():
     assert list(changed_paths("/experiments/1")) == [
         *("/experiments/1", "/experiments/1/", "/experiments", "/layers", "/layers/"),
-        *("/audiences", "/audiences/", "/pages", "/pages/", "/events", "/events/"),
+        *(
+            "/audiences",
+            "/audiences/",
+            "/extensions",
+            "/extensions/",
+            "/pages",
+            "/pages/",
+            "/events",
+            "/events/",
+        ),
         *("/changes", "/search", "/datafiles/"),
     ]
 

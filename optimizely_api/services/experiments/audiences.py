@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
@@ -19,8 +19,9 @@ from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.conditions import InvalidConditions
 from optimizely_api.services.experiments.features import FEATURES, audience_ids_of
 from optimizely_api.services.experiments.running import running_experiments
-from optimizely_api.services.experiments.search.index import index, use_of
-from optimizely_api.services.experiments.tables import METADATA, next_ids, uses
+from optimizely_api.services.experiments.search.index import index
+from optimizely_api.services.experiments.tables import METADATA, next_ids
+from optimizely_api.services.experiments.usage import counts_of_users
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import TEXT, field_error
 
@@ -144,20 +145,9 @@ async def an_audience_in_use_is_not_archived(
 @AUDIENCES.derive
 async def count_experiments(connection: AsyncConnection, found: Sequence[dict[str, Any]]) -> None:
     """How many experiments and features that are not archived name each audience."""
-    counts = await counts_of_experiments(connection, [audience["id"] for audience in found])
+    counts = await counts_of_users(connection, "audience", [audience["id"] for audience in found])
     for audience in found:
         audience["experiment_count"] = counts[audience["id"]]
-
-
-async def counts_of_experiments(connection: AsyncConnection, audience_ids: Sequence[int]) -> dict[int, int]:
-    """{audience: how many experiments and features that are not archived name it}."""
-    if not audience_ids:
-        return {}
-    names = {use_of("audience", number): number for number in audience_ids}
-    query = select(uses.c.used, func.count().label("number"))
-    query = query.where(uses.c.used.in_(names), uses.c.archived.is_(False)).group_by(uses.c.used)
-    found = {names[row.used]: row.number for row in await connection.execute(query)}
-    return {number: found.get(number, 0) for number in audience_ids}
 
 
 async def _features_in_use(connection: AsyncConnection, project_ids: Iterable[int]) -> list[dict[str, Any]]:

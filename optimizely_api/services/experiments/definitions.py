@@ -283,11 +283,13 @@ def _event_ids(number: int, metric: dict[str, Any]) -> Iterator[tuple[str, int]]
 
 
 def metric_names(metrics: Iterable[dict[str, Any]], event_names: Mapping[int, str]) -> list[str]:
-    """A name for each metric: that of its event, or "Overall ..." for a metric of all events."""
+    """A name for each metric: its title, that of its event, or "Overall ..." for a metric of all events."""
     return [_metric_name(metric, event_names) for metric in metrics]
 
 
 def _metric_name(metric: dict[str, Any], event_names: Mapping[int, str]) -> str:
+    if title := metric.get("display_title"):
+        return str(title)
     event_id = metric.get("event_id")
     if event_id is not None:
         return event_names.get(event_id, f"Event {event_id}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.definitions import defaults
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments.tables import METADATA, next_ids
+from optimizely_api.services.experiments.usage import counts_of_users
 
 EXTENSIONS = Entity("Extension", METADATA, next_ids, initial={"description": "", "enabled": True})
 WITH_CHOICES = ("dropdown", "multi_select")
@@ -47,6 +50,14 @@ def fields_to_choose_from_have_choices(
     for number, field in enumerate(extension["fields"]):
         if field["field_type"] in WITH_CHOICES and not field.get("options", {}).get("choices"):
             yield f"/fields/{number}/options", f"needs choices with field_type {field['field_type']}"
+
+
+@EXTENSIONS.derive
+async def count_experiments(connection: AsyncConnection, found: Sequence[dict[str, Any]]) -> None:
+    """How many experiments that are not archived use each extension."""
+    counts = await counts_of_users(connection, "extension", [extension["id"] for extension in found])
+    for extension in found:
+        extension["experiment_count"] = counts[extension["id"]]
 
 
 def _is_json(text: str) -> bool:

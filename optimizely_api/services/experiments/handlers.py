@@ -107,12 +107,13 @@ async def delete_experiment(request: web.Request) -> web.Response:
 
 
 async def list_layers(request: web.Request) -> web.Response:
-    """Layers, by account, project and type."""
+    """Layers, by account, project and type, archived or not."""
     filters: dict[str, Any] = _filters(request, account_id="account_id", project_id="project_id")
     if layer_type := request.query.get("type"):
         filters["type"] = layer_type
+    archived = read_boolean(request, "archived")
     return await page_response(
-        request, lambda connection, page: store.list_layers(connection, filters, page, _now())
+        request, lambda connection, page: store.list_layers(connection, filters, archived, page, _now())
     )
 
 

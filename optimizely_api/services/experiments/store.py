@@ -93,10 +93,12 @@ async def get_layer(connection: AsyncConnection, layer_id: int, now: datetime) -
 
 
 async def list_layers(
-    connection: AsyncConnection, filters: dict[str, int], page: Page, now: datetime
+    connection: AsyncConnection, filters: dict[str, int], archived: bool | None, page: Page, now: datetime
 ) -> tuple[int, list[Document]]:
-    """The number of matching layers, and a page of them."""
+    """The number of matching layers, and a page of them; `archived` chooses those that are, or are not."""
     query = select(layers).where(*(layers.c[name] == value for name, value in filters.items()))
+    if archived is not None:
+        query = query.where(layers.c.archived.is_not(None) if archived else layers.c.archived.is_(None))
     total, rows = await fetch_page(connection, query, layers.c.id, page)
     return total, await _shape_layers(connection, rows, now)
 

@@ -24,11 +24,11 @@ SHOWN_IN = {
     "attributes": ("audiences",),
     "events": ("experiments", "layers"),
     # With its `url_targeting` an experiment brings a page along, and a page is an event too: that it is seen.
-    "experiments": ("layers", "audiences", "pages", "events"),
+    "experiments": ("layers", "audiences", "extensions", "pages", "events"),
     "features": ("audiences", "experiments"),
-    "layers": ("experiments", "audiences", "pages", "events"),
+    "layers": ("experiments", "audiences", "extensions", "pages", "events"),
     "pages": ("experiments", "layers", "events"),
-    "sections": ("experiments", "layers"),
+    "sections": ("experiments", "layers", "extensions"),
 }
 SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search", "/datafiles/")
 HISTORY = ("experiments", "/changes")  # of the other services' entities too
@@ -86,7 +86,7 @@ def changed_paths(path: str) -> Iterator[str]:
 
     >>> list(changed_paths("/experiments/1"))
     ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/',
-     '/pages', '/pages/', '/events', '/events/', '/changes', '/search', '/datafiles/']
+     '/extensions', '/extensions/', '/pages', '/pages/', '/events', '/events/', '/changes', '/search', '/datafiles/']
     """
     yield path
     yield f"{path}/"

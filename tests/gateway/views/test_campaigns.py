@@ -42,6 +42,15 @@ def test_200_lists_have_no_campaigns_of_single_experiments(real_app: Any, ids: A
     assert_error(change(real_app, alone, status=409, name="x"), 409, "conflict")
 
 
+def test_200_lists_of_archived_campaigns_and_of_the_others(real_app: Any, ids: Any) -> None:
+    kept, archived = create(real_app, ids), create(real_app, ids)
+    real_app.delete(f"/v2/campaigns/{archived['id']}", headers=AUTHORIZED)
+    address = f"/v2/campaigns?per_page=100&project_id={ids['project_id']}"
+    for query, found in (("", {True, False}), ("&archived=true", {True}), ("&archived=false", {False})):
+        listed = [one["id"] for one in real_app.get(f"{address}{query}", headers=AUTHORIZED).json]
+        assert (archived["id"] in listed, kept["id"] in listed) == (True in found, False in found), query
+
+
 def test_an_experience_runs_while_it_and_its_campaign_are_started(real_app: Any, ids: Any) -> None:
     campaign = create(real_app, ids)
     body = {

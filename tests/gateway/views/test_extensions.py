@@ -87,3 +87,17 @@ def test_400_in_a_project_that_is_not_for_the_web(real_app: Any, ids: Any, real_
     assert list(error["messages"]) == ["/body/project_id"]
     listed = real_app.get(f"{PATH}?project_id={project['id']}", headers=AUTHORIZED)
     assert listed.json == []
+
+
+def test_200_it_counts_the_experiments_that_use_it_and_are_not_archived(real_app: Any, ids: Any) -> None:
+    made = post(real_app, ids).json
+    assert made["experiment_count"] == 0
+    change = {"type": "extension", "extension_id": str(made["id"]), "config": {}}
+    actions = [{"page_id": ids["page_id"], "changes": [change]}]
+    variations = [{"name": name, "weight": 5000, "actions": actions} for name in ("A", "B")]
+    body = {"project_id": ids["project_id"], "page_ids": [ids["page_id"]], "variations": variations}
+    experiment = real_app.post_json("/v2/experiments", body, headers=AUTHORIZED).json
+    address = f"{PATH}/{made['id']}"
+    assert real_app.get(address, headers=AUTHORIZED).json["experiment_count"] == 1
+    real_app.delete(f"/v2/experiments/{experiment['id']}", headers=AUTHORIZED)
+    assert real_app.get(address, headers=AUTHORIZED).json["experiment_count"] == 0

@@ -182,3 +182,10 @@ def test_another_account_finds_nothing_of_it(
     assert real_app.get(f"/v2/search?query={word}", headers=OTHER).json == []
     address = f"/v2/search?query&project_id={ids['project_id']}"
     assert_error(real_app.get(address, headers=OTHER, expect_errors=True), 403, "forbidden")
+
+
+def test_an_event_that_happens_on_a_page_names_it(real_app: GatewayTestApp, ids: Json, word: str) -> None:
+    body = {"event_type": "click", "name": word, "config": {"selector": "#buy"}}
+    real_app.post_json(f"/v2/pages/{ids['page_id']}/events", body, headers=AUTHORIZED)
+    (found,) = real_app.get(f"/v2/search?query={word}", headers=AUTHORIZED).json
+    assert (found["type"], found["page_id"]) == ("event", ids["page_id"])

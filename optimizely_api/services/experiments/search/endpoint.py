@@ -11,11 +11,11 @@ from aiohttp import web
 from sqlalchemy import ColumnElement, Dialect, Row, and_, case, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.experiments.audiences import counts_of_experiments
 from optimizely_api.services.experiments.search.index import use_of
 from optimizely_api.services.experiments.search.match import match_label, match_words
 from optimizely_api.services.experiments.search.words import MAX_WORDS, environment_word, words_of
 from optimizely_api.services.experiments.tables import search_entries, search_results, uses
+from optimizely_api.services.experiments.usage import counts_of_users
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import Page, read_boolean, read_integer, read_integers, read_texts
@@ -147,7 +147,7 @@ async def _results(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> lis
     query = select(search_results.c.id, search_results.c.shown)
     query = query.where(search_results.c.id.in_([row.id for row in rows]))
     shown = {row.id: row.shown for row in await connection.execute(query)} if rows else {}
-    counts = await counts_of_experiments(connection, [row.id for row in rows if row.kind == "audience"])
+    counts = await counts_of_users(connection, "audience", [row.id for row in rows if row.kind == "audience"])
     return [_result(row, shown[row.id], counts) for row in rows]
 
 

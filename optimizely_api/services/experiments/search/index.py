@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import audience_conditions, environments, states
+from optimizely_api.services.experiments.references import references_of
 from optimizely_api.services.experiments.search.match import FTS
 from optimizely_api.services.experiments.search.words import (
     endings_of,
@@ -39,6 +40,7 @@ Json = dict[str, Any]
 
 EXPERIMENT, CAMPAIGN, FEATURE = "experiment", "campaign", "feature"
 TABLES = {"audience": "audiences", "event": "events", FEATURE: "features", "page": "pages"}
+USED = ("audience", "extension", FEATURE)  # by experiments
 RUNNING = (EXPERIMENT, CAMPAIGN)  # whose rows have states
 KINDS = (*RUNNING, *TABLES)
 BATCH = 500  # entities that are read and written at once
@@ -62,9 +64,9 @@ async def index(connection: AsyncConnection, kind: str, ids: Iterable[int]) -> N
         await connection.run_sync(_index, kind, wanted)
 
 
-def fill(connection: Connection) -> None:
-    """Write the index of all entities."""
-    for kind in KINDS:
+def fill(connection: Connection, kinds: Iterable[str] = KINDS) -> None:
+    """Write the index of all entities of these kinds."""
+    for kind in kinds:
         ids = connection.execute(select(_source(kind).c.id).order_by(_source(kind).c.id)).scalars().all()
         _index(connection, kind, ids)
 
@@ -149,6 +151,8 @@ def _entry(kind: str, row: Row[Any]) -> Entry:
     if kind == CAMPAIGN:
         columns |= {"sub_type": row.type, "status": "archived" if _is_archived(row) else row.status}
         shown["campaign_type"] = row.type
+    if kind == "event":
+        shown["page_id"] = row.page_id
     known = {name: value for name, value in shown.items() if value is not None}
     return Entry(columns, known, names, words_in(document))
 
@@ -187,9 +191,7 @@ def _audience_ids(document: Json) -> list[int]:
 
 
 def _uses_of_experiment(row: Row[Any]) -> set[str]:
-    audiences = {use_of("audience", number) for number in _audience_ids(row.document)}
-    feature_id = row.document.get("feature_id")
-    return audiences if feature_id is None else {*audiences, use_of(FEATURE, feature_id)}
+    return {use_of(one.kind, one.id) for one in references_of(row.document) if one.kind in USED}
 
 
 def _uses_of_feature(row: Row[Any]) -> set[str]:
