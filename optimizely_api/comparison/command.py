@@ -16,7 +16,6 @@ from optimizely_api.comparison.rig.modes import MODES
 
 NEEDED = ("matplotlib", "psutil")  # the extra `compare`
 INTERRUPTED = 130
-NOT_FIT = 3
 DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 Command = Callable[..., Any]
@@ -45,7 +44,11 @@ def _number(
     show_default=True,
     help="Folder for report.json and report.html.",
 )
-@click.option("--quick", is_flag=True, help="Coarse figures in less than 90 seconds: no search, no restart.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A smoke test in less than 90 seconds: no search, no restart, no ratios.",
+)
 @click.option(
     "--mode", "modes", type=click.Choice(list(MODES)), multiple=True, help="Only these; may be repeated."
 )
@@ -113,9 +116,14 @@ def compare(quick: bool, **chosen: Any) -> None:
     The real gateway runs under gunicorn in its original form (multiprocessing on sync workers), with threads (gthread),
     with coroutines (asyncio), and with coroutines and one view that blocks them; behind HAProxy, in front of upstreams
     with a known delay. Requests are sent at fixed rates, whether or not earlier responses have come. The comparison
-    takes about ten minutes, --quick less than 90 seconds. It is most accurate on an otherwise idle machine.
+    takes about ten minutes, the smoke test --quick less than 90 seconds. It is most accurate on an otherwise idle
+    machine. Servers use free ports of 127.0.0.1.
 
-    Ctrl-C stops all processes; the report has the measurements until then. Servers use free ports of 127.0.0.1.
+    Ctrl-C stops all processes; the report has the measurements until then. The report lists what it leaves out, with
+    the reason: a measurement in which the load generator fell behind, a restart that outlasted the load.
+
+    Exit status: 0, a report was made, whatever it leaves out; 1, the comparison could not run or failed, with a report
+    only of what was measured before; 2, a wrong option; 130, interrupted.
     """
     console = Console()
     try:
@@ -129,7 +137,7 @@ def compare(quick: bool, **chosen: Any) -> None:
 def run_comparison(options: Options, console: Console) -> int:
     """Measure, print the table, write the report, and return the exit status.
 
-    0 on success, 130 when it was interrupted, 3 when measurements were left out because the load generator fell behind.
+    0 when the report is complete, 130 when it was interrupted. What was left out is in the report and has no status.
     """
     from optimizely_api.comparison.report.terminal import progress_bar
     from optimizely_api.comparison.rig.run import compare_modes
@@ -152,24 +160,25 @@ def _report(
 ) -> int:
     from optimizely_api.comparison.report import report as reporting
     from optimizely_api.comparison.report.page import write_page
-    from optimizely_api.comparison.report.statements import disturbed, plain_words
+    from optimizely_api.comparison.report.statements import SMOKE_TEST, disturbed, plain_words
     from optimizely_api.comparison.report.table import rich_table
 
     document = reporting.document(options, modes, began, interrupted=not finished)
     data = reporting.write_json(document, options.output)
     page = write_page(document, options.output)
+    if options.quick:
+        console.print(SMOKE_TEST)
     console.print(rich_table(document))
     for sentence in plain_words(document):
         console.print(f"- {sentence}", highlight=False, markup=False)
     for sentence in disturbed(document):
         console.print(sentence, highlight=False, markup=False)
-    left_out = document["summary"]["left_out"]
-    for sentence in left_out:
+    for sentence in document["summary"]["left_out"]:
         console.print(f"Left out: {sentence}", highlight=False, markup=False)
     if not finished:
         console.print("Interrupted: the report has the measurements until then. All processes have ended.")
     console.print(f"Report    {page}\nFigures   {data}", soft_wrap=True, highlight=False, markup=False)
-    return INTERRUPTED if not finished else NOT_FIT if left_out else 0
+    return 0 if finished else INTERRUPTED
 
 
 def _options(quick: bool, chosen: dict[str, Any]) -> Options:

@@ -60,7 +60,7 @@ class Options:
     blocking_rate: float = 1.0
 
     def shortened(self) -> "Options":
-        """The same comparison in less than 90 seconds: the ramp in place of the search, and no restart."""
+        """A smoke test in less than 90 seconds: the ramp in place of the search, no restart, and no ratios."""
         return replace(
             self,
             quick=True,

@@ -31,6 +31,9 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem }
 </head>
 <body>
 <h1>Blocking against asyncio</h1>
+% if options["quick"]:
+<p class="interrupted">${smoke_test}</p>
+% endif
 % if report["interrupted"]:
 <p class="interrupted">This comparison was interrupted: what is missing was not measured.</p>
 % endif

@@ -7,7 +7,13 @@ from mako.template import Template
 
 from optimizely_api.comparison.report.charts import Chart, charts
 from optimizely_api.comparison.report.report import Report
-from optimizely_api.comparison.report.statements import EVENTFUL, disturbed, plain_words, stated
+from optimizely_api.comparison.report.statements import (
+    EVENTFUL,
+    SMOKE_TEST,
+    disturbed,
+    plain_words,
+    stated,
+)
 from optimizely_api.comparison.report.table import rows
 from optimizely_api.comparison.scenarios import TITLES
 
@@ -28,6 +34,7 @@ def page(report: Report, pictures: list[Chart]) -> str:
         report=report,
         options=report["options"],
         machine=report["machine"],
+        smoke_test=SMOKE_TEST,
         disturbances=disturbed(report),
         table=rows(report),
         charts=pictures,

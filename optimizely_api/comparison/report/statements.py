@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+SMOKE_TEST = "A smoke test: these measurements are too short for a comparison, and no ratios are quoted."
 SPREAD = 0.10  # figures of one run that differ by less are equal
 DISTURBING_SHARE = 0.15
 MOST_DIGITS = 3
