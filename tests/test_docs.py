@@ -206,6 +206,13 @@ def test_the_readme_says_how_many_operations_there_are():
     assert f"{len(here)} of the {len(here) + len(list(not_here_yet(here)))} operations" in text("README.md")
 
 
+def test_no_figure_of_a_comparison_is_quoted_that_no_report_carries():
+    """Figures are of one machine on one day; no report of them is kept here."""
+    assert not re.search(r"\d\s*(ms|%|/\s?s|times|MB)(?![a-z])", text("docs/comparison.md"))
+    (line,) = (line for line in text("README.md").splitlines() if "docs/comparison.md" in line)
+    assert not re.search(r"\d", line)
+
+
 def test_changes_are_grouped_in_one_order():
     _, _, unreleased = (ROOT / "CHANGES.md").read_text(encoding="utf-8").partition("## Unreleased\n")
     groups = re.findall(r"^### (.+)$", unreleased.partition("\n## ")[0], re.MULTILINE)
