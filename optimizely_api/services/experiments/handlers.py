@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from optimizely_api.services.entities.endpoints import routes
-from optimizely_api.services.experiments import states, store
+from optimizely_api.services.experiments import states, store, whitelists
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.audiences import AUDIENCES
 from optimizely_api.services.experiments.changes import feed_changes, list_changes
@@ -193,4 +193,5 @@ ROUTES = [
     web.get("/layers/{layer_id}", get_layer),
     web.patch("/layers/{layer_id}", update_layer),
     web.delete("/layers/{layer_id}", delete_layer),
+    *whitelists.ROUTES,
 ]

@@ -57,6 +57,14 @@ def read_texts(request: web.Request, name: str) -> list[str]:
     return [text for text in request.query.getall(name, []) if text]
 
 
+def read_text(request: web.Request, name: str) -> str:
+    """A required parameter as text. Refuses U+0000, which PostgreSQL cannot store."""
+    text = request.query.get(name, "")
+    if not text or "\0" in text:
+        raise bad_request(f"{name} is required, without the character U+0000")
+    return text
+
+
 def read_boolean(request: web.Request, name: str) -> bool | None:
     """A truth value of the query, in upper or lower case; None when absent or empty; 400 otherwise."""
     value = request.query.get(name, "").strip().lower()

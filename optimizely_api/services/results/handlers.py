@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from optimizely_api.services.http.conditional import is_known, not_modified
 from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
 from optimizely_api.services.http.json_body import parse_json, read_object
 from optimizely_api.services.http.log import REQUEST_ID
-from optimizely_api.services.http.query import path_id
+from optimizely_api.services.http.query import path_id, read_text
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.results.computations import (
     Computations,
@@ -24,6 +25,7 @@ from optimizely_api.services.results.computations import (
 )
 from optimizely_api.services.results.ingest.batches import Batch, MalformedBatch, parse_batch
 from optimizely_api.services.results.ingest.dropped import log_dropped
+from optimizely_api.services.results.ingest.erasure import erase_visitor
 from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
@@ -197,3 +199,11 @@ async def answer_impressions(request: web.Request) -> web.Response:
         counts = await connection.run_sync(count, question)
     days = {"first_day": question.first_day.isoformat(), "last_day": question.last_day.isoformat()}
     return JSONResponse({**days, "items": counts})
+
+
+@ROUTES.delete("/visitors")
+async def answer_erase_visitor(request: web.Request) -> web.Response:
+    """Erase the visitor with the query's `key` in the account `account_id`; 204, also where there is none."""
+    work = partial(erase_visitor, account_id=read_text(request, "account_id"), key=read_text(request, "key"))
+    await request.app[DATABASE].write(work, is_short=False)
+    return web.Response(status=204)

@@ -128,6 +128,7 @@ VISITOR_ATTRIBUTE = Table(
     METADATA,
     Column("attribute_id", BigInteger, ForeignKey("attribute.id"), primary_key=True),
     Column("visitor_id", BigInteger, ForeignKey("visitor.id"), primary_key=True),
+    Index("visitor_attribute_of_visitor", "visitor_id"),
     sqlite_with_rowid=False,
 )
 

@@ -8,7 +8,7 @@ When the earliest decision changes, the totals are summed up again from the raw 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -129,6 +129,15 @@ class Rollup:
             else:
                 fresh[pair] = self._grow(pair, after[pair], old_totals)
         write_totals(self.connection, fresh)
+        self._write()
+
+    def take_out(self, totals: Mapping[Pair, Totals]) -> None:
+        """Take the stored assignments with these totals, all that they have, out of cells, growth and entry hours."""
+        for pair in paced(self.before):
+            self._take_out(pair, totals.get(pair, {}))
+        self._write()
+
+    def _write(self) -> None:
         self.cells.write(self.connection)
         self.growth.write(self.connection)
         write_entry_hours(self.connection, self.entry_hours)
@@ -156,12 +165,15 @@ class Rollup:
         return totals, last_happened
 
     def _move(self, pair: Pair, after: Assigned, old: Totals, new: Totals) -> None:
-        before = self.before.get(pair)
-        if before is not None:
-            self._entry_hour(pair, before)[0] -= 1
-            self._count(pair, before, old, -1)
+        if pair in self.before:
+            self._take_out(pair, old)
         self._entry_hour(pair, after)[0] += 1
         self._count(pair, after, new, 1)
+
+    def _take_out(self, pair: Pair, old: Totals) -> None:
+        before = self.before[pair]
+        self._entry_hour(pair, before)[0] -= 1
+        self._count(pair, before, old, -1)
 
     def _grow(self, pair: Pair, assigned: Assigned, old: Totals) -> Totals:
         """Add the new conversions of a visitor whose assignment stays the same; return the changed totals."""

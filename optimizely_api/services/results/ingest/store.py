@@ -66,8 +66,7 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
     At least one batch is stored, and none in part. The caller commits. Runs inside `run_sync` only, because it yields
     to the event loop between slices of work.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(_BEGIN_ON_POSTGRESQL, {"key": _POSTGRESQL_LOCK})
+    lock_storing(connection)
     fresh = _new_events(connection, batches, name_events(connection, batches))
     if not fresh:
         return Stored(len(batches))
@@ -84,6 +83,12 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
         count_impressions(connection, admitted.received)
         raise_versions(connection, _affected_experiments(admitted.received, assigned))
     return Stored(admitted.batches, len(admitted.received), admitted.dropped)
+
+
+def lock_storing(connection: Connection) -> None:
+    """Let no other transaction store until the end of this one."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_BEGIN_ON_POSTGRESQL, {"key": _POSTGRESQL_LOCK})
 
 
 def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str, str], int]) -> Received:
@@ -141,6 +146,11 @@ def _find_visitors(
         for key, number in connection.execute(visitor_query(connection.dialect.name, account_id, chunk)):
             if number is not None:
                 yield (account_id, key), number
+
+
+def find_visitor(connection: Connection, account_id: str, key: str) -> int | None:
+    """The id of the account's visitor with this key."""
+    return dict(_find_visitors(connection, account_id, [key])).get((account_id, key))
 
 
 def visitor_query(dialect: str, account_id: str, keys: Sequence[str]) -> Select[Any]:
