@@ -9,6 +9,7 @@ from optimizely_api.start_failures import InvalidVariable
 
 PROJECTS_URL = "OPTIMIZELY_API_PROJECTS_URL"  # the same variables as the gateway's
 EXPERIMENTS_URL = "OPTIMIZELY_API_EXPERIMENTS_URL"
+RESULTS_URL = "OPTIMIZELY_API_RESULTS_URL"
 
 
 def address(variable: str, example: str, default: str = "") -> str:
@@ -32,3 +33,8 @@ def projects_url() -> str:
 def experiments_url() -> str:
     """Where the experiments service is; "" where the environment does not say."""
     return address(EXPERIMENTS_URL, "http://127.0.0.1:6552")
+
+
+def results_url() -> str:
+    """Where the results service is; "" where the environment does not say."""
+    return address(RESULTS_URL, "http://127.0.0.1:6553")

@@ -2,10 +2,12 @@
 
 from aiohttp import web
 
+from optimizely_api.services.http.addresses import results_url
 from optimizely_api.services.http.application import make_application
 from optimizely_api.services.projects.delivery.settings import read_settings
 from optimizely_api.services.projects.delivery.starting import with_sender
 from optimizely_api.services.projects.handlers import ROUTES
+from optimizely_api.services.projects.subject_access.worker import with_worker
 
 # An answer that is kept for an idempotency key may be larger than what other bodies are limited to.
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -14,6 +16,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 def check_environment() -> None:
     """Raise InvalidVariable for an invalid variable of this service."""
     read_settings()
+    results_url()
 
 
 def create_application(database_url: str) -> web.Application:
@@ -22,6 +25,6 @@ def create_application(database_url: str) -> web.Application:
         "projects",
         database_url=database_url,
         routes=ROUTES,
-        contexts=[with_sender],
+        contexts=[with_sender, with_worker],
         max_body_bytes=MAX_BODY_BYTES,
     )

@@ -18,6 +18,7 @@ from sqlalchemy import (
 
 from optimizely_api.services.entities.history import change_table
 from optimizely_api.services.http.made_once import made_once_table
+from optimizely_api.services.projects.lease import lease_table
 from optimizely_api.services.storage.database import UtcTime
 from optimizely_api.services.storage.ids import id_table
 
@@ -109,4 +110,8 @@ subject_access_requests = Table(
     Column("expired_at_time", UtcTime),
     Column("export_location", Text),
     Index("ix_subject_access_requests_account_id_id", "account_id", "id"),
+    Index("ix_subject_access_requests_status_id", "status", "id"),
 )
+
+# Of the worker that works on the requests.
+subject_access_lease = lease_table("subject_access_lease", METADATA)

@@ -17,6 +17,7 @@ from optimizely_api.services.http.query import Page
 from optimizely_api.services.projects.delivery.messages import Message
 from optimizely_api.services.projects.delivery.tables import deliveries, feeds, lease
 from optimizely_api.services.projects.environments import ENVIRONMENTS
+from optimizely_api.services.projects.lease import Lease
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 from optimizely_api.services.storage.paging import fetch_page
 from optimizely_api.services.storage.rows import fetch_row
@@ -60,22 +61,8 @@ async def has_webhooks(connection: AsyncConnection) -> bool:
     return (await connection.execute(select(webhooks.c.id).limit(1))).first() is not None
 
 
-async def may_take_lease(connection: AsyncConnection, holder: str, now: datetime) -> bool:
-    """Whether `take_lease` would succeed: a look, without a lock."""
-    row = (await connection.execute(select(lease))).one()
-    return bool(row.holder == holder or row.expires <= now)
-
-
-async def take_lease(connection: AsyncConnection, holder: str, now: datetime, until: datetime) -> bool:
-    """Take the lease, or prolong it; False while another sender has it."""
-    free = or_(lease.c.holder == holder, lease.c.expires <= now)
-    result = await connection.execute(update(lease).where(free).values(holder=holder, expires=until))
-    return result.rowcount == 1
-
-
-async def release_lease(connection: AsyncConnection, holder: str, now: datetime) -> None:
-    """Let another sender begin at once."""
-    await connection.execute(update(lease).where(lease.c.holder == holder).values(expires=now))
+_LEASE = Lease(lease)
+may_take_lease, take_lease, release_lease = _LEASE.may_take, _LEASE.take, _LEASE.release
 
 
 # From feeds to deliveries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
+from optimizely_api.services.projects.lease import lease_table
 from optimizely_api.services.projects.tables import METADATA
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 from optimizely_api.services.storage.database import UtcTime
@@ -37,11 +38,5 @@ feeds = Table(
     Column("position", BigInteger, nullable=False),  # the last id of the feed whose deliveries are stored
 )
 
-# One row: the sender that works, until when. A sender that is killed holds it until then.
-lease = Table(
-    "webhook_lease",
-    METADATA,
-    Column("name", String(32), primary_key=True),
-    Column("holder", String(64), nullable=False),
-    Column("expires", UtcTime, nullable=False),
-)
+# Of the sender that works.
+lease = lease_table("webhook_lease", METADATA)
