@@ -286,6 +286,28 @@ def assert_verdicts_hold(report: dict[str, Any]) -> None:
             assert other["longest_ms"] >= mine["shortest_ms"]
 
 
+def assert_computing_holds(report: dict[str, Any]) -> None:
+    modes = report["modes"]
+    said, *_ = [*(text for text in plain_words(report) if "pure Python" in text), ""]
+    for name in ("multiprocessing", "threads", "asyncio-blocked"):
+        if "cpu" not in modes[name] or "cpu" not in modes["asyncio"]:
+            continue
+        mine, other = (modes[mode]["cpu"]["answers_per_second"] for mode in ("asyncio", name))
+        title = re.escape(modes[name]["title"])
+        if re.search(rf"asyncio answered more than {title}[;.]", said, re.IGNORECASE):
+            assert mine > other * 1.1
+        elif re.search(rf"asyncio answered fewer than {title}[;.]", said, re.IGNORECASE):
+            assert other > mine * 1.1
+        elif found := re.search(
+            rf"asyncio and {title} do not differ by more than (\d+)%", said, re.IGNORECASE
+        ):
+            low, high = sorted((mine, other))
+            assert high <= low * (1 + (int(found[1]) + 0.5) / 100)
+        else:
+            assert re.search(rf"too few answers to compare asyncio with {title}", said, re.IGNORECASE)
+            assert min(mine, other) == 0
+
+
 def assert_blocking_holds(report: dict[str, Any]) -> None:
     blocked = report["modes"]["asyncio-blocked"].get("blocking")
     if not blocked or why_left_out("blocking", blocked):
@@ -339,6 +361,7 @@ def test_no_sentence_contradicts_its_figures(report):
     assert_ratios_hold(report)
     assert_rates_hold(report)
     assert_verdicts_hold(report)
+    assert_computing_holds(report)
     assert_blocking_holds(report)
     assert_left_out(report)
     assert all(text for text in captions(report).values())

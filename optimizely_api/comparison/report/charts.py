@@ -277,7 +277,7 @@ def _no_help(report: Report) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 0.6 * len(rows) + 1.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     _bars(left, rows, [row["one_request_ms"] for row in rows.values()], "{:.0f} ms")
-    left.set_xlabel("one slow request on an idle machine, ms")
+    left.set_xlabel("one slow request alone, ms")
     _bars(right, rows, [row["cpu_answers_per_second"] for row in rows.values()], "{:.0f}/s")
     right.set_xlabel(f"answers/s with {report['options']['cpu_ms']:g} ms of computing each")
     right.set_yticklabels([])

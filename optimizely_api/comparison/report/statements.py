@@ -282,7 +282,7 @@ def one_words(report: Mapping[str, Any]) -> str:
         for name, each in measured.items()
         if name != "asyncio" and "asyncio" in measured
     ]
-    return _sentence(f"One slow request on an idle machine took {figures}{waiting}", verdicts)
+    return _sentence(f"One slow request alone took {figures}{waiting}", verdicts)
 
 
 def _one_verdict(

@@ -18,7 +18,7 @@ ROWS = (
     ("p99, upstream slow", "slow_p99_ms", "{:.0f} ms"),
     ("5XX or no response, restart", "restart_error_share", None),
     ("p99, restart", "restart_p99_ms", "{:.0f} ms"),
-    ("one slow request, idle machine", "one_request_ms", "{:.0f} ms"),
+    ("one slow request alone", "one_request_ms", "{:.0f} ms"),
     ("computing, answers per second", "cpu_answers_per_second", "{:.0f}/s"),
     ("most memory, load grows", "most_memory_mb", "{:.0f} MB"),
     ("most processes", "most_processes", "{:d}"),

@@ -110,7 +110,7 @@ class Bench:
             status = get("127.0.0.1", self.port, self.gateway.target, self.options.timeout_seconds * 2)
             durations.append(time.perf_counter() - started)
             if status != 200:
-                raise RuntimeError(f"{self.gateway.mode.title} responded {status} on an idle machine")
+                raise RuntimeError(f"{self.gateway.mode.title} responded {status} to a single request")
         return durations
 
     def as_fast_as_it_can(self, path: str, callers: int, seconds: float) -> float:
