@@ -66,8 +66,11 @@ READ, EDIT, PUBLISH = Role.VIEWER, Role.RESTRICTED_EDITOR, Role.RESTRICTED_PUBLI
 OWN, ADMINISTER = Role.PROJECT_OWNER, Role.ADMINISTRATOR
 
 OF_ADMINISTRATORS = frozenset(
-    # Credentials open the events of all projects.
-    ("Plan", "Impressions Usage", "Subject Access Requests", "Export Credentials", "Collaborators")
+    (
+        *("Plan", "Impressions Usage", "Subject Access Requests", "Collaborators"),
+        # Credentials open the events, and a visitor's history the decisions, of all projects.
+        *("Export Credentials", "Attribution"),
+    )
 )
 OF_OWNERS = frozenset(("Projects", "Environments", "Extensions", "Groups", "Webhooks"))
 THAT_RUN = frozenset(("Experiments", "Campaigns"))

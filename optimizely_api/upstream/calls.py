@@ -167,6 +167,16 @@ def count_impressions(experiment_ids: Sequence[int], first_day: date, last_day: 
     )
 
 
+def list_decisions(account_id: int, visitor_id: str, interval: Mapping[str, int], page: "Page") -> Call:
+    """The first decisions about a visitor in the interval, `{"start_time", "end_time"}` in milliseconds or none."""
+    about = {"account_id": account_id, "visitor_id": visitor_id}
+    body = {**about, **interval, "page": page.number, "per_page": page.size}
+    about_it = tuple(about.items())
+    return Call(
+        "results", "/decisions", "Decisions", method="POST", body=body, changes_nothing=True, about=about_it
+    )
+
+
 def get_layer(layer_id: int) -> Call:
     """The public API calls a layer a campaign."""
     return _definition("experiments", "/layers/", layer_id, "Layer", "campaign")

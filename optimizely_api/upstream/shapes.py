@@ -55,11 +55,19 @@ def schemas() -> dict[str, Schema]:
     user = _entity(None, {"id": {"type": "string"}, "account_id": _ID, "roles": {"type": "object"}})
     label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
     registered = _entity(None, {"environment_id": _ID, "revision": _ID, "size": _ID})
+    decision = _entity(None, {"experiment_id": _ID, "timestamp": {"type": "integer"}})
     count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
     return {
         **entities,
         **{f"{name}List": _list_of(schema) for name, schema in entities.items()},
         "ExperimentLabelList": _list_of(label),
+        "Decisions": _entity(
+            None,
+            {
+                "total": {"type": "integer", "minimum": 0},
+                "items": {"type": "array", "items": decision},
+            },
+        ),
         "Impressions": _entity(None, {"items": {"type": "array", "items": count}}),
         "Account": _entity(None, {"id": _ID}),
         "UserList": _list_of(user),

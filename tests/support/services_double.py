@@ -288,6 +288,7 @@ class ServicesDouble:
                 web.post(r"/results/{id:\d+}", self._results),
                 web.post(r"/results/{id:\d+}/timeseries", self._timeseries),
                 web.post("/impressions", self._impressions),
+                web.post("/decisions", self._decisions),
                 web.post("/v1/events", self._events),
             ],
         }
@@ -408,6 +409,12 @@ class ServicesDouble:
         numbers = question.pop("experiment_ids")
         items = [{"experiment_id": n, "impressions": self.impressions.get(n, 3)} for n in numbers]
         return web.json_response({**question, "items": items})
+
+    async def _decisions(self, request: web.Request) -> web.Response:
+        question = await request.json()
+        about = {name: question[name] for name in ("account_id", "visitor_id")}
+        decision = {"experiment_id": samples.EXPERIMENT, "timestamp": 1767605400000, "is_holdback": True}
+        return web.json_response({**about, "total": 1, "items": [decision]})
 
     async def _results(self, request: web.Request) -> web.Response:
         if self.results_status != 200:

@@ -43,10 +43,11 @@ from optimizely_api.services.http.responses import JSONResponse
 
 
 async def list_experiments(request: web.Request) -> web.Response:
-    """Experiments, by account, project and campaign, archived or not; classic ones only when asked for."""
+    """Experiments, by id, account, project and campaign, archived or not; classic ones only when asked for."""
     filters: dict[str, Any] = _filters(request, account_id="account_id", campaign_id="layer_id")
-    if project_ids := read_integers(request, "project_id"):
-        filters["project_id"] = project_ids
+    for name in ("id", "project_id"):
+        if numbers := read_integers(request, name):
+            filters[name] = numbers
     archived, classic = read_boolean(request, "archived"), read_boolean(request, "include_classic") or False
     return await page_response(
         request,

@@ -29,6 +29,7 @@ from optimizely_api.services.results.ingest.erasure import erase_visitor
 from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
+from optimizely_api.services.results.query.decisions import list_decisions, read_decisions_question
 from optimizely_api.services.results.query.impressions import count, read_impressions_question
 from optimizely_api.services.results.query.measurement import Measurement
 from optimizely_api.services.results.query.mismatches import HEADER, MismatchLog, sample_ratio_p_value
@@ -189,6 +190,16 @@ def _tag(question: Question, body: bytes, version: int, measurement: Measurement
     if question.interval.will_contain(measurement.last_activity):
         return None
     return results_tag(question, body, version)
+
+
+@ROUTES.post("/decisions")
+async def answer_decisions(request: web.Request) -> web.Response:
+    """A page of the first decisions about the body's visitor, the newest first, and their number."""
+    question = read_decisions_question(await read_object(request))
+    async with request.app[DATABASE].snapshot() as connection:
+        total, items = await connection.run_sync(list_decisions, question)
+    about = {"account_id": question.account_id, "visitor_id": question.visitor_id}
+    return JSONResponse({**about, "total": total, "items": items})
 
 
 @ROUTES.post("/impressions")
