@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import requests
 
 from optimizely_api.contract import load
 from optimizely_api.contract.definitions import writable
@@ -19,7 +20,7 @@ from optimizely_api.contract.load import Operation
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support.asserting import AUTHORIZED
 from tests.support.promises import OTHER
-from tests.support.real_services import RealServices
+from tests.support.real_services import AS_GATEWAY, RealServices
 
 Json = dict[str, Any]
 CONTRACT = load()
@@ -27,6 +28,7 @@ HIDDEN = "hidden-from-others"
 
 # Names in the contract of what lies outside of the account's entities.
 NO_ENTITIES = {
+    "visitor_id",
     *("dcp_service_id", "user_id"),  # of other systems
     *("catalog_id", "recommender_id"),  # folders in the account's own folder
 }
@@ -141,6 +143,10 @@ def foreign(real_app: GatewayTestApp, real_stack: RealServices) -> Owned:
 @pytest.fixture
 def nothing_is_stored(real_stack: RealServices) -> Iterator[None]:
     """No row of the databases of projects and experiments changes while the test runs."""
+    # Whoever lists the history has the changes of projects and environments copied into it.
+    query = {"project_id": real_stack.ids["project_id"]}
+    url = real_stack.urls["experiments"] + "/changes"
+    assert requests.get(url, params=query, headers=AS_GATEWAY, timeout=30).status_code == 200
     before = _everything(real_stack)
     yield
     assert _everything(real_stack) == before
@@ -193,7 +199,7 @@ PARAMETERS = [
 
 def _ids_of_path(operation: Operation, ids: dict[str, int]) -> dict[str, Any]:
     names = [one["name"] for one in operation.spec["parameters"] if one["in"] == "path"]
-    others = {"date": "2026-01-31", "catalog_id": 1, "recommender_id": 1}
+    others = {"date": "2026-01-31", "catalog_id": 1, "recommender_id": 1, "visitor_id": "anybody"}
     return {name: ids[_kind(operation, name)] if name not in others else others[name] for name in names}
 
 
