@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 APPLICATION = "optimizely_api.comparison.rig.application"
 
 # The blocking applications neither cache nor share upstream calls. The others must not either: only workers differ.
-EVERY_CALL = {"coalesce_calls": "false", "definition_cache_seconds": "0", "results_cache_bytes": "0"}
+EVERY_CALL = {
+    "coalesce_calls": "false",
+    "definition_cache_seconds": "0",
+    "datafile_cache_seconds": "0",
+    "results_cache_bytes": "0",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
