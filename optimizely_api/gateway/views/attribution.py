@@ -5,6 +5,7 @@ from typing import Any
 from pyramid.request import Request
 
 from optimizely_api.contract.times import read_time
+from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.gateway.paging import linked_items, requested_page
 from optimizely_api.gateway.resource import operation
 from optimizely_api.gateway.views.experiments import EXPERIMENTS
@@ -20,6 +21,9 @@ async def get_bucketing_history(request: Request) -> Json:
     query, page = request.swagger_data, requested_page(request)
     await check_own_account(request)
     account_id, visitor_id = query["account_id"], query["visitor_id"]
+    if "\0" in visitor_id:
+        problem = "must not hold the character U+0000"
+        raise BadRequest(f"visitor_id {problem}.", {"/path/visitor_id": problem})
     interval = {name: _milliseconds(query[name]) for name in ("start_time", "end_time") if query[name]}
     found = await request.fetch(calls.list_decisions(account_id, visitor_id, interval, page))
     decisions = linked_items(request, page, found)

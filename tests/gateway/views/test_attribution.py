@@ -116,3 +116,9 @@ def test_200_no_decisions_of_an_unknown_visitor_or_an_experiment_that_the_accoun
 def test_403_for_another_account(real_app: GatewayTestApp, real_stack: RealServices, visitor: str) -> None:
     address = f"/v2/attribution/{real_stack.other_account_id}/visitor/{visitor}"
     assert_error(real_app.get(address, headers=AUTHORIZED, expect_errors=True), 403, "forbidden")
+
+
+def test_400_for_an_id_that_no_database_can_hold(real_app: GatewayTestApp, real_stack: RealServices) -> None:
+    address = f"/v2/attribution/{real_stack.account_id}/visitor/a%00b"
+    response = real_app.get(address, headers=AUTHORIZED, expect_errors=True)
+    assert list(assert_error(response, 400, "bad_request")["messages"]) == ["/path/visitor_id"]
