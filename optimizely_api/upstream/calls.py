@@ -127,6 +127,12 @@ def list_users(account_id: int, page: "Page", project_ids: Iterable[int] = ()) -
     return Call("projects", f"/accounts/{account_id}/users", "UserList", query=query, about=about)
 
 
+def get_export(request_id: int) -> Call:
+    """The file that a subject access request has found, in Base64."""
+    path, missing = f"/subject_access_requests/{request_id}/export", f"export of request {request_id}"
+    return Call("projects", path, "SarExport", missing, about=(("id", request_id),))
+
+
 def get_project(project_id: int) -> Call:
     return _definition("projects", "/projects/", project_id, "Project", "project")
 

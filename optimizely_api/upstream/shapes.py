@@ -75,6 +75,7 @@ def schemas() -> dict[str, Schema]:
             None, {"sdk_key": _TEXT, "revision": _ID, "last_modified": _TEXT, "content": _TEXT}
         ),
         "Registered": _entity(None, {"items": {"type": "array", "items": registered}}),
+        "SarExport": _entity(None, {"id": _ID, "content": _TEXT}),
         "SdkKey": _entity(None, {"sdk_key": _TEXT, "environment_id": _ID}),
         "Claim": _entity(None, {"key_sha256": {"type": "string"}, "state": {"type": "string"}}),
         "Results": _entity("ExperimentResults", {**results, "reach": {"type": "object"}}),

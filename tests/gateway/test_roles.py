@@ -42,7 +42,7 @@ WRITES = {
 }
 OF_ADMINISTRATORS = {
     *("get_plan", "get_impressions_usage_request", "get_impressions_usage_summary_request"),
-    *("list_sar_requests_by_account", "create_sar_request", "get_sar_request"),
+    *("list_sar_requests_by_account", "create_sar_request", "get_sar_request", "get_sar_export"),
     *("get_enriched_events_export_credentials", "list_collaborators", "get_bucketing_history"),
 }
 OF_EVERYBODY = {"list_projects", "get_me"}  # also without a role

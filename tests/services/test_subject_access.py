@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import signal
 import sys
+import zipfile
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,17 +19,28 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from sqlalchemy import select
 
 from optimizely_api.services.http.addresses import EXPERIMENTS_URL, RESULTS_URL
 from optimizely_api.services.projects.subject_access.sources import Sources
 from optimizely_api.services.projects.subject_access.worker import TERM, Surroundings, Worker
+from optimizely_api.services.projects.tables import subject_access_exports
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, running, session_with_key
-from tests.services.results.sending import CONTROL, EXPERIMENT, batch, conversion, impression, question
+from tests.services.results.sending import (
+    CONTROL,
+    EXPERIMENT,
+    attribute,
+    batch,
+    conversion,
+    impression,
+    question,
+)
 from tests.services.test_experiments import make, patched
 from tests.support.ports import free_port
 
 LONGEST_WAIT_SECONDS = 30
+PUBLIC_URL = "https://api.shop.example"
 ANN = "ann/?&=ä@shop.example"
 
 
@@ -39,7 +54,9 @@ class Account:
     async def fill(self) -> None:
         """Let both visitors take part in an experiment, and stand in a whitelist."""
         visitors = (ANN, "ben")
-        entries = [one for key in visitors for one in (impression(key), conversion(key, revenue=500))]
+        plan = [attribute("plan", "gold")]
+        entries = [impression(key, attributes=plan) for key in visitors]
+        entries += [conversion(key, revenue=500) for key in visitors]
         body = batch(*entries, account_id=str(self.account_id))
         assert await self.results.post("/v1/events", body) == (204, None)
         made = await make(self.experiments, account_id=self.account_id)
@@ -91,7 +108,7 @@ class Account:
         )
         async with session_with_key() as session:
             sources = Sources(session, self.experiments.url, results_url or self.results.url)
-            async with Worker(database, sources, surroundings).running() as worker:
+            async with Worker(database, sources, PUBLIC_URL, surroundings).running() as worker:
                 yield worker
         await database.close()
 
@@ -255,3 +272,62 @@ async def test_without_the_addresses_requests_stay_pending_and_the_log_says_why(
     monkeypatch.delenv(RESULTS_URL, raising=False)
     await serve("projects")
     assert f"{RESULTS_URL} not set: subject access requests stay pending" in caplog.text
+
+
+async def export(account: Account, made: Any) -> dict[str, list[Any]]:
+    """The files of a request's export, their lines parsed."""
+    status, body = await account.projects.get(f"/subject_access_requests/{made['id']}/export")
+    assert (status, body["id"]) == (200, made["id"])
+    with zipfile.ZipFile(io.BytesIO(b64decode(body["content"]))) as archive:
+        return {
+            name: [json.loads(line) for line in archive.read(name).splitlines()]
+            for name in archive.namelist()
+        }
+
+
+async def test_access_exports_all_that_is_stored_under_the_visitors_id(account: Account) -> None:
+    async with account.worker():
+        completed = await account.until(await account.request("access"))
+    ended, expires = (
+        datetime.fromisoformat(completed[f"{name}_time"]) for name in ("completed_at", "expired_at")
+    )
+    assert expires - ended == timedelta(days=7)
+    assert completed["export_location"] == f"{PUBLIC_URL}/v2/subject-access-requests/{completed['id']}/export"
+    files = await export(account, completed)
+    lines = files["visitor.jsonl"]
+    assert [line["type"] for line in lines] == ["attribute", "decision", "event", "event"]
+    attributes, decision, _, purchase = lines
+    assert (attributes["key"], attributes["value"]) == ("plan", "gold")
+    assert (decision["experiment_id"], decision["variation_id"]) == (EXPERIMENT, CONTROL)
+    assert (purchase["key"], purchase["revenue"]) == ("purchase", 500)
+    (entry,) = files["whitelists.jsonl"]
+    assert (entry["experiment_id"], entry["user_id"]) == (account.experiment_id, ANN)
+    assert await account.visitors() == 2
+
+
+async def test_access_by_other_identifiers_is_completed_with_an_empty_export(account: Account) -> None:
+    async with account.worker():
+        completed = await account.until(await account.request("access", identifier_type="dcp_id"))
+    assert await export(account, completed) == {}
+
+
+async def test_404_for_an_export_before_its_completion_and_from_its_expiry_on(account: Account) -> None:
+    made = await account.request("access")
+    path = f"/subject_access_requests/{made['id']}/export"
+    assert (await account.projects.get(path))[0] == 404
+    async with account.worker(ahead=-timedelta(days=7)):
+        await account.until(made)
+    assert (await account.projects.get(path))[0] == 404
+
+
+async def test_expired_exports_are_removed(account: Account) -> None:
+    async with account.worker():
+        await account.until(await account.request("access"))
+    database = Database(account.projects.database_url)
+    async with account.worker(ahead=timedelta(days=7)), asyncio.timeout(LONGEST_WAIT_SECONDS):
+        while True:
+            async with database.snapshot() as connection:
+                if not (await connection.execute(select(subject_access_exports))).all():
+                    break
+            await asyncio.sleep(0.02)
+    await database.close()

@@ -275,6 +275,7 @@ class ServicesDouble:
                 web.get(r"/accounts/{id:\d+}/users", self._users),
                 web.get("/projects", self._list("projects")),
                 web.get("/sdk_keys/{sdk_key}", self._sdk_key),
+                web.get(r"/subject_access_requests/{id:\d+}/export", self._export),
             ],
             "experiments": [
                 web.get("/experiment_labels", self._list("experiments")),
@@ -303,6 +304,9 @@ class ServicesDouble:
         if (sdk_key := request.match_info["sdk_key"]) not in self.sdk_keys:
             return _missing()
         return web.json_response({"sdk_key": sdk_key, "environment_id": samples.ENTITY})
+
+    async def _export(self, request: web.Request) -> web.Response:
+        return web.json_response({"id": int(request.match_info["id"]), "content": "UEsFBg=="})
 
     async def _registered(self, request: web.Request) -> web.Response:
         environments = (await request.json())["environments"]

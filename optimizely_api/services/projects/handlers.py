@@ -22,6 +22,7 @@ from optimizely_api.services.projects import idempotency, projects, store, subje
 from optimizely_api.services.projects.delivery.handlers import ROUTES as DELIVERY_ROUTES
 from optimizely_api.services.projects.environments import ENVIRONMENTS, find_sdk_key
 from optimizely_api.services.projects.schema import ACCOUNT, PROJECT, PROJECT_UPDATE, TOKEN
+from optimizely_api.services.projects.subject_access.handlers import ROUTES as EXPORT_ROUTES
 from optimizely_api.services.projects.tables import changes
 from optimizely_api.services.projects.webhooks import WEBHOOKS
 
@@ -168,6 +169,7 @@ ROUTES = [
     *routes(WEBHOOKS),
     *DELIVERY_ROUTES,
     *subject_access_requests.ROUTES,
+    *EXPORT_ROUTES,
     *idempotency.ROUTES,
     *users.ROUTES,
 ]

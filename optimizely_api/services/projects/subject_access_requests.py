@@ -1,7 +1,6 @@
 """Subject access requests: what a person may ask of an account, to see or to delete the data about them.
 
-A request is kept with its deadline; `subject_access` works on it. One that asks to see data stays `pending`, and its
-operator does by hand what it asks for.
+A request is kept with its deadline; `subject_access` works on it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -111,6 +112,21 @@ subject_access_requests = Table(
     Column("export_location", Text),
     Index("ix_subject_access_requests_account_id_id", "account_id", "id"),
     Index("ix_subject_access_requests_status_id", "status", "id"),
+)
+
+# What requests to see data have found, until it expires.
+subject_access_exports = Table(
+    "subject_access_exports",
+    METADATA,
+    Column(
+        "request_id",
+        BigInteger,
+        ForeignKey("subject_access_requests.id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("content", LargeBinary, nullable=False),  # a ZIP file
+    Column("expires", UtcTime, nullable=False, index=True),
 )
 
 # Of the worker that works on the requests.

@@ -38,6 +38,7 @@ from optimizely_api.services.results.query.questions import Question, read_quest
 from optimizely_api.services.results.query.response import compose_response
 from optimizely_api.services.results.query.timeseries import measure_points
 from optimizely_api.services.results.query.timeseries_response import compose_timeseries
+from optimizely_api.services.results.query.visitor_data import visitor_data
 from optimizely_api.services.results.statistics.sample_ratio import ALARM
 from optimizely_api.services.results.versions import data_version, results_end, results_tag
 
@@ -210,6 +211,15 @@ async def answer_impressions(request: web.Request) -> web.Response:
         counts = await connection.run_sync(count, question)
     days = {"first_day": question.first_day.isoformat(), "last_day": question.last_day.isoformat()}
     return JSONResponse({**days, "items": counts})
+
+
+@ROUTES.get("/visitors")
+async def answer_visitor_data(request: web.Request) -> web.Response:
+    """All that is stored about the visitor with the query's `key` in the account `account_id`, as lines of JSON."""
+    account_id, key = read_text(request, "account_id"), read_text(request, "key")
+    async with request.app[DATABASE].snapshot() as connection:
+        lines = await connection.run_sync(visitor_data, account_id, key)
+    return web.Response(body=lines, content_type="application/x-ndjson")
 
 
 @ROUTES.delete("/visitors")

@@ -1,10 +1,20 @@
 """Subject access requests: persons who want to see, or have deleted, the data about them."""
 
-from datetime import datetime, timedelta
+import asyncio
+import io
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from optimizely_api.services.projects.subject_access.sources import Sources
+from optimizely_api.services.projects.subject_access.worker import Worker
+from optimizely_api.services.projects.tables import subject_access_requests
+from optimizely_api.services.storage.database import Database
+from tests.services.conftest import session_with_key
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error, get
 
@@ -101,3 +111,45 @@ def test_403_for_another_account_whose_list_does_not_have_it(real_app: Any) -> N
 
 def test_404_for_an_unknown_one(real_app: Any) -> None:
     assert_error(real_app.get(f"{ADDRESS}/99", headers=AUTHORIZED, expect_errors=True), 404, "not_found")
+
+
+async def work(stack: Any, made: dict[str, Any]) -> None:
+    """Run a worker of the projects service until it has completed the request."""
+    database = Database(f"sqlite:///{stack.folder}/projects.sqlite3")
+    async with session_with_key() as session:
+        sources = Sources(session, stack.urls["experiments"], stack.urls["results"])
+        async with Worker(database, sources, "http://localhost").running(), asyncio.timeout(30):
+            while await status_of(database, made["id"]) != "completed":
+                await asyncio.sleep(0.02)
+    await database.close()
+
+
+async def status_of(database: Database, request_id: int) -> str:
+    columns = subject_access_requests.c
+    async with database.snapshot() as connection:
+        found = await connection.execute(select(columns.status).where(columns.id == request_id))
+        return str(found.scalar_one())
+
+
+def export_of(app: Any, made: dict[str, Any], headers: dict[str, str] = AUTHORIZED) -> Any:
+    return app.get(f"{ADDRESS}/{made['id']}/export", headers=headers, expect_errors=True)
+
+
+def test_200_the_export_of_a_completed_request_is_where_the_request_says(
+    real_app: Any, real_stack: Any
+) -> None:
+    real_stack.send_visitors(2, datetime.now(UTC))
+    visitor = real_stack.rows("results", "SELECT key FROM visitor")[0][0]
+    made = create(real_app, {**VISITOR, "identifier": visitor}).json
+    assert_error(export_of(real_app, made), 404, "not_found")
+    asyncio.run(work(real_stack, made))
+    (completed,) = (one for one in get(real_app, f"{ADDRESS}?per_page=100").json if one["id"] == made["id"])
+    assert completed["export_location"] == f"http://localhost{ADDRESS}/{made['id']}/export"
+    response = export_of(real_app, made)
+    assert (response.status_int, response.content_type) == (200, "application/zip")
+    assert response.headers["Cache-Control"] == "no-store"
+    with zipfile.ZipFile(io.BytesIO(response.body)) as archive:
+        lines = [json.loads(line) for line in archive.read("visitor.jsonl").splitlines()]
+    assert {line["type"] for line in lines} >= {"decision", "event"}
+    assert_error(export_of(real_app, made, OTHER), 403, "forbidden")
+    assert_error(export_of(real_app, made, {}), 401, "unauthorized")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import io
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
 
 TIME_LIMIT = aiohttp.ClientTimeout(total=300.0)  # a heavy visitor has many events
 # Identifiers that the services have no data under.
@@ -45,17 +48,43 @@ class Sources:
 
     async def erase(self, visitor: Visitor) -> None:
         """Erase the visitor's data, as often as it is called. Raises NotNow and Refused."""
-        await self._delete(f"{self._results_url}/visitors", key=visitor.key, account_id=visitor.account_id)
-        await self._delete(
-            f"{self._experiments_url}/whitelists", user_id=visitor.key, account_id=visitor.account_id
+        await self._call(
+            "DELETE", f"{self._results_url}/visitors", key=visitor.key, account_id=visitor.account_id
+        )
+        await self._call(
+            "DELETE",
+            f"{self._experiments_url}/whitelists",
+            user_id=visitor.key,
+            account_id=visitor.account_id,
         )
 
-    async def _delete(self, url: str, **query: Any) -> None:
+    async def export(self, visitor: Visitor) -> dict[str, bytes]:
+        """Files of JSON lines with the visitor's data, by their names. Raises NotNow and Refused."""
+        of_account = {"account_id": visitor.account_id}
+        data = await self._call("GET", f"{self._results_url}/visitors", key=visitor.key, **of_account)
+        url = f"{self._experiments_url}/whitelists"
+        entries = orjson.loads(await self._call("GET", url, user_id=visitor.key, **of_account))["items"]
+        return {
+            "visitor.jsonl": data,
+            "whitelists.jsonl": b"".join(orjson.dumps(entry) + b"\n" for entry in entries),
+        }
+
+    async def _call(self, method: str, url: str, **query: Any) -> bytes:
         try:
-            async with self._session.delete(url, params=query, allow_redirects=False) as response:
+            async with self._session.request(method, url, params=query, allow_redirects=False) as response:
                 _check(url, response.status)
-        except (TimeoutError, asyncio.IncompleteReadError, aiohttp.ClientError) as exc:
+                return await response.read()
+        except (TimeoutError, aiohttp.ClientError) as exc:
             raise NotNow(f"{url}: {type(exc).__name__}: {exc}") from exc
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """A ZIP file of these files."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return written.getvalue()
 
 
 def _check(url: str, status: int) -> None:

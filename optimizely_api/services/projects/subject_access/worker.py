@@ -24,6 +24,7 @@ from optimizely_api.services.http.addresses import (
     results_url,
 )
 from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.projects.delivery.settings import read_settings
 from optimizely_api.services.projects.subject_access import store
 from optimizely_api.services.projects.subject_access.sources import (
     TIME_LIMIT,
@@ -31,6 +32,7 @@ from optimizely_api.services.projects.subject_access.sources import (
     Refused,
     Sources,
     visitor_of,
+    zipped,
 )
 from optimizely_api.services.projects.subject_access.store import LEASE
 from optimizely_api.services.storage.database import Database, is_unavailable
@@ -39,6 +41,7 @@ from optimizely_api.services_key import authorization, read_keys
 # How long a worker that is killed keeps others from working, and how often one that works prolongs its lease.
 TERM = timedelta(seconds=15)
 RENEWAL = timedelta(seconds=3)
+FORGETTING = timedelta(hours=1)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
@@ -54,18 +57,22 @@ class Surroundings:
     pause_seconds: float = 5.0  # from an attempt that failed to the next
 
 
+class _GivenUp(Exception):
+    """The worker does not go on with the request."""
+
+
 class Worker:
     """Works on requests while it has the lease; use it inside `running()`."""
 
     def __init__(
-        self, database: Database, sources: Sources, surroundings: Surroundings | None = None
+        self, database: Database, sources: Sources, public_url: str, surroundings: Surroundings | None = None
     ) -> None:
-        """Make a worker; `sources` has the data."""
-        self._database, self._sources = database, sources
+        """Make a worker; `sources` has the data, `public_url` is the gateway's address, as callers reach it."""
+        self._database, self._sources, self._public_url = database, sources, public_url
         self._given = surroundings or Surroundings()
         self._name = uuid.uuid4().hex
         self._closing = asyncio.Event()
-        self._held_until = LONG_AGO
+        self._held_until = self._forgot = LONG_AGO
         self._postponed: dict[int, datetime] = {}  # requests that cannot be done now, and until when
 
     @contextlib.asynccontextmanager
@@ -99,6 +106,9 @@ class Worker:
     async def _work_on_next(self) -> bool:
         """Work on the next request; whether there may be more to do now."""
         now = self._given.now()
+        if now - self._forgot >= FORGETTING:
+            await self._write(lambda each: store.forget_expired(each, now))
+            self._forgot = now
         self._postponed = {number: until for number, until in self._postponed.items() if until > now}
         async with self._database.snapshot() as connection:
             request = await store.next_request(connection, self._postponed)
@@ -127,12 +137,12 @@ class Worker:
         """Do what a request asks for; a service that is away is asked again until the request's deadline."""
         await self._write(lambda each: store.begin(each, request.id, self._given.now()))
         try:
-            if not await self._call(request):
-                return  # another worker goes on
-            status = "completed"
+            export = await self._call(request)
+        except _GivenUp:
+            return  # another worker goes on
         except Refused as exc:
             log.error("subject access request %d failed: %s", request.id, exc)
-            status = "failure"
+            await self._write(lambda each: store.fail(each, request.id, self._given.now()))
         except NotNow as exc:
             now = self._given.now()
             if now < request.sla_deadline_time:
@@ -140,11 +150,15 @@ class Worker:
                 self._postponed[request.id] = now + timedelta(seconds=self._given.pause_seconds)
                 return
             log.error("subject access request %d failed, its deadline has passed: %s", request.id, exc)
-            status = "failure"
-        await self._write(lambda each: store.finish(each, request.id, status, self._given.now()))
+            await self._write(lambda each: store.fail(each, request.id, now))
+        else:
+            location = f"{self._public_url}/v2/subject-access-requests/{request.id}/export"
+            await self._write(
+                lambda each: store.complete(each, request.id, self._given.now(), export, location)
+            )
 
-    async def _call(self, request: Row[Any]) -> bool:
-        """Have the services do it; False when the worker closes, or loses the lease, before they have."""
+    async def _call(self, request: Row[Any]) -> bytes | None:
+        """Have the services do it; raises _GivenUp when the worker closes, or loses the lease, before they have."""
         call = asyncio.create_task(self._do(request))
         closing = asyncio.create_task(self._closing.wait())
         try:
@@ -152,20 +166,24 @@ class Worker:
                 seconds = RENEWAL.total_seconds()
                 await asyncio.wait({call, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 if not call.done() and (closing.done() or not await self._has_lease()):
-                    return False
-            await call
-            return True
+                    raise _GivenUp
+            return await call
         finally:
             call.cancel()
             closing.cancel()
             await asyncio.gather(call, closing, return_exceptions=True)
 
-    async def _do(self, request: Row[Any]) -> None:
+    async def _do(self, request: Row[Any]) -> bytes | None:
+        """Delete the visitor's data, or return them in a ZIP file."""
         visitor = visitor_of(
             request.account_id, request.data_type, request.identifier_type, request.identifier
         )
-        if visitor is not None:
-            await self._sources.erase(visitor)
+        if request.request_type == "delete":
+            if visitor is not None:
+                await self._sources.erase(visitor)
+            return None
+        files = {} if visitor is None else await self._sources.export(visitor)
+        return await asyncio.to_thread(zipped, files)
 
     async def _write(self, change: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self._database.transaction() as connection:
@@ -186,9 +204,9 @@ async def with_worker(app: web.Application) -> AsyncIterator[None]:
         log.warning("%s not set: subject access requests stay pending", " and ".join(missing))
         yield
         return
-    headers = authorization(read_keys(os.environ)[0])
+    headers, public_url = authorization(read_keys(os.environ)[0]), read_settings().public_url
     async with (
         aiohttp.ClientSession(timeout=TIME_LIMIT, headers=headers) as session,
-        Worker(app[DATABASE], Sources(session, *addresses.values())).running(),
+        Worker(app[DATABASE], Sources(session, *addresses.values()), public_url).running(),
     ):
         yield
