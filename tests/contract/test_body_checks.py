@@ -225,6 +225,7 @@ FITTING = {  # pattern or format -> texts of it
     "int64": ["1", "9007199254740991"],
     "uuid": ["0f8fad5b-d9cb-469f-a165-70867728950e"],
     "url": ["https://shop.example/"],
+    "email": ["ada@shop.example"],
     "^[a-z]+$": ["a", "abcdef"],
     "^[a-zA-Z0-9_]+$": ["checkout", "A_1"],
     r"^[a-zA-Z0-9_\-]+$": ["green_button-2", "-", "k" * 64],

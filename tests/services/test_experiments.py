@@ -931,7 +931,8 @@ async def test_400_for_a_campaign_that_an_experiment_cannot_join(experiments: Ca
     priorities = {"experiment_priorities": [[12345]]}
     assert (await experiments.patch(f"/layers/{own['id']}", priorities))[0] == 400
     await experiments.delete(f"/layers/{own['id']}")
-    assert (await experiments.post("/experiments", {**OWNER, "campaign_id": own["id"]}))[0] == 409
+    status, error = await experiments.post("/experiments", {**OWNER, "campaign_id": own["id"]})
+    assert (status, list(error["messages"])) == (400, ["/body/campaign_id"])
 
 
 # Events

@@ -80,7 +80,9 @@ async def lock_used(connection: AsyncConnection, document: Mapping[str, Any]) ->
     used = [one for one in references_of(document) if not one.pointer.startswith("/metrics")]
     archived: list[tuple[str, int]] = []
     for kind in KEPT_OUT_OF_THE_ARCHIVE:
-        ids = sorted({one.id for one in used if one.kind == kind})
+        of_kind = [one for one in used if one.kind == kind]
+        _check_number(of_kind)
+        ids = sorted({one.id for one in of_kind})
         if not ids:
             continue
         columns = TABLES[kind][0].c
