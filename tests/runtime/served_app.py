@@ -25,7 +25,9 @@ def unwinding_tween(handler, registry):
         try:
             response = handler(request)
             COUNTS["answered"] += 1
-            if request.query_string.startswith("n="):  # test_messages_through_proxies.py wants to know which one it was
+            if request.query_string.startswith(
+                "n="
+            ):  # test_messages_through_proxies.py wants to know which one it was
                 response.headers["Served"] = request.query_string
             return response
         finally:
