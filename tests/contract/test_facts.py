@@ -53,7 +53,7 @@ def named(schema: Any) -> Iterator[str]:
 
 # The public API links to files without an operation for them; this one serves what `export_location` names.
 OWN = {"get_sar_export"}
-OPERATIONS = {name: FACTS["operations"][name] for name in CONTRACT.operations.keys() - OWN}
+OPERATIONS = {name: FACTS["operations"][name] for name in CONTRACT.operations if name not in OWN}
 REACHED = sorted(reached(list(OPERATIONS.values())))
 
 
