@@ -122,6 +122,7 @@ def strict_spec(whole: Json) -> Spec:
 
 
 def requiring_nothing_read_only(schema: Json) -> Json:
+    """The schema without requiring what callers do not send: read-only members, and those under `x-optional`."""
     if isinstance(schema, list):
         return [requiring_nothing_read_only(item) for item in schema]
     if not isinstance(schema, dict):
@@ -129,7 +130,12 @@ def requiring_nothing_read_only(schema: Json) -> Json:
     kept = {key: requiring_nothing_read_only(value) for key, value in schema.items()}
     properties = schema.get("properties", {})
     if isinstance(schema.get("required"), list):
-        kept["required"] = [name for name in schema["required"] if not is_read_only(properties.get(name, {}))]
+        optional = schema.get("x-optional", ())
+        kept["required"] = [
+            name
+            for name in schema["required"]
+            if name not in optional and not is_read_only(properties.get(name, {}))
+        ]
         if not kept["required"]:
             del kept["required"]
     return kept

@@ -19,7 +19,7 @@ SAVE_AGAIN_SECONDS = 10
 def checkout(tmp_path, monkeypatch):
     """A copy of the checkout that the test edits."""
     folder = tmp_path / "checkout"
-    for name in ("optimizely_api", "swagger"):
+    for name in ("optimizely_api", "swagger", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("development.ini", "gunicorn.conf.py"):
         shutil.copy(ROOT / name, folder)
