@@ -145,6 +145,15 @@ def test_200_an_environment_shows_the_revision_that_is_served(real_app: Any, pro
         assert new["datafile"]["latest_file_size"] == len(served.body)
 
 
+def test_201_an_environment_that_is_archived_from_the_start_shows_a_first_revision(
+    real_app: Any, project: Any
+) -> None:
+    body = {"project_id": project["id"], "key": "old", "name": "Old", "archived": True}
+    made = real_app.post_json("/v2/environments", body, headers=AUTHORIZED, status=201).json
+    assert made["datafile"]["revision"] == 1
+    real_app.get(address(made), status=404)
+
+
 def test_polls_cost_one_read_of_the_service(services: Any) -> None:
     with GatewayTestApp(main({}, **services.settings(), datafile_cache_seconds="60")) as app:
         bodies = {app.get(ADDRESS).body for _ in range(100)}

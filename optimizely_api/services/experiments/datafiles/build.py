@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Table, insert, select, text, update
+from sqlalchemy import Row, Table, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments import shapes, states
@@ -65,7 +65,9 @@ async def build(connection: AsyncConnection, project_id: int, now: datetime | No
     """Build the datafiles of a project; one whose content is the same keeps its revision."""
     await lock(connection, project_id)
     of_project = datafiles.c.project_id == project_id
-    query = select(*_BUILT).where(of_project, datafiles.c.archived.is_(False))
+    # One that was archived from the start gets its first revision too: its environment shows it.
+    is_due = or_(datafiles.c.archived.is_(False), datafiles.c.revision == 0)
+    query = select(*_BUILT).where(of_project, is_due)
     environments = (await connection.execute(query.order_by(datafiles.c.environment_id))).all()
     if not environments:
         return
