@@ -19,6 +19,7 @@ from optimizely_api.http.framing import is_mostly_framing
 from optimizely_api.services.http.bodies import BoundedRequest
 from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
 from optimizely_api.services.http.log import SERVICE_NAME, access_log
+from optimizely_api.services.http.questions import is_question
 from optimizely_api.services.http.responses import RESPONSE_HEADERS
 from optimizely_api.serving.log import log_request
 
@@ -90,8 +91,11 @@ class ServiceConnection(RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room for another connection."""
+        """Make room for another connection, and end the work on a question that nobody waits for any more."""
+        request, task = self._current_request, self._task_handler
         super().connection_lost(exc)
+        if task is not None and request is not None and is_question(request):
+            task.cancel()
         self._body = self._message = None
         self.worker.connection_ended(self)
 

@@ -17,8 +17,10 @@ RELIANCE = Reliance(
     used={
         web_protocol: {"_ErrInfo": "knowing a head that is not HTTP, and refusing one that is late"},
         RequestHandler: {
+            "_current_request": "knowing what a client that has gone had asked",
             "_loop": "the time",
             "_messages": "seeing each head that is parsed",
+            "_task_handler": "ending the work for a client that has gone",
             "_waiter": "waking up the connection to refuse a head that is late",
         },
         web.Application: {

@@ -16,6 +16,7 @@ from optimizely_api.services.http.errors import ServiceError, bad_request, error
 from optimizely_api.services.http.json_body import parse_json, read_object
 from optimizely_api.services.http.log import REQUEST_ID
 from optimizely_api.services.http.query import path_id, read_text
+from optimizely_api.services.http.questions import only_asks
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.results.computations import (
     Computations,
@@ -92,6 +93,7 @@ def _log_unusable(request: web.Request, batch: Batch) -> None:
 
 
 @ROUTES.post("/results/{experiment_id}")
+@only_asks
 async def query_results(request: web.Request) -> web.Response:
     """Reach, metrics and statistics of an experiment; 204 when the interval and the segment contain no visitor.
 
@@ -103,6 +105,7 @@ async def query_results(request: web.Request) -> web.Response:
 
 
 @ROUTES.post("/results/{experiment_id}/timeseries")
+@only_asks
 async def query_timeseries(request: web.Request) -> web.Response:
     """Metrics and statistics at many times of the interval, each over everything up to then; statuses as above."""
     return await _answer(request, _compute_timeseries)
@@ -194,6 +197,7 @@ def _tag(question: Question, body: bytes, version: int, measurement: Measurement
 
 
 @ROUTES.post("/decisions")
+@only_asks
 async def answer_decisions(request: web.Request) -> web.Response:
     """A page of the first decisions about the body's visitor, the newest first, and their number."""
     question = read_decisions_question(await read_object(request))
@@ -204,6 +208,7 @@ async def answer_decisions(request: web.Request) -> web.Response:
 
 
 @ROUTES.post("/impressions")
+@only_asks
 async def answer_impressions(request: web.Request) -> web.Response:
     """How many impressions each of the body's experiments had between its two days; those without are left out."""
     question = read_impressions_question(await read_object(request))
