@@ -22,8 +22,9 @@ from aiohttp import web
 from sqlalchemy import select
 
 from optimizely_api.services.http.addresses import EXPERIMENTS_URL, RESULTS_URL
+from optimizely_api.services.projects.lease import TERM
 from optimizely_api.services.projects.subject_access.sources import Sources
-from optimizely_api.services.projects.subject_access.worker import TERM, Surroundings, Worker
+from optimizely_api.services.projects.subject_access.worker import Surroundings, Worker
 from optimizely_api.services.projects.tables import subject_access_exports
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, running, session_with_key

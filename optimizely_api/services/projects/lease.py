@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import contextlib
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Column, MetaData, String, Table, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from optimizely_api.services.storage.database import UtcTime
+from optimizely_api.services.storage.database import Database, UtcTime
+
+# How long a worker that is killed keeps others from working, and how often one that works prolongs its lease. A term is
+# longer than a renewal and the longest call of a receiver together.
+TERM = timedelta(seconds=15)
+RENEWAL = timedelta(seconds=3)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def lease_table(name: str, metadata: MetaData) -> Table:
@@ -42,3 +51,48 @@ class Lease:
     async def release(self, connection: AsyncConnection, holder: str, now: datetime) -> None:
         """Let another worker begin at once."""
         await connection.execute(update(self.table).where(self.table.c.holder == holder).values(expires=now))
+
+
+class LeaseHolder:
+    """One worker's side of a lease: takes it, prolongs it while the worker works, and gives it back."""
+
+    def __init__(self, database: Database, lease: Lease, now: Callable[[], datetime]) -> None:
+        """`now` is the worker's clock."""
+        self.name = uuid.uuid4().hex
+        self._database, self._lease, self._now = database, lease, now
+        self._until = LONG_AGO
+
+    @property
+    def seconds_left(self) -> float:
+        """How long no other worker can take the lease; not above zero without it."""
+        return (self._until - self._now()).total_seconds()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the lease was taken or prolonged less than a RENEWAL ago."""
+        return self.seconds_left > (TERM - RENEWAL).total_seconds()
+
+    async def holds(self) -> bool:
+        """Take or prolong the lease, unless that was done just now; False while another worker has it."""
+        if self.is_fresh:
+            return True
+        now = self._now()
+        async with self._database.snapshot() as connection:
+            if not await self._lease.may_take(connection, self.name, now):
+                return False
+        async with self._database.transaction() as connection:
+            has_it = await self._lease.take(connection, self.name, now, now + TERM)
+        self._until = now + TERM if has_it else LONG_AGO
+        return has_it
+
+    def has_lost_it(self) -> None:
+        """Note that another worker has the lease, as a transaction found."""
+        self._until = LONG_AGO
+
+    async def let_go(self) -> None:
+        """Give the lease back, if the worker has it; without the database, it runs out by itself."""
+        if self.seconds_left <= 0:
+            return
+        with contextlib.suppress(Exception):
+            async with self._database.transaction() as connection:
+                await self._lease.release(connection, self.name, self._now())

@@ -14,8 +14,8 @@ import pytest
 from optimizely_api.services.http.addresses import EXPERIMENTS_URL
 from optimizely_api.services.projects.delivery import store
 from optimizely_api.services.projects.delivery.schedule import RETRIES
-from optimizely_api.services.projects.delivery.sender import LEASE, RENEWAL
 from optimizely_api.services.projects.delivery.settings import PRIVATE, PUBLIC_URL
+from optimizely_api.services.projects.lease import RENEWAL, TERM, LeaseHolder
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Serve
 from tests.services.webhooks.conftest import Clock, Shop, opened_post
@@ -197,7 +197,7 @@ async def test_a_sender_that_ends_in_the_middle_of_its_work_loses_and_repeats_no
             summaries += await shop.changes(3)
             got = len(receiver.calls)
             await receiver.until(lambda got=got: len(receiver.calls) > got)  # type: ignore[misc]
-        clock.move(seconds=LEASE.total_seconds())  # nobody gives back the lease of a process that was killed
+        clock.move(seconds=TERM.total_seconds())  # nobody gives back the lease of a process that was killed
     async with shop.sender(clock):
         await shop.until(lambda found: _all_delivered(found, len(summaries)), webhook)
     assert list(dict.fromkeys(call.summary for call in receiver.calls)) == summaries
@@ -283,21 +283,38 @@ async def test_a_webhook_hears_nothing_from_before_it(shop: Shop, receiver: Rece
 
 async def test_one_sender_at_a_time_has_the_lease_and_stores_deliveries(shop: Shop) -> None:
     now, database = Clock().now(), Database(shop.projects.database_url)
-    until = now + LEASE
+    until = now + TERM
     async with database.transaction() as connection:
-        assert await store.take_lease(connection, "first", now, until)
-        assert not await store.take_lease(connection, "second", until - RENEWAL, until + LEASE)
-        assert not await store.may_take_lease(connection, "second", until - RENEWAL)
-        assert await store.take_lease(connection, "first", until - RENEWAL, until)
+        assert await store.LEASE.take(connection, "first", now, until)
+        assert not await store.LEASE.take(connection, "second", until - RENEWAL, until + TERM)
+        assert not await store.LEASE.may_take(connection, "second", until - RENEWAL)
+        assert await store.LEASE.take(connection, "first", until - RENEWAL, until)
     with pytest.raises(store.LeaseLost):
         async with database.transaction() as connection:
             await store.store_messages(connection, "second", "changes", 5, [], now)
     async with database.transaction() as connection:
         assert await store.position(connection, "changes") == 0
-        assert await store.take_lease(connection, "second", until, until + LEASE)
-        assert not await store.take_lease(connection, "first", until, until + LEASE)
+        assert await store.LEASE.take(connection, "second", until, until + TERM)
+        assert not await store.LEASE.take(connection, "first", until, until + TERM)
         await store.store_messages(connection, "second", "changes", 5, [], now)
         assert await store.position(connection, "changes") == 5
+    await database.close()
+
+
+async def test_a_sender_keeps_the_lease_while_it_prolongs_it_and_no_longer(shop: Shop) -> None:
+    clock, database = Clock(), Database(shop.projects.database_url)
+    working, waiting = (LeaseHolder(database, store.LEASE, clock.now) for _ in range(2))
+    assert await working.holds()
+    for _ in range(2 * TERM // RENEWAL):
+        clock.move(seconds=RENEWAL.total_seconds())
+        assert not await waiting.holds()
+        assert await working.holds()
+    clock.move(seconds=TERM.total_seconds())
+    assert working.seconds_left <= 0
+    assert await waiting.holds()
+    assert not await working.holds()
+    await waiting.let_go()
+    assert await working.holds()
     await database.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,15 +19,12 @@ from optimizely_api.services.projects.delivery.feeds import Feed
 from optimizely_api.services.projects.delivery.schedule import next_attempt
 from optimizely_api.services.projects.delivery.signature import signature_headers
 from optimizely_api.services.projects.delivery.store import Delivery, LeaseLost
+from optimizely_api.services.projects.lease import LONG_AGO, LeaseHolder
 from optimizely_api.services.storage.database import Database, is_unavailable
 
-# How long a sender that is killed keeps others from working; longer than an attempt and a renewal together.
-LEASE = timedelta(seconds=15)
-RENEWAL = timedelta(seconds=3)
 LOOK_SECONDS = 0.25  # between two looks for due deliveries; new ones are attempted at once
 PAUSE_SECONDS = 1.0  # after a feed or the database has failed
 FORGETTING = timedelta(hours=1)
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
 log = logging.getLogger("optimizely_api.services.projects.delivery")
@@ -65,8 +61,8 @@ class Sender:
         """Make a sender; `post` calls receivers."""
         self._database, self._feeds, self._post = database, feeds, post
         self._given = surroundings or Surroundings()
-        self._name = uuid.uuid4().hex
-        self._held_until = self._forgot = LONG_AGO
+        self._lease = LeaseHolder(database, store.LEASE, self._given.now)
+        self._forgot = LONG_AGO
         self._readers: dict[str, asyncio.Task[None]] = {}  # by feed
         self._calls: dict[int, asyncio.Task[None]] = {}  # by webhook: one call at a time keeps their order
         self._wake = asyncio.Event()
@@ -95,9 +91,7 @@ class Sender:
                 await asyncio.wait_for(self._wake.wait(), pause)
         await self._stop_reading()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
-        with contextlib.suppress(Exception):  # the lease runs out by itself
-            if self._held_until > self._given.now():
-                await self._write(lambda each: store.release_lease(each, self._name, self._given.now()))
+        await self._lease.let_go()
 
     async def _look(self) -> float:
         """Begin what can be begun now; the seconds until there may be more."""
@@ -123,25 +117,20 @@ class Sender:
     # The lease
 
     async def _has_lease(self) -> bool:
-        """Take or prolong the lease, unless that was done just now; nobody needs it without webhooks."""
-        now = self._given.now()
-        if self._held_until - now > LEASE - RENEWAL:
-            return True
-        async with self._database.snapshot() as connection:
-            if not await store.has_webhooks(connection):
-                return False
-            if not await store.may_take_lease(connection, self._name, now):
-                return False
-        has_it = await self._write(lambda each: store.take_lease(each, self._name, now, now + LEASE))
-        if has_it and self._held_until <= now:
+        """Take or prolong the lease; nobody needs it without webhooks."""
+        if not self._lease.is_fresh:
+            async with self._database.snapshot() as connection:
+                if not await store.has_webhooks(connection):
+                    return False
+        had_it = self._lease.seconds_left > 0
+        has_it = await self._lease.holds()
+        if has_it and not had_it:
             log.info("this worker sends the webhooks from now on")
-        self._held_until = now + LEASE if has_it else LONG_AGO
         return has_it
 
     def _may_call(self) -> bool:
         """Whether the lease outlasts a call that begins now, so that no other sender makes the same one."""
-        left = (self._held_until - self._given.now()).total_seconds()
-        return not self._closing and left > self._post.time_limit_seconds
+        return not self._closing and self._lease.seconds_left > self._post.time_limit_seconds
 
     # From the feeds to deliveries
 
@@ -153,7 +142,7 @@ class Sender:
                 await self._read_once(feed)
                 has_failed = False
             except LeaseLost:
-                self._held_until = LONG_AGO
+                self._lease.has_lost_it()
                 await asyncio.sleep(self._given.pause_seconds)  # the next look decides
             except Exception as exc:
                 if not has_failed:  # one line for each time that it is away
@@ -170,7 +159,9 @@ class Sender:
         async with self._database.snapshot() as connection:
             messages = await feed.messages(connection, items)
         now = self._given.now()
-        await self._write(lambda each: store.store_messages(each, self._name, feed.name, last, messages, now))
+        await self._write(
+            lambda each: store.store_messages(each, self._lease.name, feed.name, last, messages, now)
+        )
         self._wake.set()
 
     async def _stop_reading(self) -> None:

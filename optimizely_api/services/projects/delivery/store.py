@@ -61,8 +61,7 @@ async def has_webhooks(connection: AsyncConnection) -> bool:
     return (await connection.execute(select(webhooks.c.id).limit(1))).first() is not None
 
 
-_LEASE = Lease(lease)
-may_take_lease, take_lease, release_lease = _LEASE.may_take, _LEASE.take, _LEASE.release
+LEASE = Lease(lease)
 
 
 # From feeds to deliveries

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from optimizely_api.services.http.addresses import (
 )
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.projects.delivery.settings import read_settings
+from optimizely_api.services.projects.lease import LONG_AGO, RENEWAL, LeaseHolder
 from optimizely_api.services.projects.subject_access import store
 from optimizely_api.services.projects.subject_access.sources import (
     TIME_LIMIT,
@@ -34,15 +34,10 @@ from optimizely_api.services.projects.subject_access.sources import (
     visitor_of,
     zipped,
 )
-from optimizely_api.services.projects.subject_access.store import LEASE
 from optimizely_api.services.storage.database import Database, is_unavailable
 from optimizely_api.services_key import authorization, read_keys
 
-# How long a worker that is killed keeps others from working, and how often one that works prolongs its lease.
-TERM = timedelta(seconds=15)
-RENEWAL = timedelta(seconds=3)
 FORGETTING = timedelta(hours=1)
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
 log = logging.getLogger("optimizely_api.services.projects.subject_access")
@@ -70,9 +65,9 @@ class Worker:
         """Make a worker; `sources` has the data, `public_url` is the gateway's address, as callers reach it."""
         self._database, self._sources, self._public_url = database, sources, public_url
         self._given = surroundings or Surroundings()
-        self._name = uuid.uuid4().hex
+        self._lease = LeaseHolder(database, store.LEASE, self._given.now)
         self._closing = asyncio.Event()
-        self._held_until = self._forgot = LONG_AGO
+        self._forgot = LONG_AGO
         self._postponed: dict[int, datetime] = {}  # requests that cannot be done now, and until when
 
     @contextlib.asynccontextmanager
@@ -95,9 +90,7 @@ class Worker:
                 _log_failure("subject access requests wait", exc)
                 pause = self._given.pause_seconds
             await self._closes_within(pause)
-        with contextlib.suppress(Exception):  # the lease runs out by itself
-            if self._held_until > self._given.now():
-                await self._write(lambda each: LEASE.release(each, self._name, self._given.now()))
+        await self._lease.let_go()
 
     async def _closes_within(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -112,7 +105,7 @@ class Worker:
         self._postponed = {number: until for number, until in self._postponed.items() if until > now}
         async with self._database.snapshot() as connection:
             request = await store.next_request(connection, self._postponed)
-        if request is None or self._closing.is_set() or not await self._has_lease():
+        if request is None or self._closing.is_set() or not await self._lease.holds():
             return False
         # Read again under the lease: the worker before may have finished it.
         async with self._database.snapshot() as connection:
@@ -120,18 +113,6 @@ class Worker:
         if request is not None:
             await self._attempt(request)
         return True
-
-    async def _has_lease(self) -> bool:
-        """Take or prolong the lease, unless that was done just now."""
-        now = self._given.now()
-        if self._held_until - now > TERM - RENEWAL:
-            return True
-        async with self._database.snapshot() as connection:
-            if not await LEASE.may_take(connection, self._name, now):
-                return False
-        has_it = await self._write(lambda each: LEASE.take(each, self._name, now, now + TERM))
-        self._held_until = now + TERM if has_it else LONG_AGO
-        return has_it
 
     async def _attempt(self, request: Row[Any]) -> None:
         """Do what a request asks for; a service that is away is asked again until the request's deadline."""
@@ -165,7 +146,7 @@ class Worker:
             while not call.done():
                 seconds = RENEWAL.total_seconds()
                 await asyncio.wait({call, closing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-                if not call.done() and (closing.done() or not await self._has_lease()):
+                if not call.done() and (closing.done() or not await self._lease.holds()):
                     raise _GivenUp
             return await call
         finally:
