@@ -6,8 +6,8 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from optimizely_api.gateway.composition import results as composition
-from optimizely_api.gateway.composition.results_csv import CAMPAIGN_COLUMNS, csv_chunks
-from optimizely_api.gateway.csv_files import csv_file
+from optimizely_api.gateway.composition.results_csv import CAMPAIGN_COLUMNS
+from optimizely_api.gateway.csv_files import results_file
 from optimizely_api.gateway.identity import check_account
 from optimizely_api.gateway.platforms import check_for_the_web
 from optimizely_api.gateway.resource import Resource, operation
@@ -51,11 +51,7 @@ async def get_campaign_results(request: Request) -> Any:
 
 @operation
 async def get_campaign_results_csv(request: Request) -> Response | None:
-    results = await _results(request)
-    if results is None:
-        return None
-    name = f"campaign_{results['campaign_id']}_results.csv"
-    return csv_file(name, results, csv_chunks(CAMPAIGN_COLUMNS, results))
+    return results_file("campaign", CAMPAIGN_COLUMNS, await _results(request))
 
 
 async def _results(request: Request) -> Any:

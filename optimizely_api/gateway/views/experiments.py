@@ -7,8 +7,8 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from optimizely_api.gateway.composition import results as composition
-from optimizely_api.gateway.composition.results_csv import EXPERIMENT_COLUMNS, csv_chunks
-from optimizely_api.gateway.csv_files import csv_file
+from optimizely_api.gateway.composition.results_csv import EXPERIMENT_COLUMNS
+from optimizely_api.gateway.csv_files import results_file
 from optimizely_api.gateway.environments import (
     Environment,
     environments_of_project,
@@ -89,11 +89,7 @@ async def get_experiment_results(request: Request) -> Any:
 
 @operation
 async def get_experiment_results_csv(request: Request) -> Response | None:
-    results = await _results(request)
-    if results is None:
-        return None
-    name = f"experiment_{results['experiment_id']}_results.csv"
-    return csv_file(name, results, csv_chunks(EXPERIMENT_COLUMNS, results))
+    return results_file("experiment", EXPERIMENT_COLUMNS, await _results(request))
 
 
 @operation
