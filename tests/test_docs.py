@@ -206,6 +206,11 @@ def test_the_readme_says_how_many_operations_there_are():
     assert f"{len(here)} of the {len(here) + len(list(not_here_yet(here)))} operations" in text("README.md")
 
 
+def test_the_code_in_the_readme_is_the_code_of_the_view():
+    (code,) = re.findall(r"^```python\n(.*?)^```", text("README.md"), re.MULTILINE | re.DOTALL)
+    assert code in (PACKAGE / "gateway/views/experiments.py").read_text(encoding="utf-8")
+
+
 def test_no_figure_of_a_comparison_is_quoted_that_no_report_carries():
     """Figures are of one machine on one day; no report of them is kept here."""
     assert not re.search(r"\d\s*(ms|%|/\s?s|times|MB)(?![a-z])", text("docs/comparison.md"))
