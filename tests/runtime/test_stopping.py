@@ -3,9 +3,12 @@
 import asyncio
 import signal
 import socket
+import time
+from contextlib import ExitStack
 
 import pytest
 
+from optimizely_api.runtime.server.worker import ARRIVAL_SECONDS
 from tests.runtime.servers import gunicorn, read_to_end, until
 
 REQUEST = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -103,6 +106,26 @@ def test_a_persistent_connection_gets_one_more_response_after_term(tmp_path):
         response = read_to_end(client)
     assert response.startswith(b"HTTP/1.1 200 OK")
     assert b"Connection: close" in response
+
+
+def test_an_idle_connection_waits_longer_for_its_last_request_than_a_new_one_for_its_first(tmp_path):
+    with gunicorn(tmp_path, "--keep-alive", "60") as server, server.connect() as client:
+        client.sendall(REQUEST)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("Worker shutting down")
+        time.sleep(2 * ARRIVAL_SECONDS)  # what the promise is about
+        client.sendall(REQUEST)
+        assert read_to_end(client).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_clients_in_the_backlog_get_their_responses_after_term(tmp_path):
+    with gunicorn(tmp_path, "--worker-connections", "2") as server, ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(6)]
+        for client in clients:
+            client.sendall(b"GET /wait?seconds=2 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        server.signal(signal.SIGTERM)
+        assert all(read_to_end(client).startswith(b"HTTP/1.1 200 OK") for client in clients)
 
 
 def test_the_sockets_are_closed_once_the_persistent_connections_have_ended(tmp_path):
