@@ -92,11 +92,6 @@ REQUEST_FORMATS = [
     _swagger_format("int64", text=is_id_text, integer=is_int64),
     _swagger_format("uuid", text=is_uuid),
 ]
-RESPONSE_FORMATS = [
-    _swagger_format("date-time", text=is_utc_time),
-    _swagger_format("int64", integer=is_int64),
-    _swagger_format("uuid", text=is_uuid),
-]
 RESPONSE_TEXT_FORMATS: dict[str, Callable[[str], bool]] = {"date-time": is_utc_time, "uuid": is_uuid}
 EXPECTED: dict[str, str] = {
     "date-time": "a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31",

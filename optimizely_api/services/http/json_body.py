@@ -42,13 +42,8 @@ def _repeated_name(body: bytes) -> str:
     return found[0]
 
 
-async def read_json(request: web.Request, *, max_members: int = MAX_JSON_MEMBERS) -> Any:
-    """The request's body as strict JSON, whatever its Content-Type; see `parse_json`."""
-    return parse_json(await request.read(), max_members=max_members)
-
-
 async def read_object(request: web.Request, *, max_members: int = MAX_JSON_MEMBERS) -> dict[str, Any]:
-    """The request's body as a JSON object; an empty body counts as `{}`."""
+    """The request's body as a JSON object, whatever its Content-Type; an empty body counts as `{}`."""
     body = await request.read()
     value = parse_json(body, max_members=max_members) if body.strip() else {}
     if not isinstance(value, dict):
