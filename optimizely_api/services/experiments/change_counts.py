@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments.tables import change_counts, changes
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.storage.database import RECORDED
+from optimizely_api.services.storage.rows import upsert
 
 ALL = ""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,8 +56,7 @@ async def count_recorded(connection: AsyncConnection) -> None:
         for entity_type in (one["entity_type"], ALL):
             for user_name in {one["user_name"], ALL}:  # schedules have no name: theirs count for all alone
                 numbers[one["project_id"], day_of(one["created"]), entity_type, user_name] += 1
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(change_counts)
+    statement = upsert(connection.dialect.name, change_counts)
     more = {"number": COUNTS.number + statement.excluded.number}
     statement = statement.on_conflict_do_update(index_elements=KEY, set_=more)
     for key, number in sorted(numbers.items()):

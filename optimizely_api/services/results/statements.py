@@ -9,9 +9,10 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
+
+from optimizely_api.services.storage.rows import upsert
 
 _T = TypeVar("_T")
 
@@ -19,15 +20,7 @@ CHUNK = 2_000  # members of one IN list; both databases allow many more
 SLICE = 200  # items to process, or rows to prepare, between two yields to the event loop: some milliseconds
 
 
-# Statements are made once for each kind of database: making one takes longer than running it for a row.
-
-
-@cache
-def upsert(dialect: str, table: Table) -> Any:
-    """An INSERT that supports ON CONFLICT; SQLAlchemy has one per database."""
-    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
-
-
+# Made once for each kind of database, as the other statements are: making one takes longer than running it for a row.
 @cache
 def _missing(dialect: str, table: Table) -> Any:
     return upsert(dialect, table).on_conflict_do_nothing()

@@ -22,8 +22,9 @@ from sqlalchemy import Connection, case, select
 
 from optimizely_api.http.entity_tags import entity_tag
 from optimizely_api.services.results.query.questions import FIVE_MINUTES_MILLISECONDS, Question
-from optimizely_api.services.results.statements import upsert, write
+from optimizely_api.services.results.statements import write
 from optimizely_api.services.results.tables import DATA_VERSION
+from optimizely_api.services.storage.rows import upsert
 
 # Increase when the same question over the same data gets a different response; clients keep tags for long.
 RESPONSE_VERSION = 4

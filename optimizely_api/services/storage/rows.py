@@ -1,8 +1,9 @@
-"""Single rows in SQL, and old ones."""
+"""Single rows in SQL, old ones, and INSERT with ON CONFLICT."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, Table, delete, select
@@ -25,13 +26,19 @@ async def fetch_row(
     return row
 
 
+@cache
+def upsert(dialect: str, table: Table) -> Any:
+    """An INSERT that supports ON CONFLICT, which SQLAlchemy has one of per database; it is made once."""
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+
+
 async def insert_missing(connection: AsyncConnection, table: Table, **values: Any) -> bool:
     """Insert a row, unless there is one of its primary or another unique key; returns whether it was inserted.
 
     On PostgreSQL it waits for another transaction that is about to insert the same key.
     """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    inserted = await connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    statement = upsert(connection.dialect.name, table).values(**values).on_conflict_do_nothing()
+    inserted = await connection.execute(statement)
     return inserted.rowcount == 1
 
 

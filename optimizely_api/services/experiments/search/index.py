@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, column, delete, insert, select, table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
@@ -35,6 +34,7 @@ from optimizely_api.services.experiments.tables import (
     search_results,
     uses,
 )
+from optimizely_api.services.storage.rows import upsert
 
 Json = dict[str, Any]
 
@@ -246,7 +246,6 @@ def _write_words(connection: Connection, entries: Sequence[Entry]) -> None:
 
 
 def _replace(connection: Connection, target: Table, rows: Sequence[Json]) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(target)
+    statement = upsert(connection.dialect.name, target)
     new = {name: statement.excluded[name] for name in rows[0] if name != "id"}
     connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=new), rows)

@@ -21,9 +21,10 @@ from optimizely_api.services.http.addresses import experiments_url
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.feed_reader import TIMEOUT, FeedFailed, Items, read_feed
 from optimizely_api.services.results.ingest.batches import Batch, Event
-from optimizely_api.services.results.statements import chunks, paced, upsert, write
+from optimizely_api.services.results.statements import chunks, paced, write
 from optimizely_api.services.results.tables import EVENT_KEY, FEED_POSITION
 from optimizely_api.services.storage.database import Database, is_unavailable
+from optimizely_api.services.storage.rows import upsert
 from optimizely_api.services_key import authorization, read_keys
 
 KINDS = frozenset({"event", "page"})  # that a page is seen is an event, too

@@ -18,9 +18,10 @@ import numpy as np
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.ingest.rollup_tables import Assigned, Total, Totals
-from optimizely_api.services.results.statements import upsert, write
+from optimizely_api.services.results.statements import write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import GROWTH, GROWTH_SUMS
+from optimizely_api.services.storage.rows import upsert
 
 # Exponents of doubles lie between -1073 and 1024. The offset makes them positive, so that a class can have a sign.
 _EXPONENT_OFFSET = 1_100

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.ingest.admission import Received
-from optimizely_api.services.results.statements import paced, upsert, write
+from optimizely_api.services.results.statements import paced, write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import HOLDBACK, IMPRESSIONS
+from optimizely_api.services.storage.rows import upsert
 
 
 def count_impressions(connection: Connection, received: Iterable[Received]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, case, func, select
 
-from optimizely_api.services.results.statements import chunks, paced, upsert, write
+from optimizely_api.services.results.statements import chunks, paced, write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import (
     ASSIGNMENT,
@@ -22,6 +22,7 @@ from optimizely_api.services.results.tables import (
     HOUR_MILLISECONDS,
     VISITOR_TOTAL,
 )
+from optimizely_api.services.storage.rows import upsert
 
 ASSIGNED = ("variation_id", "entered", "project_id")
 TOTAL_SUMS = ("events", "revenue", "value", "revenue_squares", "value_squares")

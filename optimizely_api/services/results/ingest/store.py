@@ -19,7 +19,7 @@ from optimizely_api.services.results.ingest.event_keys import name_events
 from optimizely_api.services.results.ingest.impressions import count_impressions
 from optimizely_api.services.results.ingest.rollup_tables import load_assignments
 from optimizely_api.services.results.ingest.rollups import Rollup
-from optimizely_api.services.results.statements import chunks, insert_missing, paced, upsert, write
+from optimizely_api.services.results.statements import chunks, insert_missing, paced, write
 from optimizely_api.services.results.tables import (
     ATTRIBUTE,
     EVENT,
@@ -28,6 +28,7 @@ from optimizely_api.services.results.tables import (
     VISITOR_EVENT_ID,
 )
 from optimizely_api.services.results.versions import raise_versions
+from optimizely_api.services.storage.rows import upsert
 
 # An arbitrary number; it must only differ from other locks in the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
