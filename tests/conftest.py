@@ -10,9 +10,12 @@ from optimizely_api import main
 from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.services_key import FILE_VARIABLE, VARIABLE
 from tests.support import samples
+from tests.support.browser import axe, browser
 from tests.support.real_services import RealServices, real_services
 from tests.support.services_double import ServicesDouble
 from tests.support.serving import KEEPS_NOTHING
+
+__all__ = ["axe", "browser"]  # fixtures
 
 # For all gateways and services that the tests start, in this process and in others.
 os.environ[VARIABLE] = samples.SERVICES_KEY
