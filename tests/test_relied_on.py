@@ -14,6 +14,7 @@ from optimizely_api.foreign_names import PYTHON, ReleaseDoesNotFit, Reliance, is
 from optimizely_api.runtime import relied_on as runtime
 from optimizely_api.runtime.server import relied_on as server
 from optimizely_api.services.http import relied_on as services
+from optimizely_api.services.storage import relied_on as storage
 from optimizely_api.serving import relied_on as serving
 from optimizely_api.upstream.transport import relied_on as transport
 from tests.support.ports import free_port
@@ -27,6 +28,8 @@ RELIANCES = {
     "both workers": serving.RELIANCE,
     "the gateway's worker": server.RELIANCE,
     "the services' server": services.RELIANCE,
+    "the services' cursors": storage.SQLALCHEMY,
+    "the services' SQLite": storage.AIOSQLITE,
     "the clients of the services": transport.RELIANCE,
     "the clients' timers": transport.ASYNCIO,
 }

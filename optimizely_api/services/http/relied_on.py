@@ -9,6 +9,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.worker import GunicornWebWorker
 
 from optimizely_api.foreign_names import Reliance
+from optimizely_api.services.storage import relied_on as storage
 from optimizely_api.serving import relied_on as serving
 
 RELIANCE = Reliance(
@@ -51,4 +52,5 @@ RELIANCE = Reliance(
 def check() -> None:
     """Raise ReleaseDoesNotFit where a name is gone; once in a process, before anything of gunicorn's is replaced."""
     serving.check()
+    storage.check()
     RELIANCE.check()

@@ -29,6 +29,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from optimizely_api.services.storage.sqlite_driver import Driver
 from optimizely_api.start_failures import CannotStart
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         return create_async_engine(url, hide_parameters=True, **{"pool_pre_ping": True, **options})
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, **_sqlite_options(), **options)
+    engine = create_async_engine(url, module=Driver(), **_sqlite_options(), **options)
     _listen(engine.sync_engine)
     return engine
 
