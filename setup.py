@@ -62,6 +62,9 @@ COMPARE = [
     "Mako>=1.3",  # the page of the report; alembic brings it already
     "psutil>=6",  # memory and processes of each mode
 ]
+GEVENT = [
+    "gevent>=25.4"
+]  # gunicorn's gevent worker, a mode of the comparison that is measured when it is named
 TEST = [
     *COMPARE,
     "webtest>=3",  # calls the application as a client would
@@ -114,7 +117,7 @@ setup(
         ],
     },
     install_requires=INSTALL,
-    extras_require={"compare": COMPARE, "test": TEST},
+    extras_require={"compare": COMPARE, "gevent": GEVENT, "test": TEST},
     entry_points={
         "paste.app_factory": ["main = optimizely_api:main", "legacy = optimizely_api.legacy:main"],
         "console_scripts": ["optimizely-api = optimizely_api.cli:main"],

@@ -6,19 +6,22 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from optimizely_api.comparison.options import RESTARTS, SCENARIOS, CannotCompare, Options
-from optimizely_api.comparison.rig.modes import MODES
+from optimizely_api.comparison.rig.modes import MODES, USUAL
 
 NEEDED = ("matplotlib", "psutil")  # the extra `compare`
 INTERRUPTED = 130
 DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 Command = Callable[..., Any]
+
+if TYPE_CHECKING:
+    from optimizely_api.comparison.rig.run import Results
 
 
 def _number(
@@ -47,10 +50,18 @@ def _number(
 @click.option(
     "--quick",
     is_flag=True,
-    help="A smoke test in less than 90 seconds: no search, no restart, no ratios.",
+    help="A smoke test in less than 60 seconds: every mode serves a growing load; no ratios.",
 )
 @click.option(
-    "--mode", "modes", type=click.Choice(list(MODES)), multiple=True, help="Only these; may be repeated."
+    "--modes",
+    callback=lambda _context, _option, text: _modes(text),
+    default=",".join(USUAL),
+    show_default=True,
+    metavar="A,B,C",
+    help=f"Which modes, in this order. There are also: {', '.join(name for name in MODES if name not in USUAL)}.",
+)
+@_number(
+    "repeat", "How often everything but the single events is measured, each time with new gateways.", least=1
 )
 @click.option(
     "--scenario",
@@ -94,10 +105,15 @@ def _number(
 @_number("ramp_to", "Requests per second at which it ends.", above=True)
 @_number("ramp_seconds", "How long it grows.", least=1)
 @_number(
-    "rate",
-    "Requests per second while one upstream is slow, and in a restart; less where a mode cannot carry it.",
+    "rate", "The most that all modes get as one equal rate; less where a mode cannot carry it.", above=True
+)
+@_number(
+    "share",
+    "Share of a mode's own highest rate for steady loads, events and recoveries.",
+    most=1.0,
     above=True,
 )
+@_number("overload_seconds", "How long each overload lasts.", least=1)
 @_number("slow_delay_ms", "How long the slow upstream takes.")
 @_number("slow_seconds", "How long it is slow, and how long the blocking view is called.", least=1)
 @click.option(
@@ -115,9 +131,9 @@ def compare(quick: bool, **chosen: Any) -> None:
 
     The real gateway runs under gunicorn in its original form (multiprocessing on sync workers), with threads (gthread),
     with coroutines (asyncio), and with coroutines and one view that blocks them; behind HAProxy, in front of upstreams
-    with a known delay. Requests are sent at fixed rates, whether or not earlier responses have come. The comparison
-    takes about ten minutes, the smoke test --quick less than 90 seconds. It is most accurate on an otherwise idle
-    machine. Servers use free ports of 127.0.0.1.
+    with a known delay. Requests are sent at fixed rates, whether or not earlier responses have come. All modes are
+    measured in turn, several times. The comparison takes about 15 minutes, the smoke test --quick less than 60 seconds.
+    It is most accurate on an otherwise idle machine. Servers use free ports of 127.0.0.1.
 
     Ctrl-C stops all processes; the report has the measurements until then. The report lists what it leaves out, with
     the reason: a measurement in which the load generator fell behind, a restart that outlasted the load.
@@ -140,30 +156,30 @@ def run_comparison(options: Options, console: Console) -> int:
     0 when the report is complete, 130 when it was interrupted. What was left out is in the report and has no status.
     """
     from optimizely_api.comparison.report.terminal import progress_bar
-    from optimizely_api.comparison.rig.run import compare_modes
+    from optimizely_api.comparison.rig.run import Results, compare_modes
 
     began = datetime.now(UTC)
-    modes: dict[str, Any] = {}
+    results = Results()
     try:
         with progress_bar(options, console) as progress:
-            finished = compare_modes(options, modes, progress)
+            finished = compare_modes(options, results, progress)
     except BaseException:
         # After any failure the measurements until then are reported.
-        if modes:
-            _report(options, modes, began, console, finished=False)
+        if results.trials:
+            _report(options, results, began, console, finished=False)
         raise
-    return _report(options, modes, began, console, finished=finished)
+    return _report(options, results, began, console, finished=finished)
 
 
 def _report(
-    options: Options, modes: dict[str, Any], began: datetime, console: Console, *, finished: bool
+    options: Options, results: "Results", began: datetime, console: Console, *, finished: bool
 ) -> int:
     from optimizely_api.comparison.report import report as reporting
     from optimizely_api.comparison.report.page import write_page
     from optimizely_api.comparison.report.statements import SMOKE_TEST, disturbed, plain_words
     from optimizely_api.comparison.report.table import rich_table
 
-    document = reporting.document(options, modes, began, interrupted=not finished)
+    document = reporting.document(options, results, began, interrupted=not finished)
     data = reporting.write_json(document, options.output)
     page = write_page(document, options.output)
     if options.quick:
@@ -181,14 +197,18 @@ def _report(
     return 0 if finished else INTERRUPTED
 
 
+def _modes(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in names if name not in MODES]:
+        raise click.BadParameter(f"there is no mode {unknown[0]!r}; there are {', '.join(MODES)}")
+    if len(set(names)) < len(names):
+        raise click.BadParameter("a mode is named twice")
+    return names
+
+
 def _options(quick: bool, chosen: dict[str, Any]) -> Options:
     """The options from the command line; raises CannotCompare for an invalid combination."""
-    chosen = {
-        **chosen,
-        "modes": chosen["modes"] or DEFAULTS["modes"],
-        "scenarios": chosen["scenarios"] or SCENARIOS,
-    }
-    options = Options(**chosen)
+    options = Options(**{**chosen, "scenarios": chosen["scenarios"] or SCENARIOS})
     if options.ramp_to < options.ramp_from:
         raise CannotCompare(f"--ramp-to {options.ramp_to:g} is less than --ramp-from {options.ramp_from:g}.")
     if options.upstreams == "real" and options.fan_out:

@@ -1,13 +1,14 @@
-"""The options of a comparison, with defaults that take a few minutes."""
+"""The options of a comparison, with defaults that take about 15 minutes."""
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optimizely_api.comparison.rig.modes import MODES
+from optimizely_api.comparison.rig.modes import USUAL
 
 RESTARTS = ("rolling", "hup")
-SCENARIOS = ("search", "ramp", "slow", "restart", "one", "cpu")
+SCENARIOS = ("one", "cpu", "search", "steady", "ramp", "slow", "restart", "overload", "trace")
+QUICK_SCENARIOS = ("one", "ramp")
 
 
 class CannotCompare(Exception):
@@ -20,15 +21,17 @@ class Options:
 
     Rates are in requests per second. A `rolling` restart ends gunicorn's old workers when the new ones can serve; with
     `hup` gunicorn ends them at once. With `fan_out` the load requests the results of a campaign with that many
-    experiments; with 0, one experiment's results, which take three concurrent upstream calls.
+    experiments; with 0, one experiment's results, which take three concurrent upstream calls. `share` is of a mode's
+    own highest rate, `overloads` are multiples of it; `rate` is the most that all modes get as one equal rate.
     """
 
     output: Path = Path("comparison")
-    modes: tuple[str, ...] = tuple(MODES)
+    modes: tuple[str, ...] = USUAL
     scenarios: tuple[str, ...] = SCENARIOS
     upstreams: str = "stub"
     balancer: bool = True
     quick: bool = False
+    repeat: int = 3
     workers: int = min(4, os.cpu_count() or 2)
     threads: int = 32
     delay_ms: float = 50.0
@@ -45,34 +48,39 @@ class Options:
     search_step: float = 1.12
     ramp_from: float = 2.0
     ramp_to: float = 2000.0
-    ramp_seconds: int = 24
+    ramp_seconds: int = 14
     rate: float = 50.0
-    slow_seconds: int = 5
+    share: float = 0.6
+    equal_seconds: float = 8.0
+    share_seconds: float = 5.0
+    slow_seconds: int = 4
     slow_delay_ms: float = 2000.0
-    calm_seconds: int = 5
+    calm_seconds: int = 3
     restart_seconds: int = 12
     restart: str = "rolling"
+    overloads: tuple[float, ...] = (1.5, 3.0)
+    overload_seconds: int = 15
+    recovery_seconds: int = 6
     one_delay_ms: float = 500.0
-    one_requests: int = 6
+    one_requests: int = 4
     cpu_ms: float = 20.0
-    cpu_seconds: float = 4.0
+    cpu_seconds: float = 2.0
     blocking_ms: float = 500.0
     blocking_rate: float = 1.0
 
     def shortened(self) -> "Options":
-        """A smoke test in less than 90 seconds: the ramp in place of the search, no restart, and no ratios."""
+        """A smoke test in less than 60 seconds: every mode serves a growing load, and there are no ratios."""
         return replace(
             self,
             quick=True,
-            scenarios=tuple(name for name in self.scenarios if name not in ("search", "restart")),
+            repeat=1,
+            scenarios=tuple(name for name in self.scenarios if name in QUICK_SCENARIOS),
             warm_up_seconds=min(self.warm_up_seconds, 0.5),
-            ramp_to=min(self.ramp_to, 1000.0),
-            ramp_seconds=min(self.ramp_seconds, 5),
+            ramp_to=min(self.ramp_to, 500.0),
+            ramp_seconds=min(self.ramp_seconds, 3),
             slow_seconds=min(self.slow_seconds, 2),
             calm_seconds=min(self.calm_seconds, 1),
-            slow_delay_ms=min(self.slow_delay_ms, 1000.0),
             one_delay_ms=min(self.one_delay_ms, 200.0),
             one_requests=min(self.one_requests, 3),
-            timeout_seconds=min(self.timeout_seconds, 3.0),
-            cpu_seconds=min(self.cpu_seconds, 1.0),
+            timeout_seconds=min(self.timeout_seconds, 2.0),
         )

@@ -1,112 +1,84 @@
-"""The scenarios: each measures one mode on a bench and returns its part of the report."""
+"""The scenarios: each measures one mode on a bench and returns its trials, as they are in the report."""
 
 import asyncio
 import math
-import statistics
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report.arithmetic import (
-    COMMON_SHARE,
     Measurement,
     RateSearch,
+    Second,
     highest_in_ramp,
+    is_good,
     ramp_rates,
+    rounded_rate,
 )
+from optimizely_api.comparison.report.refusals import lowest_failed, why_refused
+from optimizely_api.comparison.report.trials import EQUAL, GROWING, OVERLOAD, OWN_SHARE, TRIED
 from optimizely_api.comparison.rig.bench import LOAD_START_SECONDS, Bench, Events, as_json
 from optimizely_api.comparison.rig.workloads import CPU_PATH
 
-Outcome = dict[str, Any]
+Trial = dict[str, Any]
 ShowStep = Callable[[str], None]
-Scenario = Callable[[Bench, Outcome, ShowStep], Coroutine[Any, Any, Outcome]]
+Scenario = Callable[[Bench, "Known", ShowStep], Coroutine[Any, Any, list[Trial]]]
 
-# Starting points of the search. A closer guess shortens it and does not change the result.
-GUESSES = {"multiprocessing": 8.0, "threads": 300.0, "asyncio": 800.0, "asyncio-blocked": 400.0}
-FEWEST_REQUESTS = 20  # of a trial: fewer have no meaningful p99
+# Starting points of the first search. A closer guess shortens it and does not change the result.
+GUESSES = {
+    "multiprocessing": 8.0,
+    "multiprocessing-kept": 10.0,
+    "multiprocessing-more": 8.0,
+    "threads": 300.0,
+    "gevent": 300.0,
+    "asyncio": 800.0,
+    "asyncio-blocked": 400.0,
+}
+FEWEST_REQUESTS = 20  # of a trial in a search
 LONGEST_TRIAL_FACTOR = 3
 # A failed trial is repeated once if its p99 is below NEARLY times the objective and at most NEARLY_SHARE was lost.
 NEARLY = 3.0
 NEARLY_SHARE = 0.05
 CPU_CALLERS_PER_WORKER = 16
 WARMING_REQUESTS_PER_WORKER = 2
+LONGEST_RESTART_SECONDS = 60.0
+STARTS_PER_RESTART = 4  # how many times longer than a start a restart under load may take
 
 
-async def search(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
-    """The highest rate with good responses only and p99 within the objective, confirmed over twice the time."""
-    trials: list[Outcome] = []
-    # Unknown modes start in the middle.
-    searching = RateSearch(GUESSES.get(bench.gateway.mode.name, 20.0), step=bench.options.search_step)
-    while (rate := searching.next_rate()) is not None:
-        show_step(f"trying {rate:g}/s")
-        searching.record(rate, await _holds(bench, rate, 1, trials))
-    highest, confirmed = searching.highest, None
-    while highest:
-        show_step(f"confirming {highest:g}/s")
-        confirmed = await _trial(bench, highest, 2, trials)
-        if confirmed.meets(bench.options.objective_ms):
-            break
-        highest = float(f"{highest / bench.options.search_step:.3g}") if highest > 0.5 else 0.0
-        confirmed = None
-    return {
-        "highest_rate": highest,
-        "found_by": "search",
-        "reached_limit": searching.reached_limit or _generator_was_the_limit(trials, highest),
-        "trials": trials,
-        "at_highest": as_json(confirmed) if confirmed else None,
-    }
+@dataclass
+class Known:
+    """What the scenarios of a comparison know from each other.
+
+    `highest` has the highest rate of each mode in the first repetition: later ones offer shares of the same rate.
+    `latest` has that of the latest repetition, from which the next search starts.
+    """
+
+    options: Options
+    iterations: int
+    highest: dict[str, float] = field(default_factory=dict)
+    latest: dict[str, float] = field(default_factory=dict)
+
+    def found(self, mode: str, rate: float) -> None:
+        self.highest.setdefault(mode, rate)
+        self.latest[mode] = rate
+
+    def guess(self, mode: str) -> float:
+        return self.latest.get(mode) or GUESSES[mode]
+
+    def equal_rate(self) -> float:
+        """One rate for all modes: a share of the lowest of their highest rates, and at most that of the options."""
+        shares = [self.options.share * highest for highest in self.highest.values() if highest]
+        return rounded_rate(min([self.options.rate, *shares]))
+
+    def own_rate(self, mode: str, share: float) -> float | None:
+        """A share of the mode's own highest rate; None if no rate held."""
+        highest = self.highest.get(mode)
+        return rounded_rate(highest * share) if highest else None
 
 
-async def ramp(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
-    """Offered load that grows by the same factor every second, the same for every mode."""
-    options = bench.options
-    rates = ramp_rates(options.ramp_from, options.ramp_to, options.ramp_seconds)
-    show_step(f"{options.ramp_from:g}/s to {options.ramp_to:g}/s")
-    measured = await _fit(bench, lambda: bench.measure([(rate, 1.0) for rate in rates]))
-    outcome = as_json(measured)
-    outcome["highest_rate"], outcome["reached_limit"] = highest_in_ramp(
-        measured.seconds, options.objective_ms
-    )
-    return outcome
-
-
-async def slow(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
-    """A steady load during which one of the upstreams is slow for a while."""
-    options = bench.options
-    rate = common_rate(bench, known)
-    show_step(f"{rate:g}/s")
-
-    async def unhealthy(events: Events) -> None:
-        await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.calm_seconds)
-        events.append((time.time(), "slow"))
-        with bench.upstreams.slow_results(options.slow_delay_ms):
-            await asyncio.sleep(options.slow_seconds)
-        events.append((time.time(), "well again"))
-
-    seconds = options.calm_seconds * 2 + options.slow_seconds
-    measured = await _fit(bench, lambda: bench.measure([(rate, float(seconds))], during=unhealthy))
-    return {**as_json(measured), "rate": rate}
-
-
-async def restart(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
-    """A steady load during which gunicorn replaces its workers."""
-    options = bench.options
-    rate = common_rate(bench, known)
-    show_step(f"{rate:g}/s")
-
-    async def replace_workers(events: Events) -> None:
-        await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.restart_seconds / 4)
-        events.append((time.time(), "restart"))
-        await bench.gateway.replace_workers(rolling=options.restart == "rolling")
-        events.append((time.time(), "new workers alone"))
-
-    measured = await _fit(
-        bench, lambda: bench.measure([(rate, float(options.restart_seconds))], during=replace_workers)
-    )
-    return {**as_json(measured), "rate": rate}
-
-
-async def one(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+async def one(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
     """One request at a time with one slow upstream on an idle gateway: asyncio has no advantage here."""
     options = bench.options
     least = options.delay_ms + max(options.delay_ms, options.one_delay_ms)
@@ -117,31 +89,184 @@ async def one(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
             durations = await asyncio.to_thread(bench.one_after_the_other, options.one_requests)
     else:
         durations = await asyncio.to_thread(bench.one_after_the_other, options.one_requests)
-    median = statistics.median(durations) * 1000
-    return {
-        "requests": len(durations),
-        "median_ms": round(median, 1),
-        "shortest_ms": round(min(durations) * 1000, 1),
-        "longest_ms": round(max(durations) * 1000, 1),
-        "least_possible_ms": least if options.upstreams == "stub" else None,
-    }
+    return [
+        _trial(
+            bench,
+            "one",
+            durations_ms=[round(duration * 1000, 1) for duration in durations],
+            least_possible_ms=least if options.upstreams == "stub" else None,
+        )
+    ]
 
 
-async def cpu(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+async def cpu(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
     """The highest number of responses per second when each takes a fixed amount of computing."""
     options = bench.options
     callers = CPU_CALLERS_PER_WORKER * options.workers
     show_step(f"{options.cpu_ms:g} ms of computing per request")
-    path = f"{CPU_PATH}?iterations={known['iterations']}"
-    per_second = await asyncio.to_thread(bench.as_fast_as_it_can, path, callers, options.cpu_seconds)
-    return {"answers_per_second": round(per_second, 1), "callers": callers, "cpu_ms": options.cpu_ms}
+    path = f"{CPU_PATH}?iterations={known.iterations}"
+    answers = await asyncio.to_thread(bench.as_fast_as_it_can, path, callers, options.cpu_seconds)
+    return [
+        _trial(
+            bench,
+            "cpu",
+            answers=answers,
+            seconds=options.cpu_seconds,
+            answers_per_second=round(answers / options.cpu_seconds, 1),
+            callers=callers,
+            cpu_ms=options.cpu_ms,
+        )
+    ]
 
 
-async def blocking(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome:
+async def search(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
+    """The highest rate with good responses only and p99 within the objective."""
+    tried: list[dict[str, Any]] = []
+    mode = bench.gateway.mode.name
+    searching = RateSearch(known.guess(mode), step=bench.options.search_step)
+    while (rate := searching.next_rate()) is not None:
+        show_step(f"trying {rate:g}/s")
+        searching.record(rate, await _holds(bench, rate, tried))
+    known.found(mode, searching.highest)
+    failed = lowest_failed(tried, searching.highest)
+    return [
+        _trial(
+            bench,
+            "search",
+            TRIED,
+            highest_rate=searching.highest,
+            lowest_failed=failed,
+            reached_limit=searching.reached_limit or (failed is None and searching.highest > 0),
+            trials=tried,
+        )
+    ]
+
+
+async def steady(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
+    """The same rate for every mode, and the same share of each mode's own highest rate."""
+    options = bench.options
+    trials = []
+    for kind, share, rate, seconds in (
+        (EQUAL, None, known.equal_rate(), options.equal_seconds),
+        (
+            OWN_SHARE,
+            options.share,
+            known.own_rate(bench.gateway.mode.name, options.share),
+            options.share_seconds,
+        ),
+    ):
+        if rate is not None:
+            show_step(f"{rate:g}/s")
+            measured = await _fit(bench, [(rate, seconds)])
+            trials.append(_load(bench, "steady", measured, kind, share=share, rate=rate))
+    return trials
+
+
+async def ramp(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
+    """Offered load that grows by the same factor every second, the same for every mode."""
+    options = bench.options
+    rates = ramp_rates(options.ramp_from, options.ramp_to, options.ramp_seconds)
+    show_step(f"{options.ramp_from:g}/s to {options.ramp_to:g}/s")
+    measured = await _fit(bench, [(rate, 1.0) for rate in rates])
+    highest, reached_limit = highest_in_ramp(measured.seconds, options.objective_ms)
+    if "search" not in options.scenarios:
+        known.found(bench.gateway.mode.name, highest)
+    return [_load(bench, "ramp", measured, GROWING, highest_rate=highest, reached_limit=reached_limit)]
+
+
+async def slow(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
+    """A steady load during which one of the upstreams is slow for a while."""
+    options = bench.options
+
+    async def unhealthy(events: Events) -> None:
+        await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.calm_seconds)
+        events.append((time.time(), "slow"))
+        with bench.upstreams.slow_results(options.slow_delay_ms):
+            await asyncio.sleep(options.slow_seconds)
+        events.append((time.time(), "well again"))
+
+    rate, kind = _own_rate(bench, known)
+    show_step(f"{rate:g}/s")
+    seconds = float(options.calm_seconds * 2 + options.slow_seconds)
+    measured = await _fit(bench, [(rate, seconds)], during=unhealthy)
+    return [_load(bench, "slow", measured, **kind)]
+
+
+async def restart(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
+    """A steady load during which gunicorn replaces its workers; the load is as long as that takes."""
+    options = bench.options
+    before_seconds = options.restart_seconds / 4
+
+    async def replace_workers(events: Events) -> None:
+        await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + before_seconds)
+        events.append((time.time(), "restart"))
+        await bench.gateway.replace_workers(rolling=options.restart == "rolling")
+        events.append((time.time(), "new workers alone"))
+
+    rate, kind = _own_rate(bench, known)
+    show_step(f"{rate:g}/s")
+    starting = STARTS_PER_RESTART * bench.start_seconds
+    seconds = max(float(options.restart_seconds), 2 * before_seconds + starting)
+    trial = _load(bench, "restart", await bench.measure([(rate, seconds)], during=replace_workers), **kind)
+    if trial["refused"]:
+        last = max((event["at"] for event in trial["events"]), default=0.0)
+        seconds = min(max(seconds, last + starting), LONGEST_RESTART_SECONDS)
+        show_step(f"{rate:g}/s for {seconds:.0f} s")
+        await bench.gateway.settle()
+        trial = _load(
+            bench, "restart", await bench.measure([(rate, seconds)], during=replace_workers), **kind
+        )
+    return [trial]
+
+
+async def overload(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
+    """Rates beyond the mode's own limit, each followed by a load that it carries, during which it may recover."""
+    options = bench.options
+    mode = bench.gateway.mode.name
+    calm = known.own_rate(mode, options.share)
+    trials = []
+    for factor in options.overloads:
+        rate = known.own_rate(mode, factor)
+        if rate is None or calm is None:
+            continue
+        show_step(f"{rate:g}/s, {factor:g} times its limit")
+        phases = [(rate, float(options.overload_seconds)), (calm, float(options.recovery_seconds))]
+        # As in the search: a response after twice the objective is worth nothing to its caller.
+        measured = await bench.measure(phases, timeout_seconds=2 * options.objective_ms / 1000)
+        over = [second for second in measured.seconds if second.end <= options.overload_seconds]
+        after = measured.seconds[len(over) :]
+        trials.append(
+            _load(
+                bench,
+                "overload",
+                measured,
+                OVERLOAD,
+                share=factor,
+                rate=rate,
+                limit_rate=known.highest[mode],
+                overload_seconds=options.overload_seconds,
+                goodput=[round(second.good / (second.end - second.start), 1) for second in over],
+                recovery_seconds=recovery_seconds(after, options.objective_ms),
+                recovery_window_seconds=options.recovery_seconds,
+            )
+        )
+        await bench.gateway.settle()
+    return trials
+
+
+def recovery_seconds(after: Sequence[Second], objective_ms: float) -> float | None:
+    """From the end of an overload to the first second from which on all were good; None if the last one was not."""
+    recovered = None
+    for second in reversed(after):
+        if not is_good(second, objective_ms):
+            break
+        recovered = second.start - after[0].start
+    return recovered
+
+
+async def blocking(bench: Bench, known: Known, show_step: ShowStep) -> list[Trial]:
     """A steady load while some calls go to a view that blocks the event loop; only the other requests are measured."""
     options = bench.options
-    rate = common_rate(bench, known)
-    show_step(f"{rate:g}/s")
 
     async def call(events: Events) -> None:
         await asyncio.sleep(LOAD_START_SECONDS + options.warm_up_seconds + options.calm_seconds)
@@ -149,54 +274,87 @@ async def blocking(bench: Bench, known: Outcome, show_step: ShowStep) -> Outcome
         await bench.call_blocking_view(options.slow_seconds)
         events.append((time.time(), "none any more"))
 
+    rate, kind = _own_rate(bench, known)
+    show_step(f"{rate:g}/s")
     before = bench.gateway.watchdog()["stalls"]
     # The calls come from another load process, whose start is part of the event.
-    seconds = options.calm_seconds * 2 + options.slow_seconds + math.ceil(2 * LOAD_START_SECONDS)
-    measured = await _fit(bench, lambda: bench.measure([(rate, float(seconds))], during=call, blocking=False))
+    seconds = float(options.calm_seconds * 2 + options.slow_seconds + math.ceil(2 * LOAD_START_SECONDS))
+    measured = await _fit(bench, [(rate, seconds)], during=call, blocking=False)
     watchdog = bench.gateway.watchdog()
-    return {
-        **as_json(measured),
+    return [
+        _load(
+            bench,
+            "blocking",
+            measured,
+            **kind,
+            blocking_ms=options.blocking_ms,
+            blocking_rate=options.blocking_rate,
+            watchdog={**watchdog, "stalls": watchdog["stalls"] - before},
+        )
+    ]
+
+
+def _own_rate(bench: Bench, known: Known) -> tuple[float, dict[str, Any]]:
+    """A share of the mode's own highest rate, or the equal rate if none is known; and how the report calls it."""
+    share = bench.options.share
+    rate = known.own_rate(bench.gateway.mode.name, share)
+    if rate is None:
+        rate = known.equal_rate()
+        return rate, {"rate_kind": EQUAL, "rate": rate}
+    return rate, {"rate_kind": OWN_SHARE, "share": share, "rate": rate}
+
+
+def _trial(
+    bench: Bench,
+    scenario: str,
+    rate_kind: str | None = None,
+    *,
+    share: float | None = None,
+    rate: float | None = None,
+    **figures: Any,
+) -> Trial:
+    """A trial as in the report, with the reasons why its figures may not be stated."""
+    trial = {
+        "mode": bench.gateway.mode.name,
+        "scenario": scenario,
+        "repetition": bench.repetition,
+        "rate_kind": rate_kind,
+        "share": share,
         "rate": rate,
-        "blocking_ms": options.blocking_ms,
-        "blocking_rate": options.blocking_rate,
-        "watchdog": {**watchdog, "stalls": watchdog["stalls"] - before},
+        **figures,
     }
+    return {**trial, "refused": why_refused(trial)}
 
 
-def common_rate(bench: Bench, known: Outcome) -> float:
-    """The rate that all modes get, or a share of the mode's own highest rate if that is lower.
-
-    Without this limit a slow mode would be overloaded from the start, and the scenario's event would not show.
-    """
-    own = [known[name]["highest_rate"] * COMMON_SHARE for name in ("search", "ramp") if name in known]
-    return float(f"{max(1.0, min([bench.options.rate, *own])):.3g}")
+def _load(bench: Bench, scenario: str, measured: Measurement, rate_kind: str, **more: Any) -> Trial:
+    return _trial(bench, scenario, rate_kind, **as_json(measured), **more)
 
 
-async def _fit(bench: Bench, measure: Callable[[], Coroutine[Any, Any, Measurement]]) -> Measurement:
+async def _fit(bench: Bench, phases: Sequence[tuple[float, float]], **how: Any) -> Measurement:
     """Measure, and repeat it once if the generator fell behind; the report leaves out what is still not fit."""
-    measured = await measure()
+    measured = await bench.measure(phases, **how)
     if not measured.not_fit:
         return measured
     await bench.gateway.settle()
-    return await measure()
+    return await bench.measure(phases, **how)
 
 
-async def _holds(bench: Bench, rate: float, times: int, trials: list[Outcome]) -> bool:
-    measured = await _trial(bench, rate, times, trials)
+async def _holds(bench: Bench, rate: float, tried: list[dict[str, Any]]) -> bool:
+    measured = await _try(bench, rate, tried)
     if measured.meets(bench.options.objective_ms):
         return True
     if not _nearly(measured, bench.options.objective_ms):
         return False
-    return (await _trial(bench, rate, times, trials)).meets(bench.options.objective_ms)
+    return (await _try(bench, rate, tried)).meets(bench.options.objective_ms)
 
 
-async def _trial(bench: Bench, rate: float, times: int, trials: list[Outcome]) -> Measurement:
+async def _try(bench: Bench, rate: float, tried: list[dict[str, Any]]) -> Measurement:
     options = bench.options
     least = options.trial_seconds
-    seconds = times * min(max(least, FEWEST_REQUESTS / rate), least * LONGEST_TRIAL_FACTOR)
+    seconds = min(max(least, FEWEST_REQUESTS / rate), least * LONGEST_TRIAL_FACTOR)
     # A response after twice the objective fails the trial anyway: waiting longer tells nothing more.
     measured = await bench.measure([(rate, seconds)], timeout_seconds=2 * options.objective_ms / 1000)
-    trials.append(
+    tried.append(
         {
             "rate": rate,
             "seconds": seconds,
@@ -206,7 +364,8 @@ async def _trial(bench: Bench, rate: float, times: int, trials: list[Outcome]) -
             "errors": measured.errors,
             "other": measured.other,
             "p50_ms": measured.percentiles_ms["50"],
-            "p99_ms": measured.p99_ms,
+            "p99_ms": measured.percentiles_ms["99"],
+            "slow_ms": measured.slow_ms,
             "achieved_rate": measured.achieved_rate,
             "not_fit": measured.not_fit,
             "usage": measured.usage,
@@ -220,43 +379,52 @@ async def _trial(bench: Bench, rate: float, times: int, trials: list[Outcome]) -
 def _nearly(measured: Measurement, objective_ms: float) -> bool:
     lost = measured.offered - measured.good
     return bool(measured.not_fit) or (
-        lost <= NEARLY_SHARE * measured.offered and (measured.p99_ms or 0.0) < NEARLY * objective_ms
+        lost <= NEARLY_SHARE * measured.offered and (measured.slow_ms or 0.0) < NEARLY * objective_ms
     )
-
-
-def _generator_was_the_limit(trials: list[Outcome], highest: float) -> bool:
-    """Whether all trials at higher rates failed because the generator fell behind."""
-    above = [trial for trial in trials if trial["rate"] > highest and not trial["holds"]]
-    return bool(above) and all(trial["not_fit"] for trial in above)
 
 
 TITLES = {
     "one": "one request at a time",
     "cpu": "computing",
     "search": "highest rate",
+    "steady": "steady load",
     "ramp": "growing load",
     "slow": "one upstream slow",
     "restart": "restart",
     "blocking": "a view that blocks",
+    "overload": "overload",
+    "trace": "four requests at once",
 }
 SCENARIOS: dict[str, Scenario] = {
     "one": one,
     "cpu": cpu,
     "search": search,
-    "ramp": ramp,
+    "steady": steady,
     "slow": slow,
     "restart": restart,
     "blocking": blocking,
+    "ramp": ramp,
+    "overload": overload,
 }
+# Repeated in every repetition; the others are about a single event, and measured in the first.
+REPEATED = frozenset({"one", "cpu", "search", "steady", "blocking", "ramp"})
 
 
-def scenarios_of(blocks_the_loop: bool, asked: tuple[str, ...]) -> list[str]:
-    """The scenarios of a mode in their order; the mode with a blocking view has a scenario of its own.
+def order_of(asked: Sequence[str]) -> list[str]:
+    """All scenarios in their order.
 
-    The ramp comes last because it ends in overload; without `search` it comes first, because other scenarios need the
-    mode's highest rate.
+    The growing load and the overload come last because they leave queues behind; without `search` the growing load
+    comes first, because other scenarios need the modes' highest rates.
     """
-    if blocks_the_loop:
-        return [name for name in ("search", "ramp") if name in asked] + ["blocking"]
-    last = ("search", "slow", "restart", "ramp") if "search" in asked else ("ramp", "slow", "restart")
-    return [name for name in ("one", "cpu", *last) if name in asked]
+    order = list(SCENARIOS)
+    if "search" not in asked:
+        order.remove("ramp")
+        order.insert(order.index("search"), "ramp")
+    return order
+
+
+def scenarios_of(blocks_the_loop: bool, asked: Sequence[str], repetition: int = 1) -> list[str]:
+    """The scenarios of a mode in a repetition, in their order; the mode with a blocking view has one of its own."""
+    with_blocking = {"search", "ramp"} & set(asked) | {"blocking"}
+    own = with_blocking if blocks_the_loop else set(asked)
+    return [name for name in order_of(asked) if name in own and (repetition == 1 or name in REPEATED)]

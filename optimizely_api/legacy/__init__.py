@@ -4,7 +4,9 @@ It serves the two composites with the same contract, composition, identity check
 gunicorn workers. `legacy.fan_out` selects how the calls of a request are sent together:
 
 - `multiprocessing`: a `multiprocessing.Pool()` and a `multiprocessing.Manager().Queue()` per request, as in 2017;
-- `threads`: a `concurrent.futures.ThreadPoolExecutor` per worker, a fairer blocking design.
+- `multiprocessing-kept`: a `multiprocessing.Pool()` per worker, made once;
+- `threads`: a `concurrent.futures.ThreadPoolExecutor` per worker, a fairer blocking design;
+- `gevent`: the same under gunicorn's gevent worker, which makes greenlets of threads.
 """
 
 from collections.abc import Sequence
@@ -19,14 +21,18 @@ from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import InvalidSetting, read
 from optimizely_api.gateway.upstreams import CLIENT, limits, shape_checks, upstreams
 from optimizely_api.legacy.client import BlockingClient
+from optimizely_api.legacy.kept_pool import KeptPoolFanOut
 from optimizely_api.legacy.pool import PoolFanOut
-from optimizely_api.legacy.threads import ThreadFanOut
+from optimizely_api.legacy.threads import GreenletFanOut, ThreadFanOut
 from optimizely_api.runtime.environ import decoded_path
 from optimizely_api.upstream.calls import Call
 
-FAN_OUTS: dict[str, type[PoolFanOut] | type[ThreadFanOut]] = {
+FanOut = PoolFanOut | KeptPoolFanOut | ThreadFanOut
+FAN_OUTS: dict[str, type[FanOut]] = {
     "multiprocessing": PoolFanOut,
+    "multiprocessing-kept": KeptPoolFanOut,
     "threads": ThreadFanOut,
+    "gevent": GreenletFanOut,
 }
 FAN_OUT = "optimizely_api.legacy.fan_out"  # the registry's key for the fan-out
 OPERATIONS = frozenset({"get_experiment_results", "get_campaign_results"})
@@ -51,7 +57,7 @@ class BlockingRequest(ContractRequest):
 
 
 def main(global_config: dict[str, str], **settings: Any) -> Router:
-    """Make the blocking application, for gunicorn's `sync` and `gthread` workers."""
+    """Make the blocking application, for gunicorn's `sync`, `gthread` and `gevent` workers."""
     typed = read({**global_config, **settings})
     config = Configurator(settings=settings)
     config.registry["settings"] = typed
@@ -66,7 +72,7 @@ def main(global_config: dict[str, str], **settings: Any) -> Router:
     return config.make_wsgi_app()
 
 
-def _fan_out(name: str) -> type[PoolFanOut] | type[ThreadFanOut]:
+def _fan_out(name: str) -> type[FanOut]:
     if name not in FAN_OUTS:
         raise InvalidSetting(f"legacy.fan_out = {name}: must be one of {', '.join(FAN_OUTS)}")
     return FAN_OUTS[name]

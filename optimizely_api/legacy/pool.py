@@ -34,14 +34,14 @@ class PoolFanOut:
         if not calls:
             return []
         manager = SyncManager()
-        manager.start(initializer=_reset_signals)
+        manager.start(initializer=reset_signals)
         with manager:
             return self._fetch_all(manager.Queue(), calls, context, at_most)
 
     def _fetch_all(
         self, outcomes: "queue.Queue[Any]", calls: Sequence[Call], context: CallContext, at_most: int | None
     ) -> list[Any]:
-        pool = multiprocessing.Pool(at_most, initializer=_reset_signals)
+        pool = multiprocessing.Pool(at_most, initializer=reset_signals)
         try:
             for index, call in enumerate(calls):
                 pool.apply_async(_send, (self._client, index, call, context, outcomes))
@@ -88,7 +88,7 @@ def _send(
     outcomes.put((index, time.monotonic() - started, outcome))
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """Remove gunicorn's handlers from a forked child: they only note a TERM, so the pool could not end the child."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

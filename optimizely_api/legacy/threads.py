@@ -10,11 +10,11 @@ from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamTimeout
 
-THREADS = 64  # per worker process
-
 
 class ThreadFanOut:
     """Sends calls together, each from a thread of the worker's executor."""
+
+    threads = 64  # per worker process
 
     def __init__(self, client: BlockingClient) -> None:
         self._client = client
@@ -58,5 +58,11 @@ class ThreadFanOut:
         # Created on first use: with --preload, gunicorn forks its workers after the application is built, and threads
         # do not survive a fork.
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="fan-out")
+            self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="fan-out")
         return self._executor
+
+
+class GreenletFanOut(ThreadFanOut):
+    """Sends calls together, each from a greenlet: gunicorn's gevent worker makes a greenlet of every thread."""
+
+    threads = 1024

@@ -23,6 +23,16 @@ SECOND = _entity(
     max_ms=NUMBER,
     fit={"type": "boolean"},
 )
+WATCHDOG = _entity(stalls={"type": "integer"}, longest_seconds=NUMBER, first_warning={"type": "array"})
+TRIAL = _entity(
+    mode={"type": "string"},
+    scenario={"enum": ["one", "cpu", "search", "steady", "ramp", "slow", "restart", "blocking", "overload"]},
+    repetition={"type": "integer", "minimum": 1},
+    rate_kind={"enum": ["equal", "own share", "overload", "growing", "tried", None]},
+    share=NUMBER,
+    rate=NUMBER,
+    refused={"type": "array", "items": {"type": "string"}},
+)
 MEASUREMENT = _entity(
     offered={"type": "integer"},
     good={"type": "integer"},
@@ -53,38 +63,134 @@ MEASUREMENT = _entity(
     ),
     events={"type": "array", "items": _entity(at={"type": "number"}, what={"type": "string"})},
 )
-MODE = {
-    "type": "object",
-    "required": ["title"],
-    "properties": {
-        "start_seconds": {"type": "number"},
-        "idle": _entity(processes={"type": "integer"}, memory_mb={"type": "number"}),
-        "one": _entity(
-            median_ms={"type": "number"},
-            shortest_ms={"type": "number"},
-            longest_ms={"type": "number"},
-            least_possible_ms=NUMBER,
-        ),
-        "cpu": _entity(answers_per_second={"type": "number"}),
-        "search": _entity(
-            highest_rate={"type": "number"},
-            trials={"type": "array", "items": _entity(rate={"type": "number"}, holds={"type": "boolean"})},
-        ),
-        **dict.fromkeys(("ramp", "slow", "restart", "blocking"), MEASUREMENT),
-        "watchdog": _entity(
-            stalls={"type": "integer"}, longest_seconds=NUMBER, first_warning={"type": "array"}
-        ),
+ATTEMPT = _entity(
+    rate={"type": "number"},
+    seconds={"type": "number"},
+    holds={"type": "boolean"},
+    offered={"type": "integer"},
+    good={"type": "integer"},
+    p50_ms=NUMBER,
+    p99_ms=NUMBER,
+    slow_ms=NUMBER,
+    not_fit={"type": "array"},
+    usage={"type": "object"},
+)
+OF_SCENARIO = {
+    "one": _entity(
+        durations_ms={"type": "array", "minItems": 1, "items": {"type": "number"}}, least_possible_ms=NUMBER
+    ),
+    "cpu": _entity(
+        answers={"type": "integer"}, seconds={"type": "number"}, answers_per_second={"type": "number"}
+    ),
+    "search": _entity(
+        highest_rate={"type": "number"},
+        lowest_failed=NUMBER,
+        reached_limit={"type": "boolean"},
+        trials={"type": "array", "items": ATTEMPT},
+    ),
+    **dict.fromkeys(("steady", "slow", "restart"), MEASUREMENT),
+    "ramp": {
+        "allOf": [
+            MEASUREMENT,
+            _entity(highest_rate={"type": "number"}, reached_limit={"type": "boolean"}),
+        ]
+    },
+    "blocking": {
+        "allOf": [
+            MEASUREMENT,
+            _entity(blocking_ms={"type": "number"}, blocking_rate={"type": "number"}, watchdog=WATCHDOG),
+        ]
+    },
+    "overload": {
+        "allOf": [
+            MEASUREMENT,
+            _entity(
+                limit_rate={"type": "number"},
+                overload_seconds={"type": "number"},
+                goodput={"type": "array", "minItems": 1, "items": {"type": "number"}},
+                recovery_seconds=NUMBER,
+                recovery_window_seconds={"type": "number"},
+            ),
+        ]
     },
 }
+ANY_TRIAL = {
+    "allOf": [
+        TRIAL,
+        *(
+            {"if": {"properties": {"scenario": {"const": scenario}}}, "then": shape}
+            for scenario, shape in OF_SCENARIO.items()
+        ),
+    ]
+}
+MODE = _entity(
+    title={"type": "string"},
+    worker_class={"type": "string"},
+    fan_out={"type": "string"},
+    workers={"type": "integer", "minimum": 1},
+    threads={"type": ["integer", "null"]},
+    connections={"type": ["integer", "null"]},
+    blocks_the_loop={"type": "boolean"},
+    code={"type": "array", "minItems": 1, "items": {"type": "string"}},
+    starts={
+        "type": "array",
+        "items": _entity(
+            repetition={"type": "integer"},
+            seconds={"type": "number"},
+            processes={"type": "integer"},
+            memory_mb={"type": "number"},
+        ),
+    },
+    watchdog=WATCHDOG,
+)
+TRACE = _entity(
+    mode={"type": "string"},
+    requests={
+        "type": "array",
+        "items": _entity(
+            start={"type": "number"},
+            end={"type": "number"},
+            status={"type": "integer"},
+            calls={
+                "type": "array",
+                "items": _entity(
+                    service={"type": "string"}, path={"type": "string"}, begin={"type": "number"}, end=NUMBER
+                ),
+            },
+        ),
+    },
+)
+FIGURE = {
+    "anyOf": [
+        {"type": "null"},
+        _entity(
+            value=NUMBER,
+            least=NUMBER,
+            most=NUMBER,
+            trials={"type": "integer", "minimum": 1},
+            requests={"type": ["integer", "null"]},
+            text={"type": "string"},
+        ),
+    ]
+}
+ROW = _entity(
+    title={"type": "string"},
+    highest_rate_text={"type": ["string", "null"]},
+    highest_rate_found_by={"enum": ["search", "ramp", None]},
+    highest_rate_may_be_more={"type": "boolean"},
+    figures={"type": "object", "required": ["highest_rate"], "additionalProperties": FIGURE},
+)
 COMPARISON = _entity(
     relation={"enum": ["more", "less", "no difference", "undecided"]},
     ratio=NUMBER,
+    least=NUMBER,
+    most=NUMBER,
     is_at_least={"type": "boolean"},
     text={"type": "string"},
     why={"type": "string"},
 )
 REPORT = _entity(
-    format={"const": 2},
+    format={"const": 3},
     began={"type": "string"},
     ended={"type": "string"},
     interrupted={"type": "boolean"},
@@ -94,9 +200,17 @@ REPORT = _entity(
     versions={"type": "object", "required": ["optimizely_api", "gunicorn", "balancer"]},
     counting={"type": "string"},
     summary=_entity(
-        modes={"type": "object"},
+        modes={"type": "object", "additionalProperties": ROW},
         comparisons={"type": "object", "additionalProperties": COMPARISON},
+        slots={
+            "type": "object",
+            "additionalProperties": _entity(
+                slots={"type": "integer"}, seconds={"type": "number"}, rate={"type": "number"}
+            ),
+        },
         left_out={"type": "array", "items": {"type": "string"}},
     ),
     modes={"type": "object", "additionalProperties": MODE},
+    trials={"type": "array", "items": ANY_TRIAL},
+    traces={"type": "array", "items": TRACE},
 )

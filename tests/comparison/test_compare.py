@@ -16,11 +16,12 @@ from click.testing import CliRunner
 
 from optimizely_api.comparison.command import compare
 from optimizely_api.comparison.options import CannotCompare, Options
+from optimizely_api.comparison.report.trials import OWN_SHARE, trials_of
 from optimizely_api.comparison.rig import balancer
 from optimizely_api.comparison.rig.modes import MODES
 from optimizely_api.comparison.rig.processes import is_listening
 from optimizely_api.comparison.scenarios import scenarios_of
-from tests.comparison.known_report import modes
+from tests.comparison.known_report import measured, modes, tally, trial, trials
 from tests.comparison.report_schema import REPORT
 
 PROGRAM = "from optimizely_api.comparison.command import compare; compare(prog_name='optimizely-api compare')"
@@ -113,17 +114,19 @@ def assert_both_counted_the_same(measured):
 )
 @needs_haproxy
 def test_a_short_run_reports_every_mode(chosen, tmp_path):
-    process = started(tmp_path / "out", *SHORT, *(word for name in chosen for word in ("--mode", name)))
+    process = started(tmp_path / "out", *SHORT, "--modes", ",".join(chosen))
     said, _ = process.communicate(timeout=LONGEST_RUN_SECONDS)
     assert process.returncode == 0, said
     assert "A smoke test" in said
     report = read(tmp_path / "out")
     assert list(report["modes"]) == list(chosen)
-    for name, outcome in report["modes"].items():
-        assert set(scenarios_of(MODES[name].blocks_the_loop, Options().shortened().scenarios)) <= set(outcome)
-        assert outcome["ramp"]["counted_by"] == "load balancer"
-        assert outcome["ramp"]["good"] > 0
-        assert_both_counted_the_same(outcome["ramp"])
+    for name in chosen:
+        expected = scenarios_of(MODES[name].blocks_the_loop, Options().shortened().scenarios)
+        assert {each["scenario"] for each in report["trials"] if each["mode"] == name} == set(expected)
+        (ramp,) = trials_of(report["trials"], name, "ramp")
+        assert ramp["counted_by"] == "load balancer"
+        assert ramp["good"] > 0
+        assert_both_counted_the_same(ramp)
     blocked = report["modes"]["asyncio-blocked"]["watchdog"]
     assert blocked["stalls"] > 0
     assert "hold_the_loop" in "".join(blocked["first_warning"])
@@ -135,10 +138,10 @@ def test_a_short_run_reports_every_mode(chosen, tmp_path):
 
 @pytest.mark.slow
 def test_without_a_balancer_the_generator_counts(tmp_path):
-    process = started(tmp_path / "out", *SHORT, "--no-balancer", "--mode", "threads", "--scenario", "ramp")
+    process = started(tmp_path / "out", *SHORT, "--no-balancer", "--modes", "threads", "--scenario", "ramp")
     said, _ = process.communicate(timeout=LONGEST_RUN_SECONDS)
     assert process.returncode == 0, said
-    ramp = read(tmp_path / "out")["modes"]["threads"]["ramp"]
+    (ramp,) = read(tmp_path / "out")["trials"]
     assert ramp["counted_by"] == "load generator"
     assert ramp["balancer"] == {}
     assert ramp["good"] > 0
@@ -148,7 +151,7 @@ def test_without_a_balancer_the_generator_counts(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
 def test_broken_off_in_the_middle_it_leaves_nothing_running_and_keeps_a_partial_report(number, tmp_path):
     balanced = "--balancer" if have_balancer() else "--no-balancer"
-    process = started(tmp_path / "out", *SHORT, balanced, "--mode", "multiprocessing", "--mode", "asyncio")
+    process = started(tmp_path / "out", *SHORT, balanced, "--modes", "multiprocessing,asyncio")
     try:
         line = process.stdout.readline()  # the first scenario has ended, the next one is under way
         assert "multiprocessing: one request at a time" in line
@@ -172,7 +175,7 @@ def test_broken_off_in_the_middle_it_leaves_nothing_running_and_keeps_a_partial_
     assert "Interrupted" in said
     report = read(tmp_path / "out")
     assert report["interrupted"]
-    assert report["modes"]["multiprocessing"]["one"]["median_ms"] > 0
+    assert trials_of(report["trials"], "multiprocessing", "one")[0]["durations_ms"]
     assert (tmp_path / "out" / "report.html").exists()
 
 
@@ -198,21 +201,23 @@ def test_the_status_is_about_the_report_and_not_about_what_it_leaves_out(
     finished, status, monkeypatch, tmp_path
 ):
     def measured_modes(_options, results, _progress):
-        results.update(modes())
-        results["threads"]["slow"]["not_fit"] = ["phase 0: too late"]
+        results.modes |= modes()
+        results.trials += trials()
+        unfit = measured(tally(100), tally(100), rate=10.0) | {"not_fit": ["phase 0: too late"]}
+        results.trials.append(trial("threads", "slow", OWN_SHARE, repetition=2, **unfit))
         return finished
 
     monkeypatch.setattr("optimizely_api.comparison.rig.run.compare_modes", measured_modes)
     done = run("--quick", "--no-balancer", "--output", str(tmp_path))
     assert done.exit_code == status, done.output
     said = " ".join(done.output.split())
-    assert "Left out: threads, slow: the load generator fell behind: phase 0: too late" in said
+    assert "Left out: threads, slow, repetition 2: the load generator fell behind: phase 0: too late" in said
     report = read(tmp_path)
     assert report["interrupted"] is not finished
     assert [each["ratio"] for each in report["summary"]["comparisons"].values()] == [None, None]
     assert "A smoke test" in said
     assert "A smoke test" in (tmp_path / "report.html").read_text()
-    assert not re.search(r"\d times", said)
+    assert not re.search(r"(about|at least) [\d.]+ times", said)
 
 
 def test_without_a_balancer_it_says_how_to_get_one(monkeypatch, tmp_path):
@@ -244,7 +249,8 @@ def test_options_that_do_not_fit_together_are_refused(arguments, said, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--workers", "0"], ["--tail-share", "2"], ["--rate", "0"], ["--mode", "x"]]
+    "arguments",
+    [["--workers", "0"], ["--tail-share", "2"], ["--rate", "0"], ["--modes", "x"], ["--repeat", "0"]],
 )
 def test_values_that_make_no_sense_are_refused(arguments, tmp_path):
     done = run("--output", str(tmp_path), *arguments)
@@ -252,11 +258,17 @@ def test_values_that_make_no_sense_are_refused(arguments, tmp_path):
     assert arguments[0] in done.output
 
 
-def test_quick_leaves_out_the_search_and_the_restart():
-    assert set(Options().shortened().scenarios) == {"one", "cpu", "ramp", "slow"}
+def test_quick_is_a_growing_load_and_single_requests():
+    assert set(Options().shortened().scenarios) == {"one", "ramp"}
+    assert Options().shortened().repeat == 1
 
 
 def test_the_ramp_comes_last_unless_it_says_what_a_mode_can_carry():
-    assert scenarios_of(False, Options().scenarios)[-1] == "ramp"
-    assert scenarios_of(False, Options().shortened().scenarios) == ["one", "cpu", "ramp", "slow"]
-    assert scenarios_of(True, Options().scenarios) == ["search", "ramp", "blocking"]
+    assert scenarios_of(False, Options().scenarios)[-2:] == ["ramp", "overload"]
+    assert scenarios_of(False, ("ramp", "slow", "one")) == ["one", "ramp", "slow"]
+    assert scenarios_of(True, Options().scenarios) == ["search", "blocking", "ramp"]
+
+
+def test_what_is_about_a_single_event_is_measured_once():
+    once = set(scenarios_of(False, Options().scenarios)) - set(scenarios_of(False, Options().scenarios, 2))
+    assert once == {"slow", "restart", "overload"}

@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from optimizely_api.comparison.rig.modes import MODES, ini_text
+from optimizely_api.comparison.rig.modes import MODES, USUAL, code_of, description, ini_text
 from optimizely_api.gateway import upstreams as upstream_client
 from optimizely_api.gateway.settings import read
 from tests.support.serving import ROOT
 
-SECTIONS = {
+SECTIONS = {  # of production.ini; the extra modes have none
     "multiprocessing": "legacy",
     "threads": "legacy-threads",
     "asyncio": "main",
@@ -25,13 +25,14 @@ def parsed(text):
 
 
 def written(name):
+    """A mode's ini file, for three workers of sixteen threads."""
     settings = {"projects_url": "http://127.0.0.1:7001"}
     return parsed(
         ini_text(MODES[name], port=7000, workers=3, threads=16, settings=settings, ready_folder="/nowhere")
     )
 
 
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", SECTIONS)
 def test_a_mode_is_served_as_production_serves_it(name):
     production = parsed((ROOT / "production.ini").read_text())
     mode, section = written(name), SECTIONS[name]
@@ -50,6 +51,35 @@ def test_every_mode_has_the_same_workers_and_listens_on_this_machine_only(name):
 
 def test_only_the_mode_with_threads_has_threads():
     assert {name for name in MODES if "threads" in written(name)["server:main"]} == {"threads"}
+
+
+def test_the_usual_modes_are_those_that_production_serves():
+    assert set(USUAL) == set(SECTIONS)
+
+
+def test_a_description_says_what_a_mode_is():
+    assert description(MODES["threads"], workers=2, threads=32) == {
+        "title": "threads",
+        "worker_class": "gthread",
+        "fan_out": "threads of the worker's executor",
+        "workers": 2,
+        "threads": 32,
+        "connections": None,
+        "blocks_the_loop": False,
+        "code": code_of("optimizely_api.legacy.threads:ThreadFanOut.fetch_all"),
+    }
+    more = description(MODES["multiprocessing-more"], workers=2, threads=32)
+    assert (more["workers"], more["threads"]) == (2 * os.cpu_count() + 1, 1)
+
+
+def test_code_is_the_statements_of_a_function_without_its_docstring():
+    assert code_of(f"{__name__}:written_with_docstring") == ["first = 1", "return first + 1"]
+
+
+def written_with_docstring():
+    """Not shown."""
+    first = 1
+    return first + 1
 
 
 def test_the_gateways_settings_reach_the_application():

@@ -7,15 +7,15 @@ import jsonschema_rs
 import pytest
 from rich.console import Console
 
-from optimizely_api.comparison.report import report as reporting
 from optimizely_api.comparison.report.arithmetic import NO_RESPONSE
 from optimizely_api.comparison.report.captions import captions
 from optimizely_api.comparison.report.charts import charts, cumulated
 from optimizely_api.comparison.report.page import page, write_page
-from optimizely_api.comparison.report.statements import disturbed
+from optimizely_api.comparison.report.statements import disturbed, plain_words
 from optimizely_api.comparison.report.table import rich_table, rows
+from optimizely_api.comparison.report.trials import EQUAL, OWN_SHARE
 from optimizely_api.comparison.rig.modes import MODES
-from tests.comparison.known_report import known_report, measured, tally
+from tests.comparison.known_report import known_report, measured, modes, search, tally, trial, trials
 from tests.comparison.report_schema import REPORT
 
 PNG = b"\x89PNG\r\n"
@@ -31,8 +31,7 @@ def test_the_report_fits_its_schema(report):
 
 
 def test_a_report_of_nothing_but_a_broken_off_mode_fits_too():
-    broken = {"asyncio": {"title": "asyncio", "start_seconds": 2.0}}
-    whole = known_report(modes=broken, summary=reporting.summary(broken), interrupted=True)
+    whole = known_report(modes={"asyncio": modes()["asyncio"]}, trials=[], interrupted=True)
     jsonschema_rs.validator_for(REPORT).validate(json.loads(json.dumps(whole)))
     assert "interrupted" in page(whole, charts(whole))
 
@@ -40,33 +39,96 @@ def test_a_report_of_nothing_but_a_broken_off_mode_fits_too():
 def test_the_summary_says_how_many_times_more_asyncio_carries(report):
     compared = report["summary"]["comparisons"]
     assert {name: each["ratio"] for name, each in compared.items()} == {"multiprocessing": 40, "threads": 2}
+    assert compared["multiprocessing"]["text"] == "about 40 times (35 to 45)"
+
+
+def test_a_single_repetition_has_no_ratio():
+    once = [each for each in trials() if each["repetition"] == 1]
+    compared = known_report(trials=once)["summary"]["comparisons"]["threads"]
+    assert (compared["relation"], compared["ratio"]) == ("more", None)
+    assert compared["why"] == "one repetition does not tell the spread"
+
+
+def figures_of(report, mode):
+    return report["summary"]["modes"][mode]["figures"]
 
 
 def test_the_summary_has_the_share_of_5xx_and_p99(report):
-    row = report["summary"]["modes"]["multiprocessing"]
-    assert row["ramp_error_share"] == 50 / 200
-    assert row["ramp_p99_ms"] == 5000
-    assert report["summary"]["modes"]["asyncio"]["ramp_error_share"] == 0
+    figures = figures_of(report, "multiprocessing")
+    assert figures["ramp_error_share"]["value"] == 50 / 200
+    assert figures["ramp_error_share"]["requests"] == 200
+    assert figures["ramp_p99_ms"]["value"] == 5000
+    assert figures_of(report, "asyncio")["ramp_error_share"]["value"] == 0
+
+
+def test_a_figure_of_several_repetitions_is_their_median_with_the_extremes():
+    more = [
+        trial("asyncio", "steady", EQUAL, number, **measured(tally(120, latency_ms=ms), rate=6.0))
+        for number, ms in ((2, 130.0), (3, 90.0))
+    ]
+    figure = figures_of(known_report(trials=trials() + more), "asyncio")["steady_equal_p50_ms"]
+    assert figure["text"] == "100 ms (90 ms to 130 ms)"
+    assert (figure["trials"], figure["requests"]) == (3, 360)
+
+
+def test_too_few_requests_have_no_p99():
+    few = [trial("asyncio", "steady", EQUAL, **measured(tally(99), rate=99.0))]
+    assert few[0]["percentiles_ms"]["99"] is None
+    assert few[0]["seconds"][0]["p99_ms"] is None
+    assert figures_of(known_report(trials=few), "asyncio")["steady_equal_p99_ms"] is None
+
+
+def test_repetitions_of_too_few_requests_have_one_p99_together():
+    few = [
+        trial("asyncio", "steady", EQUAL, number, **measured(tally(60, latency_ms=100.0 * number), rate=60.0))
+        for number in (1, 2, 3)
+    ]
+    figure = figures_of(known_report(trials=few), "asyncio")["steady_equal_p99_ms"]
+    assert (round(figure["value"]), figure["requests"], figure["trials"]) == (300, 180, 3)
+
+
+def test_a_request_without_a_response_is_later_than_every_other():
+    few = [
+        trial("asyncio", "steady", EQUAL, number, **measured(tally(60, late=3), rate=63.0))
+        for number in (1, 2)
+    ]
+    assert figures_of(known_report(trials=few), "asyncio")["steady_equal_p99_ms"] is None
+
+
+def test_an_overload_without_recovery_says_so():
+    lost = [{**each, "recovery_seconds": None} for each in trials() if each["scenario"] == "overload"]
+    figures = figures_of(known_report(trials=lost), "asyncio")
+    assert figures["overload_1.5_recovery_seconds"]["text"] == "not within 1 s"
+    assert figures["overload_3_goodput"] is None
+
+
+def test_littles_law_stands_beside_the_measured_rate(report):
+    assert report["summary"]["slots"]["threads"]["slots"] == 2 * 32
+    assert report["summary"]["slots"]["threads"]["rate"] == pytest.approx(640, rel=0.01)
+    assert "asyncio" not in report["summary"]["slots"]
+    said = " ".join(plain_words(report))
+    assert "threads can hold 64 requests at once; at 100 ms each, Little's law allows 640/s" in said
 
 
 def test_what_the_generator_could_not_offer_is_in_no_figure():
-    modes = known_report()["modes"]
-    modes["threads"]["slow"] = measured(tally(10), rate=10.0) | {"not_fit": ["phase 0: too late"]}
-    row = reporting.summary(modes)["modes"]["threads"]
-    assert (row["slow_error_share"], row["slow_p99_ms"]) == (None, None)
-    assert reporting.summary(modes)["left_out"] == [
-        "threads, slow: the load generator fell behind: phase 0: too late",
-        "threads, slow: it ended (`well again`) at 1.50 s, after the load, which ended at 1.00 s",
+    unfit = measured(tally(10), rate=10.0) | {"not_fit": ["phase 0: too late"]}
+    whole = known_report(trials=[trial("threads", "slow", OWN_SHARE, **unfit)])
+    figures = figures_of(whole, "threads")
+    assert (figures["slow_error_share"], figures["slow_p99_ms"]) == (None, None)
+    assert whole["summary"]["left_out"] == [
+        "threads, slow, repetition 1: the load generator fell behind: phase 0: too late",
+        "threads, slow, repetition 1: it ended (`well again`) at 1.50 s, after the load, which ended at 1.00 s",
     ]
 
 
 def test_the_table_has_a_column_per_mode_and_a_line_per_figure(report):
     table = {line[0]: line[1:] for line in rows(report)}
     assert table[""] == ["multiprocessing", "threads", "asyncio"]
-    assert table["highest rate, no 5XX, p99 < 1 s"] == ["10/s", "200/s", "400/s"]
-    assert table["asyncio carries"] == ["about 40 times", "about 2 times", "-"]
+    assert table["highest rate, no 5XX, p99 < 1 s"][0] == "10/s (10 to 12)"
+    assert table["asyncio carries"] == ["about 40 times (35 to 45)", "about 2 times (1.7 to 2.3)", "-"]
     assert table["5XX or no response, load grows"] == ["25.0%", "0.0%", "0.0%"]
-    assert table["5XX or no response, restart"] == ["-", "-", "-"]
+    assert "5XX or no response, restart" not in table, "nothing was measured"
+    assert table["good responses at 1.5 x its limit"] == ["100/s", "100/s", "100/s"]
 
 
 def test_the_table_fits_a_terminal(report):
@@ -77,10 +139,10 @@ def test_the_table_fits_a_terminal(report):
 
 
 def test_a_rate_that_may_be_higher_says_so():
-    modes = known_report()["modes"]
-    modes["asyncio"]["search"]["reached_limit"] = True
-    modes["asyncio"]["search"]["highest_rate"] = 1234.5
-    assert reporting.summary(modes)["modes"]["asyncio"]["highest_rate_text"] == "≥ 1200/s"
+    bound = {**search("asyncio", 1, 1234.5), "reached_limit": True, "lowest_failed": None}
+    row = known_report(trials=[bound])["summary"]["modes"]["asyncio"]
+    assert row["highest_rate_text"] == "≥ 1200/s"
+    assert row["highest_rate_may_be_more"]
 
 
 def test_every_chart_has_a_caption_with_figures(report):
@@ -88,33 +150,18 @@ def test_every_chart_has_a_caption_with_figures(report):
     assert set(drawn) == {"ramp", "slow", "distribution", "highest", "resources", "no_help"}
     assert all(chart.png.startswith(PNG) and chart.caption and chart.title for chart in drawn.values())
     assert "multiprocessing has its first failure at 150/s, and 25.0% in all" in drawn["ramp"].caption
-    assert (
-        "Asyncio carries about 40 times the rate of multiprocessing (400/s against 10/s)"
-        in drawn["highest"].caption
-    )
+    assert "Asyncio carries about 40 times (35 to 45) the rate of multiprocessing" in drawn["highest"].caption
 
 
 def test_a_caption_counts_a_request_once_however_often_it_was_asked():
-    modes = known_report()["modes"]
-    modes["threads"]["slow"] = measured(tally(90, late=10), tally(10), rate=10.0) | {
-        "errors": {NO_RESPONSE: 13}
-    }
-    assert "threads at 10/s: 10 of 110 requests" in captions(known_report(modes=modes))["slow"]
-
-
-def test_no_chart_and_no_caption_shows_what_the_generator_did_not_keep():
-    modes = known_report()["modes"]
-    modes["threads"]["ramp"]["not_fit"] = ["phase 1: too late"]
-    modes["threads"]["ramp"]["seconds"][1]["fit"] = False
-    said = captions(known_report(modes=modes))
-    assert "threads has no failure up to 50/s, where the load generator fell behind" in said["ramp"]
-    assert "threads" not in said["distribution"]
+    asked = measured(tally(90, late=10), tally(10), rate=10.0) | {"errors": {NO_RESPONSE: 13}}
+    whole = known_report(trials=[trial("threads", "slow", OWN_SHARE, **asked)])
+    assert "threads at 10/s: 10 of 110 requests" in captions(whole)["slow"]
 
 
 def test_the_captions_name_no_figure_that_was_not_measured():
-    broken = {"asyncio": {"title": "asyncio"}}
-    whole = known_report(modes=broken, summary=reporting.summary(broken))
-    assert "restart" not in captions(whole)
+    whole = known_report(modes={"asyncio": {**modes()["asyncio"], "starts": []}}, trials=[])
+    assert captions(whole) == {}
     assert charts(whole) == []
 
 
@@ -139,18 +186,18 @@ def test_the_page_is_one_file_that_asks_for_no_other(report, tmp_path):
 
 def test_the_page_says_plainly_where_asyncio_does_not_help(report):
     text = page(report, [])
-    assert "One slow request alone took multiprocessing 560 ms, threads 560 ms" in text
+    assert "One slow request alone took multiprocessing 560 ms (555 ms to 570 ms), threads 560 ms" in text
     assert "(550 ms at least is waiting for the upstreams)" in text
     assert "asyncio and threads do not differ by more than 10%" in text
 
 
 def test_a_machine_with_other_things_to_do_is_reported():
-    modes = known_report()["modes"]
+    busy = trials()
     assert disturbed(known_report()) == []
-    modes["asyncio"]["ramp"]["usage"]["others_share"] = 0.4
-    (said,) = disturbed(known_report(modes=modes))
+    busy[-1]["usage"]["others_share"] = 0.4
+    (said,) = disturbed(known_report(trials=busy))
     assert "Other programs took up to 40% of the processors" in said
-    assert "idle machine" not in page(known_report(modes=modes), [])
+    assert "idle machine" not in page(known_report(trials=busy), [])
 
 
 def test_the_page_says_how_5xx_were_counted_and_how_to_repeat_it(report):

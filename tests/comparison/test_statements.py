@@ -1,7 +1,9 @@
 """No sentence of a report contradicts its figures, whatever was measured: rules, and generated comparisons."""
 
 import math
+import random
 import re
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -13,8 +15,9 @@ from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report import report as reporting
 from optimizely_api.comparison.report.arithmetic import RateSearch
 from optimizely_api.comparison.report.captions import captions
+from optimizely_api.comparison.report.figures import share_text
+from optimizely_api.comparison.report.refusals import EVENTS, lowest_failed, why_refused
 from optimizely_api.comparison.report.statements import (
-    EVENTS,
     LESS,
     MORE,
     SAME,
@@ -24,27 +27,37 @@ from optimizely_api.comparison.report.statements import (
     compare_rates,
     digits,
     highest_rate,
+    overload_words,
     plain_words,
     rounded,
-    share_text,
-    why_left_out,
+    slots_words,
+    steady_words,
 )
 from optimizely_api.comparison.report.table import rows
-from optimizely_api.comparison.rig.modes import MODES
+from optimizely_api.comparison.report.trials import (
+    EQUAL,
+    GROWING,
+    OVERLOAD,
+    OWN_SHARE,
+    TRIED,
+    stated,
+    trials_of,
+)
+from optimizely_api.comparison.rig.modes import MODES, USUAL, description
 
 STEP = 1.12
 RESULT_SETS = 1000
 
 
-def found(held: float, failed: float | None = None) -> Rate:
-    return Rate(held, held * STEP if failed is None else failed, confirmed=True)
+def found(held: float, failed: float | None = None, trials: int = 3) -> Rate:
+    return Rate(held, held * STEP if failed is None else failed, held, searched=True, trials=trials)
 
 
 @pytest.mark.parametrize(
     ("rate", "other", "said"),
     [
-        (found(451), found(9), "about 50 times"),
-        (found(100), found(292), "about 0.34 times"),
+        (found(451), found(9), "about 50 times (44 to 57)"),
+        (found(100), found(292), "about 0.34 times (0.3 to 0.39)"),
         (found(451), found(292, math.inf), UNDECIDED),
         (found(200), found(292, math.inf), LESS),
         (found(451, math.inf), found(292), "at least 1.3 times"),
@@ -59,10 +72,21 @@ def test_a_ratio_has_two_digits_and_no_bound_below(rate, other, said):
 
 
 def test_the_two_ends_of_a_growing_load_have_no_ratio():
-    first, last = Rate(2.0, 9.46, confirmed=False), Rate(1000.0, math.inf, confirmed=False)
+    first, last = Rate(2.0, 9.46, 2.0, searched=False), Rate(1000.0, math.inf, 1000.0, searched=False)
     compared = compare_rates(last, first)
     assert (compared.relation, compared.ratio) == (MORE, None)
-    assert compared.why == "a rate read off the growing load was not confirmed"
+    assert compared.why == "a rate read off the growing load was not searched for"
+
+
+def test_one_repetition_has_no_ratio():
+    compared = compare_rates(found(451, trials=1), found(9))
+    assert (compared.relation, compared.why) == (MORE, "one repetition does not tell the spread")
+
+
+def test_repetitions_that_overlap_do_not_differ():
+    mine = Rate.over([found(300, trials=1), found(451, trials=1)])
+    assert (mine.held, mine.failed, mine.middle, mine.trials) == (300, 451 * STEP, 375.5, 2)
+    assert compare_rates(mine, found(320)).relation == SAME
 
 
 def test_a_smoke_test_has_no_ratio():
@@ -77,11 +101,12 @@ def test_a_figure_has_the_digits_that_the_grid_carries(factor, carried):
 @pytest.mark.parametrize(
     ("rate", "said"),
     [
-        (found(451), "450/s"),
+        (found(451, trials=1), "450/s"),
+        (found(451), "450/s (450 to 510)"),
         (found(459, math.inf), "≥ 450/s"),
-        (found(9.46, 44.7), "9/s"),
+        (found(9.46, 44.7, trials=1), "9/s"),
         (found(0, 0.531), "< 0.54/s"),
-        (found(105.1, 109), "100/s"),
+        (found(105.1, 109, trials=1), "100/s"),
         (found(0.29, math.inf), "≥ 0.29/s"),
     ],
 )
@@ -96,232 +121,322 @@ def test_none_and_all_are_exactly_that(share, said):
     assert share_text(share) == said
 
 
-def test_a_restart_that_outlasts_the_load_is_left_out():
+def test_a_restart_that_outlasts_the_load_is_refused():
     late = {
+        "scenario": "restart",
         "not_fit": [],
         "seconds": [{"end": 12.0}],
         "events": [{"at": 3.0, "what": "restart"}, {"at": 14.2, "what": "new workers alone"}],
     }
-    assert why_left_out("restart", late) == [
+    assert why_refused(late) == [
         "it ended (`new workers alone`) at 14.20 s, after the load, which ended at 12.00 s"
     ]
 
 
-# Generated comparisons. Every rate up to a mode's capacity holds, unless the generator fell behind in its trial.
-
-capacities = st.floats(math.log(0.2), math.log(9000)).map(math.exp)
-milliseconds = st.integers(1, 6000).map(float)
+# Generated comparisons. In every repetition a mode has a capacity: each rate up to it holds, unless the generator fell
+# behind in its trial. Hypothesis draws the seed, the numbers of modes and repetitions, and what they measure.
 
 
-@st.composite
-def searches(draw: st.DrawFn, capacity: float) -> dict[str, Any]:
-    searching = RateSearch(draw(st.sampled_from([8.0, 300.0, 800.0])), step=STEP)
-    unfit_above = draw(st.none() | capacities)
-    chance, disturbances = draw(st.randoms(use_true_random=True)), draw(st.sampled_from([0.0, 0.0, 0.3]))
-    trials = []
+def made_trial(mode: str, scenario: str, kind: str | None, repetition: int, **figures: Any) -> dict[str, Any]:
+    made = {"share": None, "rate": None, **figures, "mode": mode, "scenario": scenario}
+    made |= {"rate_kind": kind, "repetition": repetition}
+    return {**made, "refused": why_refused(made)}
+
+
+def search(chance: random.Random, mode: str, repetition: int, capacity: float) -> dict[str, Any]:
+    searching = RateSearch(chance.choice([8.0, 300.0, 800.0]), step=STEP)
+    unfit_above = chance.choice([math.inf, math.inf, math.exp(chance.uniform(0, 9))])
+    disturbances = chance.choice([0.0, 0.0, 0.3])
+    tried = []
     while (rate := searching.next_rate()) is not None:
-        is_late = (unfit_above is not None and rate > unfit_above) or chance.random() < disturbances
-        not_fit = ["too late"] if is_late else []
+        not_fit = ["too late"] if rate > unfit_above or chance.random() < disturbances else []
         holds = rate <= capacity and not not_fit
-        trials.append({"rate": rate, "holds": holds, "not_fit": not_fit, "usage": {"others_share": 0.0}})
+        tried.append({"rate": rate, "holds": holds, "not_fit": not_fit, "usage": {"others_share": 0.0}})
         searching.record(rate, holds)
-    above = [trial for trial in trials if trial["rate"] > searching.highest and not trial["holds"]]
-    cut = bool(above) and all(trial["not_fit"] for trial in above)
-    return {
-        "highest_rate": searching.highest,
-        "found_by": "search",
-        "reached_limit": searching.reached_limit or cut,
-        "trials": trials,
-        "at_highest": None,
-    }
+    failed = lowest_failed(tried, searching.highest)
+    return made_trial(
+        mode,
+        "search",
+        TRIED,
+        repetition,
+        highest_rate=searching.highest,
+        lowest_failed=failed,
+        reached_limit=searching.reached_limit or (failed is None and searching.highest > 0),
+        trials=tried,
+    )
 
 
-@st.composite
-def measurements(draw: st.DrawFn, scenario: str) -> dict[str, Any]:
-    # One drawn seed for all seconds: a draw per figure takes most of the test's time.
-    chance = draw(st.randoms(use_true_random=True))
+def loaded(chance: random.Random, scenario: str) -> dict[str, Any]:
+    """A load of a few seconds, in each of which none, some or all requests were lost."""
+    per_second = chance.choice([6, 30, 1000])
     seconds = [
         {
             "start": float(second),
             "end": second + 1.0,
             "rate": 2.0 * 1.5**second,
-            "offered": 1000,
-            "good": 1000 - lost,
+            "offered": per_second,
+            "good": per_second - lost,
             "lost": lost,
-            "p99_ms": chance.choice([None, *(float(chance.randint(1, 999)) for _ in range(8))]),
+            "p99_ms": None,
+            "max_ms": chance.choice([None, *(float(chance.randint(1, 999)) for _ in range(8))]),
             "fit": True,
         }
-        for second, lost in enumerate(chance.choices([0, 0, 0, 1, 500, 1000], k=chance.randint(1, 6)))
+        for second, lost in enumerate(
+            chance.choices([0, 0, 0, 1, per_second // 2, per_second], k=chance.randint(1, 6))
+        )
     ]
-    lost, offered = sum(each["lost"] for each in seconds), 1000 * len(seconds)
+    lost, offered = sum(each["lost"] for each in seconds), per_second * len(seconds)
     begin = chance.uniform(-0.2, len(seconds))
     at = [round(begin, 2), round(chance.uniform(begin, len(seconds) + 0.5), 2)]
     names = EVENTS.get(scenario, ())[: chance.choice([2, 2, 2, 2, 1])]
-    known = [each["p99_ms"] for each in seconds if each["p99_ms"] is not None]
+    waits = sorted(float(chance.randint(1, 999)) for _ in range(3))
+    good = offered - lost
+    distribution = [(waits[0], good // 2), (waits[1], good // 3), (waits[2], good - good // 2 - good // 3)]
     return {
         "offered": offered,
-        "good": offered - lost,
+        "good": good,
         "lost": lost,
         "error_share": lost / offered,
         "errors": {},
-        "percentiles_ms": {"99": max(known, default=None), "100": max(known, default=None)},
+        "percentiles_ms": {
+            "50": waits[1] if good else None,
+            "99": waits[2] if offered >= 100 else None,
+            "100": waits[2],
+        },
+        "distribution": distribution,
         "seconds": seconds,
         "not_fit": chance.choice([[], [], [], [], ["phase 0: too late"]]),
         "events": [{"at": moment, "what": what} for moment, what in zip(at, names, strict=False)],
         "usage": {"others_share": chance.random(), "most_memory_mb": 100.0, "most_processes": 3},
-        "rate": 10.0,
-        "blocking_ms": 500.0,
-        "blocking_rate": 1.0,
-        "watchdog": {"stalls": 1},
     }
 
 
-@st.composite
-def ramps(draw: st.DrawFn, capacity: float) -> dict[str, Any]:
-    made = draw(measurements("ramp"))
+def steady(chance: random.Random, mode: str, repetition: int) -> list[dict[str, Any]]:
+    return [
+        made_trial(mode, "steady", kind, repetition, **loaded(chance, "steady") | {"rate": 6.0})
+        for kind in (EQUAL, OWN_SHARE)
+    ]
+
+
+def ramp(chance: random.Random, mode: str, repetition: int, capacity: float) -> dict[str, Any]:
+    made = loaded(chance, "ramp")
     held = [second["rate"] for second in made["seconds"] if second["rate"] <= capacity]
-    return {
+    return made_trial(
+        mode,
+        "ramp",
+        GROWING,
+        repetition,
         **made,
-        "highest_rate": held[-1] if held else 0.0,
-        "reached_limit": len(held) == len(made["seconds"]),
-    }
+        highest_rate=held[-1] if held else 0.0,
+        reached_limit=len(held) == len(made["seconds"]),
+    )
 
 
-@st.composite
-def outcomes(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    capacity = draw(capacities)
-    requests = draw(st.lists(milliseconds, min_size=3, max_size=3))
+def overloads(chance: random.Random, mode: str, repetition: int) -> list[dict[str, Any]]:
+    return [
+        made_trial(
+            mode,
+            "overload",
+            OVERLOAD,
+            repetition,
+            **loaded(chance, "overload") | {"share": factor, "rate": factor * 10},
+            limit_rate=10.0,
+            overload_seconds=15,
+            goodput=[float(chance.randint(0, 30)) for _ in range(15)],
+            recovery_seconds=chance.choice([None, 0.0, 3.0]),
+            recovery_window_seconds=6,
+        )
+        for factor in (1.5, 3.0)
+    ]
+
+
+def made_trials(chance: random.Random, mode: str, repetition: int, capacity: float) -> list[dict[str, Any]]:
+    """Some of the scenarios of a mode, as if the comparison had been interrupted or not asked for the others."""
+    eventful = {"rate": 10.0, "blocking_ms": 500.0, "blocking_rate": 1.0, "watchdog": {"stalls": 1}}
+    durations = [float(chance.randint(1, 6000)) for _ in range(3)]
+    answers = chance.choice([0, 1, 50, chance.randint(0, 800)])
     parts = {
-        "search": lambda: draw(searches(capacity)),
-        "ramp": lambda: draw(ramps(capacity)),
-        "slow": lambda: draw(measurements("slow")),
-        "restart": lambda: draw(measurements("restart")),
-        "blocking": lambda: draw(measurements("blocking")),
-        "one": lambda: {
-            "requests": 3,
-            "median_ms": median(requests),
-            "shortest_ms": min(requests),
-            "longest_ms": max(requests),
-            "least_possible_ms": None,
-        },
-        "cpu": lambda: {"answers_per_second": float(draw(st.integers(0, 400)))},
+        "one": lambda: [
+            made_trial(mode, "one", None, repetition, durations_ms=durations, least_possible_ms=None)
+        ],
+        "cpu": lambda: [
+            made_trial(mode, "cpu", None, repetition, answers=answers, answers_per_second=answers / 2)
+        ],
+        "search": lambda: [search(chance, mode, repetition, capacity)],
+        "steady": lambda: steady(chance, mode, repetition),
+        "ramp": lambda: [ramp(chance, mode, repetition, capacity)],
+        "overload": lambda: overloads(chance, mode, repetition),
+    } | {
+        name: lambda name=name: [
+            made_trial(mode, name, OWN_SHARE, repetition, **loaded(chance, name) | eventful)
+        ]
+        for name in (("blocking",) if MODES[mode].blocks_the_loop else ("slow", "restart"))
     }
-    if name != "asyncio-blocked":
-        del parts["blocking"]
-    chosen = draw(st.sets(st.sampled_from(sorted(parts)), min_size=3))
-    return {
-        "title": MODES[name].title,
-        "capacity": capacity,
-        **{part: make() for part, make in parts.items() if part in chosen},
-    }
+    chosen = chance.sample(sorted(parts), k=chance.randint(3, len(parts)))
+    return [each for name, make in parts.items() if name in chosen for each in make()]
 
 
 @st.composite
 def comparisons_made(draw: st.DrawFn) -> dict[str, Any]:
+    chance = random.Random(draw(st.integers(0, 2**32)))
     quick = draw(st.sampled_from([False, False, False, True]))
-    options = Options(quick=quick, search_step=STEP)
-    modes = {name: draw(outcomes(name)) for name in MODES}
+    options = Options(quick=quick, search_step=STEP, repeat=draw(st.integers(1, 3)))
+    typical = {name: math.exp(draw(st.floats(math.log(0.2), math.log(9000)))) for name in USUAL}
+    spread = draw(st.sampled_from([1.0, 1.05, 1.5]))
+    capacities = {name: [] for name in USUAL}
+    trials = []
+    for repetition, name in product(range(1, options.repeat + 1), USUAL):
+        capacity = typical[name] * chance.uniform(1 / spread, spread)
+        capacities[name].append(capacity)
+        trials += made_trials(chance, name, repetition, capacity)
+    starts = [{"seconds": 3.0, "processes": 3, "memory_mb": 80.0}]
+    modes = {name: {**description(MODES[name], workers=2, threads=32), "starts": starts} for name in USUAL}
     return {
+        "capacities": capacities,
         "modes": modes,
+        "trials": trials,
         "options": {**vars(options)},
-        "summary": reporting.summary(modes, options),
+        "summary": reporting.summary(modes, trials, options),
     }
 
 
+def measured_capacities(report: dict[str, Any], mode: str) -> list[float]:
+    """The true capacities in the repetitions whose rates the summary is about."""
+    scenario = "search" if stated(report["trials"], mode, "search") else "ramp"
+    known = stated if scenario == "search" else trials_of
+    return [
+        report["capacities"][mode][trial["repetition"] - 1]
+        for trial in known(report["trials"], mode, scenario)
+    ]
+
+
 def assert_ratios_hold(report: dict[str, Any]) -> None:
-    """By the true capacities, and by the trials: no denominator is a bound."""
-    capacity = {name: outcome["capacity"] for name, outcome in report["modes"].items()}
+    """By the true capacities, and by the trials: no denominator is a bound, and each ratio lies in its interval."""
     for name, each in report["summary"]["comparisons"].items():
-        true = capacity["asyncio"] / capacity[name]
+        mine, other = measured_capacities(report, "asyncio"), measured_capacities(report, name)
         if each["relation"] == MORE:
-            assert true >= 1 - 1e-9
+            assert min(mine) >= max(other) * (1 - 1e-9)
         if each["relation"] == LESS:
-            assert true <= 1
-        if each["relation"] == SAME:
-            assert not report["modes"][name].get("search") or 0.4 < true < 2.1
+            assert max(mine) <= min(other)
         if each["ratio"] is None:
             assert not re.search(r"\d", each["text"])
             continue
         assert not report["options"]["quick"]
-        above, below = (report["modes"][mode]["search"] for mode in ("asyncio", name))
-        assert below["highest_rate"] > 0
-        assert not below["reached_limit"]
-        assert any(
-            not trial["holds"] and not trial["not_fit"] and trial["rate"] > below["highest_rate"]
-            for trial in below["trials"]
-        )
-        assert each["text"].startswith("at least") is above["reached_limit"]
-        assert each["ratio"] == float(f"{each['ratio']:.2g}"), "two digits at most"
+        above, below = (stated(report["trials"], mode, "search") for mode in ("asyncio", name))
+        assert min(len(above), len(below)) > 1
+        assert all(search["highest_rate"] > 0 and not search["reached_limit"] for search in below)
+        assert each["text"].startswith("at least") is any(search["reached_limit"] for search in above)
+        assert each["ratio"] == float(f"{each['ratio']:.3g}"), "no digit that the grid does not carry"
         assert (each["ratio"] > 1) is (each["relation"] == MORE)
-        if each["is_at_least"]:
-            assert each["ratio"] <= true * (1 + 1e-9)
-        else:
-            assert true / 2.1 <= each["ratio"] <= true * 2.1
+        assert each["least"] <= min(mine) / max(other) * (1 + 1e-9)
+        assert each["least"] <= each["ratio"]
+        if not each["is_at_least"]:
+            assert each["most"] >= max(mine) / min(other) * (1 - 1e-9)
+            assert each["ratio"] <= each["most"]
+            assert f"({each['least']:g} to {each['most']:g})" in each["text"]
 
 
 def assert_rates_hold(report: dict[str, Any]) -> None:
     for name, row in report["summary"]["modes"].items():
-        text, capacity = row["highest_rate_text"], report["modes"][name]["capacity"]
+        text, rate = row["highest_rate_text"], highest_rate(report["trials"], name)
         if text is None:
             continue
-        number = float(re.sub(r"[^\d.e+-]", "", text.replace("/s", "")))
-        assert number == float(f"{number:.2g}")
-        failed = highest_rate(report["modes"][name], STEP).failed
-        assert capacity < number if text.startswith("<") else number <= capacity * 1.12 or number < failed
-
-
-def assert_verdicts_hold(report: dict[str, Any]) -> None:
-    modes = report["modes"]
-    one, *_ = [*(text for text in plain_words(report) if text.startswith("One slow request")), ""]
-    for name in ("multiprocessing", "threads", "asyncio-blocked"):
-        if "one" not in modes[name] or "one" not in modes["asyncio"]:
-            continue
-        mine, other, title = modes["asyncio"]["one"], modes[name]["one"], re.escape(modes[name]["title"])
-        if re.search(rf"asyncio was faster than {title}[;.]", one, re.IGNORECASE):
-            assert mine["longest_ms"] < other["shortest_ms"]
-        elif re.search(rf"asyncio was slower than {title}[;.]", one, re.IGNORECASE):
-            assert mine["shortest_ms"] > other["longest_ms"]
-        elif re.search(rf"asyncio and {title} do not differ", one, re.IGNORECASE):
-            low, high = sorted((mine["median_ms"], other["median_ms"]))
-            assert high <= low * 1.1
+        known = measured_capacities(report, name)
+        number = float(re.match(r"[<≥]? ?([\d.e+-]+)/s", text)[1])
+        if text.startswith("<"):
+            assert max(known) < number
+        elif text.startswith("≥"):
+            assert number <= min(known) * (1 + 1e-9)
         else:
-            assert re.search(rf"vary too much to tell asyncio and {title} apart", one)
-            assert mine["longest_ms"] >= other["shortest_ms"]
-            assert other["longest_ms"] >= mine["shortest_ms"]
+            assert number == float(f"{number:.{digits(rate.failed / rate.held)}g}")
+            assert number < rate.failed
+            assert rate.held <= min(known)
+            assert max(known) <= rate.failed
+            assert (" to " in text) is (rate.trials > 1)
 
 
-def assert_computing_holds(report: dict[str, Any]) -> None:
-    modes = report["modes"]
-    said, *_ = [*(text for text in plain_words(report) if "pure Python" in text), ""]
-    for name in ("multiprocessing", "threads", "asyncio-blocked"):
-        if "cpu" not in modes[name] or "cpu" not in modes["asyncio"]:
+def assert_verdicts_hold(report: dict[str, Any], said: str, key: str, words: tuple[str, str]) -> None:
+    """asyncio was `words[0]` if its figure is lower in every repetition, `words[1]` if higher; else nothing is said."""
+    modes = report["summary"]["modes"]
+    mine = modes["asyncio"]["figures"][key]
+    for name in USUAL:
+        other = modes[name]["figures"][key]
+        if name == "asyncio" or not mine or not other:
             continue
-        mine, other = (modes[mode]["cpu"]["answers_per_second"] for mode in ("asyncio", name))
         title = re.escape(modes[name]["title"])
-        if re.search(rf"asyncio answered more than {title}[;.]", said, re.IGNORECASE):
-            assert mine > other * 1.1
-        elif re.search(rf"asyncio answered fewer than {title}[;.]", said, re.IGNORECASE):
-            assert other > mine * 1.1
-        elif found := re.search(
+        if re.search(rf"asyncio was {words[0]} than {title}[;.]", said, re.IGNORECASE):
+            assert mine["most"] < other["least"]
+        elif re.search(rf"asyncio was {words[1]} than {title}[;.]", said, re.IGNORECASE):
+            assert mine["least"] > other["most"]
+        elif same := re.search(
             rf"asyncio and {title} do not differ by more than (\d+)%", said, re.IGNORECASE
         ):
-            low, high = sorted((mine, other))
-            assert high <= low * (1 + (int(found[1]) + 0.5) / 100)
+            low, high = sorted((mine["value"], other["value"]))
+            assert high <= low * (1 + (int(same[1]) + 0.5) / 100)
+        elif re.search(rf"vary too much to tell asyncio and {title} apart", said, re.IGNORECASE):
+            assert mine["most"] >= other["least"]
+            assert other["most"] >= mine["least"]
         else:
-            assert re.search(rf"too few answers to compare asyncio with {title}", said, re.IGNORECASE)
-            assert min(mine, other) == 0
+            assert "too few answers to compare the modes" in said.lower()
+
+
+def assert_plain_words_hold(report: dict[str, Any]) -> None:
+    words = plain_words(report)
+    for said, key, both in (
+        (steady_words(report), "steady_equal_p50_ms", ("faster", "slower")),
+        (_first(words, "One slow request"), "one_request_ms", ("faster", "slower")),
+        (_first(words, "With 20 ms of pure"), "cpu_answers_per_second", ("slower", "faster")),
+    ):
+        assert_verdicts_hold(report, said, key, both)
+
+
+def _first(words: list[str], beginning: str) -> str:
+    return next((text for text in words if text.startswith(beginning)), "")
+
+
+def assert_overloads_hold(report: dict[str, Any]) -> None:
+    """A sentence for each overload, which names no recovery that was not seen."""
+    said = overload_words(report)
+    trials = [each for name in USUAL for each in stated(report["trials"], name, "overload")]
+    assert len(said) == len(trials)
+    for trial in trials:
+        lost = [each for each in trials if (each["mode"], each["share"]) == (trial["mode"], trial["share"])]
+        recovered = all(each["recovery_seconds"] is not None for each in lost)
+        title = MODES[trial["mode"]].title
+        texts = [text for text in said if text.startswith(f"{title} at {trial['share']:g} times")]
+        assert texts
+        assert all(("had recovered after" in text) is recovered for text in texts)
+
+
+def assert_slots_hold(report: dict[str, Any]) -> None:
+    for text in slots_words(report):
+        name = next(name for name in USUAL if text.startswith(f"{MODES[name].title} can"))
+        allowed = report["summary"]["slots"][name]["rate"]
+        measured = report["summary"]["modes"][name]["figures"]["highest_rate"]
+        if "which is more" in text:
+            assert measured["least"] > allowed
+        elif "which is less" in text:
+            assert measured["most"] < allowed
+        elif "which leaves it open" in text:
+            assert measured["most"] is None or measured["least"] == 0
+        else:
+            assert measured["least"] <= allowed * 1.1
+            assert measured["most"] >= allowed / 1.1 - 1e-9
 
 
 def assert_blocking_holds(report: dict[str, Any]) -> None:
-    blocked = report["modes"]["asyncio-blocked"].get("blocking")
-    if not blocked or why_left_out("blocking", blocked):
+    blocked = stated(report["trials"], "asyncio-blocked", "blocking")
+    if not blocked:
         assert not any(text.startswith("A view that blocks") for text in plain_words(report))
         return
     verdict = blocking_verdict(blocked)
-    begin, end = (event["at"] for event in blocked["events"])
-    measured = [second for second in blocked["seconds"] if second["p99_ms"] is not None]
-    during = [each["p99_ms"] for each in measured if each["start"] < end and each["end"] > begin]
-    others = [each["p99_ms"] for each in measured if not (each["start"] < end and each["end"] > begin)]
+    during, others = [], []
+    for trial in blocked:
+        begin, end = (event["at"] for event in trial["events"])
+        for second in trial["seconds"]:
+            if second["max_ms"] is not None:
+                touched = second["start"] < end and second["end"] > begin
+                (during if touched else others).append(second["max_ms"])
     if "too few" in verdict:
         assert not during or not others
     elif "did not rise" in verdict:
@@ -334,29 +449,43 @@ def assert_blocking_holds(report: dict[str, Any]) -> None:
 
 
 def assert_left_out(report: dict[str, Any]) -> None:
-    """What is left out has no figure in the table and the captions, and a reason in the list."""
+    """What is refused has no figure in the table and the captions, and a reason in the list."""
     table = {line[0]: line[1:] for line in rows(report)}
-    names = list(report["summary"]["modes"])
     for scenario, row in (("slow", "upstream slow"), ("restart", "restart")):
-        for column, name in enumerate(names):
-            measured = report["modes"][name].get(scenario)
-            shown = table[f"5XX or no response, {row}"][column]
-            ended = measured and [event["at"] for event in measured["events"]]
-            is_whole = bool(
-                measured
-                and not measured["not_fit"]
-                and len(ended) == 2
-                and ended[0] >= 0
-                and ended[1] <= measured["seconds"][-1]["end"]
+        for column, name in enumerate(report["summary"]["modes"]):
+            whole = stated(report["trials"], name, scenario)
+            shown = (
+                table[f"5XX or no response, {row}"][column] if f"5XX or no response, {row}" in table else "-"
             )
-            assert (shown != "-") is is_whole
+            assert (shown != "-") is bool(whole)
             title = report["modes"][name]["title"]
-            listed = any(text.startswith(f"{title}, {scenario}:") for text in report["summary"]["left_out"])
-            assert listed is (bool(measured) and not is_whole)
-            assert (f"{title} at 10/s" in captions(report).get(scenario, "")) is is_whole
-            if is_whole:
-                assert (shown == "0.0%") is (measured["lost"] == 0)
-                assert (shown == "100.0%") is (measured["good"] == 0)
+            listed = {
+                int(number)
+                for text in report["summary"]["left_out"]
+                for number in re.findall(rf"^{re.escape(title)}, {scenario}, repetition (\d):", text)
+            }
+            refused = {
+                each["repetition"] for each in trials_of(report["trials"], name, scenario) if each["refused"]
+            }
+            assert listed == refused
+            assert (f"{title} at 10/s" in captions(report).get(scenario, "")) is bool(whole)
+            shares = [each["error_share"] for each in whole]
+            if whole:
+                assert shown.startswith("0.0%") is (median(shares) == 0)
+                assert shown.startswith("100.0%") is (median(shares) == 1)
+
+
+def assert_enough_requests(report: dict[str, Any]) -> None:
+    """No p99 stands on fewer than 100 requests, and every figure says what it stands on."""
+    for row in report["summary"]["modes"].values():
+        for key, figure in row["figures"].items():
+            if figure is None:
+                continue
+            assert figure["trials"] >= 1
+            if "_p99_" in key:
+                assert figure["requests"] >= 100
+            if figure["value"] is not None and figure["most"] is not None:
+                assert figure["least"] <= figure["value"] <= figure["most"]
 
 
 @settings(max_examples=RESULT_SETS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -364,10 +493,12 @@ def assert_left_out(report: dict[str, Any]) -> None:
 def test_no_sentence_contradicts_its_figures(report):
     assert_ratios_hold(report)
     assert_rates_hold(report)
-    assert_verdicts_hold(report)
-    assert_computing_holds(report)
+    assert_plain_words_hold(report)
+    assert_overloads_hold(report)
+    assert_slots_hold(report)
     assert_blocking_holds(report)
     assert_left_out(report)
+    assert_enough_requests(report)
     assert all(text for text in captions(report).values())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optimizely_api.comparison.load.histogram import Histogram
 from optimizely_api.comparison.load.result import BAD, REFUSED, RESET, TIMEOUT, LoadResult, Slice, Tally
 from optimizely_api.comparison.rig.balancer import LogLine
 
@@ -27,15 +28,17 @@ CLASS_OF_FAILURE = {
 }
 
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)
-COMMON_SHARE = 0.6  # of a mode's own highest rate: a load well below its limit
+ROUNDING = 1.01  # two rates of three digits, a step apart, may differ by a little more than the step
+WIDEST_STRIDE = 4.0  # the largest factor between two rates that a search tries
+LEAST_REQUESTS = {99.0: 100, 99.9: 1000}  # for fewer, such a percentile is merely the slowest request
 
 
 @dataclass(frozen=True, kw_only=True)
 class Second:
     """The requests offered in one second and their outcomes; latencies include good and bad outcomes.
 
-    `lost` counts the requests with a 5XX or without a response, `errors` the 5XX by class. `fit` is true if the
-    generator kept the rate.
+    `p99_ms` is None for fewer than 100 requests. `lost` counts the requests with a 5XX or without a response, `errors`
+    the 5XX by class. `fit` is true if the generator kept the rate.
     """
 
     start: float
@@ -57,8 +60,9 @@ class Measurement:
 
     Each request has one outcome, as seen by its client: `good` requests got a 2XX within the time limit, `lost` ones a
     5XX or no response, `other` counts the rest. `errors` counts the 5XX by class; a request that was sent again may be
-    among them twice, or be good in the end. `distribution` has (ms, count) of the good responses. `not_fit` has the
-    reasons why the figures are not about the gateway; it is empty when they are.
+    among them twice, or be good in the end. `percentiles_ms` has None where the requests are too few for one.
+    `distribution` has (ms, count) of the good responses. `not_fit` has the reasons why the figures are not about the
+    gateway; it is empty when they are.
     """
 
     offered: int
@@ -88,12 +92,14 @@ class Measurement:
         return self.lost / self.offered if self.offered else 0.0
 
     @property
-    def p99_ms(self) -> float | None:
-        return self.percentiles_ms["99"]
+    def slow_ms(self) -> float | None:
+        """The p99, or the slowest request where they are too few for a p99."""
+        p99 = self.percentiles_ms["99"]
+        return self.percentiles_ms["100"] if p99 is None else p99
 
     def meets(self, objective_ms: float) -> bool:
-        """Whether every request got a good response, 99 % of them within the objective."""
-        return not self.not_fit and self.good == self.offered and (self.p99_ms or math.inf) < objective_ms
+        """Whether every request got a good response, 99 % of them (of fewer than 100, all) within the objective."""
+        return not self.not_fit and self.good == self.offered and (self.slow_ms or math.inf) < objective_ms
 
 
 def error_class(line: LogLine) -> str | None:
@@ -178,7 +184,7 @@ def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurem
         counted_by="load generator" if lines is None else "load balancer",
         offered_rate=result.offered_rate,
         achieved_rate=result.achieved_rate,
-        percentiles_ms={f"{percent:g}": latency.percentile(percent) for percent in PERCENTILES},
+        percentiles_ms={f"{percent:g}": percentile(latency, percent) for percent in PERCENTILES},
         seconds=[
             _second(each, errors, result.plan.lag_bound_ms)
             for each, errors in zip(result.slices, by_slice, strict=True)
@@ -187,6 +193,11 @@ def measurement(result: LoadResult, lines: Sequence[LogLine] | None) -> Measurem
         not_fit=result.why_fell_behind(),
         generator=_generator(result, total),
     )
+
+
+def percentile(latency: Histogram, percent: float) -> float | None:
+    """The percentile in ms; None where too few requests stand behind it."""
+    return latency.percentile(percent) if latency.count >= LEAST_REQUESTS.get(percent, 1) else None
 
 
 def _second(piece: Slice, errors: Counter[str], lag_bound_ms: float) -> Second:
@@ -200,7 +211,7 @@ def _second(piece: Slice, errors: Counter[str], lag_bound_ms: float) -> Second:
         lost=piece.tally.server_error_count,
         errors=dict(sorted(errors.items())),
         p50_ms=latency.percentile(50),
-        p99_ms=latency.percentile(99),
+        p99_ms=percentile(latency, 99.0),
         max_ms=latency.max,
         fit=not piece.tally.fell_behind(lag_bound_ms),
     )
@@ -248,6 +259,12 @@ def ramp_rates(first: float, last: float, seconds: int) -> list[float]:
     return [round(first * factor**number, 2) for number in range(seconds)]
 
 
+def is_good(second: Second, objective_ms: float) -> bool:
+    """Whether every request of a second was good, 99 % of them (of fewer than 100, all) within the objective."""
+    slow_ms = second.max_ms if second.p99_ms is None else second.p99_ms
+    return second.good == second.offered and not second.errors and (slow_ms or math.inf) < objective_ms
+
+
 def highest_in_ramp(seconds: Sequence[Second], objective_ms: float) -> tuple[float, bool]:
     """The highest rate of a ramp up to which every second met the objective without a 5XX; 0 for none.
 
@@ -257,26 +274,27 @@ def highest_in_ramp(seconds: Sequence[Second], objective_ms: float) -> tuple[flo
     for second in seconds:
         if not second.fit:
             return highest, True
-        is_good = second.good == second.offered and not second.errors
-        if not is_good or (second.p99_ms or math.inf) >= objective_ms:
+        if not is_good(second, objective_ms):
             return highest, False
         highest = second.rate
     return highest, True
 
 
 class RateSearch:
-    """Finds the highest rate that holds: doubles or halves until one holds and a higher one does not, then bisects.
+    """Finds the highest rate that holds: widens from a guess until one holds and a higher one does not, then bisects.
 
         while (rate := search.next_rate()) is not None:
             search.record(rate, holds(rate))
 
-    The search ends when the two rates differ by at most the factor `step`. `highest` is then the rate that held, or 0
-    if `lowest` did not hold. `reached_limit` is true if `limit` held; then the real highest rate may be above it.
+    Steps away from the guess are small at first and grow, so that a guess close to the truth costs few trials. The
+    search ends when the two rates differ by at most the factor `step`. `highest` is then the rate that held, or 0 if
+    `lowest` did not hold. `reached_limit` is true if `limit` held; then the real highest rate may be above it.
     """
 
     def __init__(self, guess: float, *, step: float, lowest: float = 0.5, limit: float = 5000.0) -> None:
         self._guess = min(max(guess, lowest), limit)
         self._step = step
+        self._stride = step
         self._lowest = lowest
         self._limit = limit
         self.highest = 0.0
@@ -291,21 +309,27 @@ class RateSearch:
         if self.highest == 0.0 and self._failed == math.inf:
             return self._guess
         if self.highest == 0.0:
-            return None if self._failed <= self._lowest else max(self._lowest, _rounded(self._failed / 2))
+            return (
+                None
+                if self._failed <= self._lowest
+                else max(self._lowest, rounded_rate(self._failed / self._stride))
+            )
         if self._failed == math.inf:
-            return None if self.reached_limit else min(self._limit, _rounded(self.highest * 2))
-        if self._failed / self.highest <= self._step:
+            return None if self.reached_limit else min(self._limit, rounded_rate(self.highest * self._stride))
+        if self._failed / self.highest <= self._step * ROUNDING:
             return None
-        middle = _rounded(math.sqrt(self.highest * self._failed))
+        middle = rounded_rate(math.sqrt(self.highest * self._failed))
         return middle if self.highest < middle < self._failed else None
 
     def record(self, rate: float, holds: bool) -> None:
+        if rate != self._guess:
+            self._stride = min(self._stride**2, WIDEST_STRIDE)
         if holds:
             self.highest = max(self.highest, rate)
         else:
             self._failed = min(self._failed, rate)
 
 
-def _rounded(rate: float) -> float:
+def rounded_rate(rate: float) -> float:
     """The rate with three significant digits, for tables."""
     return float(f"{rate:.3g}")

@@ -3,20 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+from optimizely_api.comparison.report.figures import share_text
 from optimizely_api.comparison.report.report import Report
 from optimizely_api.comparison.report.statements import (
     blocking_verdict,
     cpu_words,
     highest_words,
     one_words,
-    share_text,
-    stated,
 )
+from optimizely_api.comparison.report.trials import by_mode
 
 
 def captions(report: Report) -> dict[str, str]:
     """A caption for each chart that has figures."""
-    modes, options = report["modes"], report["options"]
+    modes, options = by_mode(report), report["options"]
     texts = {
         "ramp": _ramp(modes),
         "slow": _slow(modes, options),
@@ -82,7 +82,7 @@ def _restart(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
     parts = []
     for outcome in modes.values():
-        if measured := stated(outcome, scenario):
+        if measured := outcome.get(scenario):
             slowest = measured["percentiles_ms"]["100"]
             took = f", the slowest ended after {slowest / 1000:.1f} s" if slowest is not None else ""
             parts.append(
@@ -93,13 +93,13 @@ def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
 
 
 def _blocking(modes: Mapping[str, Any]) -> str:
-    measured = stated(modes.get("asyncio-blocked", {}), "blocking")
+    measured = modes.get("asyncio-blocked", {}).get("blocking")
     if not measured:
         return ""
     return (
         f"While it is shaded, {measured['blocking_rate']:g} request a second goes to a view that sleeps "
         f"{measured['blocking_ms']:g} ms on the event loop. The chart shows all other requests, at "
-        f"{measured['rate']:g}/s: {blocking_verdict(measured)}."
+        f"{measured['rate']:g}/s: {blocking_verdict([measured])}."
     )
 
 
@@ -107,7 +107,7 @@ def _distribution(modes: Mapping[str, Any]) -> str:
     parts = [
         f"{outcome['title']} {share_text(ramp['good'] / ramp['offered'])}"
         for outcome in modes.values()
-        if (ramp := stated(outcome, "ramp")) and ramp["offered"]
+        if (ramp := outcome.get("ramp")) and ramp["offered"]
     ]
     if not parts:
         return ""
@@ -119,9 +119,10 @@ def _distribution(modes: Mapping[str, Any]) -> str:
 
 def _resources(report: Report) -> str:
     parts = [
-        f"{row['title']} {row['idle_memory_mb']:.0f} MB and {row['idle_processes']} processes when idle"
+        f"{row['title']} {row['figures']['idle_memory_mb']['text']} and {row['figures']['idle_processes']['text']} "
+        "processes when idle"
         for row in report["summary"]["modes"].values()
-        if row["idle_memory_mb"]
+        if row["figures"]["idle_memory_mb"]
     ]
     return (
         "The maximum of two samples a second during the growing load; memory shared by forked processes counts once. "

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from optimizely_api.comparison.report.captions import captions, fit_from_the_start
+from optimizely_api.comparison.report.refusals import EVENTS
 from optimizely_api.comparison.report.report import Report
-from optimizely_api.comparison.report.statements import EVENTS, stated
+from optimizely_api.comparison.report.trials import by_mode
 
 WIDTH, HEIGHT = 9.0, 5.6  # inches
 DOTS_PER_INCH = 110
@@ -34,7 +35,10 @@ class Style:
 
 STYLES = {
     "multiprocessing": Style("#D55E00", "s", "-"),
+    "multiprocessing-kept": Style("#882255", "v", "-."),
+    "multiprocessing-more": Style("#AA4499", "P", ":"),
     "threads": Style("#E69F00", "^", "--"),
+    "gevent": Style("#009E73", "X", "-."),
     "asyncio": Style("#0072B2", "o", "-"),
     "asyncio-blocked": Style("#CC79A7", "D", ":"),
 }
@@ -52,7 +56,7 @@ class Chart:
 
 def charts(report: Report) -> list[Chart]:
     """The charts that have figures."""
-    modes = report["modes"]
+    modes = by_mode(report)
     drawn = {
         "ramp": ("Offered load grows", _ramp(modes, report["options"])),
         "slow": ("One upstream becomes slow", _eventful(modes, "slow")),
@@ -94,7 +98,7 @@ def _measured(modes: Mapping[str, Any], scenario: str) -> dict[str, Any]:
 
 
 def _stated(modes: Mapping[str, Any], scenario: str) -> dict[str, Any]:
-    return {name: measured for name, outcome in modes.items() if (measured := stated(outcome, scenario))}
+    return {name: outcome[scenario] for name, outcome in modes.items() if outcome.get(scenario)}
 
 
 def _draw(axes: Axes, name: str, x: Sequence[float], y: Sequence[float | None], label: str) -> None:
@@ -177,7 +181,7 @@ def _shade(panels: Sequence[Axes], measured: Mapping[str, Any], between: tuple[s
 
 
 def _blocking(modes: Mapping[str, Any]) -> Figure | None:
-    outcome = stated(modes.get("asyncio-blocked", {}), "blocking")
+    outcome = modes.get("asyncio-blocked", {}).get("blocking")
     if not outcome:
         return None
     figure = Figure(figsize=(WIDTH, HEIGHT * 0.7), layout="constrained")
@@ -236,7 +240,7 @@ def cumulated(distribution: Sequence[Sequence[float]], offered: int) -> tuple[li
 
 
 def _highest(report: Report) -> Figure | None:
-    rows = {n: row for n, row in report["summary"]["modes"].items() if row["highest_rate"] is not None}
+    rows = _with(report, "highest_rate")
     if not rows:
         return None
     figure = Figure(figsize=(WIDTH, 0.7 * len(rows) + 1.2), layout="constrained")
@@ -244,7 +248,7 @@ def _highest(report: Report) -> Figure | None:
     _bars(
         axes,
         rows,
-        [row["highest_rate"] for row in rows.values()],
+        _values(rows, "highest_rate"),
         labels=[row["highest_rate_text"] for row in rows.values()],
     )
     objective = report["options"]["objective_ms"] / 1000
@@ -253,35 +257,41 @@ def _highest(report: Report) -> Figure | None:
 
 
 def _resources(report: Report) -> Figure | None:
-    rows = {n: row for n, row in report["summary"]["modes"].items() if row["most_memory_mb"] is not None}
+    rows = _with(report, "most_memory_mb")
     if not rows:
         return None
     figure = Figure(figsize=(WIDTH, 0.6 * len(rows) + 1.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _bars(left, rows, [row["most_memory_mb"] for row in rows.values()], "{:.0f} MB")
+    _bars(left, rows, _values(rows, "most_memory_mb"), "{:.0f} MB")
     left.set_xlabel("most memory of the gateway, MB")
-    _bars(right, rows, [row["most_processes"] for row in rows.values()], "{:.0f}")
+    _bars(right, rows, _values(rows, "most_processes"), "{:.0f}")
     right.set_xlabel("most processes of the gateway")
     right.set_yticklabels([])
     return figure
 
 
 def _no_help(report: Report) -> Figure | None:
-    rows = {
-        n: row
-        for n, row in report["summary"]["modes"].items()
-        if row["one_request_ms"] and row["cpu_answers_per_second"]
-    }
+    rows = _with(report, "one_request_ms", "cpu_answers_per_second")
     if not rows:
         return None
     figure = Figure(figsize=(WIDTH, 0.6 * len(rows) + 1.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _bars(left, rows, [row["one_request_ms"] for row in rows.values()], "{:.0f} ms")
+    _bars(left, rows, _values(rows, "one_request_ms"), "{:.0f} ms")
     left.set_xlabel("one slow request alone, ms")
-    _bars(right, rows, [row["cpu_answers_per_second"] for row in rows.values()], "{:.0f}/s")
+    _bars(right, rows, _values(rows, "cpu_answers_per_second"), "{:.0f}/s")
     right.set_xlabel(f"answers/s with {report['options']['cpu_ms']:g} ms of computing each")
     right.set_yticklabels([])
     return figure
+
+
+def _with(report: Report, *keys: str) -> dict[str, Any]:
+    """The summary's modes that have all these figures."""
+    rows = report["summary"]["modes"]
+    return {name: row for name, row in rows.items() if all(row["figures"].get(key) for key in keys)}
+
+
+def _values(rows: Mapping[str, Any], key: str) -> list[float]:
+    return [row["figures"][key]["value"] for row in rows.values()]
 
 
 def _bars(

@@ -7,13 +7,7 @@ from mako.template import Template
 
 from optimizely_api.comparison.report.charts import Chart, charts
 from optimizely_api.comparison.report.report import Report
-from optimizely_api.comparison.report.statements import (
-    EVENTFUL,
-    SMOKE_TEST,
-    disturbed,
-    plain_words,
-    stated,
-)
+from optimizely_api.comparison.report.statements import SMOKE_TEST, disturbed, plain_words
 from optimizely_api.comparison.report.table import rows
 from optimizely_api.comparison.scenarios import TITLES
 
@@ -50,9 +44,8 @@ def page(report: Report, pictures: list[Chart]) -> str:
 def _errors_by_class(report: Report) -> list[tuple[str, str, str, int]]:
     """Rows of mode, scenario, class of 5XX and count."""
     return [
-        (outcome["title"], TITLES[name], error_class, count)
-        for outcome in report["modes"].values()
-        for name in EVENTFUL
-        if stated(outcome, name)
-        for error_class, count in outcome[name]["errors"].items()
+        (report["modes"][trial["mode"]]["title"], TITLES[trial["scenario"]], error_class, count)
+        for trial in report["trials"]
+        if not trial["refused"]
+        for error_class, count in trial.get("errors", {}).items()
     ]

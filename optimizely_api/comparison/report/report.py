@@ -7,17 +7,20 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from optimizely_api.comparison.options import CannotCompare, Options
-from optimizely_api.comparison.report.statements import EVENTFUL, comparisons, highest_rate, left_out, stated
+from optimizely_api.comparison.report.figures import Figure, figures
+from optimizely_api.comparison.report.statements import Rate, comparisons, highest_rate, left_out, slots
+from optimizely_api.comparison.report.trials import Trial
 from optimizely_api.comparison.rig import balancer as haproxy
+from optimizely_api.comparison.rig.run import Results
 
-FORMAT = 2
+FORMAT = 3
 PACKAGES = (
     "optimizely_api",
     "pyramid",
@@ -28,6 +31,7 @@ PACKAGES = (
     "uvloop",
     "greenlet",
     "requests",
+    "gevent",
     "orjson",
     "jsonschema-rs",
     "psutil",
@@ -51,7 +55,7 @@ COUNTING = {
 Report = dict[str, Any]
 
 
-def document(options: Options, modes: Mapping[str, Any], began: datetime, *, interrupted: bool) -> Report:
+def document(options: Options, results: Results, began: datetime, *, interrupted: bool) -> Report:
     """The complete report of a comparison, finished or interrupted."""
     return {
         "format": FORMAT,
@@ -63,56 +67,56 @@ def document(options: Options, modes: Mapping[str, Any], began: datetime, *, int
         "machine": machine(),
         "versions": versions(options),
         "counting": COUNTING["load balancer" if options.balancer else "load generator"],
-        "summary": summary(modes, options),
-        "modes": modes,
+        "summary": summary(results.modes, results.trials, options),
+        "modes": results.modes,
+        "trials": results.trials,
+        "traces": results.traces,
     }
 
 
-def summary(modes: Mapping[str, Any], options: Options | None = None) -> Report:
-    """The figures of the table by mode, and how asyncio's highest rate relates to that of the others."""
+def summary(modes: Mapping[str, Any], trials: Sequence[Trial], options: Options | None = None) -> Report:
+    """The figures by mode, how asyncio's highest rate relates to that of the others, and what is left out."""
     options = options or Options()
+    rates = {name: rate for name in modes if (rate := highest_rate(trials, name))}
+    rows = {
+        name: {
+            "title": mode["title"],
+            **_highest(rates.get(name)),
+            "figures": {
+                "highest_rate": _rate_figure(rates.get(name)),
+                **figures(name, mode, trials, options.overloads),
+            },
+        }
+        for name, mode in modes.items()
+    }
     return {
-        "modes": {name: _figures(outcome, options.search_step) for name, outcome in modes.items()},
-        "comparisons": comparisons(modes, options.search_step, quick=options.quick),
-        "left_out": left_out(modes),
+        "modes": rows,
+        "comparisons": comparisons(rates, quick=options.quick),
+        "slots": slots(modes, {name: row["figures"] for name, row in rows.items()}),
+        "left_out": left_out(modes, trials),
     }
 
 
-def _figures(outcome: Mapping[str, Any], step: float) -> Report:
-    search = outcome.get("search") or {}
-    rate = highest_rate(outcome, step)
+def _highest(rate: Rate | None) -> Report:
     return {
-        "title": outcome["title"],
-        "highest_rate": rate.held if rate else None,
         "highest_rate_text": rate.text if rate else None,
-        "highest_rate_found_by": ("search" if search else "ramp") if rate else None,
+        "highest_rate_found_by": ("search" if rate.searched else "ramp") if rate else None,
         "highest_rate_may_be_more": bool(rate and rate.is_lower_bound),
-        "p99_at_highest_ms": (search.get("at_highest") or {}).get("percentiles_ms", {}).get("99"),
-        **{
-            f"{name}_{key}": value
-            for name in EVENTFUL
-            for key, value in _eventful(stated(outcome, name)).items()
-        },
-        "one_request_ms": (outcome.get("one") or {}).get("median_ms"),
-        "cpu_answers_per_second": (outcome.get("cpu") or {}).get("answers_per_second"),
-        "idle_memory_mb": (outcome.get("idle") or {}).get("memory_mb"),
-        "idle_processes": (outcome.get("idle") or {}).get("processes"),
-        "most_memory_mb": _most(outcome, "most_memory_mb"),
-        "most_processes": _most(outcome, "most_processes"),
-        "stalls": (outcome.get("watchdog") or {}).get("stalls"),
     }
 
 
-def _eventful(measured: Mapping[str, Any] | None) -> Report:
-    if not measured:
-        return {"error_share": None, "p99_ms": None}
-    return {"error_share": measured["error_share"], "p99_ms": measured["percentiles_ms"]["99"]}
-
-
-def _most(outcome: Mapping[str, Any], key: str) -> Any:
-    """The maximum during the ramp, which offers all modes the same load; a restart would count the workers twice."""
-    ramp = stated(outcome, "ramp")
-    return ramp["usage"][key] if ramp else None
+def _rate_figure(rate: Rate | None) -> Figure | None:
+    """The highest rate as a figure; `most` is None where no higher rate failed, as JSON has no infinity."""
+    if rate is None:
+        return None
+    return {
+        "value": rate.middle,
+        "least": rate.held,
+        "most": None if rate.is_lower_bound else rate.failed,
+        "trials": rate.trials,
+        "requests": None,
+        "text": rate.text,
+    }
 
 
 def machine() -> Report:

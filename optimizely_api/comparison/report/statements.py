@@ -1,43 +1,56 @@
 """The rules that choose the report's sentences: what may be stated of measured figures, and what may not. No IO.
 
-A highest rate lies between a rate that held and a higher one that did not; either may be missing. Two rates differ if
-these intervals are disjoint. A ratio needs a denominator with both ends, and rates that a search confirmed. Figures
-without an interval differ if they differ by more than a spread, which the sentence states.
+A highest rate lies between the lowest rate that held in any repetition and the highest that did not; either may be
+missing. Two rates differ if these intervals are disjoint. A ratio needs a denominator with both ends, and rates that
+searches found in at least two repetitions. Other figures differ if they differ by more than a spread, which the
+sentence states, and if their values in all repetitions lie apart.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Self
+
+from optimizely_api.comparison.report.figures import Figure
+from optimizely_api.comparison.report.refusals import EVENTS
+from optimizely_api.comparison.report.trials import EQUAL, OVERLOAD, Trial, stated, trials_of
 
 SMOKE_TEST = "A smoke test: these measurements are too short for a comparison, and no ratios are quoted."
 SPREAD = 0.10  # figures of one run that differ by less are equal
 DISTURBING_SHARE = 0.15
 MOST_DIGITS = 3
+LEAST_REPETITIONS = 2  # that tell a spread
 WIDEST = 2.0  # a factor between the two ends of a rate; a wider interval is no basis for a ratio
 
 MORE, LESS, SAME, UNDECIDED = "more", "less", "no difference", "undecided"
 
-# The first and last event of a scenario: its figures are about the time between them.
-EVENTS = {
-    "slow": ("slow", "well again"),
-    "restart": ("restart", "new workers alone"),
-    "blocking": ("blocking calls", "none any more"),
-}
-EVENTFUL = ("ramp", *EVENTS)
-
 
 @dataclass(frozen=True)
 class Rate:
-    """A highest rate in requests per second: the highest that held, and the lowest above it that did not.
+    """A highest rate in requests per second, over all repetitions.
 
-    `held` is 0 if none held, `failed` infinite if none failed. `confirmed` is true if a search found it.
+    `held` is the lowest of the rates that held, 0 if none held in some repetition; `failed` the highest of the rates
+    that did not, infinite if none failed in some repetition; `middle` the median of the rates that held. `searched` is
+    true if searches found it, `trials` is their number.
     """
 
     held: float
     failed: float
-    confirmed: bool
+    middle: float
+    searched: bool
+    trials: int = 1
+
+    @classmethod
+    def over(cls, rates: Sequence["Rate"]) -> Self:
+        """The rate over repetitions, each with its own."""
+        return cls(
+            min(rate.held for rate in rates),
+            max(rate.failed for rate in rates),
+            median(rate.middle for rate in rates),
+            all(rate.searched for rate in rates),
+            len(rates),
+        )
 
     @property
     def is_bound(self) -> bool:
@@ -50,22 +63,31 @@ class Rate:
 
     @property
     def text(self) -> str:
-        """The rate with the digits that the grid of rates carries."""
+        """The rate with the digits that grid and spread carry, and after repetitions the interval that it lies in."""
         if self.held <= 0:
             return f"< {rounded(self.failed, 2, math.ceil):g}/s"
         if self.is_lower_bound:
             return f"≥ {rounded(self.held, 2, math.floor):g}/s"
         carried = digits(self.failed / self.held)
-        nearest = rounded(self.held, carried)
-        return f"{nearest if nearest < self.failed else rounded(self.held, carried, math.floor):g}/s"
+        nearest = rounded(self.middle, carried)
+        text = f"{nearest if nearest < self.failed else rounded(self.middle, carried, math.floor):g}/s"
+        if self.trials > 1:
+            text += f" ({rounded(self.held, 2, math.floor):g} to {rounded(self.failed, 2, math.ceil):g})"
+        return text
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How one highest rate relates to another. `ratio` is None where none may be quoted; `why` then has the reason."""
+    """How one highest rate relates to another.
+
+    `ratio` is None where none may be quoted; `why` then has the reason. It lies between `least` and `most`; `most` is
+    None if the ratio is `at least`.
+    """
 
     relation: str
     ratio: float | None = None
+    least: float | None = None
+    most: float | None = None
     is_at_least: bool = False
     why: str = ""
 
@@ -74,7 +96,9 @@ class Comparison:
         """The ratio in words, or the relation without one."""
         if self.ratio is None:
             return self.relation
-        return f"{'at least' if self.is_at_least else 'about'} {self.ratio:g} times"
+        if self.is_at_least:
+            return f"at least {self.ratio:g} times"
+        return f"about {self.ratio:g} times ({self.least:g} to {self.most:g})"
 
 
 def digits(factor: float) -> int:
@@ -93,47 +117,32 @@ def rounded(value: float, significant: int, to: Callable[[float], int] = round) 
     return float(f"{to(float(f'{value * 10.0**places:.9g}')) / 10.0**places:.{significant}g}")
 
 
-def share_text(share: float) -> str:
-    """A share of requests; 0 % and 100 % only if it is exactly none or all."""
-    if 0 < share < 0.001:
-        return "< 0.1%"
-    if 0.999 < share < 1:
-        return "> 99.9%"
-    return f"{share:.1%}"
+def highest_rate(trials: Sequence[Trial], mode: str) -> Rate | None:
+    """A mode's highest rate by its searches, or by its growing loads without any.
 
-
-def highest_rate(outcome: Mapping[str, Any], step: float) -> Rate | None:
-    """A mode's highest rate by its search, or by its ramp without one; None if no rate was measured."""
-    if search := outcome.get("search"):
-        rate = _of_search(search, step)
-    elif ramp := outcome.get("ramp"):
-        rate = _of_ramp(ramp)
-    else:
+    None if no rate was measured, or if none held in one repetition and none failed in another.
+    """
+    searched = [_of_search(search) for search in stated(trials, mode, "search")]
+    # A load that grew up to where the generator fell behind tells a bound.
+    rates = searched or [_of_ramp(ramp) for ramp in trials_of(trials, mode, "ramp")]
+    if not rates:
         return None
+    rate = Rate.over(rates)
     return rate if rate.held > 0 or rate.failed < math.inf else None
 
 
-def _of_search(search: Mapping[str, Any], step: float) -> Rate:
-    held = search["highest_rate"]
-    if search["reached_limit"]:
-        return Rate(held, math.inf, confirmed=True)
-    # A trial whose load was not kept has not failed: it does not limit the rate.
-    failed = [
-        trial["rate"]
-        for trial in search["trials"]
-        if trial["rate"] > held and not trial["holds"] and not trial["not_fit"]
-    ]
-    above = held * step if held and not search["trials"] else math.inf
-    return Rate(held, min(failed, default=above), confirmed=True)
+def _of_search(search: Trial) -> Rate:
+    held, failed = search["highest_rate"], search["lowest_failed"]
+    return Rate(held, math.inf if search["reached_limit"] else failed, held, searched=True)
 
 
-def _of_ramp(ramp: Mapping[str, Any]) -> Rate:
+def _of_ramp(ramp: Trial) -> Rate:
     held = ramp["highest_rate"]
     if ramp["reached_limit"]:
-        return Rate(held, math.inf, confirmed=False)
+        return Rate(held, math.inf, held, searched=False)
     above = [second["rate"] for second in ramp["seconds"] if second["rate"] > held]
     # Without a higher rate, the highest one held in a second and failed in another: it did not hold.
-    return Rate(held, min(above), confirmed=False) if above else Rate(0.0, held, confirmed=False)
+    return Rate(held, min(above), held, searched=False) if above else Rate(0.0, held, 0.0, searched=False)
 
 
 def compare_rates(rate: Rate, other: Rate, *, quick: bool = False) -> Comparison:
@@ -145,16 +154,17 @@ def compare_rates(rate: Rate, other: Rate, *, quick: bool = False) -> Comparison
         return Comparison(SAME, why="the two rates do not differ beyond the grid of rates")
     if why := _why_no_ratio(rate, other, quick):
         return Comparison(relation, why=why)
-    least = rate.held / other.failed
+    least, most = rate.held / other.failed, rate.failed / other.held
     if rate.is_lower_bound:
-        quotient, most = rounded(least, digits(other.failed / other.held), math.floor), math.inf
+        quotient = rounded(least, digits(other.failed / other.held), math.floor)
     else:
-        most = rate.failed / other.held
-        quotient = rounded(rate.held / other.held, digits(most / least))
+        quotient = rounded(rate.middle / other.middle, digits(most / least))
     # Too few digits can leave a quotient of 1, or one outside the bounds of the true one.
     if quotient == 1 or not quotient < most or (quotient < least and not rate.is_lower_bound):
         return Comparison(relation, why="the digits that the grid carries do not tell the ratio")
-    return Comparison(relation, quotient, is_at_least=rate.is_lower_bound)
+    if rate.is_lower_bound:
+        return Comparison(relation, quotient, quotient, is_at_least=True)
+    return Comparison(relation, quotient, rounded(least, 2, math.floor), rounded(most, 2, math.ceil))
 
 
 def _relation(rate: Rate, other: Rate) -> str:
@@ -168,8 +178,10 @@ def _relation(rate: Rate, other: Rate) -> str:
 def _why_no_ratio(rate: Rate, other: Rate, quick: bool) -> str:
     if quick:
         return "a smoke test quotes no ratio"
-    if not (rate.confirmed and other.confirmed):
-        return "a rate read off the growing load was not confirmed"
+    if not (rate.searched and other.searched):
+        return "a rate read off the growing load was not searched for"
+    if min(rate.trials, other.trials) < LEAST_REPETITIONS:
+        return "one repetition does not tell the spread"
     if other.is_bound:
         return "the denominator is a bound"
     if rate.is_bound and not rate.is_lower_bound:
@@ -186,67 +198,48 @@ def relation_of(value: float, other: float, spread: float = SPREAD) -> str:
     return SAME
 
 
-def why_left_out(scenario: str, measured: Mapping[str, Any]) -> list[str]:
-    """The reasons why a scenario's figures are not stated; none if they are."""
-    reasons = [f"the load generator fell behind: {sentence}" for sentence in measured["not_fit"]]
-    if scenario in EVENTS:
-        reasons += _outside(measured, *EVENTS[scenario])
-    return reasons
-
-
-def _outside(measured: Mapping[str, Any], first: str, last: str) -> list[str]:
-    at = {event["what"]: event["at"] for event in measured["events"]}
-    end = measured["seconds"][-1]["end"]
-    if first not in at or last not in at:
-        return [f"the events `{first}` and `{last}` were not both seen"]
-    if at[first] < 0:
-        return [f"the event `{first}` came {-at[first]:.1f} s before the measured load"]
-    if at[last] > end:
-        return [f"it ended (`{last}`) at {at[last]:.2f} s, after the load, which ended at {end:.2f} s"]
-    return []
-
-
-def stated(outcome: Mapping[str, Any], scenario: str) -> Any:
-    """A scenario's measurement, or None if it is missing or its figures are not stated."""
-    measured = outcome.get(scenario)
-    return measured if measured and not why_left_out(scenario, measured) else None
-
-
-def left_out(modes: Mapping[str, Any]) -> list[str]:
-    """A sentence for each measurement whose figures are not stated."""
+def left_out(modes: Mapping[str, Any], trials: Sequence[Trial]) -> list[str]:
+    """A sentence for each reason why the figures of a trial are not stated."""
     sentences = [
-        f"{outcome['title']}, {name}: {reason}"
-        for outcome in modes.values()
-        for name in EVENTFUL
-        if outcome.get(name)
-        for reason in why_left_out(name, outcome[name])
+        f"{modes[trial['mode']]['title']}, {name_of(trial)}: {reason}"
+        for trial in trials
+        for reason in trial["refused"]
     ]
     return sentences + [
-        f"{outcome['title']}, search: the load generator fell behind at every rate"
-        for outcome in modes.values()
-        if outcome.get("search") and highest_rate(outcome, 1.0) is None
+        f"{mode['title']}, highest rate: none held in one repetition, and none failed in another"
+        for name, mode in modes.items()
+        if highest_rate(trials, name) is None and stated(trials, name, "search")
     ]
 
 
-def p99_with_and_without(measured: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """The p99 in ms of each second that the scenario's events touch, and of each other second."""
-    at = {event["what"]: event["at"] for event in measured["events"]}
+def name_of(trial: Trial) -> str:
+    """The trial's scenario, what its rate is, and its repetition."""
+    kind = trial["rate_kind"]
+    share = f" at {trial['share']:g} times its highest rate" if kind == OVERLOAD else ""
+    equal = " at the equal rate" if kind == EQUAL else ""
+    return f"{trial['scenario']}{share}{equal}, repetition {trial['repetition']}"
+
+
+def slowest_with_and_without(trial: Trial) -> tuple[list[float], list[float]]:
+    """The slowest request in ms of each second that the blocking calls touch, and of each other second."""
+    at = {event["what"]: event["at"] for event in trial["events"]}
     begin, end = (at[what] for what in EVENTS["blocking"])
     during: list[float] = []
     apart: list[float] = []
-    for second in measured["seconds"]:
-        if second["p99_ms"] is not None:
+    for second in trial["seconds"]:
+        if second["max_ms"] is not None:
             touched = second["end"] > begin and second["start"] < end
-            (during if touched else apart).append(second["p99_ms"])
+            (during if touched else apart).append(second["max_ms"])
     return during, apart
 
 
 def disturbed(report: Mapping[str, Any]) -> list[str]:
     """A warning if other programs used more than DISTURBING_SHARE of the processors during a measurement."""
     shares = [
-        measured["usage"]["others_share"]
-        for outcome in report["modes"].values()
-        for measured in (*(outcome[name] for name in EVENTFUL if name in outcome), *_trials(outcome))
+        part["usage"]["others_share"]
+        for trial in report["trials"]
+        for part in (trial, *trial.get("trials", ()))
+        if "usage" in part
     ]
     if not shares or max(shares) < DISTURBING_SHARE:
         return []
@@ -256,101 +249,166 @@ def disturbed(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _trials(outcome: Mapping[str, Any]) -> list[Any]:
-    trials: list[Any] = (outcome.get("search") or {}).get("trials", [])
-    return trials
-
-
 def plain_words(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on one request alone, on computing and on a view that blocks, with the figures of this run."""
-    sentences = [one_words(report), cpu_words(report)]
-    if blocked := stated(report["modes"].get("asyncio-blocked", {}), "blocking"):
-        sentences.append(blocking_words(blocked))
+    """Sentences on all but the highest rates and the growing load, with the figures of this run."""
+    blocked = stated(report["trials"], "asyncio-blocked", "blocking")
+    sentences = [
+        steady_words(report),
+        *overload_words(report),
+        *slots_words(report),
+        one_words(report),
+        cpu_words(report),
+        blocking_words(blocked) if blocked else "",
+    ]
     return [sentence for sentence in sentences if sentence]
+
+
+def steady_words(report: Mapping[str, Any]) -> str:
+    """How long requests took at one rate that all modes carry, and whether the modes differ in it."""
+    found = figures_of(report, "steady_equal_p50_ms")
+    if not found:
+        return ""
+    rates = {
+        trial["rate"]
+        for trial in report["trials"]
+        if trial["rate_kind"] == EQUAL and trial["scenario"] == "steady"
+    }
+    at = " and ".join(f"{rate:g}/s" for rate in sorted(rates))
+    verdicts = _verdicts(report, found, "faster", "slower", SPREAD)
+    return _sentence(
+        f"At {at}, the same for all, half of all requests took at most {_listed(report, found)}", verdicts
+    )
+
+
+def overload_words(report: Mapping[str, Any]) -> list[str]:
+    """What each mode still answered beyond its own limit, and when it had recovered."""
+    sentences = []
+    for name in report["summary"]["modes"]:
+        for trial in stated(report["trials"], name, "overload"):
+            key = f"overload_{trial['share']:g}"
+            good = figures_of(report, f"{key}_goodput")[name]
+            recovered = figures_of(report, f"{key}_recovery_seconds")[name]["text"]
+            after = "had not recovered " if recovered.startswith("not") else "had recovered after "
+            sentences.append(
+                f"{_title(report, name)} at {trial['share']:g} times its limit of {trial['limit_rate']:g}/s gave "
+                f"{good['text']} good responses, and {after}{recovered.removeprefix('not ')}."
+            )
+    return sentences
+
+
+def slots_words(report: Mapping[str, Any]) -> list[str]:
+    """Whether the number of requests that a mode can hold at once explains its highest rate (Little's law)."""
+    sentences = []
+    for name, each in report["summary"]["slots"].items():
+        measured = figures_of(report, "highest_rate").get(name)
+        if measured is None or measured["value"] is None:
+            continue
+        if measured["least"] > each["rate"] * (1 + SPREAD):
+            verdict = "which is more: under load its requests take less time"
+        elif measured["most"] is not None and measured["most"] * (1 + SPREAD) < each["rate"]:
+            verdict = "which is less: not the number of requests at once, but something else limits it"
+        elif measured["most"] is None or measured["least"] == 0:
+            verdict = "which leaves it open"
+        else:
+            verdict = "which agrees within the spread: the number of requests at once limits it"
+        sentences.append(
+            f"{_title(report, name)} can hold {each['slots']} requests at once; at {each['seconds'] * 1000:.0f} ms "
+            f"each, Little's law allows {rounded(each['rate'], 2):g}/s. Measured: {measured['text']}, {verdict}."
+        )
+    return sentences
+
+
+def slots(report_modes: Mapping[str, Any], figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """By Little's law the highest rate of each mode whose requests hold a thread, from their time at the equal rate."""
+    found = {}
+    for name, mode in report_modes.items():
+        took = figures[name].get("steady_equal_p50_ms")
+        if mode["threads"] and took and took["value"]:
+            number, seconds = mode["workers"] * mode["threads"], took["value"] / 1000
+            found[name] = {"slots": number, "seconds": seconds, "rate": number / seconds}
+    return found
 
 
 def one_words(report: Mapping[str, Any]) -> str:
     """How long one slow request takes alone, and whether the modes differ in it."""
-    measured = _by_mode(report, "one")
-    if not measured:
+    found = figures_of(report, "one_request_ms")
+    if not found:
         return ""
-    least = next(iter(measured.values()))["least_possible_ms"]
+    trials = [trial for name in found for trial in stated(report["trials"], name, "one")]
+    least = trials[0]["least_possible_ms"]
     waiting = f" ({least:g} ms at least is waiting for the upstreams)" if least else ""
-    figures = _listed(report, {name: each["median_ms"] for name, each in measured.items()}, "{:.0f} ms")
-    verdicts = [
-        _one_verdict(report, name, measured["asyncio"], each)
-        for name, each in measured.items()
-        if name != "asyncio" and "asyncio" in measured
-    ]
-    return _sentence(f"One slow request alone took {figures}{waiting}", verdicts)
-
-
-def _one_verdict(
-    report: Mapping[str, Any], name: str, one: Mapping[str, Any], other: Mapping[str, Any]
-) -> str:
-    relation = relation_of(one["median_ms"], other["median_ms"])
-    title = _title(report, name)
-    if relation == SAME:
-        return f"asyncio and {title} do not differ by more than {SPREAD:.0%}"
-    quicker, slower = (one, other) if relation == LESS else (other, one)
-    if quicker["longest_ms"] >= slower["shortest_ms"]:
-        return f"single requests vary too much to tell asyncio and {title} apart"
-    return f"asyncio was {'faster' if relation == LESS else 'slower'} than {title}"
+    verdicts = _verdicts(report, found, "faster", "slower", SPREAD)
+    return _sentence(f"One slow request alone took {_listed(report, found)}{waiting}", verdicts)
 
 
 def cpu_words(report: Mapping[str, Any]) -> str:
     """How many requests that only compute were answered a second, and whether the modes differ in it."""
-    measured = {name: each["answers_per_second"] for name, each in _by_mode(report, "cpu").items()}
-    if not measured:
+    found = figures_of(report, "cpu_answers_per_second")
+    if not found:
         return ""
-    figures = _listed(report, measured, "{:.0f}")
-    verdicts = [
-        _cpu_verdict(report, name, measured["asyncio"], each)
-        for name, each in measured.items()
-        if name != "asyncio" and "asyncio" in measured
+    counted = min(figure["requests"] for figure in found.values())
+    # Of few answers one more or less is a large share.
+    spread = max(SPREAD, 2 / math.sqrt(counted)) if counted else math.inf
+    verdicts = ["too few answers to compare the modes"] if math.isinf(spread) else []
+    verdicts = verdicts or _verdicts(report, found, "slower", "faster", spread)
+    computing = f"With {report['options']['cpu_ms']:g} ms of pure Python per request"
+    return _sentence(f"{computing}, answers per second were {_listed(report, found)}", verdicts)
+
+
+def _verdicts(
+    report: Mapping[str, Any], found: Mapping[str, Figure], when_less: str, when_more: str, spread: float
+) -> list[str]:
+    """How asyncio's figure relates to that of each other mode."""
+    if "asyncio" not in found:
+        return []
+    return [
+        _verdict(found["asyncio"], other, _title(report, name), {LESS: when_less, MORE: when_more}, spread)
+        for name, other in found.items()
+        if name != "asyncio"
     ]
-    return _sentence(
-        f"With {report['options']['cpu_ms']:g} ms of pure Python per request, answers per second were {figures}",
-        verdicts,
-    )
 
 
-def _cpu_verdict(report: Mapping[str, Any], name: str, rate: float, other: float) -> str:
-    counted = min(rate, other) * report["options"]["cpu_seconds"]
-    spread = max(SPREAD, 2 / math.sqrt(counted)) if counted > 0 else math.inf
-    if math.isinf(spread):
-        return f"too few answers to compare asyncio with {_title(report, name)}"
-    relation = relation_of(rate, other, spread)
+def _verdict(mine: Figure, other: Figure, title: str, words: Mapping[str, str], spread: float) -> str:
+    relation = relation_of(mine["value"], other["value"], spread)
     if relation == SAME:
-        return f"asyncio and {_title(report, name)} do not differ by more than {spread:.0%}"
-    return f"asyncio answered {'more' if relation == MORE else 'fewer'} than {_title(report, name)}"
+        return f"asyncio and {title} do not differ by more than {spread:.0%}"
+    less, more = (mine, other) if relation == LESS else (other, mine)
+    if less["most"] >= more["least"]:
+        return f"the figures vary too much to tell asyncio and {title} apart"
+    return f"asyncio was {words[relation]} than {title}"
 
 
-def blocking_words(blocked: Mapping[str, Any]) -> str:
+def blocking_words(trials: Sequence[Trial]) -> str:
     """What the calls of a view that blocks did to all other requests."""
-    share = blocked["blocking_rate"] * blocked["blocking_ms"] / 1000
+    first = trials[0]
+    share = first["blocking_rate"] * first["blocking_ms"] / 1000
+    stalls = sum(trial["watchdog"]["stalls"] for trial in trials)
     return (
-        f"A view that blocks: with {blocked['blocking_rate']:g} call a second that sleeps "
-        f"{blocked['blocking_ms']:g} ms ({share:.0%} of one worker's time), at {blocked['rate']:g}/s, "
-        f"{blocking_verdict(blocked)}. "
-        f"The watchdog logged {blocked['watchdog']['stalls']} stalls meanwhile."
+        f"A view that blocks: with {first['blocking_rate']:g} call a second that sleeps "
+        f"{first['blocking_ms']:g} ms ({share:.0%} of one worker's time), at {first['rate']:g}/s, "
+        f"{blocking_verdict(trials)}. The watchdog logged {stalls} stalls meanwhile."
     )
 
 
-def blocking_verdict(blocked: Mapping[str, Any]) -> str:
-    """Whether a second with blocking calls had a p99 above that of every second without."""
-    during, apart = p99_with_and_without(blocked)
+def blocking_verdict(trials: Sequence[Trial]) -> str:
+    """Whether seconds with blocking calls had a slower request than every second without."""
+    during: list[float] = []
+    apart: list[float] = []
+    for trial in trials:
+        touched, untouched = slowest_with_and_without(trial)
+        during += touched
+        apart += untouched
     if not during or not apart:
         return "too few seconds were measured to compare those with such calls with the others"
-    above = [p99 for p99 in during if relation_of(p99, max(apart)) == MORE]
+    above = [slowest for slowest in during if relation_of(slowest, max(apart)) == MORE]
     if above:
         return (
-            f"the p99 of all other requests rose in {len(above)} of the {len(during)} seconds with such calls, "
+            f"the slowest of all other requests rose in {len(above)} of the {len(during)} seconds with such calls, "
             f"to {max(during):.0f} ms at most; in the seconds without it was {max(apart):.0f} ms at most"
         )
     return (
-        f"the p99 of all other requests did not rise by more than {SPREAD:.0%}: {max(during):.0f} ms at most in the "
-        f"seconds with such calls, {max(apart):.0f} ms at most in those without"
+        f"the slowest of all other requests did not rise by more than {SPREAD:.0%}: {max(during):.0f} ms at most in "
+        f"the seconds with such calls, {max(apart):.0f} ms at most in those without"
     )
 
 
@@ -364,7 +422,7 @@ def highest_words(report: Mapping[str, Any]) -> str:
         ): "read off the growing load, which offers each for one second; so there are no ratios",
         frozenset(
             {"search"}
-        ): f"found by trying rates that are {report['options']['search_step']:g} times apart, and confirmed",
+        ): f"found by trying rates that are {report['options']['search_step']:g} times apart",
     }.get(frozenset(ways), "found in different ways")
     parts = [
         _highest_verdict(report, name, each)
@@ -387,9 +445,8 @@ def _highest_verdict(report: Mapping[str, Any], name: str, each: Mapping[str, An
     return f"asyncio carries {each['relation']} than {title} ({figures}), without a ratio: {each['why']}"
 
 
-def comparisons(modes: Mapping[str, Any], step: float, *, quick: bool) -> dict[str, Any]:
+def comparisons(rates: Mapping[str, Rate], *, quick: bool) -> dict[str, Any]:
     """asyncio's highest rate against that of each other mode, by the other's name."""
-    rates = {name: rate for name, outcome in modes.items() if (rate := highest_rate(outcome, step))}
     if "asyncio" not in rates:
         return {}
     found = {
@@ -397,20 +454,13 @@ def comparisons(modes: Mapping[str, Any], step: float, *, quick: bool) -> dict[s
         for name, rate in rates.items()
         if name != "asyncio"
     }
-    return {
-        name: {
-            "relation": each.relation,
-            "ratio": each.ratio,
-            "is_at_least": each.is_at_least,
-            "text": each.times,
-            "why": each.why,
-        }
-        for name, each in found.items()
-    }
+    return {name: {**asdict(each), "text": each.times} for name, each in found.items()}
 
 
-def _by_mode(report: Mapping[str, Any], scenario: str) -> dict[str, Any]:
-    return {name: outcome[scenario] for name, outcome in report["modes"].items() if outcome.get(scenario)}
+def figures_of(report: Mapping[str, Any], key: str) -> dict[str, Figure]:
+    """A figure of all modes that have it, by mode."""
+    rows = report["summary"]["modes"]
+    return {name: row["figures"][key] for name, row in rows.items() if row["figures"].get(key)}
 
 
 def _title(report: Mapping[str, Any], name: str) -> str:
@@ -418,8 +468,8 @@ def _title(report: Mapping[str, Any], name: str) -> str:
     return title
 
 
-def _listed(report: Mapping[str, Any], values: Mapping[str, float], form: str) -> str:
-    return ", ".join(f"{_title(report, name)} {form.format(value)}" for name, value in values.items())
+def _listed(report: Mapping[str, Any], found: Mapping[str, Figure]) -> str:
+    return ", ".join(f"{_title(report, name)} {each['text']}" for name, each in found.items())
 
 
 def _sentence(beginning: str, parts: list[str]) -> str:

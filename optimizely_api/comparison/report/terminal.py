@@ -2,16 +2,17 @@
 
 import contextlib
 from collections.abc import Iterator
+from statistics import median
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from optimizely_api.comparison.options import Options
-from optimizely_api.comparison.report.statements import share_text, why_left_out
+from optimizely_api.comparison.report.figures import share_text
 from optimizely_api.comparison.rig.modes import Mode
 from optimizely_api.comparison.rig.run import Progress, steps
-from optimizely_api.comparison.scenarios import TITLES, Outcome
+from optimizely_api.comparison.scenarios import TITLES, Trial
 
 
 class ProgressBar(Progress):
@@ -25,13 +26,12 @@ class ProgressBar(Progress):
     def doing(self, mode: Mode, scenario: str, what: str) -> None:
         self._bars.update(self._task, description=f"{mode.title}: {TITLES[scenario]} {what}")
 
-    def done(self, mode: Mode, scenario: str, outcome: Outcome) -> None:
+    def done(self, mode: Mode, scenario: str, trials: list[Trial]) -> None:
         self._bars.advance(self._task)
-        self._console.print(
-            f"{mode.title}: {TITLES[scenario]}: {outcome_text(scenario, outcome)}",
-            highlight=False,
-            markup=False,
-        )
+        for trial in trials:
+            self._console.print(
+                f"{mode.title}: {TITLES[scenario]}: {trial_text(trial)}", highlight=False, markup=False
+            )
 
 
 @contextlib.contextmanager
@@ -47,19 +47,18 @@ def progress_bar(options: Options, console: Console) -> Iterator[ProgressBar]:
         yield ProgressBar(console, bars, bars.add_task("starting", total=steps(options)))
 
 
-def outcome_text(scenario: str, outcome: Outcome) -> str:
-    """A scenario's outcome in a few words."""
-    if scenario == "one":
-        return f"{outcome['median_ms']:.0f} ms"
-    if scenario == "cpu":
-        return f"{outcome['answers_per_second']:.0f} answers/s"
-    if scenario == "search":
-        return f"{outcome['highest_rate']:g}/s"
-    if reasons := why_left_out(scenario, outcome):
+def trial_text(trial: Trial) -> str:
+    """A trial's outcome in a few words."""
+    if reasons := trial["refused"]:
         return f"left out, {reasons[0]}"
-    p99 = outcome["percentiles_ms"]["99"]
-    return (
-        f"{share_text(outcome['error_share'])} 5XX or no response, p99 {p99:.0f} ms"
-        if p99 is not None
-        else "nothing was answered"
-    )
+    if trial["scenario"] == "one":
+        return f"{median(trial['durations_ms']):.0f} ms"
+    if trial["scenario"] == "cpu":
+        return f"{trial['answers_per_second']:.0f} answers/s"
+    if trial["scenario"] == "search":
+        return f"{trial['highest_rate']:g}/s"
+    at = f" at {trial['rate']:g}/s" if trial["rate"] is not None else ""
+    p50 = trial["percentiles_ms"]["50"]
+    if p50 is None:
+        return f"nothing was answered{at}"
+    return f"{share_text(trial['error_share'])} 5XX or no response{at}, median {p50:.0f} ms"

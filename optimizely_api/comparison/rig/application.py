@@ -27,7 +27,7 @@ def coroutines(global_config: dict[str, str], **settings: Any) -> Router:
 
 
 def blocking(global_config: dict[str, str], **settings: Any) -> Router:
-    """The blocking application, for the sync and gthread workers."""
+    """The blocking application, for the sync, gthread and gevent workers."""
     return _with_more_views(legacy.main(global_config, **settings), settings)
 
 

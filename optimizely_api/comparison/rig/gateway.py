@@ -48,18 +48,21 @@ class Gateway:
         port: int,
         settings: Mapping[str, str],
         target: Target,
+        *,
+        workers: int | None = None,
     ) -> None:
+        """`workers` are the mode's own number, or that of the options."""
         self.mode = mode
         self.port = port
         self.target = target
-        self._workers = options.workers
+        self._workers = workers or mode.workers(options.workers)
         self._folder = folder
         self._ready = folder / "ready"
         self._ini = folder / f"{mode.name}.ini"
         self._text = ini_text(
             mode,
             port=port,
-            workers=options.workers,
+            workers=self._workers,
             threads=options.threads,
             settings=settings,
             ready_folder=str(self._ready),
@@ -148,14 +151,8 @@ class Gateway:
         return self.running_process.usage()
 
     def watchdog(self) -> dict[str, Any]:
-        """The watchdog's log so far: the number of stalls, the longest one, and the first warning with its stack."""
-        text = self.running_process.log.read_text(encoding="utf-8", errors="replace")
-        durations = [float(seconds) for seconds in _LASTED.findall(text)]
-        return {
-            "stalls": len(_STALL.findall(text)),
-            "longest_seconds": max(durations, default=None),
-            "first_warning": first_stall(text),
-        }
+        """The watchdog's log so far, also of earlier gateways of the mode."""
+        return watchdog(self.running_process.log.read_text(encoding="utf-8", errors="replace"))
 
     def _give_up(self, what: str) -> NoReturn:
         self.stop()
@@ -167,6 +164,16 @@ class Gateway:
             return get("127.0.0.1", self.port, self.target, timeout_seconds)
         except (OSError, http.client.HTTPException):
             return None
+
+
+def watchdog(log: str) -> dict[str, Any]:
+    """What a log has of the watchdog: the number of stalls, the longest one, and the first warning with its stack."""
+    durations = [float(seconds) for seconds in _LASTED.findall(log)]
+    return {
+        "stalls": len(_STALL.findall(log)),
+        "longest_seconds": max(durations, default=None),
+        "first_warning": first_stall(log),
+    }
 
 
 def first_stall(text: str) -> list[str]:
@@ -183,11 +190,14 @@ def first_stall(text: str) -> list[str]:
     return [lines[0][lines[0].find("the event loop") :], *stack[-4:]]
 
 
-def get(host: str, port: int, target: Target, timeout_seconds: float) -> int:
-    """Send one request on a new connection and return the status."""
+def get(
+    host: str, port: int, target: Target, timeout_seconds: float, headers: Mapping[str, str] | None = None
+) -> int:
+    """Send one request on a new connection, with further headers if there are any, and return the status."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
     try:
-        connection.request("GET", target.path, headers={**target.headers, "Connection": "close"})
+        sent = {**target.headers, "Connection": "close", **(headers or {})}
+        connection.request("GET", target.path, headers=sent)
         response = connection.getresponse()
         response.read()
         return response.status

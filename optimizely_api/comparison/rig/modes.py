@@ -1,7 +1,13 @@
 """The modes to compare: the same application, contract and worker count under different gunicorn workers."""
 
+import ast
+import inspect
+import os
+import pkgutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 APPLICATION = "optimizely_api.comparison.rig.application"
 
@@ -18,16 +24,36 @@ EVERY_CALL = {
 class Mode:
     """One way to serve the gateway.
 
-    `server` are gunicorn's settings, `application` those of the application; both as in production.ini.
+    `server` are gunicorn's settings, `application` those of the application; both as in production.ini. `fan_out` says
+    how the upstream calls of one request are sent together, `source` names the function that does it.
     """
 
     name: str
     title: str
     factory: str
+    fan_out: str
+    source: str
     server: Mapping[str, str]
     application: Mapping[str, str] = field(default_factory=dict)
     blocks_the_loop: bool = False  # the blocking view is called during all measurements
+    is_extra: bool = False  # measured only when it is named
+    more_workers: bool = False  # 2 x processors + 1 instead of the same number as the other modes
+    needs: str = ""  # a package that is not among the dependencies
 
+    def workers(self, same: int) -> int:
+        """The number of worker processes, where the other modes have `same`."""
+        return 2 * (os.cpu_count() or 1) + 1 if self.more_workers else same
+
+    def threads(self, same: int) -> int | None:
+        """How many requests a worker can hold, each in a thread of its own; None if they take no threads."""
+        return {"sync": 1, "gthread": same}.get(self.server["worker_class"])
+
+
+_ASYNCIO_SERVER = {
+    "worker_class": "optimizely_api.runtime.server.worker.GatewayWorker",
+    "worker_connections": "10000",
+    "keepalive": "75",
+}
 
 MODES: dict[str, Mode] = {
     mode.name: mode
@@ -36,41 +62,101 @@ MODES: dict[str, Mode] = {
             name="multiprocessing",
             title="multiprocessing",
             factory=f"{APPLICATION}:blocking",
+            fan_out="a new process pool and a new queue for each request",
+            source="optimizely_api.legacy.pool:PoolFanOut._fetch_all",
             server={"worker_class": "sync"},
             application={"legacy.fan_out": "multiprocessing"},
+        ),
+        Mode(
+            name="multiprocessing-kept",
+            title="multiprocessing, pool kept",
+            factory=f"{APPLICATION}:blocking",
+            fan_out="a process pool that each worker makes once",
+            source="optimizely_api.legacy.kept_pool:KeptPoolFanOut.fetch_all",
+            server={"worker_class": "sync"},
+            application={"legacy.fan_out": "multiprocessing-kept"},
+            is_extra=True,
+        ),
+        Mode(
+            name="multiprocessing-more",
+            title="multiprocessing, more workers",
+            factory=f"{APPLICATION}:blocking",
+            fan_out="a new process pool and a new queue for each request",
+            source="optimizely_api.legacy.pool:PoolFanOut._fetch_all",
+            server={"worker_class": "sync"},
+            application={"legacy.fan_out": "multiprocessing"},
+            is_extra=True,
+            more_workers=True,
         ),
         Mode(
             name="threads",
             title="threads",
             factory=f"{APPLICATION}:blocking",
+            fan_out="threads of the worker's executor",
+            source="optimizely_api.legacy.threads:ThreadFanOut.fetch_all",
             server={"worker_class": "gthread"},
             application={"legacy.fan_out": "threads"},
+        ),
+        Mode(
+            name="gevent",
+            title="gevent",
+            factory=f"{APPLICATION}:blocking",
+            fan_out="a greenlet for each call",
+            source="optimizely_api.legacy.threads:ThreadFanOut.fetch_all",
+            server={"worker_class": "gevent", "worker_connections": "10000", "keepalive": "75"},
+            application={"legacy.fan_out": "gevent"},
+            is_extra=True,
+            needs="gevent",
         ),
         Mode(
             name="asyncio",
             title="asyncio",
             factory=f"{APPLICATION}:coroutines",
-            server={
-                "worker_class": "optimizely_api.runtime.server.worker.GatewayWorker",
-                "worker_connections": "10000",
-                "keepalive": "75",
-            },
+            fan_out="a task for each call",
+            source="optimizely_api.upstream.client:Client.fetch_all",
+            server=_ASYNCIO_SERVER,
             application=EVERY_CALL,
         ),
         Mode(
             name="asyncio-blocked",
             title="asyncio, one blocking view",
             factory=f"{APPLICATION}:coroutines",
-            server={
-                "worker_class": "optimizely_api.runtime.server.worker.GatewayWorker",
-                "worker_connections": "10000",
-                "keepalive": "75",
-            },
+            fan_out="a task for each call",
+            source="optimizely_api.comparison.rig.application:hold_the_loop",
+            server=_ASYNCIO_SERVER,
             application=EVERY_CALL,
             blocks_the_loop=True,
         ),
     )
 }
+USUAL = tuple(name for name, mode in MODES.items() if not mode.is_extra)
+
+
+def description(mode: Mode, workers: int, threads: int) -> dict[str, Any]:
+    """What a mode is, for the report; `threads` and `connections` are those of a worker."""
+    connections = mode.server.get("worker_connections")
+    return {
+        "title": mode.title,
+        "worker_class": mode.server["worker_class"].rpartition(".")[2],
+        "fan_out": mode.fan_out,
+        "workers": mode.workers(workers),
+        "threads": mode.threads(threads),
+        "connections": int(connections) if connections else None,
+        "blocks_the_loop": mode.blocks_the_loop,
+        "code": code_of(mode.source),
+    }
+
+
+def code_of(name: str) -> list[str]:
+    """The statements of a function without its docstring, as they are in its source; `name` is `module:function`."""
+    # Not imported at the top: the command's help needs no fan-out.
+    function = pkgutil.resolve_name(name)
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    (definition,) = ast.parse("\n".join(lines)).body
+    assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)  # noqa: S101
+    statements = definition.body[ast.get_docstring(definition) is not None :]
+    return textwrap.dedent("\n".join(lines[statements[0].lineno - 1 :])).splitlines()
+
 
 _INI = """\
 [DEFAULT]
@@ -148,7 +234,7 @@ def ini_text(
         "forwarded_allow_ips": "127.0.0.1,::1",
         **mode.server,
     }
-    if mode.server["worker_class"] == "gthread":
+    if (mode.threads(threads) or 0) > 1:
         server["threads"] = str(threads)
     return _INI.format(
         defaults=_lines(settings),

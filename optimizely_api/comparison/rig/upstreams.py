@@ -62,16 +62,27 @@ class StubProcess:
         finally:
             self._control("/_reset")
 
+    def record(self) -> None:
+        """Record the begin and end of every call from now on."""
+        self._control("/_record")
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """The calls since `record`, each with request_id, service, path, begin and end (of `time.monotonic`)."""
+        calls: list[dict[str, Any]] = json.loads(self._control("/_recorded"))
+        return calls
+
     def usage(self) -> Usage:
         return self._process.usage()
 
     def stop(self) -> None:
         self._process.stop()
 
-    def _control(self, path: str) -> None:
+    def _control(self, path: str) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self._control_port}{path}", timeout=RESPONSE_SECONDS):
-            pass
+        address = f"http://127.0.0.1:{self._control_port}{path}"
+        with opener.open(address, timeout=RESPONSE_SECONDS) as response:
+            body: bytes = response.read()
+        return body
 
     def _wait_for_ports(self) -> dict[str, int]:
         deadline = time.monotonic() + LONGEST_START_SECONDS

@@ -8,6 +8,8 @@ run time:
 
     GET /_set?results.delay_ms=2000&tail_share=0.05    a key without a service's name sets all three
     GET /_stats                                        counts and behaviour of each service
+    GET /_record                                       records the begin and end of every call from now on
+    GET /_recorded                                     those calls; the recording ends
     GET /_reset                                        restores the command line's behaviour, sets counts to 0
 
 Timers of the event loop tick in milliseconds: a response comes up to 1 ms early or late.
@@ -18,6 +20,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -52,6 +55,7 @@ class Service:
         self.authorization = authorization(key)["Authorization"].encode() if key else b""
         self.behaviour = behaviour
         self.counts = Counts()
+        self.calls: list[dict[str, Any]] | None = None  # recorded while it is a list
         self._responses = responses
         self._random = random.Random(f"{seed} {name}")  # noqa: S311
 
@@ -81,8 +85,18 @@ class ServiceProtocol(HttpProtocol):
         super().__init__(open_connections)
         self._service = service
         self._authorization = service.authorization
+        self._call: dict[str, Any] | None = None
 
     def respond(self, method: bytes, target: bytes) -> tuple[bytes, float]:
+        if self._service.calls is not None and target != HEALTH:
+            self._call = {
+                "request_id": self._request_id.decode("latin-1"),
+                "service": self._service.name,
+                "path": target.decode("latin-1"),
+                "begin": time.monotonic(),
+                "end": None,
+            }
+            self._service.calls.append(self._call)
         return self._service.respond(method, target)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,6 +112,8 @@ class ServiceProtocol(HttpProtocol):
         super().connection_lost(exc)
 
     def _write(self, response: bytes) -> None:
+        if self._call is not None:
+            self._call["end"], self._call = time.monotonic(), None
         if response and self._transport is not None:
             self._service.counts.answered += 1
         super()._write(response)
@@ -152,6 +168,18 @@ class StubServer:
         for name, behaviour in changed.items():
             self.services[name].behaviour = behaviour
 
+    def record(self) -> None:
+        """Record every call from now on."""
+        for service in self.services.values():
+            service.calls = []
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """Stop recording; the calls with their begin and end (of `time.monotonic`), in the order of their begin."""
+        calls = [call for service in self.services.values() for call in service.calls or ()]
+        for service in self.services.values():
+            service.calls = None
+        return sorted(calls, key=lambda call: float(call["begin"]))
+
     def reset(self) -> None:
         """Restore the initial behaviour and set all counts but those of open connections to 0."""
         for service in self.services.values():
@@ -175,7 +203,7 @@ class StubServer:
 
 
 class ControlProtocol(HttpProtocol):
-    """A connection to the control port: /_set, /_stats and /_reset."""
+    """A connection to the control port: /_set, /_stats, /_record, /_recorded and /_reset."""
 
     def __init__(self, stub: StubServer, open_connections: set[HttpProtocol]) -> None:
         super().__init__(open_connections)
@@ -192,6 +220,10 @@ class ControlProtocol(HttpProtocol):
                 return http_error(400, "bad_request", str(exc)), 0.0
         elif path == "/_reset":
             self._stub.reset()
+        elif path == "/_record":
+            self._stub.record()
+        elif path == "/_recorded":
+            return http_response(200, self._stub.recorded()), 0.0
         elif path != "/_stats":
             return http_error(404, "not_found"), 0.0
         return http_response(200, self._stub.stats()), 0.0
