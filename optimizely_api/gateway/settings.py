@@ -82,6 +82,13 @@ class Settings:
         "Whether an answer below 500 must echo the X-Request-Id of its call, as the services do, proxies between"
         " included; one that echoes another call's is a 502 always.",
     )
+    retry_tokens: int = _setting(
+        10,
+        "Calls to one service that one worker sends once more although none succeeds, where the connection was refused"
+        " or closed without an answer, or the service says in a 503 when to return. Ten good answers earn another one."
+        " 0 repeats none.",
+        at_least=0,
+    )
     coalesce_calls: bool = _setting(
         True, "Whether identical calls to a service under way at the same moment in a worker are made once."
     )

@@ -22,6 +22,7 @@ from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Upstream
+from optimizely_api.upstream.resilience.policies import PolicyOptions
 from optimizely_api.upstream.transport import relied_on
 from optimizely_api.upstream.transport.connection import ServiceResponse
 
@@ -60,6 +61,10 @@ def caching_options(settings: Settings) -> CachingOptions:
     )
 
 
+def policy_options(settings: Settings) -> PolicyOptions:
+    return PolicyOptions(retry_tokens=settings.retry_tokens)
+
+
 def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
     """The compiled shapes of the services' responses, over the contract's definitions."""
     definitions = {name: json_schema(schema) for name, schema in contract.document["definitions"].items()}
@@ -80,7 +85,12 @@ def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
 async def upstream_session(registry: Registry) -> AsyncIterator[None]:
     settings, shapes = registry["settings"], shape_checks(registry[CONTRACT])
     async with open_caching_client(
-        upstreams(settings), limits(settings), shapes, caching_options(settings), shared_memory()
+        upstreams(settings),
+        limits(settings),
+        shapes,
+        caching_options(settings),
+        shared_memory(),
+        policy_options(settings),
     ) as client:
         registry[CLIENT] = client
         yield

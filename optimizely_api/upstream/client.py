@@ -25,6 +25,9 @@ from optimizely_api.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from optimizely_api.upstream.resilience.order import send
+from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
+from optimizely_api.upstream.resilience.timing import LoopTiming
 from optimizely_api.upstream.responses import read_response
 from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import (
@@ -38,6 +41,8 @@ from optimizely_api.upstream.transport.connector import TOO_MANY_FILES, Destinat
 
 # The exceptions of a call without a response; `Client.failure` translates each into an UpstreamError.
 NO_RESPONSE = (aiohttp.ClientError, HttpProcessingError, TimeoutError)
+
+DEFAULT_POLICIES = PolicyOptions()
 
 _VISIBLE = re.compile("[!-~]+")  # allowed in a request line or a header without quoting
 
@@ -143,11 +148,14 @@ class Client:
         upstreams: Mapping[str, Upstream],
         limits: Limits,
         shapes: Mapping[str, Check],
+        policy_options: PolicyOptions,
     ) -> None:
         self.connector = connector
         self._addresses = {name: Address(upstream) for name, upstream in upstreams.items()}
         self._limits = limits
         self.shapes = shapes
+        timing = LoopTiming()
+        self.policies = {name: Policies(policy_options, timing) for name in upstreams}
 
     async def fetch(self, call: Call, context: CallContext) -> Any:
         """Return the value of the call's response.
@@ -158,12 +166,11 @@ class Client:
 
     async def send(self, call: Call, context: CallContext, *, may_repeat: bool) -> ServiceResponse:
         """Return the response, whatever its status; raises an UpstreamError without one, as early as `fetch`."""
-        address = self._addresses[call.upstream]
         started = time.monotonic()
         limit = self.limit(call, context, started)
         try:
-            request = address.request(call, context.request_id)
-            return await self.connector.request(address.destination, request, limit, may_repeat=may_repeat)
+            sending = _Sending(self, call, context.request_id, started + limit, may_repeat=may_repeat)
+            return await send(sending, self.policies[call.upstream])
         except NO_RESPONSE as exc:
             raise self.failure(call, exc, limit) from exc
         finally:
@@ -241,14 +248,39 @@ class Client:
         return BadUpstreamResponse(name, "it is not HTTP as agreed")
 
 
+class _Sending:
+    """A call that one task sends and waits for."""
+
+    __slots__ = ("_call", "_client", "_ends", "_request_id", "may_repeat")
+
+    def __init__(self, client: Client, call: Call, request_id: str, ends: float, *, may_repeat: bool) -> None:
+        """`ends` is a value of `time.monotonic()`."""
+        self._client, self._call, self._request_id, self._ends = client, call, request_id, ends
+        self.may_repeat = may_repeat
+
+    def seconds_left(self) -> float:
+        return self._ends - time.monotonic()
+
+    async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
+        connector, address = self._client.connector, self._client.address(self._call)
+        request = address.request(self._call, self._request_id)
+        ends = asyncio.get_running_loop().time() + self.seconds_left()
+        return await connector.request(
+            address.destination, request, ends, on_new_connection=on_new_connection
+        )
+
+
 @asynccontextmanager
 async def open_client(
-    upstreams: Mapping[str, Upstream], limits: Limits, shapes: Mapping[str, Check]
+    upstreams: Mapping[str, Upstream],
+    limits: Limits,
+    shapes: Mapping[str, Check],
+    policy_options: PolicyOptions = DEFAULT_POLICIES,
 ) -> AsyncIterator[Client]:
     """Open a client that neither shares calls nor caches values; leaving the context closes its connections."""
     connector = make_connector(limits)
     async with connector:
-        yield Client(connector, upstreams, limits, shapes)
+        yield Client(connector, upstreams, limits, shapes, policy_options)
 
 
 def make_connector(limits: Limits) -> ServiceConnector:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import errno
 import functools
 import gc
@@ -127,9 +128,7 @@ async def test_an_idle_connection_makes_room_for_one_to_another_service(service,
     ):
         other.script.append([OK])
         for url in (service.url, other.url):
-            await connector.request(
-                Address(Upstream(url=url, timeout_seconds=5)).destination, (PLAIN, ""), 5.0, may_repeat=True
-            )
+            await connector.request(Address(Upstream(url=url, timeout_seconds=5)).destination, (PLAIN, ""))
         await service.until(lambda: service.closed == 1)
 
 
@@ -344,10 +343,18 @@ async def test_a_call_is_sent_at_most_twice(client, service, context):
     assert len(service.heads) == 4
 
 
-async def test_a_call_on_a_new_connection_that_closes_silently_is_not_repeated(client, service, context):
+async def test_a_safe_call_on_a_new_connection_that_closes_silently_is_sent_once_more(
+    client, service, context
+):
+    service.script += [[CLOSE], [OK]]
+    assert await client.fetch(CALL, context) == GOOD
+    assert len(service.heads) == 2
+
+
+async def test_a_write_on_a_new_connection_that_closes_silently_is_not_repeated(client, service, context):
     service.script += [[CLOSE], [OK]]
     with pytest.raises(BadUpstreamResponse, match="the connection broke off"):
-        await client.fetch(CALL, context)
+        await client.fetch(dataclasses.replace(CALL, method="PATCH"), context)
     assert len(service.heads) == 1
 
 

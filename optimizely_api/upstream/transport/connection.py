@@ -64,8 +64,12 @@ class ResponseToAnother(aiohttp.ClientError):
     """The response echoes the number of another call, or lacks the required echo."""
 
 
-class IdleConnectionClosed(aiohttp.ServerDisconnectedError):
-    """A connection that had been used before closed before the first byte of the next response."""
+class ClosedBeforeResponse(aiohttp.ServerDisconnectedError):
+    """The connection closed before the first byte of the response."""
+
+
+class IdleConnectionClosed(ClosedBeforeResponse):
+    """The same of a connection that had been used before."""
 
 
 class ServiceConnection(ResponseHandler):
@@ -260,10 +264,10 @@ class ServiceConnection(ResponseHandler):
     def _end_by_closing(self, exc: BaseException | None) -> None:
         """End a body that has no length (RFC 9112 section 6.3), or fail because the response is incomplete."""
         if self._head is None:
-            no_bytes = not (self._head_start or self._interim)
-            self._fail(
-                IdleConnectionClosed() if self._used and no_bytes else aiohttp.ServerDisconnectedError()
-            )
+            if self._head_start or self._interim:
+                self._fail(aiohttp.ServerDisconnectedError())
+            else:
+                self._fail(IdleConnectionClosed() if self._used else ClosedBeforeResponse())
         elif exc is None and self._length is None and self._payload is None:
             self._succeed(b"".join(self._parts))
         else:

@@ -18,7 +18,6 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
 from optimizely_api.upstream.transport.connection import (
-    IdleConnectionClosed,
     ServiceConnection,
     ServiceRequest,
     ServiceResponse,
@@ -29,12 +28,6 @@ from optimizely_api.upstream.transport.patient_timeout import PatientTimeout
 IDLE_SECONDS = 15.0  # an idle connection is closed after this
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_TIMEOUTS = aiohttp.ClientTimeout()  # none of aiohttp's: see `patient_timeout.py`
-# A name that does not resolve, or a certificate that is not trusted, would fail again.
-_NOT_WORTH_RETRYING = (
-    aiohttp.ClientConnectorDNSError,
-    aiohttp.ClientConnectorSSLError,
-    aiohttp.ClientConnectorCertificateError,
-)
 
 
 class Destination(aiohttp.ClientRequest):
@@ -75,41 +68,21 @@ class ServiceConnector(aiohttp.TCPConnector):
         self.context = contextvars.Context()
 
     async def request(
-        self, destination: Destination, request: ServiceRequest, limit_seconds: float, *, may_repeat: bool
+        self,
+        destination: Destination,
+        request: ServiceRequest,
+        ends: float | None = None,
+        *,
+        on_new_connection: bool = False,
     ) -> ServiceResponse:
-        """Send a request on an idle connection, or on a new one, and return its response.
+        """Send a request once, on an idle connection or on a new one, and return its response.
 
-        Raises TimeoutError, aiohttp.ClientError or HttpProcessingError. A connection whose response is not complete,
-        for whatever reason, is closed.
+        Waits until the loop's time is `ends`; None waits for ever. Raises TimeoutError, aiohttp.ClientError or
+        HttpProcessingError. A connection whose response is not complete, for whatever reason, is closed.
         """
-        ends = self._loop.time() + limit_seconds
-        try:
-            return await self._request_once(destination, request, ends)
-        except IdleConnectionClosed:
-            # A service may close an idle connection at the very moment it is used again. A safe request is sent once
-            # more; an unsafe one may have been processed (RFC 9110 section 9.2.2). The second attempt takes a new
-            # connection, because the other idle ones may be closed too.
-            if not may_repeat:
-                raise
-            return await self._request_on_new_connection(destination, request, ends)
-
-    def start_request(
-        self, destination: Destination, request: ServiceRequest, *, on_new_connection: bool = False
-    ) -> "asyncio.Task[ServiceResponse]":
-        """Send a request once, without a time limit, in a task of its own."""
-        send = self._request_on_new_connection if on_new_connection else self._request_once
-        return self._loop.create_task(send(destination, request, None))
-
-    async def _request_on_new_connection(
-        self, destination: Destination, request: ServiceRequest, ends: float | None
-    ) -> ServiceResponse:
-        # If the limit of connections is reached, aiohttp may hand out an idle one: close them all.
-        self.close_idle(destination)
-        return await self._request_once(destination, request, ends)
-
-    async def _request_once(
-        self, destination: Destination, request: ServiceRequest, ends: float | None
-    ) -> ServiceResponse:
+        if on_new_connection:
+            # The idle ones may be closed too; and if the limit of connections is reached, aiohttp may hand out one.
+            self.close_idle(destination)
         connection = self.take_idle(destination)
         if connection is None:
             connection = await in_context(self.context, self._connect(destination, ends))
@@ -173,14 +146,11 @@ class ServiceConnector(aiohttp.TCPConnector):
         return cast(ServiceConnection, connection)
 
     async def _connect_twice_at_most(self, destination: Destination) -> Any:
-        # Nothing was sent yet, so any call may be tried again: a full backlog drops a connection attempt, and a moment
-        # later accepts the next.
+        # A full backlog drops a connection attempt, and a moment later accepts the next.
         try:
             return await self.connect(destination, [], _NO_TIMEOUTS)
-        except (TimeoutError, aiohttp.ClientConnectorError) as exc:
-            if isinstance(exc, _NOT_WORTH_RETRYING) or getattr(exc, "errno", None) in TOO_MANY_FILES:
-                raise
-        return await self.connect(destination, [], _NO_TIMEOUTS)
+        except TimeoutError:
+            return await self.connect(destination, [], _NO_TIMEOUTS)
 
     async def _create_connection(self, *args: Any) -> Any:
         self._make_room()

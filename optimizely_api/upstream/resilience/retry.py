@@ -1,0 +1,56 @@
+"""Which outcomes of a call are worth sending it once more, and after which pause."""
+
+import random
+from typing import Final
+
+import aiohttp
+
+from optimizely_api.upstream.transport.connection import (
+    ClosedBeforeResponse,
+    IdleConnectionClosed,
+    ServiceResponse,
+)
+from optimizely_api.upstream.transport.connector import TOO_MANY_FILES
+
+# "Full jitter": the callers of a service that failed for a moment do not all come back at the same time.
+SHORTEST_PAUSE_SECONDS = 0.010
+LONGEST_PAUSE_SECONDS = 0.050
+
+# A name that does not resolve, or a certificate that is not trusted, would fail again.
+_NOT_WORTH_RETRYING: Final = (
+    aiohttp.ClientConnectorDNSError,
+    aiohttp.ClientConnectorSSLError,
+    aiohttp.ClientConnectorCertificateError,
+)
+
+
+def pause_after_error(error: BaseException, chance: random.Random, *, may_repeat: bool) -> float | None:
+    """The seconds to wait before the call is sent again; None if it should not be.
+
+    A refused connection carried nothing, so any call may follow. Where a connection closed without a byte of a
+    response, the service may have carried the call out: only a call with `may_repeat` is sent again (RFC 9110
+    section 9.2.2).
+    """
+    if isinstance(error, IdleConnectionClosed):
+        # No sign of trouble: a service may close an idle connection at the very moment it is used again.
+        return 0.0 if may_repeat else None
+    if isinstance(error, aiohttp.ClientConnectorError):
+        is_worth_it = not isinstance(error, _NOT_WORTH_RETRYING) and error.errno not in TOO_MANY_FILES
+    else:
+        is_worth_it = isinstance(error, ClosedBeforeResponse) and may_repeat
+    return _jitter(chance) if is_worth_it else None
+
+
+def pause_after_response(
+    response: ServiceResponse, chance: random.Random, *, may_repeat: bool
+) -> float | None:
+    """As `pause_after_error`: only a 503 that says in `Retry-After` when to return is worth it."""
+    status, _, headers = response
+    after = headers.get("Retry-After", "")
+    if status != 503 or not may_repeat or not (after.isascii() and after.isdigit()):
+        return None
+    return int(after) + _jitter(chance)
+
+
+def _jitter(chance: random.Random) -> float:
+    return chance.uniform(SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
