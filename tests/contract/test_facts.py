@@ -22,6 +22,7 @@ CONTRACT = load()
 DEFINITIONS = CONTRACT.document["definitions"]
 # Properties that today's public API has, and that of the facts had not.
 NEWER = {
+    "Campaign": ("archived",),
     "Extension": ("experiment_count",),
     "Metric": ("display_title",),
     "Page": ("single_use",),

@@ -134,6 +134,7 @@ def layer(
         "project_id": row.project_id,
         "type": row.type,
         "status": state.status,
+        "archived": state.status == "archived",
         **_times(row, state),
         "metrics": metrics,
         "metric_names": definitions.metric_names(metrics, event_names),

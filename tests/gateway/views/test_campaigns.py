@@ -42,6 +42,17 @@ def test_200_lists_have_no_campaigns_of_single_experiments(real_app: Any, ids: A
     assert_error(change(real_app, alone, status=409, name="x"), 409, "conflict")
 
 
+def test_200_a_campaign_says_whether_it_is_in_the_archive(real_app: Any, ids: Any) -> None:
+    campaign = create(real_app, ids)
+    address = f"/v2/campaigns/{campaign['id']}"
+    assert campaign["archived"] is False
+    assert change(real_app, campaign, archived=True).json == campaign  # only DELETE puts it there
+    real_app.delete(address, headers=AUTHORIZED)
+    archived = real_app.get(address, headers=AUTHORIZED).json
+    assert (archived["status"], archived["archived"]) == ("archived", True)
+    assert change(real_app, campaign, "?action=unarchive").json["archived"] is False
+
+
 def test_200_lists_of_archived_campaigns_and_of_the_others(real_app: Any, ids: Any) -> None:
     kept, archived = create(real_app, ids), create(real_app, ids)
     real_app.delete(f"/v2/campaigns/{archived['id']}", headers=AUTHORIZED)
