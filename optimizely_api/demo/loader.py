@@ -179,7 +179,13 @@ class Loader:
             (experiment, await self._experiment(project, experiment, owner, event_ids, campaign_ids, now))
             for experiment in project.experiments
         ]
-        customer_id = await self._past(project, owner, targets, campaign_ids, now)
+        people = past.Past(self.experiments, owner, now, self.user_ids)
+        customer_id = await past.customer_attribute(people)
+        page_ids = await people.pages(project)
+        await self._pages_of_campaigns(project, people, page_ids, campaign_ids)
+        for experiment, target in targets:
+            await self._live(experiment, target.experiment_id, page_ids, now)
+        await self._past(project, people, targets, campaign_ids)
         await self._pause_campaigns(project, campaign_ids, now)
         attribute_ids = {"customer": str(customer_id)}
         return [(experiment, replace(target, attribute_ids=attribute_ids)) for experiment, target in targets]
@@ -187,20 +193,16 @@ class Loader:
     async def _past(
         self,
         project: story.Project,
-        owner: dict[str, int],
+        people: past.Past,
         targets: list[tuple[story.Experiment, Target]],
         campaign_ids: dict[str, int],
-        now: datetime,
-    ) -> int:
-        """What the people of the shop did before the load; return the id of the attribute of all visitors."""
-        roles = f"/accounts/{owner['account_id']}/users/{self.user_ids[past.EDITOR]}/roles"
-        path = f"{roles}/{owner['project_id']}"
+    ) -> None:
+        """What the people of the shop did before the load."""
+        roles = f"/accounts/{people.owner['account_id']}/users/{self.user_ids[past.EDITOR]}/roles"
+        path = f"{roles}/{people.owner['project_id']}"
         await self.projects.call("PUT", path, expected={200}, body={"role": "editor"})
-        people = past.Past(self.experiments, owner, now, self.user_ids)
-        customer_id = await past.customer_attribute(people)
         experiment_ids = {experiment.key: target.experiment_id for experiment, target in targets}
         await past.HAPPENED[project.name](people, experiment_ids, campaign_ids)
-        return customer_id
 
     async def _present(self, account_id: int, targets: list[tuple[story.Experiment, Target]]) -> None:
         """What public operations make, with a token for the time of the load."""
@@ -246,6 +248,19 @@ class Loader:
                 ids[name] = layer["id"]
         return ids
 
+    async def _pages_of_campaigns(
+        self,
+        project: story.Project,
+        people: past.Past,
+        page_ids: dict[str, int],
+        campaign_ids: dict[str, int],
+    ) -> None:
+        """Let the experiments of a campaign run on the pages of the first one."""
+        for name, campaign_id in campaign_ids.items():
+            first = next(one for one in project.experiments if one.campaign == name)
+            of_first = [page_ids[key] for key in first.pages]
+            await people.change("layers", campaign_id, 37, past.ANA, page_ids=of_first)
+
     async def _pause_campaigns(
         self, project: story.Project, campaign_ids: dict[str, int], now: datetime
     ) -> None:
@@ -272,11 +287,8 @@ class Loader:
             body = {**owner, **_definition(project, experiment, event_ids, now)}
             if experiment.campaign is not None:
                 body["campaign_id"] = campaign_ids[experiment.campaign]
-            params = {"at": _days_before(now, experiment.started or 2)}
-            if experiment.started is not None:
-                params["action"] = "start"
-            entity = await self.experiments.create("/experiments", body, **params)
-        await self._end(experiment, entity["id"], now)
+            made = _days_before(now, experiment.started or 2)
+            entity = await self.experiments.create("/experiments", body, at=made)
         return Target(
             account_id=owner["account_id"],
             project_id=owner["project_id"],
@@ -288,6 +300,20 @@ class Loader:
             last=now - timedelta(days=experiment.ended),
             load=now.isoformat(),
         )
+
+    async def _live(
+        self, experiment: story.Experiment, experiment_id: int, page_ids: dict[str, int], now: datetime
+    ) -> None:
+        """Start the experiment on its pages, unless it was started before, and end it."""
+        path = f"/experiments/{experiment_id}"
+        _, entity = await self.experiments.call("GET", path, expected={200})
+        if experiment.started is not None and entity["status"] == "not_started":
+            # An experiment of a campaign runs on the campaign's pages.
+            pages = () if experiment.campaign else experiment.pages
+            body = {"page_ids": [page_ids[key] for key in pages]} if pages else {}
+            at = _days_before(now, experiment.started)
+            await self.experiments.call("PATCH", path, expected={200}, body=body, action="start", at=at)
+        await self._end(experiment, experiment_id, now)
 
     async def _end(self, experiment: story.Experiment, experiment_id: int, now: datetime) -> None:
         path, at = f"/experiments/{experiment_id}", _days_before(now, experiment.ended)
@@ -361,6 +387,7 @@ def _definition(
         "description": experiment.description,
         "variations": variations,
         "metrics": _metrics(experiment, event_ids),
+        "platform": project.platform,
         "stats_config": {"confidence_level": project.confidence_threshold},
     }
     if experiment.end == "schedule":

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from optimizely_api.contract.times import format_time
+from optimizely_api.demo import story
 from optimizely_api.demo.client import ServiceClient
 
 # The people of the shop, by their addresses.
@@ -49,6 +50,15 @@ class Past:
         _, made = await self._send("POST", f"/{kind}", days, by, {**self.owner, **body})
         return int(made["id"])
 
+    async def pages(self, project: story.Project) -> dict[str, int]:
+        """The ids of a project's pages, by their keys."""
+        return {
+            page.key: await self.make(
+                "pages", 38, ANA, key=page.key, name=page.name, edit_url=f"{SITE}{page.path}"
+            )
+            for page in project.pages
+        }
+
     async def change(self, kind: str, entity_id: int, days: float, by: str, **changes: Any) -> None:
         await self._send("PATCH", f"/{kind}/{entity_id}", days, by, changes)
 
@@ -76,12 +86,9 @@ async def customer_attribute(past: Past) -> int:
 
 
 async def shop(past: Past, experiments: dict[str, int], campaigns: dict[str, int]) -> None:
-    """The web shop: pages, audiences and an extension, and how its experiments came to what they are."""
-    front = await past.make("pages", 38, ANA, key="front_page", name="Front page", edit_url=f"{SITE}/")
-    product = await past.make(
-        "pages", 38, ANA, key="product_page", name="Product", edit_url=f"{SITE}/products/monstera"
-    )
-    cart = await past.make("pages", 38, ANA, key="cart", name="Cart", edit_url=f"{SITE}/cart")
+    """The web shop: audiences and an extension, and how its pages and experiments came to what they are."""
+    pages = await past.pages(story.SHOP)
+    front, product, cart = (pages[key] for key in (story.FRONT, story.PRODUCT, story.CART))
     await past.change("pages", product, 30, BEN, name="Product page", category="product_detail")
     await past.change("pages", cart, 30, BEN, category="cart")
     for device in ("mobile", "tablet"):
@@ -133,7 +140,6 @@ async def shop(past: Past, experiments: dict[str, int], campaigns: dict[str, int
         14,
         IDA,
         description="The front page, for those who know us.",
-        page_ids=[front],
     )
 
 

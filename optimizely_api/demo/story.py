@@ -58,6 +58,15 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A page of the site, where experiments for the web run."""
+
+    key: str
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Experiment:
     """An experiment; days count back from the moment the demo is loaded."""
 
@@ -73,6 +82,7 @@ class Experiment:
     ended: float = 0.0  # days ago; 0: it still runs
     end: str = ""  # pause, archive, schedule, campaign
     campaign: str | None = None
+    pages: tuple[str, ...] = ()  # their keys; those of the first experiment of a campaign are the campaign's
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class Project:
     confidence_threshold: float = 0.9
     sdks: tuple[str, ...] = ()
     campaigns: tuple[str, ...] = field(default=())
+    pages: tuple[Page, ...] = ()
 
 
 def converting(event: str, direction: str = "increasing") -> dict[str, Any]:
@@ -116,6 +127,7 @@ VIEWED = "product_viewed"
 ADDED = "added_to_cart"
 ORDERED = "order_placed"
 SIGNED_UP = "newsletter_signed_up"
+FRONT, PRODUCT, CART = "front_page", "product_page", "cart"
 BASKET = (8_900, 0.75)  # cents, spread: usually a lamp, sometimes a wardrobe
 
 
@@ -142,11 +154,17 @@ SHOP = Project(
         Event(SIGNED_UP, "Newsletter signed up", "sign_up"),
     ),
     campaigns=("Welcome back", "Spring sale banners"),
+    pages=(
+        Page(FRONT, "Front page", "/"),
+        Page(PRODUCT, "Product", "/products/monstera"),
+        Page(CART, "Cart", "/cart"),
+    ),
     experiments=(
         Experiment(
             key="free_shipping_bar",
             name="Free shipping bar on every page",
             description="A thin bar that says from which amount on we ship for free leads to more orders.",
+            pages=(FRONT,),
             variations=("No bar", "Bar with the amount still missing"),
             metrics=(converting(ORDERED), REVENUE, counted(ADDED), valued(ORDERED)),
             visitors=14_000,
@@ -157,6 +175,7 @@ SHOP = Project(
             key="photos_first",
             name="Product page: photos, facts or reviews first",
             description="What stands at the top of the product page decides who reads on.",
+            pages=(FRONT, PRODUCT),
             variations=("Facts first", "Photos first", "Reviews first"),
             weights=(3334, 3333, 3333),
             metrics=(converting(ADDED), counted(VIEWED), REVENUE),
@@ -168,6 +187,7 @@ SHOP = Project(
             key="short_newsletter_form",
             name="Newsletter form with one field",
             description="Asking for the address only brings more readers than asking for the name as well.",
+            pages=(FRONT,),
             variations=("Name and address", "Address only"),
             metrics=(converting(SIGNED_UP),),
             visitors=4_000,
@@ -183,6 +203,7 @@ SHOP = Project(
             key="guest_checkout",
             name="Checkout without an account",
             description="Visitors who may order as guests order more often.",
+            pages=(CART,),
             variations=("Account needed", "Guests welcome"),
             metrics=(converting(ORDERED), REVENUE),
             visitors=6_000,
@@ -203,6 +224,7 @@ SHOP = Project(
             name="Returning visitors: what you looked at",
             description="Products of the last visit on the front page.",
             campaign="Welcome back",
+            pages=(FRONT,),
             variations=("Holdback", "Last seen products"),
             weights=(2500, 7500),
             metrics=(converting(ORDERED), REVENUE),
@@ -215,6 +237,7 @@ SHOP = Project(
             name="Club members: early access",
             description="New collections two days earlier, for members of the club.",
             campaign="Welcome back",
+            pages=(FRONT,),
             variations=("Holdback", "Early access"),
             weights=(2500, 7500),
             metrics=(converting(ORDERED), REVENUE),
@@ -227,6 +250,7 @@ SHOP = Project(
             name="Early bird banner",
             description="A countdown to the end of the sale.",
             campaign="Spring sale banners",
+            pages=(FRONT,),
             variations=("No banner", "Countdown"),
             metrics=(converting(ORDERED),),
             visitors=1_500,

@@ -41,6 +41,7 @@ class Feature:
 @dataclass
 class Campaign:
     status: str = "not_started"
+    has_page: bool = False
     has_started: bool = False
     archived_with: dict[int, str] = field(default_factory=dict)
 
@@ -56,6 +57,7 @@ class Variation:
 class Experiment:
     kind: str
     status: str = "not_started"
+    has_page: bool = False
     has_started: bool = False
     variations: list[Variation] = field(default_factory=list)
     feature: int = 0
@@ -64,7 +66,7 @@ class Experiment:
 
 @dataclass
 class Model:
-    """A project's experiments, campaigns and features, by their ids."""
+    """The experiments, campaigns and features of a project for the web, by their ids."""
 
     experiments: dict[int, Experiment] = field(default_factory=dict)
     campaigns: dict[int, Campaign] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class Model:
                 raise Refused(409)
             self._check_references(changes["feature"], 0)
             experiment.feature, experiment.kind = changes["feature"], "feature"
+        if "has_page" in changes:
+            experiment.has_page = changes["has_page"]
         if "variations" in changes:
             experiment.variations = _merged(experiment, changes["variations"])
             _check_weights(experiment.variations)
@@ -133,16 +137,24 @@ class Model:
                 raise Refused(409)
             if experiment.feature and self.features[experiment.feature].archived:
                 raise Refused(409)
+            if not self._has_page(experiment):
+                raise Refused(409)
             experiment.has_started = True
             if experiment.feature:
                 self.features[experiment.feature].has_been_on = True
         experiment.status = after
 
+    def _has_page(self, experiment: Experiment) -> bool:
+        """Whether it names a page to run on, or its campaign does."""
+        campaign = self.campaigns.get(experiment.campaign)
+        return experiment.has_page or (campaign is not None and campaign.has_page)
+
     # Campaigns
 
-    def created_campaign(self, action: str) -> Campaign:
+    def created_campaign(self, action: str, has_page: bool) -> Campaign:
+        """Unlike an experiment, a campaign may be started without a page."""
         status = {"": "not_started", "start": "running", "publish": "paused"}[action]
-        return Campaign(status, has_started=status == "running")
+        return Campaign(status, has_page, has_started=status == "running")
 
     def patch_campaign(self, campaign_id: int, action: str) -> int:
         campaign = self.campaigns[campaign_id]

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from tests.services.conftest import Caller
+from tests.services.test_experiments import OWNER, make
 
-OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": name, "key": name, "weight": 5000} for name in ("old", "new")]
 
 
@@ -73,8 +73,7 @@ async def test_features_are_counted_once_each_until_they_are_archived(experiment
 async def test_409_while_a_running_experiment_uses_it_also_in_a_paused_campaign(experiments: Caller) -> None:
     audience = await experiments.made("/audiences", {**OWNER})
     conditions = json.dumps(["or", {"audience_id": audience["id"]}])
-    body = {**OWNER, "variations": TWO, "audience_conditions": conditions}
-    running = await experiments.made("/experiments?action=start", body)
+    running = await make(experiments, "?action=start", audience_conditions=conditions)
     await experiments.patch(f"/layers/{running['layer_id']}?action=pause", {})
     status, error = await experiments.patch(f"/audiences/{audience['id']}", {"archived": True})
     assert (status, error["code"]) == (409, "conflict")

@@ -16,6 +16,7 @@ EXPERIMENT = {
     "name": "Checkout",
     "metrics": [],
     "changes": [],
+    "url_targeting": {"edit_url": "https://shop.example/"},
     "variations": [{"name": "Original", "weight": 10000}],
 }
 

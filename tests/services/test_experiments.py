@@ -17,6 +17,7 @@ from tests.support.ports import free_port
 
 OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": "Original", "key": "control", "weight": 5000}, {"name": "New", "key": "new", "weight": 5000}]
+SOMEWHERE = {"edit_url": "https://shop.example/"}
 
 
 async def event(experiments: Caller, key: str = "buy", **given: Any) -> Any:
@@ -24,7 +25,9 @@ async def event(experiments: Caller, key: str = "buy", **given: Any) -> Any:
 
 
 async def make(experiments: Caller, query: str = "", **given: Any) -> Any:
-    body = {**OWNER, "name": "Checkout", "variations": TWO, **given}
+    """An experiment for the web, which runs on a page of its own unless another one is given."""
+    where = {} if "page_ids" in given else {"url_targeting": SOMEWHERE}
+    body = {**OWNER, "name": "Checkout", "variations": TWO, **where, **given}
     return await experiments.made(f"/experiments{query}", body)
 
 
@@ -165,7 +168,7 @@ async def test_400_for_an_extension_that_a_change_cannot_insert(experiments: Cal
         actions = [{"page_id": page["id"], "changes": changes}]
         return [{"name": "a", "weight": 10000, "actions": actions}]
 
-    made = await make(experiments, variations=variations(there))
+    made = await make(experiments, page_ids=[page["id"]], variations=variations(there))
     wrong = {"variations": variations(there, off, gone, foreign, 9999999999999999)}
     status, error = await experiments.patch(f"/experiments/{made['id']}", wrong)
     place = "/body/variations/0/actions/0/changes"
@@ -483,6 +486,50 @@ async def test_409_for_a_start_without_active_variations(experiments: Caller) ->
     assert again["status"] == "running"
 
 
+NOWHERE = "the experiment has no page to run on: give it page_ids or url_targeting, then start it"
+
+
+@pytest.mark.parametrize("action", ["start", "publish"])
+async def test_409_for_a_start_on_no_page(experiments: Caller, action: str) -> None:
+    ahead = {"schedule": {"start_time": "2099-01-01"}} if action == "publish" else {}
+    made = await make(experiments, page_ids=[], **ahead)
+    path = f"/experiments/{made['id']}?action={action}"
+    status, error = await experiments.patch(path, {})
+    assert (status, error["code"], error["message"]) == (409, "conflict", NOWHERE)
+    assert await experiments.get(f"/experiments/{made['id']}") == (200, made)
+    assert (await experiments.patch(path, {"url_targeting": SOMEWHERE}))[0] == 200
+
+
+async def test_409_for_a_new_experiment_that_is_to_run_on_no_page(experiments: Caller) -> None:
+    body = {**OWNER, "variations": TWO}
+    assert (await experiments.post("/experiments?action=start", body))[0] == 409
+    assert (await experiments.get("/experiments"))[1]["total"] == 0
+    assert (await experiments.post("/experiments?action=pause", body))[0] == 201
+
+
+async def test_409_for_resuming_what_has_lost_its_page_and_200_for_pausing_it(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", **SOMEWHERE})
+    made = await make(experiments, "?action=start", page_ids=[page["id"]])
+    assert (await patched(experiments, made, "?action=pause", page_ids=[]))["status"] == "paused"
+    assert (await experiments.patch(f"/experiments/{made['id']}?action=resume", {}))[0] == 409
+
+
+async def test_an_experience_runs_on_the_pages_of_its_campaign(experiments: Caller) -> None:
+    campaign = await experiments.made("/layers", {**OWNER, "type": "personalization"})
+    body = {**OWNER, "variations": TWO, "campaign_id": campaign["id"]}
+    made = await experiments.made("/experiments", body)
+    path = f"/experiments/{made['id']}?action=start"
+    status, error = await experiments.patch(path, {})
+    assert (status, error["message"]) == (409, NOWHERE.replace("it page_ids", "it or its campaign page_ids"))
+    status, _ = await experiments.patch(f"/layers/{campaign['id']}", {"url_targeting": SOMEWHERE})
+    assert (status, (await experiments.patch(path, {}))[0]) == (200, 200)
+
+
+async def test_only_on_the_web_an_experiment_needs_a_page(experiments: Caller) -> None:
+    body = {**OWNER, "variations": TWO, "platform": "custom"}
+    assert (await experiments.made("/experiments?action=start", body))["status"] == "running"
+
+
 async def test_409_for_a_start_with_an_archived_feature(experiments: Caller) -> None:
     cart = await feature(experiments)
     made = await make(experiments, feature_id=cart["id"])
@@ -757,6 +804,25 @@ async def test_experiments_of_an_earlier_release_ran_from_their_first_start_to_t
     found = [(await experiments.get(f"/experiments/{one['id']}"))[1] for one in (running, paused, new)]
     assert [times(one) for one in found] == [[("01", None)], [("01", "02")], []]
     assert found[0]["runs"] == running["runs"]
+
+
+async def test_experiments_of_an_earlier_release_need_a_page_on_the_web_alone(experiments: Caller) -> None:
+    environment = {"id": 5, "key": "production", "sdk_key": "s", "is_primary": True, "archived": False}
+    noon = "2026-01-05T12:00:00Z"
+    project = {**OWNER, "platform": "custom", "anonymize_ip": True, "project_version": noon}
+    named = {**project, "environments": [{**environment, "version": noon}]}
+    assert (await experiments.post("/datafiles", named))[0] == 200
+    in_code, on_a_site = [
+        await experiments.made("/experiments", {**OWNER, "project_id": project_id, "variations": TWO})
+        for project_id in (OWNER["project_id"], 99)
+    ]
+    await migrate_to(experiments.database_url, "experiments", "0010")
+    await migrate_to(experiments.database_url, "experiments", "head")
+    started = [
+        (await experiments.patch(f"/experiments/{one['id']}?action=start", {}))[0]
+        for one in (in_code, on_a_site)
+    ]
+    assert started == [200, 409]
 
 
 # Layers

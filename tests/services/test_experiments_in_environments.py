@@ -20,7 +20,7 @@ START, STOP = "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"
 
 
 async def made(experiments: Caller, query: str = "", **given: Any) -> Any:
-    return await make(experiments, query, environments=BOTH, **given)
+    return await make(experiments, query, platform="custom", environments=BOTH, **given)
 
 
 def statuses(experiment: Any) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ SEQUENCES, WHOLE_SEQUENCES, STEPS = 100, 5_000, 10  # for each database
 AT_ONCE = 4  # sequences: while the database works for one, another goes on
 COMPARED = 0.1  # the share of steps after which everything is compared, besides the last
 PROJECTS = count(1)
+HAVE_PAGES = 0.8  # the share of experiments that name a page from the beginning
+SOMEWHERE: Json = {"url_targeting": {"edit_url": "https://shop.example/"}}
 ACTIONS = ("start", "resume", "pause", "publish", "unarchive")
 NAMES = count(1)
 
@@ -59,7 +61,12 @@ class Player:
 
     async def create_experiment(self) -> None:
         experiment = Experiment("a/b", variations=self._some_variations())
-        body: Json = {"name": "An experiment", "variations": [_sent(one) for one in experiment.variations]}
+        experiment.has_page = self.random.random() < HAVE_PAGES
+        body: Json = {
+            "name": "An experiment",
+            "variations": [_sent(one) for one in experiment.variations],
+            **(SOMEWHERE if experiment.has_page else {}),
+        }
         if self.model.features and self.random.random() < 0.4:
             experiment.kind, experiment.feature = "feature", self.random.choice(list(self.model.features))
             body["feature_id"] = experiment.feature
@@ -81,8 +88,8 @@ class Player:
 
     async def act_on_experiment(self) -> None:
         experiment_id, action = self._any(self.model.experiments), self.random.choice(ACTIONS)
-        body: Json = {} if self.random.random() < 0.7 else {"name": f"Experiment {next(NAMES)}"}
-        changes = {"name": True} if body else {}
+        body: Json = {} if self.random.random() < 0.7 else {"name": f"Experiment {next(NAMES)}", **SOMEWHERE}
+        changes = {"has_page": True} if body else {}
         await self.call(
             lambda: self.model.patch_experiment(experiment_id, action, **changes),
             "PATCH",
@@ -141,9 +148,10 @@ class Player:
 
     async def create_campaign(self) -> None:
         action = self.random.choice(("", "start", "publish"))
-        body = self._owned({"name": "A campaign"})
+        has_page = self.random.random() < HAVE_PAGES / 2
+        body = self._owned({"name": "A campaign", **(SOMEWHERE if has_page else {})})
         made = await self.call(lambda: 201, "POST", "/layers", action, body)
-        self.model.campaigns[made["id"]] = self.model.created_campaign(action)
+        self.model.campaigns[made["id"]] = self.model.created_campaign(action, has_page)
 
     async def act_on_campaign(self) -> None:
         campaign_id, action = self._any(self.model.campaigns), self.random.choice(ACTIONS)

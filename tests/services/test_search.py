@@ -75,7 +75,12 @@ async def test_audiences_environments_and_words(experiments: Caller) -> None:
     conditions = f'["and", {{"audience_id": {few}}}, {{"audience_id": {more}}}]'
     environments = {"production": {"is_primary": True}}
     one = await make(
-        experiments, "?action=start", key="flow", audience_conditions=conditions, environments=environments
+        experiments,
+        "?action=start",
+        key="flow",
+        platform="custom",
+        audience_conditions=conditions,
+        environments=environments,
     )
     await event(experiments)
     for query in (
@@ -99,7 +104,7 @@ async def test_audiences_environments_and_words(experiments: Caller) -> None:
 
 
 async def test_changes_are_newest_first_and_filtered(experiments: Caller) -> None:
-    made = await make(experiments)
+    made = await make(experiments, platform="custom", page_ids=[])
     await patched(experiments, made, "?action=start", name="Basket")
     await event(experiments)
     records = (await experiments.get(f"/changes?project_id={OWNER['project_id']}"))[1]["items"]

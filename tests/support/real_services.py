@@ -23,6 +23,7 @@ KEY = samples.SERVICES_KEY
 AS_GATEWAY = {"Authorization": f"Bearer {KEY}"}
 LONGEST_START_SECONDS = 60
 NOWHERE: Mapping[str, str] = {}
+ADDRESS = {"edit_url": "https://shop.example/"}  # where experiments run
 CALLED = {"PROJECTS_PRIVATE_WEBHOOKS": "on"}  # receivers are on this machine
 
 
@@ -48,6 +49,7 @@ class RealServices:
             **owner,
             key="button",
             name="Button",
+            url_targeting=ADDRESS,
             variations=[{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")],
             metrics=[{"aggregator": "unique", "event_id": event["id"], "scope": "visitor"}],
         )
@@ -81,7 +83,8 @@ class RealServices:
         """A new experiment of two variations in the project, after `action`."""
         owner = {"account_id": self.account_id, "project_id": self.ids["project_id"]}
         variations = [{"key": key, "name": key, "weight": 5000} for key in ("green", "blue")]
-        body = {**owner, "name": "Another", "variations": variations, **members}
+        where = {} if {"page_ids", "campaign_id"} & members.keys() else {"url_targeting": ADDRESS}
+        body = {**owner, "name": "Another", "variations": variations, **where, **members}
         return self.made("experiments", f"/experiments?action={action}", **body)
 
     def act(self, experiment_id: int, action: str) -> None:

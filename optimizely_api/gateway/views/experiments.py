@@ -26,11 +26,17 @@ class Experiments(Resource):
     """Experiments, which stand differently in each environment of a project that is not for the web."""
 
     async def prepared(self, request: Request, body: Entity, before: Entity | None) -> Entity:
-        """The body with the project's environments, all of them if it is about one, and if the experiment is new."""
+        """The body with the project's environments, all of them if it is about one, and if the experiment is new.
+
+        A new experiment is told the platform too: on the web it needs a page to run on.
+        """
         project_id = (before or body).get("project_id")
         if (before and "environments" not in body) or project_id is None:
             return body
-        if (await visible_project(request, project_id)).get("platform", WEB) == WEB:
+        platform = (await visible_project(request, project_id)).get("platform", WEB)
+        if before is None:
+            body = {**body, "platform": platform}
+        if platform == WEB:
             return {name: value for name, value in body.items() if name != "environments"}
         known = {one.key: one.shown for one in await environments_of_project(request, project_id)}
         given = body.get("environments", {})

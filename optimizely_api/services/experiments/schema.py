@@ -9,6 +9,7 @@ from optimizely_api.services.schema import (
     BOOLEAN,
     CONFIDENCE_LEVEL,
     ID,
+    TEXT,
     Node,
     Schema,
     map_of,
@@ -59,7 +60,13 @@ def body_schema(name: str, internal: Mapping[str, Node], *required: str) -> Sche
 OWNERS: Mapping[str, Node] = {"account_id": ID, "project_id": ID}
 EXPERIMENT = body_schema(
     "Experiment",
-    {**OWNERS, "environments": ENVIRONMENTS, "is_classic": BOOLEAN, "stats_config": STATS_CONFIG},
+    {
+        **OWNERS,
+        "environments": ENVIRONMENTS,
+        "is_classic": BOOLEAN,
+        "platform": TEXT,  # of the project, which keeps it for ever
+        "stats_config": STATS_CONFIG,
+    },
     *OWNERS,
 )
 EXPERIMENT_UPDATE = body_schema(

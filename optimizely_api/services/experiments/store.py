@@ -27,6 +27,7 @@ from optimizely_api.services.experiments import (
     states,
 )
 from optimizely_api.services.experiments.changes import record
+from optimizely_api.services.experiments.conditions import WEB
 from optimizely_api.services.experiments.events import event_names
 from optimizely_api.services.experiments.references import check_references, lock_used, read_conditions
 from optimizely_api.services.experiments.schema import DEFAULT_LEVEL
@@ -475,10 +476,23 @@ async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
     its_layer = await _layer_row(connection, row.layer_id)
     if its_layer.archived is not None:
         raise conflict("the campaign of the experiment is archived")
+    _check_has_page(row, its_layer)
     of_campaign = its_layer.document.get("page_ids", [])
     pages = row.document.get("page_ids") or of_campaign
     for kind, number in await lock_used(connection, {**row.document, "page_ids": pages}):
         raise conflict(f"the {kind} {number} is archived: an experiment with it cannot start")
+
+
+def _check_has_page(row: Row[Any], its_layer: Row[Any]) -> None:
+    """409 for an experiment for the web that would run nowhere: neither it nor its campaign names a page."""
+    if row.document.get("platform", WEB) != WEB:
+        return
+    if definitions.pages_of(row.document) or definitions.pages_of(its_layer.document):
+        return
+    owner = "it or its campaign" if its_layer.type == "personalization" else "it"
+    raise conflict(
+        f"the experiment has no page to run on: give {owner} page_ids or url_targeting, then start it"
+    )
 
 
 async def _save_state(

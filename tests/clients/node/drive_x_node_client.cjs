@@ -52,7 +52,8 @@ async function main() {
   await wholeLife("Page", { ...of, name: "Home", edit_url: "https://shop.example/" }, byId);
 
   const variations = [{ name: "Original", weight: 5000 }, { name: "Green", weight: 5000 }];
-  const body = { ...of, name: "Button", variations };
+  const where = { edit_url: "https://shop.example/" };
+  const body = { ...of, name: "Button", url_targeting: where, variations };
   const experiment = await payload(client.createExperiment({ action: "publish" }, body), 201);
   const started = await payload(client.updateExperiment({ id: experiment.id, action: "start" }, {}), 200);
   assert.equal(started.status, "running");

@@ -63,7 +63,7 @@ def test_200_lists_of_archived_campaigns_and_of_the_others(real_app: Any, ids: A
 
 
 def test_an_experience_runs_while_it_and_its_campaign_are_started(real_app: Any, ids: Any) -> None:
-    campaign = create(real_app, ids)
+    campaign = create(real_app, ids, url_targeting={"edit_url": "https://shop.example/"})
     body = {
         "project_id": ids["project_id"],
         "type": "personalization",

@@ -8,7 +8,7 @@ import requests
 
 from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support.asserting import AUTHORIZED, assert_error
-from tests.support.real_services import AS_GATEWAY, RealServices
+from tests.support.real_services import ADDRESS, AS_GATEWAY, RealServices
 
 Json = dict[str, Any]
 
@@ -148,6 +148,7 @@ def experiment(real_stack: RealServices, ids: dict[str, int]) -> Json:
         account_id=real_stack.account_id,
         project_id=ids["project_id"],
         name="Checkout flow",
+        url_targeting=ADDRESS,
         variations=[{"key": key, "name": key, "weight": 5000} for key in ("one_page", "three_pages")],
         metrics=[{"aggregator": "unique", "event_id": ids["event_id"], "scope": "visitor"}],
     )

@@ -6,6 +6,7 @@ from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import EntityPromises
 
 TWO = [{"key": "control", "weight": 5000}, {"key": "new", "weight": 5000}]
+SOMEWHERE = {"url_targeting": {"edit_url": "https://shop.example/"}}
 
 
 class TestExperiments(EntityPromises):
@@ -34,7 +35,7 @@ def change(app: Any, experiment: Any, query: str = "", status: int = 200, **chan
 
 
 def test_201_an_experiment_does_not_run_until_it_is_started(real_app: Any, ids: Any) -> None:
-    experiment = create(real_app, ids, key="first")
+    experiment = create(real_app, ids, key="first", **SOMEWHERE)
     assert (experiment["status"], experiment["type"]) == ("not_started", "a/b")
     started = change(real_app, experiment, "?action=start").json
     assert (started["status"], "earliest" in started) == ("running", True)
@@ -43,7 +44,7 @@ def test_201_an_experiment_does_not_run_until_it_is_started(real_app: Any, ids: 
 
 
 def test_201_an_experiment_may_be_created_running(real_app: Any, ids: Any) -> None:
-    assert create(real_app, ids, "?action=start")["status"] == "running"
+    assert create(real_app, ids, "?action=start", **SOMEWHERE)["status"] == "running"
 
 
 def test_204_then_410_and_unarchived_it_is_paused(real_app: Any, ids: Any) -> None:
@@ -79,7 +80,7 @@ def test_the_id_of_a_change_is_kept_when_it_is_sent(real_app: Any, ids: Any) -> 
 
 
 def test_a_repeated_action_changes_nothing(real_app: Any, ids: Any) -> None:
-    experiment = create(real_app, ids, "?action=start")
+    experiment = create(real_app, ids, "?action=start", **SOMEWHERE)
     assert change(real_app, experiment, "?action=start").json == experiment
 
 

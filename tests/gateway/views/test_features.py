@@ -9,7 +9,7 @@ from optimizely_api.gateway.environments import Environment
 from optimizely_api.gateway.views import features
 from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import EntityPromises
-from tests.support.real_services import RealServices
+from tests.support.real_services import ADDRESS, RealServices
 
 OFF = {"audience_conditions": "everyone", "enabled": False, "percentage_included": 0}
 PRODUCTION = "/body/environments/production"
@@ -68,6 +68,7 @@ class TestFeatures(EntityPromises):
             project_id=feature["project_id"],
             type="feature",
             feature_id=feature["id"],
+            url_targeting=ADDRESS,
             variations=[{"key": "on", "weight": 10000}],
         )
 

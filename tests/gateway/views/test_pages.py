@@ -47,7 +47,7 @@ class TestPages(EntityPromises):
         page = self.created(real_app, ids)
         actions = [{"page_id": page["id"], "changes": []}]
         variations = [{"name": "Only", "weight": 10000, "actions": actions}]
-        real_stack.another_experiment("start", variations=variations)
+        real_stack.another_experiment("start", page_ids=[page["id"]], variations=variations)
         deleted = real_app.delete(self.one(ids, page), headers=AUTHORIZED, expect_errors=True)
         assert_error(deleted, 409, "conflict")
 

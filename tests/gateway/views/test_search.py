@@ -9,7 +9,7 @@ from optimizely_api.runtime.testing import GatewayTestApp
 from tests.gateway.views.test_changes import service
 from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import OTHER
-from tests.support.real_services import RealServices
+from tests.support.real_services import ADDRESS, RealServices
 
 Json = dict[str, Any]
 NUMBERS = count(1)
@@ -56,6 +56,7 @@ def made(
             **owner,
             name=f"{word} experiment",
             key=f"{word}_e",
+            url_targeting=ADDRESS,
             variations=variations,
             metrics=[{"aggregator": "unique", "event_id": ids["event_id"], "scope": "visitor"}],
             audience_conditions=f'["and", {{"audience_id": {audience_id}}}]',

@@ -6,12 +6,13 @@ import pytest
 
 from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import EntityPromises
-from tests.support.real_services import RealServices
+from tests.support.real_services import ADDRESS, RealServices
 
 
 def experiment_of(stack: RealServices, action: str = "publish", **members: Any) -> Any:
     owner = {"account_id": stack.account_id, "project_id": stack.ids["project_id"]}
-    body = {"type": "multivariate", **owner, **members}
+    where = {"url_targeting": ADDRESS} if action == "start" else {}
+    body = {"type": "multivariate", **owner, **where, **members}
     return stack.made("experiments", f"/experiments?action={action}", **body)
 
 

@@ -63,7 +63,9 @@ class DatafileCaller:
         """An experiment of two variations."""
         variations = [{"key": name, "weight": 5000} for name in ("control", "treatment")]
         path = f"/experiments?action={action}" if action else "/experiments"
-        return await self.made(path, **{"key": key, "variations": variations, **members})
+        return await self.made(
+            path, **{"key": key, "platform": "custom", "variations": variations, **members}
+        )
 
     async def audience(self, conditions: Any, **members: Any) -> Any:
         """An audience."""

@@ -79,7 +79,13 @@ async def shop(serve: Serve) -> Shop:
     project = await services["projects"].made("/projects", {"account_id": account["id"], "name": "Web"})
     owner = {"account_id": account["id"], "project_id": project["id"]}
     event = await services["experiments"].made("/events", {**owner, "key": "buy"})
-    body = {**owner, "name": "Checkout", "variations": TWO, "metrics": [{"event_id": event["id"]}]}
+    body = {
+        **owner,
+        "name": "Checkout",
+        "url_targeting": {"edit_url": "https://shop.example/"},
+        "variations": TWO,
+        "metrics": [{"event_id": event["id"]}],
+    }
     path = f"/experiments?action=start&at={iso(NOON)}"
     return Shop(services, await services["experiments"].made(path, body))
 
