@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 import requests
 
 from tests.sdk.driven import Driven, driven
-from tests.sdk.installed import javascript_driver, python_driver
+from tests.sdk.installed import node_driver, python_driver
 from tests.support.asserting import AUTHORIZED
 from tests.support.real_services import RealServices
 from tests.support.serving import serve
 
-COMMANDS = {"python": python_driver, "javascript": javascript_driver}
+COMMANDS: dict[str, Callable[[], list[str]]] = {
+    "python 5": partial(python_driver, "optimizely-sdk==5.7.0"),
+    "python 4": partial(python_driver, "optimizely-sdk==4.1.1"),
+    "javascript 6": partial(node_driver, "javascript.mjs", "@optimizely/optimizely-sdk@6.6.1"),
+    "express": partial(node_driver, "express.mjs", "@optimizely/express@0.2.1"),
+}
+# The middleware for Express cannot tell by which rule a feature is on.
+AGREEING = ("python 5", "python 4", "javascript 6")
 SOON_SECONDS = 30
 
 
@@ -80,6 +88,6 @@ def sdk(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Driven]:
 
 @pytest.fixture
 def sdks(tmp_path: Any) -> Iterator[list[Driven]]:
-    """Both SDKs at once."""
+    """Several SDKs at once."""
     with ExitStack() as stack:
-        yield [stack.enter_context(driven(name, command(), tmp_path)) for name, command in COMMANDS.items()]
+        yield [stack.enter_context(driven(name, COMMANDS[name](), tmp_path)) for name in AGREEING]

@@ -19,12 +19,13 @@ class Driven:
         self.name, self.process, self.folder = name, process, folder
 
     def open(self, url: str, sdk_key: str) -> str:
-        """Poll the datafile of a key; returns its revision."""
+        """Poll the datafile of a key, and send events, at this URL; returns the datafile's revision."""
         return self.answer(
             do="open",
             sdk_key=sdk_key,
             python_template=f"{url}/datafiles/{{sdk_key}}.json",
             javascript_template=f"{url}/datafiles/%s.json",
+            events=f"{url}/v1/events",
             seconds=INTERVAL_SECONDS,
         )
 
@@ -34,20 +35,12 @@ class Driven:
 
     def start_deciding(self, users: Sequence[Any], experiments: Sequence[str], flags: Sequence[str]) -> None:
         """Let the SDK decide; `decided` has the result."""
-        path = self.folder / f"{self.name}-users.json"
-        path.write_text(json.dumps(users))
-        self.send(
-            do="decide",
-            users=str(path),
-            experiments=list(experiments),
-            flags=list(flags),
-            into=str(self.folder / f"{self.name}-decided.json"),
-        )
+        self._start("decide", users, experiments=list(experiments), flags=list(flags))
 
     def decided(self) -> list[Any]:
         """What each of the users gets."""
         self.receive()
-        found: list[Any] = json.loads((self.folder / f"{self.name}-decided.json").read_text())
+        found: list[Any] = json.loads((self.folder / f"{self.name}-outcomes.json").read_text())
         return found
 
     def decide(
@@ -56,6 +49,16 @@ class Driven:
         """What each of the users gets."""
         self.start_deciding(users, experiments, flags)
         return self.decided()
+
+    def visit(self, users: Sequence[Any], experiment: str) -> list[str | None]:
+        """Let users enter an experiment and convert; returns their variations when the SDK has sent all events."""
+        self._start("visit", users, experiment=experiment)
+        return self.decided()
+
+    def _start(self, do: str, users: Sequence[Any], **members: Any) -> None:
+        path = self.folder / f"{self.name}-users.json"
+        path.write_text(json.dumps(users))
+        self.send(do=do, users=str(path), into=str(self.folder / f"{self.name}-outcomes.json"), **members)
 
     def answer(self, **command: Any) -> Any:
         """Send a command and return its answer."""

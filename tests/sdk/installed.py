@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-PYTHON_SDK = "optimizely-sdk==5.7.0"
-JAVASCRIPT_SDK = "@optimizely/optimizely-sdk@6.6.1"
 LONGEST_INSTALLATION_SECONDS = 300
 # What pip and npm say when no registry can be reached.
 NO_NETWORK = re.compile(
     "NewConnectionError|NameResolutionError|ConnectTimeout|ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ENETUNREACH"
 )
-HERE = Path(__file__).parent
+DRIVERS = Path(__file__).parent / "drivers"
 
 
 def cache() -> Path:
@@ -28,25 +26,25 @@ def cache() -> Path:
     return Path(parent) / "optimizely_api_tests"
 
 
-def python_driver() -> list[str]:
-    """The command that decides with the Python SDK; skips the test where it cannot be installed."""
-    folder = cache() / _name(PYTHON_SDK)
+def python_driver(package: str) -> list[str]:
+    """The command that runs a Python SDK; skips the test where it cannot be installed."""
+    folder = cache() / _name(package)
     if not (folder / "installed").exists():
         venv.create(folder, with_pip=True, clear=True)
-        _install(folder, [_python(folder), "-m", "pip", "install", "--quiet", PYTHON_SDK])
-    return [_python(folder), str(HERE / "drivers" / "decide.py")]
+        _install(folder, [_python(folder), "-m", "pip", "install", "--quiet", package])
+    return [_python(folder), str(DRIVERS / "python.py")]
 
 
-def javascript_driver() -> list[str]:
-    """The command that decides with the JavaScript SDK; skips the test where it cannot be installed."""
+def node_driver(driver: str, package: str) -> list[str]:
+    """The command that runs an SDK of Node by a driver; skips the test where it cannot be installed."""
     if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("the JavaScript SDK needs node and npm")
-    folder = cache() / _name(JAVASCRIPT_SDK)
+        pytest.skip(f"{package} needs node and npm")
+    folder = cache() / _name(package)
     if not (folder / "installed").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-fund", "--no-audit", "--prefix", str(folder), JAVASCRIPT_SDK]
+        command = ["npm", "install", "--no-fund", "--no-audit", "--prefix", str(folder), package]
         _install(folder, command)
-    return ["node", str(HERE / "drivers" / "decide.mjs"), str(folder)]
+    return ["node", str(DRIVERS / driver), str(folder)]
 
 
 def _name(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Both SDKs and a reading of the datafile without any give each user the same, whatever the project.
+"""The SDKs and a reading of the datafile without any give each user the same, whatever the project.
 
     WHOLE_SIMULATIONS=1 pytest tests/sdk/test_agreement.py -m whole -s
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.registries
         pytest.param(30, 100_000, marks=pytest.mark.whole, id="many"),
     ],
 )
-def test_every_user_gets_the_same_from_both_sdks_and_without(
+def test_every_user_gets_the_same_from_the_sdks_and_without(
     api: Api, sdks: list[Driven], tmp_path: Path, projects: int, users: int
 ) -> None:
     seed = os.environ.get("SEED") or secrets.token_hex(4)

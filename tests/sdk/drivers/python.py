@@ -1,4 +1,4 @@
-"""Decides with the official Python SDK; runs in that SDK's own environment. Commands and answers are lines of JSON."""
+"""Runs the official Python SDK, in that SDK's own environment. Commands and answers are lines of JSON."""
 
 import json
 import sys
@@ -6,23 +6,41 @@ import time
 
 from optimizely.config_manager import PollingConfigManager
 from optimizely.decision.optimizely_decide_option import OptimizelyDecideOption
+from optimizely.event.event_processor import BatchEventProcessor
+from optimizely.event_dispatcher import EventDispatcher
 from optimizely.optimizely import Optimizely
 
 SOON_SECONDS = 30
+BATCH_SIZE = 10
 QUIETLY = [OptimizelyDecideOption.DISABLE_DECISION_EVENT]
+
+
+class Redirected:
+    """Sends events as the SDK does, to another address."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def dispatch_event(self, event):
+        """Send a batch."""
+        event.url = self.address
+        EventDispatcher.dispatch_event(event)
 
 
 class Driver:
     """One client of the SDK at a time."""
 
     def open(self, command):
-        """Poll a datafile."""
+        """Poll a datafile, and send events in batches."""
         manager = PollingConfigManager(
             sdk_key=command["sdk_key"],
             url_template=command["python_template"],
             update_interval=command["seconds"],
         )
-        self.client = Optimizely(config_manager=manager)
+        self.processor = BatchEventProcessor(
+            Redirected(command["events"]), batch_size=BATCH_SIZE, start_on_init=True
+        )
+        self.client = Optimizely(config_manager=manager, event_processor=self.processor)
         # The SDK itself waits for ten seconds, which a busy machine may not keep to.
         last = time.monotonic() + SOON_SECONDS
         while manager.get_config() is None and time.monotonic() < last:
@@ -47,12 +65,9 @@ class Driver:
 
     def decide(self, command):
         """Write what each user gets: variations by experiment, and decisions by flag."""
-        with open(command["users"], encoding="utf-8") as file:
-            users = json.load(file)
-        found = [self.of_user(user, command["experiments"], command["flags"]) for user in users]
-        with open(command["into"], "w", encoding="utf-8") as file:
-            json.dump(found, file)
-        return len(found)
+        return self.for_each_user(
+            command, lambda user: self.of_user(user, command["experiments"], command["flags"])
+        )
 
     def of_user(self, user, experiments, flags):
         context = self.client.create_user_context(user["id"], user["attributes"])
@@ -67,8 +82,25 @@ class Driver:
             },
         }
 
-    def close(self, command):
-        self.client.close()
+    def visit(self, command):
+        """Let users enter an experiment and convert, and write their variations; all events are sent at the end."""
+        count = self.for_each_user(command, lambda user: self.visit_of(user, command["experiment"]))
+        self.processor.stop()
+        return count
+
+    def visit_of(self, user, experiment):
+        variation = self.client.activate(experiment, user["id"], user["attributes"])
+        for key, tags in user["conversions"]:
+            self.client.track(key, user["id"], user["attributes"], tags)
+        return variation
+
+    def for_each_user(self, command, outcome):
+        with open(command["users"], encoding="utf-8") as file:
+            users = json.load(file)
+        found = [outcome(user) for user in users]
+        with open(command["into"], "w", encoding="utf-8") as file:
+            json.dump(found, file)
+        return len(found)
 
 
 driver = Driver()
