@@ -1,6 +1,7 @@
 """`optimizely-api compare`: options, progress in the terminal, and the report."""
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -100,7 +101,7 @@ def _number(
     help="Requests at equal intervals, or at random ones.",
 )
 @_number("seed", "The seed of all random numbers.")
-@_number("trial_seconds", "How long a rate must hold in the search; the final rate, twice that.", above=True)
+@_number("trial_seconds", "How long a rate must hold in the search.", above=True)
 @_number("ramp_from", "Requests per second at which the growing load begins.", above=True)
 @_number("ramp_to", "Requests per second at which it ends.", above=True)
 @_number("ramp_seconds", "How long it grows.", least=1)
@@ -126,7 +127,14 @@ def _number(
 @_number("cpu_ms", "Computing per request, where nothing but computing is measured.", above=True)
 @_number("blocking_ms", "How long the blocking view holds the event loop.", above=True)
 @_number("blocking_rate", "Calls of the blocking view per second.", above=True)
-def compare(quick: bool, **chosen: Any) -> None:
+@click.option(
+    "--diff",
+    nargs=2,
+    metavar="OLD.json NEW.json",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Measure nothing; list which figures of the two reports differ by more than their spread.",
+)
+def compare(quick: bool, diff: tuple[Path, Path] | None, **chosen: Any) -> None:
     """Compare blocking and asyncio on this machine: 5XX, latency and the highest rate of every mode.
 
     The real gateway runs under gunicorn in its original form (multiprocessing on sync workers), with threads (gthread),
@@ -138,11 +146,14 @@ def compare(quick: bool, **chosen: Any) -> None:
     Ctrl-C stops all processes; the report has the measurements until then. The report lists what it leaves out, with
     the reason: a measurement in which the load generator fell behind, a restart that outlasted the load.
 
-    Exit status: 0, a report was made, whatever it leaves out; 1, the comparison could not run or failed, with a report
-    only of what was measured before; 2, a wrong option; 130, interrupted.
+    Exit status: 0, a report was made, whatever it leaves out, or two reports were compared; 1, the comparison could not
+    run or failed, with a report only of what was measured before; 2, a wrong option; 130, interrupted.
     """
     console = Console()
     try:
+        if diff:
+            _print_differences(*diff, console)
+            return
         options = _options(quick, chosen)
         _refuse_without_extra()
         sys.exit(run_comparison(options, console))
@@ -195,6 +206,21 @@ def _report(
         console.print("Interrupted: the report has the measurements until then. All processes have ended.")
     console.print(f"Report    {page}\nFigures   {data}", soft_wrap=True, highlight=False, markup=False)
     return 0 if finished else INTERRUPTED
+
+
+def _print_differences(old: Path, new: Path, console: Console) -> None:
+    from optimizely_api.comparison.report.difference import differences
+
+    for sentence in differences(_read(old), _read(new)):
+        console.print(sentence, highlight=False, markup=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise CannotCompare(f"{path} is not JSON: {exc}") from None
+    return report
 
 
 def _modes(text: str) -> tuple[str, ...]:

@@ -23,6 +23,9 @@ class Options:
     `hup` gunicorn ends them at once. With `fan_out` the load requests the results of a campaign with that many
     experiments; with 0, one experiment's results, which take three concurrent upstream calls. `share` is of a mode's
     own highest rate, `overloads` are multiples of it; `rate` is the most that all modes get as one equal rate.
+
+    A rate that a mode cannot carry fails only if `trial_seconds` are enough for a queue as long as the objective: with
+    the defaults, a rate that is a sixth too high.
     """
 
     output: Path = Path("comparison")
@@ -39,20 +42,20 @@ class Options:
     tail_factor: float = 10.0
     fail_share: float = 0.0
     fan_out: int = 0
-    timeout_seconds: float = 5.0
+    timeout_seconds: float = 3.0
     objective_ms: float = 1000.0
     arrivals: str = "constant"
     seed: int = 1
-    warm_up_seconds: float = 1.0
-    trial_seconds: float = 4.0
+    warm_up_seconds: float = 0.5
+    trial_seconds: float = 6.0
     search_step: float = 1.12
     ramp_from: float = 2.0
     ramp_to: float = 2000.0
-    ramp_seconds: int = 14
+    ramp_seconds: int = 12
     rate: float = 50.0
     share: float = 0.6
-    equal_seconds: float = 8.0
-    share_seconds: float = 5.0
+    equal_seconds: float = 7.0
+    share_seconds: float = 4.0
     slow_seconds: int = 4
     slow_delay_ms: float = 2000.0
     calm_seconds: int = 3
@@ -60,7 +63,7 @@ class Options:
     restart: str = "rolling"
     overloads: tuple[float, ...] = (1.5, 3.0)
     overload_seconds: int = 15
-    recovery_seconds: int = 6
+    recovery_seconds: int = 5
     one_delay_ms: float = 500.0
     one_requests: int = 4
     cpu_ms: float = 20.0

@@ -148,6 +148,38 @@ def test_without_a_balancer_the_generator_counts(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_trace_has_each_call_of_four_requests_to_one_worker(tmp_path):
+    chosen = (
+        "--modes",
+        "multiprocessing-kept,asyncio",
+        "--scenario",
+        "trace",
+        "--repeat",
+        "1",
+        "--no-balancer",
+    )
+    process = started(tmp_path / "out", *chosen)
+    said, _ = process.communicate(timeout=LONGEST_RUN_SECONDS)
+    assert process.returncode == 0, said
+    blocking, coroutines = (trace["requests"] for trace in read(tmp_path / "out")["traces"])
+    for request in (*blocking, *coroutines):
+        assert request["status"] == 200
+        first, *others = request["calls"]
+        assert first["service"] == "experiments"
+        assert {call["service"] for call in others} == {"experiments", "projects", "results"}
+        assert all(request["start"] <= first["begin"] < first["end"] for _ in others)
+        assert all(first["end"] <= call["begin"] < call["end"] <= request["end"] for call in others)
+    assert at_once(blocking) == 1, "a sync worker takes one request after the other"
+    assert at_once(coroutines) == 4
+
+
+def at_once(requests):
+    """How many requests had calls under way at the same time."""
+    spans = [(request["calls"][0]["begin"], request["calls"][-1]["end"]) for request in requests]
+    return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
 def test_broken_off_in_the_middle_it_leaves_nothing_running_and_keeps_a_partial_report(number, tmp_path):
     balanced = "--balancer" if have_balancer() else "--no-balancer"
@@ -272,3 +304,4 @@ def test_the_ramp_comes_last_unless_it_says_what_a_mode_can_carry():
 def test_what_is_about_a_single_event_is_measured_once():
     once = set(scenarios_of(False, Options().scenarios)) - set(scenarios_of(False, Options().scenarios, 2))
     assert once == {"slow", "restart", "overload"}
+    assert scenarios_of(True, Options().scenarios, 2) == ["blocking"]

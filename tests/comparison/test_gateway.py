@@ -9,18 +9,18 @@ LOG = """\
     self.loop.run_until_complete(main())
   File "view_kind.py", line 24, in coroutine_view
     return view(context, request)
-  File "application.py", line 60, in hold_the_loop
+  File "/home/me/optimizely_api/optimizely_api/comparison/rig/application.py", line 60, in hold_the_loop
     time.sleep(float(request.GET["ms"]) / 1000)
 2026-01-05 09:30:01,400 WARNING  [7] optimizely_api.runtime.watchdog: the event loop was held for about 0.512 s
 """
 
 
-def test_the_first_stall_is_shown_with_what_held_the_loop():
+def test_the_first_stall_is_shown_with_what_held_the_loop_and_without_the_machines_folders():
     assert first_stall(LOG) == [
         "the event loop is held for more than 0.1 s by:",
         '  File "view_kind.py", line 24, in coroutine_view',
         "    return view(context, request)",
-        '  File "application.py", line 60, in hold_the_loop',
+        '  File "optimizely_api/comparison/rig/application.py", line 60, in hold_the_loop',
         '    time.sleep(float(request.GET["ms"]) / 1000)',
     ]
 

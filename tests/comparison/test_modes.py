@@ -66,20 +66,20 @@ def test_a_description_says_what_a_mode_is():
         "threads": 32,
         "connections": None,
         "blocks_the_loop": False,
-        "code": code_of("optimizely_api.legacy.threads:ThreadFanOut.fetch_all"),
+        "code": code_of(MODES["threads"].source, MODES["threads"].lines),
     }
     more = description(MODES["multiprocessing-more"], workers=2, threads=32)
     assert (more["workers"], more["threads"]) == (2 * os.cpu_count() + 1, 1)
 
 
-def test_code_is_the_statements_of_a_function_without_its_docstring():
-    assert code_of(f"{__name__}:written_with_docstring") == ["first = 1", "return first + 1"]
+@pytest.mark.parametrize("name", MODES)
+def test_every_mode_shows_a_few_lines_of_its_fan_out(name):
+    assert 2 <= len(code_of(MODES[name].source, MODES[name].lines)) <= 4
 
 
-def written_with_docstring():
-    """Not shown."""
-    first = 1
-    return first + 1
+def test_a_line_that_is_no_longer_in_the_source_is_missed():
+    with pytest.raises(ValueError, match="has no line that begins with 'pool = Thread'"):
+        code_of(MODES["threads"].source, ["while unsent", "pool = Thread"])
 
 
 def test_the_gateways_settings_reach_the_application():

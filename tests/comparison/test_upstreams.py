@@ -173,6 +173,19 @@ def test_it_can_fail_without_an_answer(stub: Running) -> None:
     assert stub.call("projects").status_code == 200
 
 
+def test_it_records_calls_while_it_is_asked_to(stub: Running) -> None:
+    stub.call("results")
+    stub.control("/_record")
+    stub.control("/_set?delay_ms=30")
+    headers = {**KEY, "X-Request-Id": "traced-1.1"}
+    requests.get(stub.url("projects") + "/projects/1", headers=headers, timeout=SOON_SECONDS)
+    (call,) = stub.control("/_recorded").json()
+    assert (call["request_id"], call["service"], call["path"]) == ("traced-1.1", "projects", "/projects/1")
+    assert call["end"] - call["begin"] >= 0.028
+    stub.call("results")
+    assert stub.control("/_recorded").json() == []
+
+
 def test_its_health_is_always_good(stub: Running) -> None:
     stub.control("/_set?fail_share=1&delay_ms=5000")
     for name in CALLS:

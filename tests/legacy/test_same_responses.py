@@ -1,9 +1,12 @@
-"""The composites respond byte for byte alike: as coroutines, with processes and a queue, and with threads.
+"""The composites respond byte for byte alike: as coroutines, with processes, with threads, and with greenlets.
 
 Each application is the real one under the real gunicorn, before the same three services; only then is a comparison of
 their speed fair.
 """
 
+import contextlib
+import importlib.util
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +17,7 @@ import requests
 from optimizely_api.http.codings import CODINGS
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED
-from tests.support.serving import KEEPS_NOTHING, serve
+from tests.support.serving import KEEPS_NOTHING, ROOT, serve
 
 REQUEST_ID = "0b0e7f0c-5a6e-4f5e-9d0c-6f1f5f1f2a11"
 HEADERS = {**AUTHORIZED, "X-Request-Id": REQUEST_ID}
@@ -40,14 +43,36 @@ def applications(running_services, tmp_path_factory):
         yield {"main": main, "legacy": legacy, "legacy-threads": threads}
 
 
+@pytest.fixture(scope="module")
+def extra_applications(applications, running_services, tmp_path_factory):
+    """The same for the designs that only the comparison serves: production.ini with one setting or two changed."""
+    folder = tmp_path_factory.mktemp("extra")
+    settings = {**running_services.settings(), **SETTINGS}
+    changes = {"legacy-kept": ("multiprocessing-kept", "sync")}
+    if importlib.util.find_spec("gevent"):
+        changes["legacy-gevent"] = ("gevent", "gevent")
+    with contextlib.ExitStack() as stack:
+        for name, (fan_out, worker) in changes.items():
+            ini = folder / f"{name}.ini"
+            text = (ROOT / "production.ini").read_text()
+            text = text.replace("legacy.fan_out = multiprocessing\n", f"legacy.fan_out = {fan_out}\n")
+            ini.write_text(text.replace("worker_class = sync", f"worker_class = {worker}"))
+            served = serve("legacy", settings, folder / f"{name}.log", "--workers", "1", ini=ini)
+            applications[name] = stack.enter_context(served)
+        yield applications
+
+
 class Composites:
     """What every application must do; the subclasses name theirs."""
 
     section: str
 
     @pytest.fixture(autouse=True)
-    def _application(self, applications, services):
-        self.gateway, self.served, self.services = applications["main"], applications[self.section], services
+    def _application(self, extra_applications, services):
+        if self.section not in extra_applications:
+            pytest.skip("gevent is not installed")
+        self.gateway, self.served = extra_applications["main"], extra_applications[self.section]
+        self.services = services
 
     def assert_same(self, path, status, **headers):
         headers = {**HEADERS, **headers}
@@ -163,6 +188,29 @@ class TestMultiprocessing(Composites):
             if len(alive) == number:
                 return True
         return False
+
+
+class TestKeptPool(Composites):
+    section = "legacy-kept"
+
+    def test_the_same_processes_serve_every_request(self):
+        self.assert_same(EXPERIMENT, 200)
+        before = {process.pid for process in self.served.family()}
+        self.assert_same(EXPERIMENT, 200)
+        assert {process.pid for process in self.served.family()} == before
+        assert len(before) == 2 + (os.cpu_count() or 1), "gunicorn, its worker, and a process per CPU"
+
+
+class TestGreenlets(Composites):
+    section = "legacy-gevent"
+
+    def test_many_at_once_wait_together(self):
+        self.services.manners["results"].delay_seconds = 0.5
+        begun = time.monotonic()
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: self.served.get(EXPERIMENT, **HEADERS).status_code, range(16)))
+        assert answers == [200] * 16
+        assert time.monotonic() - begun < 16 * 0.5, "the worker holds all of them at once"
 
 
 class TestThreads(Composites):

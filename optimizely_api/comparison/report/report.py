@@ -62,7 +62,7 @@ def document(options: Options, results: Results, began: datetime, *, interrupted
         "began": began.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "interrupted": interrupted,
-        "command": shlex.join(["optimizely-api", *sys.argv[1:]]),
+        "command": shlex.join(["optimizely-api", *_without_output(sys.argv[1:])]),
         "options": _options(options),
         "machine": machine(),
         "versions": versions(options),
@@ -150,7 +150,18 @@ def write_json(report: Report, folder: Path) -> Path:
 
 
 def _options(options: Options) -> Report:
-    return {**asdict(options), "output": str(options.output)}
+    """The options but for the folder of the report, which tells nothing of the measurements and much of the machine."""
+    return {name: value for name, value in asdict(options).items() if name != "output"}
+
+
+def _without_output(arguments: Sequence[str]) -> list[str]:
+    kept = []
+    follows = False
+    for argument in arguments:
+        if not (follows or argument == "--output" or argument.startswith("--output=")):
+            kept.append(argument)
+        follows = argument == "--output"
+    return kept
 
 
 def _processor() -> str:

@@ -26,7 +26,9 @@ FIRST_RESPONSE_SECONDS = 5.0
 
 _STALL = re.compile(r"the event loop is held for more than")
 _LASTED = re.compile(r"the event loop was held for about ([0-9.]+) s")
-_HOLDER = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
+_FOLDERS = re.compile(
+    r'(?<=File ")[^"]*/(?=(?:optimizely_api|site-packages|python[0-9.]+)/)'
+)  # of the machine
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def first_stall(text: str) -> list[str]:
         if not line.startswith(" "):
             break
         stack.append(line)
-    return [lines[0][lines[0].find("the event loop") :], *stack[-4:]]
+    return [lines[0][lines[0].find("the event loop") :], *(_FOLDERS.sub("", line) for line in stack[-4:])]
 
 
 def get(

@@ -1,11 +1,10 @@
 """The modes to compare: the same application, contract and worker count under different gunicorn workers."""
 
-import ast
 import inspect
 import os
 import pkgutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,8 @@ class Mode:
     """One way to serve the gateway.
 
     `server` are gunicorn's settings, `application` those of the application; both as in production.ini. `fan_out` says
-    how the upstream calls of one request are sent together, `source` names the function that does it.
+    how the upstream calls of one request are sent together, `source` names the function that does it, and `lines` have
+    the beginnings of the lines that show it.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Mode:
     factory: str
     fan_out: str
     source: str
+    lines: tuple[str, ...]
     server: Mapping[str, str]
     application: Mapping[str, str] = field(default_factory=dict)
     blocks_the_loop: bool = False  # the blocking view is called during all measurements
@@ -55,6 +56,19 @@ _ASYNCIO_SERVER = {
     "keepalive": "75",
 }
 
+_POOL_LINES = (
+    "pool = multiprocessing.Pool(",
+    "for index, call in enumerate(",
+    "pool.apply_async(",
+    "values = self._collect(",
+)
+_THREAD_LINES = (
+    "while unsent or running:",
+    "running[self._threads().submit(",
+    "for future in self._finished(",
+    "values[running.pop(",
+)
+
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
@@ -64,6 +78,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:blocking",
             fan_out="a new process pool and a new queue for each request",
             source="optimizely_api.legacy.pool:PoolFanOut._fetch_all",
+            lines=_POOL_LINES,
             server={"worker_class": "sync"},
             application={"legacy.fan_out": "multiprocessing"},
         ),
@@ -73,6 +88,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:blocking",
             fan_out="a process pool that each worker makes once",
             source="optimizely_api.legacy.kept_pool:KeptPoolFanOut.fetch_all",
+            lines=("pool = ", "sent = ", "return "),
             server={"worker_class": "sync"},
             application={"legacy.fan_out": "multiprocessing-kept"},
             is_extra=True,
@@ -83,6 +99,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:blocking",
             fan_out="a new process pool and a new queue for each request",
             source="optimizely_api.legacy.pool:PoolFanOut._fetch_all",
+            lines=_POOL_LINES,
             server={"worker_class": "sync"},
             application={"legacy.fan_out": "multiprocessing"},
             is_extra=True,
@@ -94,6 +111,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:blocking",
             fan_out="threads of the worker's executor",
             source="optimizely_api.legacy.threads:ThreadFanOut.fetch_all",
+            lines=_THREAD_LINES,
             server={"worker_class": "gthread"},
             application={"legacy.fan_out": "threads"},
         ),
@@ -103,6 +121,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:blocking",
             fan_out="a greenlet for each call",
             source="optimizely_api.legacy.threads:ThreadFanOut.fetch_all",
+            lines=_THREAD_LINES,
             server={"worker_class": "gevent", "worker_connections": "10000", "keepalive": "75"},
             application={"legacy.fan_out": "gevent"},
             is_extra=True,
@@ -114,6 +133,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:coroutines",
             fan_out="a task for each call",
             source="optimizely_api.upstream.client:Client.fetch_all",
+            lines=("async with asyncio.TaskGroup()", "tasks = ", "last_value = await", "return [*("),
             server=_ASYNCIO_SERVER,
             application=EVERY_CALL,
         ),
@@ -123,6 +143,7 @@ MODES: dict[str, Mode] = {
             factory=f"{APPLICATION}:coroutines",
             fan_out="a task for each call",
             source="optimizely_api.comparison.rig.application:hold_the_loop",
+            lines=("time.sleep(", "return "),
             server=_ASYNCIO_SERVER,
             application=EVERY_CALL,
             blocks_the_loop=True,
@@ -143,19 +164,21 @@ def description(mode: Mode, workers: int, threads: int) -> dict[str, Any]:
         "threads": mode.threads(threads),
         "connections": int(connections) if connections else None,
         "blocks_the_loop": mode.blocks_the_loop,
-        "code": code_of(mode.source),
+        "code": code_of(mode.source, mode.lines),
     }
 
 
-def code_of(name: str) -> list[str]:
-    """The statements of a function without its docstring, as they are in its source; `name` is `module:function`."""
+def code_of(name: str, beginnings: Sequence[str]) -> list[str]:
+    """The lines of a function that have these beginnings, in this order, indented as among themselves.
+
+    `name` is `module:function`. Raises ValueError for a beginning that no line has.
+    """
     # Not imported at the top: the command's help needs no fan-out.
-    function = pkgutil.resolve_name(name)
-    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
-    (definition,) = ast.parse("\n".join(lines)).body
-    assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)  # noqa: S101
-    statements = definition.body[ast.get_docstring(definition) is not None :]
-    return textwrap.dedent("\n".join(lines[statements[0].lineno - 1 :])).splitlines()
+    lines = iter(inspect.getsource(pkgutil.resolve_name(name)).splitlines())
+    found = [next((line for line in lines if line.strip().startswith(text)), None) for text in beginnings]
+    if None in found:
+        raise ValueError(f"{name} has no line that begins with {beginnings[found.index(None)]!r}")
+    return textwrap.dedent("\n".join(line for line in found if line is not None)).splitlines()
 
 
 _INI = """\
