@@ -18,6 +18,13 @@ from swagger_spec_validator import SwaggerValidationError
 from swagger_spec_validator.validator20 import validate_spec
 
 from optimizely_api.contract import examples, shared_responses
+from optimizely_api.contract.composition import (
+    COMPOSITION,
+    MISSING_PARTS,
+    Composition,
+    InvalidComposition,
+    read_composition,
+)
 from optimizely_api.start_failures import CannotStart
 
 Json = Any
@@ -44,6 +51,7 @@ class Operation:
     method: str  # in capitals
     path: str  # with the basePath, parameters in braces
     spec: dict[str, Json]  # the operation object, its references to parameters and responses resolved
+    composition: Composition  # the parts of its response
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +209,7 @@ class _Flattener:
                 continue
             operation, own = item[method], item[method]["responses"]
             without = operation.pop(shared_responses.WITHOUT_KEY, ())
-            resolved = {"parameters": _parameters(self._collected, item, method)}
+            resolved = {**operation, "parameters": _parameters(self._collected, item, method)}
             shared = {
                 status: response
                 for status, applies, response in self._shared_responses
@@ -398,7 +406,18 @@ def _operations(document: dict[str, Json], flattener: _Flattener) -> Iterator[Op
                     f"operationId {operation_id} is missing or not unique",
                 )
             seen.add(operation_id)
-            yield Operation(operation_id, method.upper(), base_path + path, _resolved(document, item, method))
+            spec = _resolved(document, item, method)
+            try:
+                composition = read_composition(spec, has_member=_names_missing_parts(document, spec))
+            except InvalidComposition as exc:
+                where = f"{place}{pointer(COMPOSITION, *filter(None, [exc.part]))}"
+                raise InvalidContract(flattener.origins["paths", path], where, exc.problem) from None
+            yield Operation(operation_id, method.upper(), base_path + path, spec, composition)
+
+
+def _names_missing_parts(document: dict[str, Json], spec: dict[str, Json]) -> bool:
+    schema = resolve(document, spec["responses"].get("200", {}).get("schema", {}))
+    return MISSING_PARTS in schema.get("properties", {})
 
 
 def _resolved(document: dict[str, Json], item: Json, method: str) -> dict[str, Json]:

@@ -14,6 +14,8 @@ them all in full, without these keys.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from optimizely_api.contract.composition import may_be_partial
+
 KEY = "x-shared-responses"
 HEADERS_KEY = "x-shared-headers"
 PARAMETERS_KEY = "x-shared-parameters"
@@ -22,7 +24,7 @@ WITHOUT_KEY = (
     "x-without"  # of an operation: the statuses that it never answers with, whatever the conditions say
 )
 
-Operation = Mapping[str, Any]  # an operation object, with all its parameters resolved
+Operation = Mapping[str, Any]  # an operation object, its parameters resolved
 
 
 def _names_an_entity(operation: Operation, _method: str) -> bool:
@@ -43,6 +45,7 @@ CONDITIONS: Mapping[str, Callable[[Operation, str], bool]] = {
     "always": lambda _operation, _method: True,
     "reads": lambda _operation, method: method == "get",
     "names an entity": _names_an_entity,
+    "may be partial": lambda operation, _method: may_be_partial(operation),
     "pages": lambda operation, _method: _has(operation, "query", "page"),
     "has a body": lambda operation, _method: _has(operation, "body"),
     "concerns an account": lambda operation, method: (

@@ -162,7 +162,10 @@ def upstream_error(error: UpstreamError, request: Request) -> dict[str, Any]:
             first, problem = next(iter(error.messages.items()))
             return write_error(BadRequest(sentence(first, problem), error.messages), request)
         return write_error(_refused_question(error.message, request), request)
-    shaped = GatewayError(error.code, error.message, headers=error.headers)
+    message = error.message
+    if error.is_outage and (part := request.failed_part(error)):
+        message = f"{message.removesuffix('.')} (part: {part})."
+    shaped = GatewayError(error.code, message, headers=error.headers)
     shaped.__cause__ = error.__cause__
     return gateway_error(shaped, request)
 

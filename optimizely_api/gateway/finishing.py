@@ -55,6 +55,8 @@ def finishing_tween_factory(handler: Handler, registry: Registry) -> Handler:
         status = response.status_int
         if "cache-control" not in said:
             headers.append(("Cache-Control", NO_ERROR_KEPT if status >= 400 else PRIVATE))
+        if (missing := request.call_context.unreachable) and status < 400:
+            headers.append(("X-Unreachable", ", ".join(missing)))
         method = request.environ["REQUEST_METHOD"]
         if status != 200 or method not in READING:
             return response

@@ -14,6 +14,7 @@ from pyramid.registry import Registry
 
 from optimizely_api.contract import CONTRACT, Contract
 from optimizely_api.contract.validators import ResponseValidator, json_schema
+from optimizely_api.gateway.composition.parts import Known, Makers, Parts
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.serving import file_limits
@@ -22,6 +23,7 @@ from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import Limits, Upstream
+from optimizely_api.upstream.errors import UpstreamError
 from optimizely_api.upstream.resilience.policies import PolicyOptions
 from optimizely_api.upstream.transport import relied_on
 from optimizely_api.upstream.transport.connection import ServiceResponse
@@ -129,6 +131,29 @@ class GatewayRequest(ContractRequest):
             calls, self.call_context, at_most=at_most
         )
         return values
+
+    async def fetch_parts(self, makers: Makers, known: Known, *, at_most: int | None = None) -> Parts:
+        """Fetch the parts of the operation's response that are not known, in the steps of the contract.
+
+        Raises the failure of a required part; without an optional one the response says so.
+        """
+        parts = Parts(self.composition, known)
+        while calls := parts.next_calls(makers):
+            parts.take(await self.fetch_all(calls, at_most=at_most))
+        if parts.unreachable:
+            self.do_without(parts.unreachable)
+        return parts
+
+    async def fetch_optional(self, value: Awaitable[Any]) -> Any:
+        """Await a value made of optional parts; None where one of them failed, and the response says so."""
+        try:
+            return await value
+        except UpstreamError as exc:
+            lost = self.composition.lost_with(self.failed_part(exc)) if exc.is_outage else ()
+            if not lost:
+                raise
+            self.do_without(dict.fromkeys(lost, exc))
+            return None
 
 
 def includeme(config: Configurator) -> None:

@@ -17,6 +17,7 @@ from pyramid.router import Router
 
 from optimizely_api.contract import CONTRACT, load, subset
 from optimizely_api.gateway import BLOCKING
+from optimizely_api.gateway.composition.parts import Known, Makers, Parts
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import InvalidSetting, read
 from optimizely_api.gateway.upstreams import CLIENT, limits, shape_checks, upstreams
@@ -54,6 +55,15 @@ class BlockingRequest(ContractRequest):
     def fetch_all(self, calls: Sequence[Call], *, at_most: int | None = None) -> list[Any]:
         values: list[Any] = self.registry[FAN_OUT].fetch_all(calls, self.call_context, at_most=at_most)
         return values
+
+    def fetch_parts(self, makers: Makers, known: Known, *, at_most: int | None = None) -> Parts:
+        """As `GatewayRequest.fetch_parts`."""
+        parts = Parts(self.composition, known)
+        while calls := parts.next_calls(makers):
+            parts.take(self.fetch_all(calls, at_most=at_most))
+        if parts.unreachable:
+            self.do_without(parts.unreachable)
+        return parts
 
 
 def main(global_config: dict[str, str], **settings: Any) -> Router:

@@ -13,7 +13,13 @@ from optimizely_api.http.preferences import wait_preference
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext, Limits, Upstream, call_numbers
-from optimizely_api.upstream.errors import BadUpstreamResponse, UpstreamTimeout, UpstreamUnavailable
+from optimizely_api.upstream.errors import (
+    BadUpstreamResponse,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    stands_for_value,
+)
 from optimizely_api.upstream.responses import read_response
 from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import ECHO
@@ -41,13 +47,18 @@ class BlockingClient:
         self.__init__(*state, {})  # type: ignore[misc]
 
     def fetch(self, call: Call, context: CallContext) -> Any:
-        """Return the value of the call's response; raises an UpstreamError within its limit and the deadline."""
+        """Return the value of the call's response; raises an UpstreamError within its limit and the deadline.
+
+        The outage of an optional call stands for its value.
+        """
         started = time.monotonic()
         try:
             status, body = self.send(call, context)
+            return self.read(call, status, body)
+        except UpstreamError as exc:
+            return stands_for_value(call, exc)
         finally:
             context.note(call.upstream, time.monotonic() - started)
-        return self.read(call, status, body)
 
     def read(self, call: Call, status: int, body: bytes) -> Any:
         return read_response(call, status, body, self._shapes)

@@ -18,31 +18,27 @@ def get_experiment_results(request: Request) -> Any:
     experiment = request.fetch(calls.get_experiment(experiment_id))
     check_account(request.identity, experiment, f"experiment {experiment_id}")
     check_role(request.identity, READ, experiment["project_id"])
-    calls_together = composition.experiment_results_calls(experiment, request.swagger_data)
-    layer, project, results = request.fetch_all(composition.with_wait(calls_together, wait_seconds(request)))
-    check_account(request.identity, project, f"experiment {experiment_id}")
-    request.response.status_int, body = composition.results_response(
-        composition.experiment_results(experiment, layer, project, results)
-    )
-    request.response.headers.update(composition.results_headers(results))
+    makers = composition.experiment_results_makers(request.swagger_data, wait_seconds(request))
+    parts = request.fetch_parts(makers, {"experiment": experiment})
+    if parts["project"] is not None:
+        check_account(request.identity, parts["project"], f"experiment {experiment_id}")
+    request.response.status_int, body = composition.results_response(composition.experiment_results(**parts))
+    request.response.headers.update(composition.results_headers(parts["results"]))
     return body
 
 
 @view_config(route_name="get_campaign_results", renderer="json")
 def get_campaign_results(request: Request) -> Any:
     campaign_id = request.swagger_data["campaign_id"]
-    layer = request.fetch(calls.get_layer(campaign_id))
-    check_account(request.identity, layer, f"campaign {campaign_id}")
-    check_role(request.identity, READ, layer["project_id"])
-    project, *pages = request.fetch_all(composition.campaign_calls(layer))
-    check_account(request.identity, project, f"campaign {campaign_id}")
-    experiments = composition.experiments_of(pages)
+    campaign = request.fetch(calls.get_layer(campaign_id))
+    check_account(request.identity, campaign, f"campaign {campaign_id}")
+    check_role(request.identity, READ, campaign["project_id"])
     at_most = request.registry["settings"].campaign_fan_out
-    results_calls = composition.campaign_results_calls(layer, experiments, request.swagger_data)
-    results = request.fetch_all(
-        composition.with_wait(results_calls, wait_seconds(request), at_most), at_most=at_most
-    )
-    merged = composition.campaign_results(layer, project, experiments, results)
+    makers = composition.campaign_results_makers(request.swagger_data, wait_seconds(request), at_most)
+    parts = request.fetch_parts(makers, {"campaign": campaign}, at_most=at_most)
+    if parts["project"] is not None:
+        check_account(request.identity, parts["project"], f"campaign {campaign_id}")
+    merged = composition.campaign_results(**parts)
     request.response.status_int, body = composition.results_response(merged)
     request.response.headers.update(composition.results_headers(merged))
     return body

@@ -35,6 +35,7 @@ class Call:
     - `if_match`: the version of the entity that a write is meant for; empty for any.
     - `user`: the id and name of who writes, for the history of changes.
     - `operation`: what the call carries out; a service makes something new once for it. Empty: for each call.
+    - `is_optional`: whether `fetch_all` returns an outage of the service in place of the value, and raises nothing.
     """
 
     upstream: str
@@ -53,6 +54,7 @@ class Call:
     if_match: str = ""
     user: tuple[str, str] | None = None
     operation: str = ""
+    is_optional: bool = False
 
     _content: bytes | None = field(default=None, init=False, repr=False, compare=False)
     _key: Key | None = field(default=None, init=False, repr=False, compare=False)

@@ -24,6 +24,7 @@ from optimizely_api.upstream.errors import (
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnavailable,
+    stands_for_value,
 )
 from optimizely_api.upstream.resilience.order import send
 from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
@@ -75,12 +76,14 @@ class Limits:
 class CallContext:
     """What the calls of one request share: the request's id, its deadline and the durations of its calls.
 
-    `deadline` is a value of `time.monotonic()`. `durations_ms` is {upstream: milliseconds of each call}.
+    `deadline` is a value of `time.monotonic()`. `durations_ms` is {upstream: milliseconds of each call}. `unreachable`
+    has the names of the parts that the response is without.
     """
 
     request_id: str
     deadline: float
     durations_ms: dict[str, list[float]] = field(default_factory=dict)
+    unreachable: tuple[str, ...] = ()
 
     def note(self, upstream: str, seconds: float) -> None:
         self.durations_ms.setdefault(upstream, []).append(round(seconds * 1000, 2))
@@ -158,11 +161,14 @@ class Client:
         self.policies = {name: Policies(policy_options, timing) for name in upstreams}
 
     async def fetch(self, call: Call, context: CallContext) -> Any:
-        """Return the value of the call's response.
+        """Return the value of the call's response; the outage of an optional call stands for its value.
 
         Raises an UpstreamError after the service's time limit, or at the request's deadline if that is earlier.
         """
-        return self.read(call, await self.send(call, context, may_repeat=call.is_safe))
+        try:
+            return self.read(call, await self.send(call, context, may_repeat=call.is_safe))
+        except UpstreamError as exc:
+            return stands_for_value(call, exc)
 
     async def send(self, call: Call, context: CallContext, *, may_repeat: bool) -> ServiceResponse:
         """Return the response, whatever its status; raises an UpstreamError without one, as early as `fetch`."""

@@ -8,17 +8,25 @@
     ├── VersionMismatch
     ├── BodyTooLarge
     ├── MediaTypeRefused
-    ├── BadUpstreamResponse
+    ├── BadUpstreamResponse       (an outage)
     │   ├── ResponseAboutAnother
-    │   └── KeyRefused
-    ├── UpstreamUnavailable
-    └── UpstreamTimeout
+    │   └── Denied                (no outage)
+    │       └── KeyRefused
+    ├── UpstreamUnavailable       (an outage)
+    └── UpstreamTimeout           (an outage)
 
-`code` is one of `optimizely_api.gateway.errors.CODES`; the message names the service.
+`code` is one of `optimizely_api.gateway.errors.CODES`; the message names the service. An outage is a failure to answer
+the question: a response may do without an optional part then. All others are answers.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optimizely_api.upstream.calls import Call
 
 RETRY_AFTER_SECONDS = 1
 
@@ -27,7 +35,9 @@ class UpstreamError(Exception):
     """A call that brought no usable response."""
 
     code = "internal_error"
+    is_outage = False
     headers: Mapping[str, str] = MappingProxyType({})
+    call: Call | None = None  # which failed
 
     def __init__(self, upstream: str, message: str) -> None:
         super().__init__(upstream, message)
@@ -92,6 +102,7 @@ class BadUpstreamResponse(UpstreamError):
     """502: the response is not what was agreed with the service (RFC 9110 section 15.6.3)."""
 
     code = "bad_upstream_answer"
+    is_outage = True
 
     def __init__(self, upstream: str, reason: str) -> None:
         super().__init__(upstream, f"The {upstream} service gave a bad answer: {reason}.")
@@ -104,7 +115,13 @@ class ResponseAboutAnother(BadUpstreamResponse):
         super().__init__(upstream, "it is not about what was asked")
 
 
-class KeyRefused(BadUpstreamResponse):
+class Denied(BadUpstreamResponse):
+    """502: the service denies with 401, 403, 404 or 410 what another service says is there."""
+
+    is_outage = False
+
+
+class KeyRefused(Denied):
     """502: the service responds with 401 because its key is not the gateway's; the caller's token is not the cause."""
 
     def __init__(self, upstream: str) -> None:
@@ -115,6 +132,7 @@ class UpstreamUnavailable(UpstreamError):
     """503: the service cannot be reached, or responds with 503 itself (RFC 9110 section 15.6.4)."""
 
     code = "upstream_unavailable"
+    is_outage = True
     headers = MappingProxyType({"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     def __init__(self, upstream: str, message: str = "") -> None:
@@ -125,11 +143,20 @@ class UpstreamTimeout(UpstreamError):
     """504: no response from the service within `limit_seconds` (RFC 9110 section 15.6.5)."""
 
     code = "upstream_timeout"
+    is_outage = True
 
     def __init__(self, upstream: str, limit_seconds: float) -> None:
         super().__init__(
             upstream, f"The {upstream} service did not answer within {limit_seconds:.3g} seconds."
         )
+
+
+def stands_for_value(call: Call, error: UpstreamError) -> UpstreamError:
+    """Return the outage of an optional call; raises any other failure of a call. Both name the call."""
+    error.call = call
+    if call.is_optional and error.is_outage:
+        return error
+    raise error
 
 
 def _rebuild(kind: type[UpstreamError], upstream: str, message: str) -> UpstreamError:

@@ -11,6 +11,7 @@ from optimizely_api.upstream.errors import (
     BadUpstreamResponse,
     BodyTooLarge,
     CallRefused,
+    Denied,
     EntityGone,
     EntityNotFound,
     KeyRefused,
@@ -33,6 +34,8 @@ class Computing:
 
     retry_after_seconds: int = 2
 
+
+DENIALS: Final = frozenset({403, 404, 410})
 
 # The caller's mistakes that a service finds in a write. In a response to any other call they are not as agreed.
 REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
@@ -70,6 +73,8 @@ def _error(call: Call, status: int, body: bytes) -> UpstreamError:
     passes_refusals = not call.is_safe or (call.expects in COMPUTED and status == 400)
     if passes_refusals and status in REFUSALS:
         return _refusal(call, status, body)
+    if status in DENIALS:
+        return Denied(call.upstream, f"status {status}")
     return BadUpstreamResponse(call.upstream, f"status {status}")
 
 

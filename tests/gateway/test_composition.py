@@ -4,20 +4,32 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from optimizely_api.contract import load
 from optimizely_api.gateway.composition import results as composition
+from optimizely_api.gateway.composition.parts import Parts
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream.errors import BadUpstreamResponse
 from optimizely_api.upstream.responses import Computing, read_response
 from tests.support import samples
 
+CONTRACT = load()
+EXPERIMENT_MAKERS = composition.experiment_results_makers({}, 5.0)
+
 
 def results_body(query, experiment=None):
-    *_, call = composition.experiment_results_calls(experiment or samples.experiment(), query)
-    return call.body
+    makers = composition.experiment_results_makers(query, 5.0)
+    return makers["results"]({"experiment": experiment or samples.experiment()}).body
+
+
+def pages_of(*experiments):
+    return [{"total": len(experiments), "items": list(experiments)}]
 
 
 def test_the_second_step_asks_for_campaign_project_and_results():
-    asked = composition.experiment_results_calls(samples.experiment(), {})
+    parts = Parts(
+        CONTRACT.operations["get_experiment_results"].composition, {"experiment": samples.experiment()}
+    )
+    asked = parts.next_calls(composition.experiment_results_makers({}, 5.0))
     assert [(call.upstream, call.method, call.path) for call in asked] == [
         ("experiments", "GET", "/layers/3001"),
         ("projects", "GET", "/projects/2001"),
@@ -114,6 +126,15 @@ def test_services_that_disagree_are_a_bad_answer(layer, project, upstream):
     assert failure.value.upstream == upstream
 
 
+@pytest.mark.parametrize(
+    ("campaign", "project"), [(None, samples.project()), (samples.layer(), None), (None, None)]
+)
+def test_a_missing_part_contradicts_nothing(campaign, project):
+    composed = composition.experiment_results(samples.experiment(), campaign, project, samples.results())
+    assert composed["metrics"] == samples.results()["metrics"]
+    assert ("confidence_threshold" in composed) is (project is not None)
+
+
 def test_metrics_without_their_names_are_a_bad_answer():
     with pytest.raises(BadUpstreamResponse, match="1 metrics have 0 names"):
         results_body(
@@ -124,7 +145,7 @@ def test_metrics_without_their_names_are_a_bad_answer():
 
 def test_a_campaign_asks_for_every_page_of_its_experiments():
     layer = samples.layer(experiment_ids=tuple(range(1, 252)))
-    _, *pages = composition.campaign_calls(layer)
+    pages = composition.campaign_results_makers({}, 5.0, 10)["experiments"]({"campaign": layer})
     assert [dict(call.query)["page"] for call in pages] == ["1", "2", "3"]
 
 
@@ -137,7 +158,7 @@ def test_campaign_results_hold_every_variation_of_every_experiment():
     merged = composition.campaign_results(
         samples.layer(experiment_ids=(samples.EXPERIMENT, samples.SECOND_EXPERIMENT)),
         samples.project(),
-        [first, second],
+        pages_of(first, second),
         [samples.results(), other],
     )
     (shared,) = merged["metrics"]
@@ -154,15 +175,15 @@ def test_campaign_results_hold_every_variation_of_every_experiment():
 def test_a_campaign_of_services_that_disagree_is_a_bad_answer():
     with pytest.raises(BadUpstreamResponse):
         composition.campaign_results(
-            samples.layer(9), samples.project(), [samples.experiment()], [samples.results()]
+            samples.layer(9), samples.project(), pages_of(samples.experiment()), [samples.results()]
         )
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        *composition.experiment_results_calls(samples.experiment(), {})[:2],
-        composition.campaign_calls(samples.layer())[0],
+        *(EXPERIMENT_MAKERS[name]({"experiment": samples.experiment()}) for name in ("campaign", "project")),
+        composition.campaign_results_makers({}, 5.0, 10)["project"]({"campaign": samples.layer()}),
     ],
     ids=lambda call: call.path,
 )
@@ -177,7 +198,7 @@ def test_metrics_that_differ_are_kept_apart():
     merged = composition.campaign_results(
         samples.layer(),
         samples.project(),
-        [samples.experiment(), samples.experiment(samples.SECOND_EXPERIMENT)],
+        pages_of(samples.experiment(), samples.experiment(samples.SECOND_EXPERIMENT)),
         [samples.results(), other],
     )
     assert [metric["aggregator"] for metric in merged["metrics"]] == ["unique", "count"]
@@ -191,7 +212,7 @@ def test_a_campaign_is_answered_by_what_its_experiments_have(results, status):
     merged = composition.campaign_results(
         samples.layer(),
         samples.project(),
-        [samples.experiment(), samples.experiment(samples.SECOND_EXPERIMENT)],
+        pages_of(samples.experiment(), samples.experiment(samples.SECOND_EXPERIMENT)),
         results,
     )
     assert composition.results_response(merged)[0] == status

@@ -23,11 +23,15 @@ from tests.support import samples
 from tests.support.ports import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# The state in which a call meets its service: of the service's name, and the call's method, path and request id.
+StateOf = Callable[[str, str, str, str], str]
 
 NAMES = ("projects", "experiments", "results")
 SOON_SECONDS = 10.0
 SLOT_SECONDS = 300
 LARGEST_BODY = 4 * 1024 * 1024
+# What a service can do to a call; the first is to answer it.
+STATES = ("ok", "slow", "refused", "reset", "500", "bad JSON", "off contract")
 # The kinds of entities, as the services' paths have them, and their definitions in the contract.
 DEFINITIONS = {f"{noun_of(name)}s": name for name in load().document["definitions"]} | {
     "changes": "ChangeHistoryChange",
@@ -75,6 +79,7 @@ class ServicesDouble:
     def reset(self) -> None:
         """Forget all that a test changed."""
         self.seen: list[Seen] = []
+        self.state_of: StateOf | None = None  # of single calls; `manners` are a whole service's
         self.key = samples.SERVICES_KEY
         self.internal_keys: dict[str, Any] = {}  # added to every entity that is answered
         self._inside: Counter[str] = Counter()
@@ -206,6 +211,12 @@ class ServicesDouble:
             self._inside[name] += 1
             self._most[name] = max(self._most[name], self._inside[name])
             try:
+                state = "ok"
+                if self.state_of is not None:
+                    number = request.headers.get("X-Request-Id", "")
+                    state = self.state_of(name, request.method, request.path, number.rpartition(".")[0])
+                if state != "ok":
+                    return await _in_state(state, request)
                 response = await self._answer(self.manners[name], request, handler)
                 if not response.prepared:
                     response = self._with_internal_keys(response)
@@ -451,6 +462,22 @@ class ServicesDouble:
         if not self.results.get(experiment_id):
             return web.Response(status=204)
         return web.json_response({"experiment_id": experiment_id, **samples.timeseries()})
+
+
+async def _in_state(state: str, request: web.Request) -> web.StreamResponse:
+    """Respond as a service in one of the `STATES` but the first; without a response it ends with the connection."""
+    if state == "refused":
+        return web.Response(status=503, headers={"Connection": "close"})
+    if state == "500":
+        return web.Response(status=500, headers=_echo(request))
+    if state == "bad JSON":
+        return web.Response(body=b'{"half": ', content_type="application/json", headers=_echo(request))
+    if state == "off contract":
+        return web.json_response({"surprise": True}, headers=_echo(request))
+    if state == "reset" and request.transport is not None:
+        request.transport.abort()
+    await asyncio.Event().wait()
+    raise AssertionError("it waits for ever")
 
 
 def _echo(request: web.Request) -> dict[str, str]:

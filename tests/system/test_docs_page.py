@@ -142,6 +142,20 @@ def test_every_operation_is_there_and_what_may_still_change_is_marked(stack: Sta
     } == marked
 
 
+def test_an_operation_shows_which_parts_may_be_missing_and_what_is_then(stack: Stack, page: Any) -> None:
+    open_docs(page, stack)
+    block = open_operation(page, "get_experiment_results")
+    shown = {
+        one.locator("code").first.inner_text(): one.inner_text() for one in block.locator(".parts li").all()
+    }
+    parts = load().operations["get_experiment_results"].composition.parts
+    assert shown.keys() == {name for name, part in parts.items() if part.is_optional}
+    assert "confidence_threshold is missing." in shown["project"]
+    page.goto("about:blank")
+    open_docs(page, stack)
+    assert open_operation(page, "get_experiment").locator(".parts").count() == 0
+
+
 def test_an_address_leads_to_an_operation(stack: Stack, page: Any) -> None:
     open_docs(page, stack, "#/Change%20History/list_change_history")
     page.locator("#operations-Change_History-list_change_history.is-open .samples").wait_for()

@@ -13,11 +13,12 @@ import orjson
 
 from optimizely_api.contract.formats import HOLDBACK
 from optimizely_api.contract.times import format_time
+from optimizely_api.gateway.composition.parts import Known, Makers
 from optimizely_api.gateway.errors import BadRequest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.calls import Call, Page
 from optimizely_api.upstream.errors import BadUpstreamResponse
-from optimizely_api.upstream.responses import COMPUTED, Computing
+from optimizely_api.upstream.responses import Computing
 
 Entity = dict[str, Any]
 Query = Mapping[str, Any]
@@ -40,19 +41,28 @@ SAMPLE_RATIO = (
 )
 
 
-def experiment_results_calls(
-    experiment: Entity, query: Query, compute: Compute = calls.compute_results
-) -> list[Call]:
-    """The second step of `get_experiment_results`: campaign, project and results, asked for together.
+def experiment_results_makers(
+    query: Query, wait_seconds: float, compute: Compute = calls.compute_results
+) -> Makers:
+    """The parts of `get_experiment_results` that follow from the experiment.
 
     `compute` makes the call for the results, or for their time series. An experiment whose campaign or project is
     unknown is a fault of the services, not a 404 of the caller's.
     """
-    return [
-        _agreed(calls.get_layer(experiment["layer_id"])),
-        _agreed(calls.get_project(experiment["project_id"])),
-        results_call(experiment, query, _named_metrics(experiment["results_settings"]), compute),
-    ]
+
+    def campaign(known: Known) -> Call:
+        return _agreed(calls.get_layer(known["experiment"]["layer_id"]))
+
+    def project(known: Known) -> Call:
+        return _agreed(calls.get_project(known["experiment"]["project_id"]))
+
+    def results(known: Known) -> Call:
+        experiment = known["experiment"]
+        call = results_call(experiment, query, _named_metrics(experiment["results_settings"]), compute)
+        call.wait_seconds = wait_seconds
+        return call
+
+    return {"campaign": campaign, "project": project, "results": results}
 
 
 def results_call(
@@ -85,7 +95,9 @@ def results_call(
     return compute(experiment["id"], body)
 
 
-def experiment_results(experiment: Entity, layer: Entity, project: Entity, results: Any) -> Any:
+def experiment_results(
+    experiment: Entity, campaign: Entity | None, project: Entity | None, results: Any
+) -> Any:
     """Compose the contract's ExperimentResults, or ExperimentTimeseries of results over time.
 
     None and Computing of the results service stay what they are.
@@ -95,11 +107,10 @@ def experiment_results(experiment: Entity, layer: Entity, project: Entity, resul
 
     Raises BadUpstreamResponse when the services do not agree on whose experiment it is.
     """
-    _agree(experiment, layer, project)
+    _agree(experiment, campaign, project)
     if results is None or isinstance(results, Computing):
         return results
-    own = {"experiment_id": experiment["id"], "confidence_threshold": project["confidence_threshold"]}
-    return {**_without(results, SAMPLE_RATIO), **own}
+    return {**_without(results, SAMPLE_RATIO), "experiment_id": experiment["id"], **_threshold(project)}
 
 
 def experiment_report(results: Entity) -> Entity:
@@ -119,54 +130,65 @@ def results_headers(results: Any) -> dict[str, str]:
     return {"X-Sample-Ratio-Mismatch": f"{results[SAMPLE_RATIO]:.3g}"}
 
 
-def campaign_calls(layer: Entity) -> list[Call]:
-    """The second step of `get_campaign_results`: the project, and every page of the campaign's experiments."""
-    pages = range(1, max(1, -(-len(layer["experiment_ids"]) // LARGEST_PAGE)) + 1)
-    of_campaign = {"campaign_id": layer["id"], "include_classic": True}
-    return [
-        _agreed(calls.get_project(layer["project_id"])),
-        *(
+def campaign_results_makers(query: Query, wait_seconds: float, at_most: int) -> Makers:
+    """The parts of `get_campaign_results` that follow from the campaign: `at_most` results are asked for at a time.
+
+    Those are the results of every experiment, by the campaign's metrics or, without any, its own.
+    """
+
+    def project(known: Known) -> Call:
+        return _agreed(calls.get_project(known["campaign"]["project_id"]))
+
+    def experiments(known: Known) -> list[Call]:
+        layer = known["campaign"]
+        pages = range(1, max(1, -(-len(layer["experiment_ids"]) // LARGEST_PAGE)) + 1)
+        of_campaign = {"campaign_id": layer["id"], "include_classic": True}
+        return [
             calls.list_experiments(layer["account_id"], Page(page, LARGEST_PAGE), of_campaign)
             for page in pages
-        ),
-    ]
+        ]
+
+    def results(known: Known) -> list[Call]:
+        shared = _named_metrics(known["campaign"])
+        asked = [
+            results_call(experiment, query, shared or _named_metrics(experiment["results_settings"]))
+            for experiment in experiments_of(known["experiments"])
+        ]
+        rounds = max(1, -(-len(asked) // at_most))  # which wait for computations so long together
+        for call in asked:
+            call.wait_seconds = wait_seconds / rounds
+        return asked
+
+    return {"project": project, "experiments": experiments, "results": results}
 
 
 def experiments_of(pages: Iterable[Entity]) -> list[Entity]:
     return [experiment for page in pages for experiment in page["items"]]
 
 
-def campaign_results_calls(layer: Entity, experiments: Sequence[Entity], query: Query) -> list[Call]:
-    """The third step: the results of every experiment, by the campaign's metrics or, without any, its own."""
-    shared = _named_metrics(layer)
-    return [
-        results_call(experiment, query, shared or _named_metrics(experiment["results_settings"]))
-        for experiment in experiments
-    ]
-
-
 def campaign_results(
-    layer: Entity, project: Entity, experiments: Sequence[Entity], results: Sequence[Any]
+    campaign: Entity, project: Entity | None, experiments: Sequence[Entity], results: Sequence[Any]
 ) -> Any:
-    """Merge the results of a campaign's experiments into the contract's CampaignResults.
+    """Merge the results of a campaign's experiments, which come in pages, into the contract's CampaignResults.
 
     A metric's `results` holds every variation of every experiment, by variation id. None when no experiment has
     data, Computing when one is being computed. Raises BadUpstreamResponse when the services disagree.
     """
-    for experiment in experiments:
-        _agree(experiment, layer, project)
+    listed = experiments_of(experiments)
+    for experiment in listed:
+        _agree(experiment, campaign, project)
     if computing := [result for result in results if isinstance(result, Computing)]:
         return max(computing, key=lambda result: result.retry_after_seconds)
     present = [
         (experiment["id"], result)
-        for experiment, result in zip(experiments, results, strict=True)
+        for experiment, result in zip(listed, results, strict=True)
         if result is not None
     ]
     if not present:
         return None
     return {
-        "campaign_id": layer["id"],
-        "confidence_threshold": project["confidence_threshold"],
+        "campaign_id": campaign["id"],
+        **_threshold(project),
         "start_time": min(result["start_time"] for _, result in present),
         "end_time": max(result["end_time"] for _, result in present),
         "is_stale": any(result["is_stale"] for _, result in present),
@@ -181,15 +203,6 @@ def results_response(results: Any) -> tuple[int, Any]:
     if isinstance(results, Computing):
         return 202, None
     return 200, results
-
-
-def with_wait(calls: Sequence[Call], wait_seconds: float, at_most: int = 0) -> Sequence[Call]:
-    """The calls; those for results wait for computations so long together, where `at_most` are sent at a time."""
-    computing = [call for call in calls if call.expects in COMPUTED]
-    rounds = max(1, -(-len(computing) // at_most)) if at_most else 1
-    for call in computing:
-        call.wait_seconds = wait_seconds / rounds
-    return calls
 
 
 def _agreed(call: Call) -> Call:
@@ -241,10 +254,17 @@ def pooled(variants: Sequence[Entity], is_share: bool) -> Entity:
     return {**figures, "variance": max(0.0, squares - value * rate) / max(1, samples - 1)}
 
 
-def _agree(experiment: Entity, layer: Entity, project: Entity) -> None:
-    if experiment["layer_id"] != layer["id"] or experiment["project_id"] != layer["project_id"]:
+def _threshold(project: Entity | None) -> Entity:
+    return {} if project is None else {"confidence_threshold": project["confidence_threshold"]}
+
+
+def _agree(experiment: Entity, campaign: Entity | None, project: Entity | None) -> None:
+    """Raise BadUpstreamResponse where two services contradict each other; what is missing contradicts nothing."""
+    place = experiment["layer_id"], experiment["project_id"]
+    if campaign is not None and (campaign["id"], campaign["project_id"]) != place:
         raise BadUpstreamResponse("experiments", f"experiment {experiment['id']} is not in its campaign")
-    if project["id"] != experiment["project_id"] or project["account_id"] != experiment["account_id"]:
+    owner = experiment["project_id"], experiment["account_id"]
+    if project is not None and (project["id"], project["account_id"]) != owner:
         raise BadUpstreamResponse("projects", f"project {project['id']} is not that of its experiment")
 
 

@@ -5,10 +5,11 @@ around pyramid_swagger's check and turns a refusal into a 400 that lists every v
 typed parameters, defaults filled in, as `request.swagger_data`.
 """
 
+import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from pyramid_swagger.exceptions import RequestValidationError
 from pyramid_swagger.ingest import create_bravado_core_config
 from webob.multidict import MultiDict, NestedMultiDict, NoVars
 
+from optimizely_api.contract.composition import NO_PARTS, Composition
 from optimizely_api.contract.formats import REQUEST_FORMATS
 from optimizely_api.contract.load import CONTRACT, METHODS, Contract, Json, Operation, pointer, resolve
 from optimizely_api.contract.query import read_query
@@ -35,6 +37,9 @@ from optimizely_api.contract.violations import phrase
 from optimizely_api.gateway.contract.bodies import Body
 from optimizely_api.gateway.contract.refusals import refusal
 from optimizely_api.gateway.errors import BadRequest, gateway_error
+from optimizely_api.upstream.errors import UpstreamError
+
+log = logging.getLogger(__name__)
 
 PLANS = "optimizely_api.contract.request_plans"
 MAY_BE_EMPTY = "optimizely_api.contract.may_be_empty"  # names of query parameters
@@ -63,6 +68,27 @@ class ContractRequest(Request):  # type: ignore[misc]
     identity: Any = None  # set by the identity tween; Pyramid has a read-only property of that name
     least_role: Any = None  # that the operation takes, where the identity is a user with roles
     claimed_operation = ""  # of the request's idempotency key, set by the tween that claims it
+
+    @property
+    def composition(self) -> Composition:
+        """The parts of the operation's response, by the contract; none for an address that is no operation's."""
+        route = getattr(self, "matched_route", None)
+        operation: Operation | None = route and self.registry[CONTRACT].operations.get(route.name)
+        return NO_PARTS if operation is None else operation.composition
+
+    def failed_part(self, error: UpstreamError) -> str:
+        """The name of the part whose call failed; empty for another call."""
+        call = error.call
+        found = [] if call is None else self.composition.parts_of(call.upstream, call.method, call.path)
+        return found[0] if found else ""
+
+    def do_without(self, failures: Mapping[str, UpstreamError]) -> None:
+        """Note, for the response and the log, the parts that it is without."""
+        context = self.call_context
+        missing = {*context.unreachable, *failures}
+        context.unreachable = tuple(name for name in self.composition.parts if name in missing)
+        for name, error in failures.items():
+            log.warning("request %s: without %s: %s", self.uuid, name, error.message)
 
     @reify
     def GET(self) -> MultiDict:  # noqa: N802 - WebOb's name

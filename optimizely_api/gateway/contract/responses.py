@@ -21,6 +21,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.viewderivers import VIEW
 
+from optimizely_api.contract.composition import MISSING_PARTS
 from optimizely_api.contract.definitions import pruned
 from optimizely_api.contract.load import CONTRACT, Contract, Json
 from optimizely_api.contract.validators import ResponseValidator, ResponseValidators, Violation, non_finite
@@ -92,6 +93,8 @@ def json_view_deriver(view: View, info: Any) -> View:
         result = view(context, request)
         if isinstance(result, Response):
             return result
+        if request.call_context.unreachable and request.composition.has_member and isinstance(result, dict):
+            result = {**result, MISSING_PARTS: list(request.call_context.unreachable)}
         render_json(request, result)
         return request.response
 

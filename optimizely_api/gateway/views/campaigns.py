@@ -45,7 +45,7 @@ async def delete_campaign(request: Request) -> None:
 
 @operation
 async def get_campaign_results(request: Request) -> Any:
-    """The results of all experiments of a campaign: three steps, the last one a call per experiment."""
+    """The results of all experiments of a campaign: three steps, with a call per experiment in the last."""
     return await _results(request)
 
 
@@ -56,16 +56,13 @@ async def get_campaign_results_csv(request: Request) -> Response | None:
 
 async def _results(request: Request) -> Any:
     """The contract's CampaignResults; None without data and while they are computed, as the status then says."""
-    layer = await CAMPAIGNS.visible(request)
-    project, *pages = await request.fetch_all(composition.campaign_calls(layer))
-    check_account(request.identity, project, f"campaign {layer['id']}")
-    experiments = composition.experiments_of(pages)
+    campaign = await CAMPAIGNS.visible(request)
     at_most = request.registry["settings"].campaign_fan_out
-    results_calls = composition.campaign_results_calls(layer, experiments, request.swagger_data)
-    results = await request.fetch_all(
-        composition.with_wait(results_calls, wait_seconds(request), at_most), at_most=at_most
-    )
-    merged = composition.campaign_results(layer, project, experiments, results)
+    makers = composition.campaign_results_makers(request.swagger_data, wait_seconds(request), at_most)
+    parts = await request.fetch_parts(makers, {"campaign": campaign}, at_most=at_most)
+    if parts["project"] is not None:
+        check_account(request.identity, parts["project"], f"campaign {campaign['id']}")
+    merged = composition.campaign_results(**parts)
     request.response.status_int, body = composition.results_response(merged)
     request.response.headers.update(composition.results_headers(merged))
     return body

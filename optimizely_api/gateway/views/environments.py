@@ -22,9 +22,9 @@ class Environments(Resource):
     async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> list[Entity]:
         entities = list(entities)
         written = request.environ["REQUEST_METHOD"] not in READING
-        built = await register(request, entities, written=written)
+        built = await request.fetch_optional(register(request, entities, written=written))
         shown = await super().shown(request, entities)
-        return [_with_datafile(request, one, built[one["id"]]) for one in shown]
+        return [_with_datafile(request, one, built and built[one["id"]]) for one in shown]
 
     async def archive(self, request: Request, **within: Any) -> None:
         await super().archive(request, **within)
@@ -36,11 +36,13 @@ class Environments(Resource):
 ENVIRONMENTS = Environments("Environment", "projects")
 
 
-def _with_datafile(request: Request, environment: Entity, built: Mapping[str, Any]) -> Entity:
+def _with_datafile(request: Request, environment: Entity, built: Mapping[str, Any] | None) -> Entity:
     datafile = environment["datafile"]
     url = f"{request.application_url}/datafiles/{datafile['sdk_key']}.json"
-    served = {"revision": built["revision"], "latest_file_size": built["size"], "url": url}
-    return {**environment, "datafile": {**datafile, **served}}
+    # The projects service keeps those of the first datafile, and does not know better.
+    kept = {name: value for name, value in datafile.items() if name not in ("revision", "latest_file_size")}
+    served = {"revision": built["revision"], "latest_file_size": built["size"]} if built else {}
+    return {**environment, "datafile": {**kept, **served, "url": url}}
 
 
 @operation

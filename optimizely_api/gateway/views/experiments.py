@@ -112,15 +112,12 @@ async def get_experiment_timeseries(request: Request) -> Any:
 async def _results(request: Request, compute: composition.Compute = calls.compute_results) -> Any:
     """The results or the series; None without data and while they are computed, as the status then says."""
     experiment = await EXPERIMENTS.visible(request)
-    calls_together = composition.experiment_results_calls(experiment, request.swagger_data, compute)
-    layer, project, results = await request.fetch_all(
-        composition.with_wait(calls_together, wait_seconds(request))
-    )
-    check_account(request.identity, project, f"experiment {experiment['id']}")
-    request.response.status_int, body = composition.results_response(
-        composition.experiment_results(experiment, layer, project, results)
-    )
-    request.response.headers.update(composition.results_headers(results))
+    makers = composition.experiment_results_makers(request.swagger_data, wait_seconds(request), compute)
+    parts = await request.fetch_parts(makers, {"experiment": experiment})
+    if parts["project"] is not None:
+        check_account(request.identity, parts["project"], f"experiment {experiment['id']}")
+    request.response.status_int, body = composition.results_response(composition.experiment_results(**parts))
+    request.response.headers.update(composition.results_headers(parts["results"]))
     return body
 
 

@@ -1,15 +1,17 @@
 """Search over the entities of the experiments service."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyramid.request import Request
 
 from optimizely_api.contract.definitions import public
+from optimizely_api.gateway.composition.parts import Known, Makers
 from optimizely_api.gateway.paging import linked_items, requested_page
-from optimizely_api.gateway.resource import PROJECTS, operation, visible_project
+from optimizely_api.gateway.resource import PROJECTS, Entity, operation, visible_project
 from optimizely_api.gateway.roles import projects_of
 from optimizely_api.upstream import calls
-from optimizely_api.upstream.calls import Collection
+from optimizely_api.upstream.calls import Call, Collection
 
 SEARCH = Collection("experiments", "/search", "SearchResult", "result")
 PROJECT_CALLS = 10  # at once, for the names of the projects of a page
@@ -17,39 +19,38 @@ FILTERS = (
     *("query", "project_id", "type", "type_expand", "archived", "fullsearch", "status", "sort", "order"),
     *("environment_key", "audience_id"),
 )
-EXPANDED = ("project_name", "feature_key", "feature_name")  # shown only when asked for
+EXPANDED = ("feature_key", "feature_name")  # of the service's rows, shown only when asked for
+PROJECT_NAME = "project_name"  # of the projects service alone, also when asked for
 
 
 @operation
 async def get_search_results(request: Request) -> list[Any]:
     query, page = request.swagger_data, requested_page(request)
-    for project_id in query["project_id"] or ():
-        await visible_project(request, project_id)
+    projects = [await visible_project(request, project_id) for project_id in query["project_id"] or ()]
     filters = {name: query[name] for name in FILTERS}
-    if not query["project_id"] and (projects := projects_of(request)) is not None:
-        if not projects:
+    if not projects and (of_user := projects_of(request)) is not None:
+        if not of_user:
             return []
-        filters["project_id"] = projects
-    call = calls.list_entities(SEARCH, request.identity.account_id, page, filters)
-    found = linked_items(request, page, await request.fetch(call))
+        filters["project_id"] = of_user
     expand = query["expand"] or ()
-    names = await _project_names(request, found) if "project_name" in expand else {}
-    hidden = set(EXPANDED) - set(expand)
+    makers: Makers = {
+        "results": lambda _: calls.list_entities(SEARCH, request.identity.account_id, page, filters),
+        "project_names": _project_calls if PROJECT_NAME in expand else lambda _: [],
+    }
+    parts = await request.fetch_parts(makers, {"project": projects}, at_most=PROJECT_CALLS)
+    names = {project["id"]: project["name"] for project in parts["project_names"]}
+    hidden = {PROJECT_NAME, *(name for name in EXPANDED if name not in expand)}
     return [
         public("SearchResult", {**{k: v for k, v in row.items() if k not in hidden}, **_named(row, names)})
-        for row in found
+        for row in linked_items(request, page, parts["results"])
     ]
 
 
-def _named(row: dict[str, Any], names: dict[int, str]) -> dict[str, str]:
-    return {"project_name": names[row["project_id"]]} if names else {}
+def _named(row: Entity, names: Mapping[int, str]) -> dict[str, str]:
+    project_id = row["project_id"]
+    return {PROJECT_NAME: names[project_id]} if project_id in names else {}
 
 
-async def _project_names(request: Request, found: list[dict[str, Any]]) -> dict[int, str]:
-    ids = sorted({row["project_id"] for row in found})
-    if not ids:
-        return {}
-    projects = await request.fetch_all(
-        [calls.get_entity(PROJECTS, project_id) for project_id in ids], at_most=PROJECT_CALLS
-    )
-    return {project["id"]: project["name"] for project in projects}
+def _project_calls(known: Known) -> list[Call]:
+    ids = sorted({row["project_id"] for row in known["results"]["items"]})
+    return [calls.get_entity(PROJECTS, project_id) for project_id in ids]

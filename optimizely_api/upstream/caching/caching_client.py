@@ -183,6 +183,30 @@ class _SharedCall(_ServiceCall):
             del shared_calls[key]
 
 
+def _outcomes(
+    calls: Sequence[Call], pending_calls: Sequence[PendingCall], limits: Sequence[float], waiter: Waiter
+) -> list[Any]:
+    """Return the values, and the outages of optional calls; raises any other failure, a defect of ours first."""
+    outcomes: list[Any] = []
+    failure: UpstreamError | None = None
+    for call, pending_call, limit in zip(calls, pending_calls, limits, strict=True):
+        error = pending_call.failure
+        if waiter.was_late(pending_call):
+            error = UpstreamTimeout(call.upstream, limit)
+        if error is None:
+            outcomes.append(pending_call.value)
+            continue
+        if not isinstance(error, UpstreamError):
+            raise error
+        error.call = call
+        if failure is None and not (call.is_optional and error.is_outage):
+            failure = error
+        outcomes.append(error)
+    if failure is not None:
+        raise failure
+    return outcomes
+
+
 class CachingClient(Client):
     """The client, with shared calls and caches."""
 
@@ -236,30 +260,18 @@ class CachingClient(Client):
             for call, limit in zip(calls, limits, strict=True):
                 pending_call = self._pending_call(call, context.request_id)
                 pending_calls.append(pending_call)
-                waiter.join(pending_call, limit)
-                pending_call.start()
+                waiter.join(pending_call, limit, is_optional=call.is_optional)
+            for pending_call in pending_calls:
+                pending_call.start()  # all are joined by now: one that ends at once must not end the wait
             await waiter.ended
         finally:
             waiter.leave()
             now = time.monotonic()
             for pending_call in pending_calls:
                 context.note(pending_call.call.upstream, (pending_call.ended_at or now) - started)
-        self._raise_failure(pending_calls, limits, waiter.late)
-        return [pending_call.value for pending_call in pending_calls]
-
-    def _raise_failure(
-        self, pending_calls: Sequence[_ServiceCall], limits: Sequence[float], late: PendingCall | None
-    ) -> None:
-        """Raise the failure of a call, if one failed or is late; a defect of ours goes before a service's failure."""
-        failed = [pending_call for pending_call in pending_calls if pending_call.error is not None]
-        for pending_call in failed:
-            if not isinstance(pending_call.error, UpstreamError):
-                pending_call.raise_error()
-        if failed:
-            failed[0].raise_error()
-        for pending_call, limit in zip(pending_calls, limits, strict=True):
-            if pending_call is late:
-                raise UpstreamTimeout(pending_call.call.upstream, limit)
+        if waiter.has_ended_well:
+            return [pending_call.value for pending_call in pending_calls]
+        return _outcomes(calls, pending_calls, limits, waiter)
 
     async def _write(self, call: Call, context: CallContext) -> Any:
         try:

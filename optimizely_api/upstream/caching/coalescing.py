@@ -113,15 +113,14 @@ class PendingCall:
         if not self._waiters and not self._done:
             self._abandon()
 
-    def raise_error(self) -> None:
-        """Raise a copy of the error that the call ended with, if it failed."""
-        if self.error is not None:
-            raise _copy_of(self.error)
+    @property
+    def failure(self) -> BaseException | None:
+        """A copy of the error that the call ended with, if it failed."""
+        return None if self.error is None else _copy_of(self.error)
 
     @property
     def value(self) -> Any:
-        """The value of the call's response; raises the call's error if it failed."""
-        self.raise_error()
+        """The value of the call's response; None while there is none."""
         return self._value
 
     def seconds_left(self) -> float:
@@ -164,10 +163,23 @@ class PendingCall:
 class Waiter:
     """A request that waits for pending calls, until all have ended, or one has failed or is late.
 
-    The future `ended` is done then; `late` is the call whose limit passed before its end, if there is one.
+    The future `ended` is done then; `late` is the call whose limit passed before its end, if there is one. The outage
+    of an optional call ends no wait; those that were late are `given_up`.
     """
 
-    __slots__ = ("_context", "_limits", "_loop", "_next", "_timer", "_unfinished", "ended", "late")
+    __slots__ = (
+        "_context",
+        "_has_failed",
+        "_limits",
+        "_loop",
+        "_next",
+        "_optional",
+        "_timer",
+        "_unfinished",
+        "ended",
+        "given_up",
+        "late",
+    )
 
     def __init__(self, context: contextvars.Context) -> None:
         """`context` is the timer's: a cancelled timer may outlive the request, and must not keep its context."""
@@ -175,8 +187,11 @@ class Waiter:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.late: PendingCall | None = None
+        self.given_up: set[PendingCall] = set()
+        self._optional: set[PendingCall] = set()
         self._limits: dict[PendingCall, float] = {}  # by the loop's clock
         self._unfinished = 0
+        self._has_failed = False
         self._next = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -184,10 +199,14 @@ class Waiter:
         """When the wait for this call ends, by the loop's clock."""
         return self._limits[call]
 
-    def join(self, call: PendingCall, limit_seconds: float) -> None:
-        """Wait for this call too, for at most `limit_seconds`; joining the same call again changes nothing."""
+    def join(self, call: PendingCall, limit_seconds: float, *, is_optional: bool = False) -> None:
+        """Wait for this call too, for at most `limit_seconds`; one that is joined twice is optional if both are."""
         if call in self._limits:
+            if not is_optional:
+                self._optional.discard(call)
             return
+        if is_optional:
+            self._optional.add(call)
         self._limits[call] = limit = self._loop.time() + limit_seconds
         self._unfinished += 1
         if limit < self._next:
@@ -196,9 +215,28 @@ class Waiter:
 
     def call_ended(self, call: PendingCall) -> None:
         """Called by each joined call when it ends."""
+        if call in self.given_up:
+            return
         self._unfinished -= 1
-        if (call.error is not None or not self._unfinished) and not self.ended.done():
+        if call.error is not None:
+            self._has_failed = True
+        if (not self._unfinished or self._is_failure(call)) and not self.ended.done():
             self.ended.set_result(None)
+
+    def _is_failure(self, call: PendingCall) -> bool:
+        error = call.error
+        return error is not None and not (
+            call in self._optional and isinstance(error, UpstreamError) and error.is_outage
+        )
+
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether every call has ended with a value."""
+        return not (self._unfinished or self._has_failed or self.given_up)
+
+    def was_late(self, call: PendingCall) -> bool:
+        """Whether a call was not waited for any longer, and has not ended since."""
+        return call.ended_at is None and (call is self.late or call in self.given_up)
 
     def leave(self) -> None:
         """Stop waiting; a call without another waiter is abandoned."""
@@ -217,15 +255,27 @@ class Waiter:
     def _check_limits(self) -> None:
         if self.ended.done():
             return
-        limit, call = min(
-            ((limit, call) for call, limit in self._limits.items() if call.ended_at is None),
-            key=itemgetter(0),
+        waiting = (
+            (limit, call)
+            for call, limit in self._limits.items()
+            if call.ended_at is None and call not in self.given_up
         )
-        if limit <= self._loop.time() + CLOCK_SECONDS:
+        limit, call = min(waiting, key=itemgetter(0))
+        if limit > self._loop.time() + CLOCK_SECONDS:
+            self._set_timer(limit)
+        elif call in self._optional:
+            self._give_up(call)
+        else:
             self.late = call
             self.ended.set_result(None)
+
+    def _give_up(self, call: PendingCall) -> None:
+        self.given_up.add(call)
+        self._unfinished -= 1
+        if self._unfinished:
+            self._check_limits()
         else:
-            self._set_timer(limit)
+            self.ended.set_result(None)
 
 
 def _copy_of(error: BaseException) -> BaseException:

@@ -7,7 +7,9 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from optimizely_api import main
 from optimizely_api.gateway.upstreams import GatewayRequest
+from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error, get
 from tests.support.serving import KEEPS_NOTHING, ROOT
@@ -150,17 +152,39 @@ def test_502_when_the_results_break_the_contract_without_showing_them(gateway, s
     assert "secret-content" not in response.text + caplog.text
 
 
-@pytest.mark.parametrize("late", ["experiments", "projects", "results"])
+@pytest.mark.parametrize("late", ["experiments", "results"])
 def test_504_names_the_late_upstream(services, late):
-    from optimizely_api import main
-    from optimizely_api.runtime.testing import GatewayTestApp
-
     settings = {**services.settings(), **KEEPS_NOTHING, f"{late}_timeout_seconds": "0.2"}
     settings["identity_cache_seconds"] = "60"
     with GatewayTestApp(main({}, **settings)) as app:
         get(app, f"/v2/projects/{samples.PROJECT}")  # the token is known from now on
         services.manners[late].hang = True
         assert_error(get(app, RESULTS, status=504), 504, "upstream_timeout", f"The {late} service")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_200_without_the_threshold_while_the_project_cannot_be_had(services, status):
+    settings = {**services.settings(), **KEEPS_NOTHING, "identity_cache_seconds": "60"}
+    with GatewayTestApp(main({}, **settings)) as app:
+        whole = get(app, RESULTS)  # the token is known from now on
+        services.manners["projects"].status = status
+        response = get(app, RESULTS)
+    threshold = whole.json["confidence_threshold"]
+    assert {**response.json, "confidence_threshold": threshold} == {**whole.json, "unreachable": ["project"]}
+    assert response.headers["X-Unreachable"] == "project"
+    assert response.headers["ETag"] != whole.headers["ETag"]
+
+
+def test_a_whole_response_names_nothing_that_is_missing(gateway):
+    response = get(gateway, RESULTS)
+    assert "unreachable" not in response.json
+    assert "X-Unreachable" not in response.headers
+
+
+def test_502_when_the_campaign_that_the_experiment_names_is_unknown(gateway, services):
+    """It is not missing: the service contradicts itself."""
+    services.layers.clear()
+    assert_error(get(gateway, RESULTS, status=502), 502, "bad_upstream_answer", "status 404")
 
 
 @pytest.mark.parametrize("refused", ["experiments", "results"])
@@ -178,9 +202,6 @@ def test_502_names_the_upstream_with_an_odd_answer(gateway, services, odd):
 
 
 def test_an_answer_comes_before_the_deadline_whatever_the_upstreams_do(services):
-    from optimizely_api import main
-    from optimizely_api.runtime.testing import GatewayTestApp
-
     services.manners["results"].hang = True
     with GatewayTestApp(main({}, **services.settings(), request_deadline_seconds="0.5")) as app:
         started = time.monotonic()

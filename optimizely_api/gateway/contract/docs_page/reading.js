@@ -1,6 +1,8 @@
-// What a reader sees of an operation beside what Swagger UI shows: its release state, and its errors in one line.
+// What a reader sees of an operation beside what Swagger UI shows: its release state, the parts that its response may be
+// without, and its errors in one line.
 
 const MARKED = "x-release-state";
+const COMPOSED = "x-composition";
 const isError = (status) => status === "default" || Number(status) >= 400;
 
 export const reading = ({ React: { createElement: h, Fragment } }) => {
@@ -28,6 +30,24 @@ export const reading = ({ React: { createElement: h, Fragment } }) => {
       ),
     );
 
+  const Parts = ({ parts, Markdown }) =>
+    h(
+      "section",
+      { className: "parts" },
+      h("h4", null, "Parts that may be missing"),
+      h("p", null, "When their service does not answer; ", h("code", null, "X-Unreachable"), " names them then."),
+      h(
+        "ul",
+        null,
+        parts
+          .map((part, name) =>
+            h("li", { key: name }, h("code", null, name), h(Markdown, { source: part.get("optional") })),
+          )
+          .valueSeq()
+          .toArray(),
+      ),
+    );
+
   return {
     components: {
       InfoBasePath: ({ basePath }) =>
@@ -44,12 +64,14 @@ export const reading = ({ React: { createElement: h, Fragment } }) => {
       },
       responses: (Original, { getComponent, specSelectors }) => (properties) => {
         const { responses, path, method } = properties;
-        const shared = (status) =>
-          specSelectors.specJson().hasIn(["paths", path, method, "responses", status, "$ref"]);
+        const operation = specSelectors.specJson().getIn(["paths", path, method]);
+        const shared = (status) => operation.hasIn(["responses", status, "$ref"]);
+        const optional = operation.get(COMPOSED)?.filter((part) => part.has("optional"));
         return h(
           Fragment,
           null,
           h(Original, { ...properties, responses: responses.filterNot((_, status) => isError(status)) }),
+          optional?.size ? h(Parts, { parts: optional, Markdown: getComponent("Markdown", true) }) : null,
           h(Errors, {
             errors: responses.filter((_, status) => isError(status)),
             shared,

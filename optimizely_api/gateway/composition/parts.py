@@ -1,0 +1,80 @@
+"""Fetch the parts of a response in the steps that the contract states (`optimizely_api/contract/composition.py`).
+
+A view names the makers of its parts' calls, and what it knows already; the order and what may be missing are the
+contract's alone:
+
+    parts = Parts(operation.composition, {"experiment": experiment})
+    while calls := parts.next_calls(makers):
+        parts.take(await request.fetch_all(calls))
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optimizely_api.contract.composition import Composition
+from optimizely_api.upstream.calls import Call
+from optimizely_api.upstream.errors import UpstreamError
+
+Known = Mapping[str, Any]
+Maker = Callable[[Known], Call | Sequence[Call]]
+Makers = Mapping[str, Maker]
+
+
+class Parts(dict[str, Any]):
+    """The values of the parts by name: of one call its value, of several the list of theirs.
+
+    An optional part that failed is None, or the list of those of its values that came; `unreachable` has its name and
+    the failure, which is that of another part where it could not be asked for without that one.
+    """
+
+    def __init__(self, composition: Composition, known: Known) -> None:
+        super().__init__(known)
+        self.unreachable: dict[str, UpstreamError] = {}
+        self._composition = composition
+        self._asked: list[
+            tuple[str, int | None]
+        ] = []  # the number of a part's calls, or None for a single one
+
+    def next_calls(self, makers: Makers) -> list[Call]:
+        """Return the calls of the next step; none when every part is there."""
+        for step in self._composition.steps:
+            calls: list[Call] = []
+            for name in step:
+                if name not in self:
+                    self._ask(name, makers[name], calls)
+            if calls:
+                return calls
+        return []
+
+    def take(self, values: Sequence[Any]) -> None:
+        """Take the values of the calls that `next_calls` returned; the failure of an optional call stands for its."""
+        start = 0
+        for name, number in self._asked:
+            end = start + (1 if number is None else number)
+            came = [value for value in values[start:end] if not isinstance(value, UpstreamError)]
+            if len(came) < end - start:
+                self.unreachable[name] = next(v for v in values[start:end] if isinstance(v, UpstreamError))
+            self[name] = came if number is not None else came[0] if came else None
+            start = end
+        self._asked.clear()
+
+    def _ask(self, name: str, maker: Maker, calls: list[Call]) -> None:
+        part = self._composition.parts[name]
+        if self.unreachable:
+            for needed in part.after:
+                if needed in self.unreachable:
+                    self[name], self.unreachable[name] = None, self.unreachable[needed]
+                    return
+        made = maker(self)
+        if isinstance(made, Call):
+            made.is_optional = part.is_optional
+            calls.append(made)
+            self._asked.append((name, None))
+            return
+        if not made:
+            self[name] = []
+            return
+        for call in made:
+            call.is_optional = part.is_optional
+        calls += made
+        self._asked.append((name, len(made)))
