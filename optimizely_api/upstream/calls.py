@@ -288,6 +288,18 @@ def register_environments(body: Mapping[str, Any], *, changes_nothing: bool) -> 
     )
 
 
+def register_projects(projects: Iterable[Mapping[str, Any]]) -> Call:
+    """Name projects for the web with their settings, and learn of the snippet of each."""
+    return Call(
+        "experiments",
+        "/snippets",
+        "Snippets",
+        method="POST",
+        body={"projects": list(projects)},
+        changes_nothing=True,
+    )
+
+
 def get_built_datafile(sdk_key: str) -> Call:
     about = (("sdk_key", sdk_key),)
     return Call(

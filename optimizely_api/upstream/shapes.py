@@ -55,6 +55,7 @@ def schemas() -> dict[str, Schema]:
     user = _entity(None, {"id": {"type": "string"}, "account_id": _ID, "roles": {"type": "object"}})
     label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
     registered = _entity(None, {"environment_id": _ID, "revision": _ID, "size": _ID})
+    snippet = _entity(None, {"project_id": _ID, "revision": _ID, "size": _ID})
     decision = _entity(None, {"experiment_id": _ID, "timestamp": {"type": "integer"}})
     count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
     return {
@@ -75,6 +76,7 @@ def schemas() -> dict[str, Schema]:
             None, {"sdk_key": _TEXT, "revision": _ID, "last_modified": _TEXT, "content": _TEXT}
         ),
         "Registered": _entity(None, {"items": {"type": "array", "items": registered}}),
+        "Snippets": _entity(None, {"items": {"type": "array", "items": snippet}}),
         "SarExport": _entity(None, {"id": _ID, "content": _TEXT}),
         "SdkKey": _entity(None, {"sdk_key": _TEXT, "environment_id": _ID}),
         "Claim": _entity(None, {"key_sha256": {"type": "string"}, "state": {"type": "string"}}),

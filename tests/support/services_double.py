@@ -294,6 +294,7 @@ class ServicesDouble:
                 web.get("/layers", self._list("layers")),
                 web.get("/events", self._list("events")),
                 web.post("/datafiles", self._registered),
+                web.post("/snippets", self._snippets),
                 web.get("/datafiles/{sdk_key}", self._datafile),
             ],
             "results": [
@@ -323,6 +324,11 @@ class ServicesDouble:
         environments = (await request.json())["environments"]
         self.datafiles |= {one["sdk_key"]: samples.datafile(one["sdk_key"]) for one in environments}
         items = [{"environment_id": one["id"], "revision": 1, "size": 100} for one in environments]
+        return web.json_response({"items": items})
+
+    async def _snippets(self, request: web.Request) -> web.Response:
+        projects = (await request.json())["projects"]
+        items = [{"project_id": one["project_id"], "revision": 1, "size": 100} for one in projects]
         return web.json_response({"items": items})
 
     async def _datafile(self, request: web.Request) -> web.Response:

@@ -92,7 +92,7 @@ def test_the_changed_paths_are_as_their_example_says():
             "/events",
             "/events/",
         ),
-        *("/changes", "/search", "/datafiles/"),
+        *("/changes", "/search", "/datafiles/", "/snippets"),
     ]
 
 

@@ -1,20 +1,46 @@
 """Projects: what an account's experiments, campaigns and events belong to."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyramid.request import Request
 
+from optimizely_api.contract.definitions import public
 from optimizely_api.gateway.datafiles import register
 from optimizely_api.gateway.environments import all_environments
 from optimizely_api.gateway.paging import linked_items, requested_page
-from optimizely_api.gateway.resource import Resource, operation
+from optimizely_api.gateway.resource import Entity, Resource, operation
+from optimizely_api.gateway.snippets import snippets_of
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.errors import UpstreamError
 
 log = logging.getLogger(__name__)
 
-PROJECTS = Resource("Project", "projects")
+
+class Projects(Resource):
+    """Projects, of which those for the web have a snippet that the experiments service builds."""
+
+    async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> list[Entity]:
+        entities = list(entities)
+        built = await snippets_of(request, entities)
+        shown = await super().shown(request, entities)
+        return [_with_snippet(one, built[one["id"]]) if one["id"] in built else one for one in shown]
+
+    async def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
+        try:
+            return await super().written(request, entity)
+        except UpstreamError as exc:
+            # The write is done all the same: whoever reads the project names it again.
+            log.warning("the snippet of project %d does not show its change yet: %s", entity["id"], exc)
+            return public(self.definition, entity)
+
+
+def _with_snippet(project: Entity, built: Mapping[str, Any]) -> Entity:
+    return {**project, "web_snippet": {**project["web_snippet"], **built}}
+
+
+PROJECTS = Projects("Project", "projects")
 
 
 @operation

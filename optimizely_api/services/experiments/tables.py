@@ -144,6 +144,20 @@ datafile_revisions = Table(
     Column("created", UtcTime, nullable=False),
 )
 
+# The snippet of each project for the web, as the gateway has named it; see snippets/.
+snippets = Table(
+    "snippets",
+    METADATA,
+    Column("project_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("settings", JSON, nullable=False),  # the project's `web_snippet`
+    Column("version", UtcTime, nullable=False),  # when the project was changed last
+    Column("revision", Integer, nullable=False),
+    Column("size", Integer, nullable=False),  # in bytes
+    Column("digest", String(64), nullable=False),
+    Column("next_change", UtcTime, index=True),  # when a schedule may change it
+)
+
 # See datafiles/buckets.py.
 bucket_maps = Table(
     "bucket_maps",

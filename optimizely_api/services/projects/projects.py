@@ -88,9 +88,6 @@ async def update_project(
     if before["status"] == after["status"] == "archived":
         raise conflict(f'project {project_id} is archived; send {{"status": "active"}} to bring it back')
     _refuse(dict(_problems(after)))
-    if after.get("web_snippet") != before.get("web_snippet"):
-        revision = after["web_snippet"].get("code_revision", 0) + 1
-        after["web_snippet"] = {**after["web_snippet"], "code_revision": revision}
     columns, document = _split(after)
     await connection.execute(
         update(projects)
@@ -130,8 +127,7 @@ def _complete(project: Json, project_id: int) -> None:
     """Add what a new project of its platform has."""
     platform = project["platform"]
     if platform == "web":
-        snippet = {**defaults("WebSnippet"), **project.get("web_snippet", {})}
-        project["web_snippet"] = {**snippet, "code_revision": 1}
+        project["web_snippet"] = {**defaults("WebSnippet"), **project.get("web_snippet", {})}
     if platform == "custom":
         project.setdefault("sdks", [])
     if platform in ("ios", "android"):

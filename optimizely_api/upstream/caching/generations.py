@@ -30,7 +30,7 @@ SHOWN_IN = {
     "pages": ("experiments", "layers", "events"),
     "sections": ("experiments", "layers", "extensions"),
 }
-SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search", "/datafiles/")
+SHOWN_IN_LISTS_OF_ALL = ("/changes", "/search", "/datafiles/", "/snippets")
 HISTORY = ("experiments", "/changes")  # of the other services' entities too
 
 
@@ -86,7 +86,8 @@ def changed_paths(path: str) -> Iterator[str]:
 
     >>> list(changed_paths("/experiments/1"))
     ['/experiments/1', '/experiments/1/', '/experiments', '/layers', '/layers/', '/audiences', '/audiences/',
-     '/extensions', '/extensions/', '/pages', '/pages/', '/events', '/events/', '/changes', '/search', '/datafiles/']
+     '/extensions', '/extensions/', '/pages', '/pages/', '/events', '/events/', '/changes', '/search', '/datafiles/',
+     '/snippets']
     """
     yield path
     yield f"{path}/"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.views.test_experiments import SOMEWHERE, change, create
 from tests.support.asserting import AUTHORIZED, assert_error
 from tests.support.promises import EntityPromises
 
@@ -50,7 +51,9 @@ def test_201_what_is_left_out_has_the_documented_values(real_app: Any, ids: Any)
     }
     assert (project["platform"], project["status"], project["description"]) == ("web", "active", "")
     assert (project["confidence_threshold"], project["is_flags_enabled"]) == (0.9, False)
-    assert project["web_snippet"] == {
+    snippet = project["web_snippet"]
+    assert snippet.pop("js_file_size") > 0
+    assert snippet == {
         "code_revision": 1,
         "enable_force_variation": False,
         "exclude_disabled_experiments": False,
@@ -94,7 +97,30 @@ def test_400_names_the_member(real_app: Any, ids: Any, body: Any, pointer: str) 
 def test_200_a_snippets_members_are_changed_one_by_one(real_app: Any, ids: Any) -> None:
     project = created(real_app, web_snippet={"ip_filter": "^192\\.0\\.2\\."})
     snippet = changed(real_app, project, web_snippet={"include_jquery": False})["web_snippet"]
-    assert snippet == {**project["web_snippet"], "include_jquery": False, "code_revision": 2}
+    assert (snippet["include_jquery"], snippet["library"]) == (False, project["web_snippet"]["library"])
+
+
+def test_200_the_revision_of_a_snippet_counts_what_reaches_the_script(real_app: Any, ids: Any) -> None:
+    project = created(real_app)
+
+    def snippet() -> tuple[int, int]:
+        shown = real_app.get(f"/v2/projects/{project['id']}", headers=AUTHORIZED).json["web_snippet"]
+        return shown["code_revision"], shown["js_file_size"]
+
+    _, size = snippet()
+    experiment = create(real_app, {"project_id": project["id"]}, **SOMEWHERE)
+    assert snippet()[0] == 2
+    assert snippet()[1] > size + 100
+    change(real_app, experiment, "?action=start")
+    assert snippet()[0] == 3
+    change(real_app, experiment, "?action=start")  # it runs already
+    assert snippet()[0] == 3
+    change(real_app, experiment, "?action=pause")
+    assert snippet()[0] == 4
+    changed(real_app, project, web_snippet={"project_javascript": "window.shop = {};"})
+    assert snippet()[0] == 5
+    listed = real_app.get("/v2/projects?per_page=100", headers=AUTHORIZED).json
+    assert [one["web_snippet"]["code_revision"] for one in listed if one["id"] == project["id"]] == [5]
 
 
 def test_200_the_platform_never_changes(real_app: Any, ids: Any) -> None:

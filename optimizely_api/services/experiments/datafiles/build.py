@@ -55,12 +55,6 @@ async def lock(connection: AsyncConnection, project_id: int) -> None:
         await connection.execute(statement, {"kind": _LOCK, "number": project_id % _LOCKED_IDS})
 
 
-async def build_changed(connection: AsyncConnection, project_ids: Iterable[int]) -> None:
-    """Build the datafiles of projects that the transaction has changed."""
-    for project_id in sorted(project_ids):
-        await build(connection, project_id)
-
-
 async def build(connection: AsyncConnection, project_id: int, now: datetime | None = None) -> None:
     """Build the datafiles of a project; one whose content is the same keeps its revision."""
     await lock(connection, project_id)
@@ -76,9 +70,9 @@ async def build(connection: AsyncConnection, project_id: int, now: datetime | No
     project = Project() if is_for_the_web else await _read(connection, environments, now)
     for environment in environments:
         await _store(connection, environment, content(environment, project, now), now)
-    next_change = _next_change(project.experiments, now)
-    if any(row.next_change != next_change for row in environments):
-        await connection.execute(update(datafiles).where(of_project).values(next_change=next_change))
+    changes_at = next_change(project.experiments, now)
+    if any(row.next_change != changes_at for row in environments):
+        await connection.execute(update(datafiles).where(of_project).values(next_change=changes_at))
 
 
 async def _store(connection: AsyncConnection, environment: Row[Any], built: Json, now: datetime) -> None:
@@ -110,22 +104,23 @@ async def _store(connection: AsyncConnection, environment: Row[Any], built: Json
 
 async def _read(connection: AsyncConnection, environments: Sequence[Row[Any]], now: datetime) -> Project:
     project_id = environments[0].project_id
-    present = await _rows(connection, experiments, project_id, experiments.c.status != "archived")
+    present = await rows_of(connection, experiments, project_id, experiments.c.status != "archived")
     candidates = [row for row in present if is_for_sdks(row)]
-    groups = await _rows(connection, GROUPS.table, project_id, GROUPS.table.c.archived.is_(False))
+    groups = await rows_of(connection, GROUPS.table, project_id, GROUPS.table.c.archived.is_(False))
     listed = [row for row in candidates if any(is_listed(row, one, now) for one in environments)]
     return Project(
         experiments=candidates,
         groups=groups,
-        features=await _rows(connection, FEATURES.table, project_id),
-        audiences=await _rows(connection, AUDIENCES.table, project_id),
-        attributes=await _rows(connection, ATTRIBUTES.table, project_id),
-        events=await _rows(connection, events, project_id),
+        features=await rows_of(connection, FEATURES.table, project_id),
+        audiences=await rows_of(connection, AUDIENCES.table, project_id),
+        attributes=await rows_of(connection, ATTRIBUTES.table, project_id),
+        events=await rows_of(connection, events, project_id),
         ranges=await _ranges(connection, project_id, listed, groups, now),
     )
 
 
-async def _rows(connection: AsyncConnection, table: Table, project_id: int, *where: Any) -> list[Row[Any]]:
+async def rows_of(connection: AsyncConnection, table: Table, project_id: int, *where: Any) -> list[Row[Any]]:
+    """The rows of a project for which the conditions hold, by id."""
     query = select(table).where(table.c.project_id == project_id, *where).order_by(table.c.id)
     return list(await connection.execute(query))
 
@@ -179,7 +174,7 @@ async def _divide(
     return buckets.ranges(after)
 
 
-def _next_change(candidates: Iterable[Row[Any]], now: datetime) -> datetime | None:
+def next_change(candidates: Iterable[Row[Any]], now: datetime) -> datetime | None:
     """When the schedule of an experiment says something next."""
     schedules = (states.read_schedule(row.document.get("schedule")) for row in candidates)
     times = (time for schedule in schedules for time in (schedule.start, schedule.stop))

@@ -1,0 +1,111 @@
+"""Builds a project's snippet, in the transaction of the change that it shows, and says which revision it is.
+
+The settings are the projects service's: the gateway names them here whenever it shows a project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from optimizely_api.services.experiments.audiences import AUDIENCES
+from optimizely_api.services.experiments.datafiles.build import lock, next_change, rows_of
+from optimizely_api.services.experiments.extensions import EXTENSIONS
+from optimizely_api.services.experiments.pages import PAGES
+from optimizely_api.services.experiments.snippets.content import Site, content, render
+from optimizely_api.services.experiments.tables import events, experiments, layers, snippets
+from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.json_body import read_object
+from optimizely_api.services.http.query import parse_time
+from optimizely_api.services.http.responses import JSONResponse
+from optimizely_api.services.schema import ID, TEXT, Schema, list_of, object_of
+
+Json = dict[str, Any]
+
+PROJECT: Json = {"account_id": ID, "project_id": ID, "version": TEXT, "settings": {"type": "object"}}
+REGISTRATION = Schema(object_of({"projects": list_of(object_of(PROJECT, *PROJECT))}, "projects"))
+UNBUILT: Json = {"revision": 0, "size": 0, "digest": ""}
+
+
+async def register_projects(request: web.Request) -> web.Response:
+    """200: revision and size of the snippets of the projects in the body, which has their settings as they are now.
+
+    What is known of a later version stays. Nothing is written when nothing is new.
+    """
+    given = [_row(one) for one in REGISTRATION.read(await read_object(request))["projects"]]
+    database = request.app[DATABASE]
+    async with database.snapshot() as connection:
+        known = await _known(connection, given)
+    if any(_is_news(one, known) for one in given):
+        async with database.transaction() as connection:
+            for one in sorted(given, key=lambda one: int(one["project_id"])):
+                await _register(connection, one)
+            known = await _known(connection, given)
+    shown = (known[one["project_id"]] for one in given)
+    names = ("project_id", "revision", "size")
+    return JSONResponse({"items": [{name: getattr(row, name) for name in names} for row in shown]})
+
+
+async def build(connection: AsyncConnection, project_id: int, now: datetime | None = None) -> None:
+    """Build the snippet of a project, if its settings are known; one whose content is the same keeps its revision."""
+    await lock(connection, project_id)
+    this_one = snippets.c.project_id == project_id
+    row = (await connection.execute(select(snippets).where(this_one))).one_or_none()
+    if row is None:
+        return
+    now = now or datetime.now(UTC)
+    site = await _read(connection, project_id)
+    body = render(content(project_id, row.settings, site, now))
+    digest = hashlib.sha256(body).hexdigest()
+    values: Json = {"next_change": next_change(site.experiments, now)}
+    if digest != row.digest:
+        values |= {"revision": row.revision + 1, "size": len(body), "digest": digest}
+    if any(getattr(row, name) != value for name, value in values.items()):
+        await connection.execute(update(snippets).where(this_one).values(**values))
+
+
+async def _read(connection: AsyncConnection, project_id: int) -> Site:
+    are_campaigns = (layers.c.type == "personalization", layers.c.archived.is_(None))
+    return Site(
+        experiments=await rows_of(connection, experiments, project_id, experiments.c.status != "archived"),
+        campaigns=await rows_of(connection, layers, project_id, *are_campaigns),
+        pages=await rows_of(connection, PAGES.table, project_id, PAGES.table.c.archived.is_(False)),
+        events=await rows_of(connection, events, project_id, events.c.archived.is_(False)),
+        audiences=await rows_of(connection, AUDIENCES.table, project_id),
+        extensions=await rows_of(connection, EXTENSIONS.table, project_id),
+    )
+
+
+def _row(given: Json) -> Json:
+    """The columns of a project in the body."""
+    return {**given, "version": parse_time(given["version"], "version")}
+
+
+async def _known(connection: AsyncConnection, given: Iterable[Json]) -> dict[int, Row[Any]]:
+    ids = [one["project_id"] for one in given]
+    rows = await connection.execute(select(snippets).where(snippets.c.project_id.in_(ids)))
+    return {row.project_id: row for row in rows}
+
+
+def _is_news(given: Json, known: Mapping[int, Row[Any]]) -> bool:
+    row = known.get(given["project_id"])
+    return row is None or given["version"] > row.version
+
+
+async def _register(connection: AsyncConnection, given: Json) -> None:
+    await lock(connection, given["project_id"])
+    known = await _known(connection, [given])
+    if not _is_news(given, known):
+        return
+    if known:
+        this_one = snippets.c.project_id == given["project_id"]
+        await connection.execute(update(snippets).where(this_one).values(**given))
+    else:
+        await connection.execute(insert(snippets).values(**given, **UNBUILT))
+    await build(connection, given["project_id"])
