@@ -218,6 +218,12 @@ def test_no_figure_of_a_comparison_is_quoted_that_no_report_carries():
     assert not re.search(r"\d", line)
 
 
+def test_changes_name_the_version_of_the_contract_that_is_served():
+    _, _, unreleased = (ROOT / "CHANGES.md").read_text(encoding="utf-8").partition("## Unreleased\n")
+    named = re.findall(r"Served the contract, version (\S+),", unreleased.partition("\n## ")[0])
+    assert named == [load().document["info"]["version"]]
+
+
 def test_changes_are_grouped_in_one_order():
     _, _, unreleased = (ROOT / "CHANGES.md").read_text(encoding="utf-8").partition("## Unreleased\n")
     groups = re.findall(r"^### (.+)$", unreleased.partition("\n## ")[0], re.MULTILINE)
