@@ -72,6 +72,7 @@ def project(project_id: int = PROJECT, account_id: int = ACCOUNT) -> dict[str, A
         "status": "active",
         "confidence_threshold": 0.9,
         "is_classic": False,
+        "web_snippet": {"include_jquery": False, "library": "none"},
         "created": CREATED,
         "last_modified": CREATED,
     }

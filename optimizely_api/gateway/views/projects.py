@@ -6,7 +6,7 @@ from typing import Any
 
 from pyramid.request import Request
 
-from optimizely_api.contract.definitions import public
+from optimizely_api.contract.definitions import public, writable_part
 from optimizely_api.gateway.datafiles import register
 from optimizely_api.gateway.environments import all_environments
 from optimizely_api.gateway.paging import linked_items, requested_page
@@ -23,9 +23,9 @@ class Projects(Resource):
 
     async def shown(self, request: Request, entities: Iterable[Mapping[str, Any]]) -> list[Entity]:
         entities = list(entities)
-        built = await snippets_of(request, entities)
+        built = await request.fetch_optional(snippets_of(request, entities)) or {}
         shown = await super().shown(request, entities)
-        return [_with_snippet(one, built[one["id"]]) if one["id"] in built else one for one in shown]
+        return [_with_snippet(one, built.get(one["id"], {})) for one in shown]
 
     async def written(self, request: Request, entity: Mapping[str, Any]) -> Entity:
         try:
@@ -33,11 +33,15 @@ class Projects(Resource):
         except UpstreamError as exc:
             # The write is done all the same: whoever reads the project names it again.
             log.warning("the snippet of project %d does not show its change yet: %s", entity["id"], exc)
-            return public(self.definition, entity)
+            return _with_snippet(public(self.definition, entity), {})
 
 
 def _with_snippet(project: Entity, built: Mapping[str, Any]) -> Entity:
-    return {**project, "web_snippet": {**project["web_snippet"], **built}}
+    if "web_snippet" not in project:
+        return project
+    # In the settings of an earlier release there is a revision that counted changes of these alone.
+    settings = writable_part("WebSnippet", project["web_snippet"])
+    return {**project, "web_snippet": {**settings, **built}}
 
 
 PROJECTS = Projects("Project", "projects")
