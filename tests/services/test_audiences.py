@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+from optimizely_api.services.experiments.running import READ_AT_ONCE
 from tests.services.conftest import Caller
 from tests.services.test_experiments import OWNER, make
 
@@ -114,3 +115,15 @@ async def test_changes_of_an_audience_during_a_renaming_follow_it(experiments: C
     assert (found["description"], found["segmentation"]) == ("Paid", True)
     assert '"tariff"' in found["conditions"]
     assert [status for status, _ in answers[:3]] == [200, 200, 200]
+
+
+async def test_409_for_the_first_that_runs_of_many_that_use_it(experiments: Caller) -> None:
+    """Those before it await their schedule."""
+    audience = await experiments.made("/audiences", {**OWNER})
+    conditions = json.dumps(["or", {"audience_id": audience["id"]}])
+    later = {"start_time": "2100-01-01T00:00:00Z", "time_zone": "UTC"}
+    for _ in range(READ_AT_ONCE):
+        await make(experiments, "?action=publish", audience_conditions=conditions, schedule=later)
+    last = await make(experiments, "?action=start", audience_conditions=conditions)
+    status, error = await experiments.patch(f"/audiences/{audience['id']}", {"archived": True})
+    assert (status, f"experiment {last['id']}, which runs" in error["message"]) == (409, True)

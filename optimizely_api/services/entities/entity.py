@@ -37,6 +37,7 @@ from optimizely_api.services.http.errors import conflict, field_errors, gone, no
 from optimizely_api.services.http.query import Page
 from optimizely_api.services.schema import ID, Schema
 from optimizely_api.services.storage.ids import allocate_ids
+from optimizely_api.services.storage.locks import lock
 from optimizely_api.services.storage.paging import fetch_page
 
 Json = dict[str, Any]
@@ -134,6 +135,8 @@ class Entity:
     async def create(self, connection: AsyncConnection, body: Json, at: datetime) -> Json:
         """Store a new entity and return it; 400 for what does not fit."""
         given = self._creation.read(body)
+        if self._locks_project:  # before ids are allocated, as in every change
+            await self._lock_project(connection, given["project_id"])
         (entity_id,) = await allocate_ids(connection, self._next_ids)
         entity = await self._checked(connection, {**self._defaults, **given, "id": entity_id}, None)
         values = self._values(entity)
@@ -221,19 +224,17 @@ class Entity:
     ) -> Row[Any]:
         """The row; `for_update` locks it until the transaction ends, so that no other change is lost in between."""
         if for_update and self._locks_project:
-            await self._lock_project(connection, entity_id)
+            owner = select(self.table.c.project_id).where(self.table.c.id == entity_id)
+            await self._lock_project(connection, (await connection.execute(owner)).scalar_one_or_none() or 0)
         query = select(self.table).where(self.table.c.id == entity_id)
         row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
         if row is None:
             raise not_found(self.noun, entity_id)
         return row
 
-    async def _lock_project(self, connection: AsyncConnection, entity_id: int) -> None:
-        """Lock all such entities of the project, in one order: two changes that need each other's cannot deadlock."""
-        columns = self.table.c
-        project_id = select(columns.project_id).where(columns.id == entity_id).scalar_subquery()
-        query = select(columns.id).where(columns.project_id == project_id)
-        await connection.execute(query.order_by(columns.id).with_for_update())
+    async def _lock_project(self, connection: AsyncConnection, project_id: int) -> None:
+        """Wait for the changes of all such entities of the project, also of those that are being created."""
+        await lock(connection, self.noun.encode()[:4], project_id)
 
     async def _checked(self, connection: AsyncConnection, entity: Json, before: Json | None) -> Json:
         for prepare in self._prepare:

@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.entities.names import name_problems
-from optimizely_api.services.experiments import audience_conditions, conditions
+from optimizely_api.services.experiments import conditions
 from optimizely_api.services.experiments.attributes import ATTRIBUTES
 from optimizely_api.services.experiments.conditions import InvalidConditions
-from optimizely_api.services.experiments.features import FEATURES, audience_ids_of
-from optimizely_api.services.experiments.running import running_experiments
-from optimizely_api.services.experiments.search.index import index
-from optimizely_api.services.experiments.tables import METADATA, next_ids
+from optimizely_api.services.experiments.features import FEATURES
+from optimizely_api.services.experiments.running import running_user
+from optimizely_api.services.experiments.search.index import index, use_of
+from optimizely_api.services.experiments.tables import METADATA, next_ids, uses
 from optimizely_api.services.experiments.usage import counts_of_users
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import TEXT, field_error
@@ -133,12 +133,10 @@ async def an_audience_in_use_is_not_archived(
 ) -> dict[str, Any]:
     if before is not None and audience["archived"] and not before["archived"]:
         refused = f"audience {audience['id']} cannot be archived"
-        for row in await running_experiments(connection, audience["project_id"]):
-            if audience["id"] in audience_conditions.audience_ids(row.document.get("audience_conditions")):
-                raise conflict(f"{refused}: experiment {row.id}, which runs, uses it")
-        for feature in await _features_in_use(connection, {audience["project_id"]}):
-            if audience["id"] in audience_ids_of(feature, enabled=True):
-                raise conflict(f"{refused}: an enabled rollout rule of feature {feature['id']} uses it")
+        if experiment_id := await running_user(connection, "audience", audience["id"]):
+            raise conflict(f"{refused}: experiment {experiment_id}, which runs, uses it")
+        if feature_id := await _feature_that_is_on(connection, audience["id"]):
+            raise conflict(f"{refused}: an enabled rollout rule of feature {feature_id} uses it")
     return audience
 
 
@@ -150,17 +148,13 @@ async def count_experiments(connection: AsyncConnection, found: Sequence[dict[st
         audience["experiment_count"] = counts[audience["id"]]
 
 
-async def _features_in_use(connection: AsyncConnection, project_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """The features of the projects that are not archived: their ids and environments."""
-    if not project_ids:
-        return []
+async def _feature_that_is_on(connection: AsyncConnection, audience_id: int) -> int | None:
+    """The first feature by id outside the archive with an enabled rollout rule for the audience."""
     columns = FEATURES.table.c
-    environments = columns.document["environments"].label("environments")
-    query = select(columns.id, environments).where(
-        columns.project_id.in_(project_ids), columns.archived.is_(False)
-    )
-    rows = await connection.execute(query.order_by(columns.id))
-    return [{"id": row.id, "environments": row.environments} for row in rows]
+    query = select(columns.id).join(uses, uses.c.entity_id == columns.id).order_by(columns.id).limit(1)
+    query = query.where(uses.c.used == use_of("audience", audience_id), uses.c.active, ~uses.c.archived)
+    found: int | None = (await connection.execute(query)).scalar_one_or_none()
+    return found
 
 
 @ATTRIBUTES.complete

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments import audience_conditions, shapes, variables
 from optimizely_api.services.experiments.audience_conditions import EVERYONE
+from optimizely_api.services.experiments.running import running_user
 from optimizely_api.services.experiments.search.index import use_of
 from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids, uses
 from optimizely_api.services.http.errors import conflict
@@ -103,10 +104,10 @@ async def variables_are_known_by_id_or_key(
 async def what_a_running_experiment_tests_is_not_archived(
     connection: AsyncConnection, feature: Json, before: Json | None
 ) -> Json:
-    if before and feature["archived"] and not before["archived"]:
-        for row in await _tests(connection, before):
-            if shapes.runs_somewhere(row, _now()):
-                raise conflict(f"the running experiment {row.id} tests the feature; pause it first")
+    if not before or before["archived"] or not feature["archived"]:
+        return feature
+    if experiment_id := await running_user(connection, "feature", before["id"]):
+        raise conflict(f"the running experiment {experiment_id} tests the feature; pause it first")
     return feature
 
 
@@ -185,11 +186,12 @@ def _with_audiences(environment: Json, audiences: str) -> Json:
     return {**environment, "rollout_rules": rules}
 
 
-def audience_ids_of(feature: Json, *, enabled: bool = False) -> set[int]:
-    """The audiences that the feature's rollout rules name, or its enabled rules alone."""
-    rules = (rule for _, rule in _rules(feature) if rule["enabled"] or not enabled)
+def audience_ids_of(feature: Json) -> set[int]:
+    """The audiences that the feature's rollout rules name."""
     return {
-        number for rule in rules for number in audience_conditions.audience_ids(rule["audience_conditions"])
+        number
+        for _, rule in _rules(feature)
+        for number in audience_conditions.audience_ids(rule["audience_conditions"])
     }
 
 

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.experiments.definitions import ALL_TRAFFIC
-from optimizely_api.services.experiments.tables import METADATA, experiments, layers, next_ids
+from optimizely_api.services.experiments.search.index import use_of
+from optimizely_api.services.experiments.tables import METADATA, experiments, layers, next_ids, uses
 
 Json = dict[str, Any]
 Member = tuple[str, int]  # kind and id
@@ -59,7 +60,7 @@ async def new_members_are_there_and_in_no_other_group(
     members = [_member(entity) for entity in group["entities"]]
     if present.issuperset(members):
         return []
-    taken = await _members_of_other_groups(connection, group)
+    taken = await _members_of_other_groups(connection, group["id"], members)
     fitting = await _fitting(connection, group["project_id"], members)
     problems = []
     for number, (kind, entity_id) in enumerate(members):
@@ -83,16 +84,13 @@ def _as_experiment(entity: Json, alone: dict[int, int]) -> Json:
     return {**entity, "kind": "Experiment", "id": alone[entity["id"]]}
 
 
-async def _members_of_other_groups(connection: AsyncConnection, group: Json) -> dict[Member, int]:
-    """{member: its group}, with the project's groups locked: no other writer may take a member meanwhile."""
-    columns = GROUPS.table.c
-    of_project = select(columns.id, columns.document).where(
-        columns.project_id == group["project_id"], columns.archived.is_(False), columns.id != group["id"]
-    )
-    await connection.execute(of_project.order_by(columns.id).with_for_update())
-    # Read again: only now are groups there that other writers have added while this one waited.
-    rows = await connection.execute(of_project)
-    return {_member(entity): row.id for row in rows for entity in row.document["entities"]}
+async def _members_of_other_groups(
+    connection: AsyncConnection, group_id: int, members: Sequence[Member]
+) -> dict[Member, int]:
+    """{member: its group}, of these members."""
+    of_use = {use_of(kind.lower(), entity_id): (kind, entity_id) for kind, entity_id in members}
+    query = select(uses.c.used, uses.c.entity_id).where(uses.c.used.in_(of_use), uses.c.entity_id != group_id)
+    return {of_use[row.used]: row.entity_id for row in await connection.execute(query)}
 
 
 async def _fitting(connection: AsyncConnection, project_id: int, members: Sequence[Member]) -> set[Member]:

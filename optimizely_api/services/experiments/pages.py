@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
 from optimizely_api.services.entities.keys import free_key
-from optimizely_api.services.experiments.running import running_experiments
-from optimizely_api.services.experiments.tables import METADATA, events, layers, next_ids
+from optimizely_api.services.experiments.running import running_user
+from optimizely_api.services.experiments.tables import METADATA, events, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import BOOLEAN
 
@@ -96,26 +96,13 @@ def _canonical(text: str) -> str:
 async def a_page_of_a_running_experiment_is_not_archived(
     connection: AsyncConnection, page: dict[str, Any], before: dict[str, Any] | None
 ) -> dict[str, Any]:
-    if before is not None and page["archived"] and not before["archived"]:
-        running = await running_experiments(connection, page["project_id"])
-        of_campaigns = await _pages_of_campaigns(connection, {row.layer_id for row in running})
-        for row in running:
-            if page["id"] in _pages_of(row.document, of_campaigns[row.layer_id]):
-                raise conflict(
-                    f"page {page['id']} cannot be archived: experiment {row.id}, which runs, uses it"
-                )
+    if before is None or before["archived"] or not page["archived"]:
+        return page
+    if experiment_id := await running_user(connection, "page", page["id"]):
+        raise conflict(
+            f"page {page['id']} cannot be archived: experiment {experiment_id}, which runs, uses it"
+        )
     return page
-
-
-async def _pages_of_campaigns(connection: AsyncConnection, layer_ids: Iterable[int]) -> dict[int, list[int]]:
-    query = select(layers.c.id, layers.c.document).where(layers.c.id.in_(layer_ids))
-    return {row.id: row.document.get("page_ids", []) for row in await connection.execute(query)}
-
-
-def _pages_of(document: dict[str, Any], of_campaign: Sequence[int]) -> set[int]:
-    """The pages an experiment runs on, its campaign's where it names none, and those that its variations change."""
-    actions = (action for variation in document["variations"] for action in variation.get("actions", ()))
-    return {*(document.get("page_ids") or of_campaign), *(action["page_id"] for action in actions)}
 
 
 @PAGES.rule

@@ -77,7 +77,7 @@ async def lock_used(connection: AsyncConnection, document: Mapping[str, Any]) ->
     Returns the kind and the id of each that is there already. Call it before ids are allocated: who changes a feature
     locks that first.
     """
-    used = [one for one in references_of(document) if not one.pointer.startswith("/metrics")]
+    used = list(needed_by(document))
     archived: list[tuple[str, int]] = []
     for kind in KEPT_OUT_OF_THE_ARCHIVE:
         of_kind = [one for one in used if one.kind == kind]
@@ -145,6 +145,11 @@ def _of_metric(pointer: str, metric: Mapping[str, Any]) -> Iterator[Reference]:
         yield Reference(kind, f"{pointer}/event_id", metric["event_id"])
     for number, part in enumerate(metric.get("metrics", ())):
         yield from _of_metric(f"{pointer}/metrics/{number}", part)
+
+
+def needed_by(document: Mapping[str, Any]) -> Iterator[Reference]:
+    """Every id of what an experiment or a campaign needs to run, which what it measures is not."""
+    return (one for one in references_of(document) if not one.pointer.startswith("/metrics"))
 
 
 def read_conditions(text: str) -> str:

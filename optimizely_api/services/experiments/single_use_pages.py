@@ -64,12 +64,17 @@ async def follow(
     return {**document, NAME: {**shown, **key, "page_id": page["id"]}}
 
 
+def leaves_its_page(document: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether the page of the `url_targeting` before is no longer that of the document."""
+    return page_id_of(before) not in (None, page_id_of(document))
+
+
 async def retire(
     connection: AsyncConnection, document: Mapping[str, Any], before: Mapping[str, Any], at: datetime
 ) -> None:
-    """Archive the page of a `url_targeting` that has gone."""
+    """Archive the page of a `url_targeting` that has gone; the index must know that it is in use no more."""
     page_id = page_id_of(before)
-    if page_id is not None and page_id != page_id_of(document):
+    if page_id is not None and leaves_its_page(document, before):
         await PAGES.change_by_owner(connection, page_id, {"archived": True}, at)
 
 

@@ -356,6 +356,8 @@ async def _apply_changes(
         await _check_key(connection, columns["key"], row.project_id, row.id)
     await _complete(connection, document, row.project_id, row.document)
     saved = await _save(connection, row, document=document, **columns)
+    if single_use_pages.leaves_its_page(document, row.document):
+        await index(connection, EXPERIMENT, [row.id])
     await single_use_pages.retire(connection, document, row.document, at)
     return saved
 
@@ -590,6 +592,9 @@ async def update_layer(
     if document != row.document:
         before = row.document
         row = await _save_layer(connection, row, document=document, last_modified=max(at, row.last_modified))
+        # Members without pages of their own run on the campaign's.
+        if document.get("page_ids") != before.get("page_ids"):
+            await _index_members(connection, layer_id)
         await single_use_pages.retire(connection, document, before, at)
     if action is not None:
         await _act_on_layer(connection, row, action, at)
@@ -638,7 +643,11 @@ async def _act_on_layer(connection: AsyncConnection, row: Row[Any], action: str,
         await _save_layer(connection, row, **values, last_modified=max(at, row.last_modified))
     if action == "unarchive":
         await _restore_members(connection, row, at)
-    members = await connection.execute(select(experiments.c.id).where(experiments.c.layer_id == row.id))
+    await _index_members(connection, row.id)
+
+
+async def _index_members(connection: AsyncConnection, layer_id: int) -> None:
+    members = await connection.execute(select(experiments.c.id).where(experiments.c.layer_id == layer_id))
     await index(connection, EXPERIMENT, members.scalars())
 
 

@@ -224,13 +224,15 @@ search_results = Table(
     Index("ix_search_results_texts", "texts", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )
 
-# What experiments and features name: `audience:42`, `feature:42`.
+# What experiments, features and groups name: `audience:42`, `page:42`, `experiment:42`.
 uses = Table(
     "uses",
     METADATA,
     Column("used", String(32), primary_key=True),
     Column("entity_id", BigInteger, primary_key=True, autoincrement=False),
     Column("archived", Boolean, nullable=False),  # what names it
+    # An experiment that may run, now or by its schedule; an enabled rollout rule; a member of a group.
+    Column("active", Boolean, nullable=False),
     Index("ix_uses_entity_id", "entity_id"),
 )
 

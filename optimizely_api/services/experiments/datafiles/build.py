@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Table, insert, or_, select, text, update
+from sqlalchemy import Row, Table, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments import shapes, states
@@ -37,22 +37,19 @@ from optimizely_api.services.experiments.tables import (
     events,
     experiments,
 )
+from optimizely_api.services.storage import locks
 
 Json = dict[str, Any]
 Ranges = list[tuple[int, int]]
 
 WEB = "web"  # projects whose experiments no SDK runs
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-_LOCK = 0x64617461  # of these locks, among PostgreSQL's advisory ones with two numbers
-_LOCKED_IDS = 2**31  # two projects with the same remainder wait for each other, and nothing else
 _BUILT = [column for column in datafiles.c if column.name != "content"]
 
 
 async def lock(connection: AsyncConnection, project_id: int) -> None:
     """Wait for other transactions that build datafiles of the project, until this one ends."""
-    if connection.dialect.name == "postgresql":
-        statement = text("SELECT pg_advisory_xact_lock(:kind, :number)")
-        await connection.execute(statement, {"kind": _LOCK, "number": project_id % _LOCKED_IDS})
+    await locks.lock(connection, b"data", project_id)
 
 
 async def build(connection: AsyncConnection, project_id: int, now: datetime | None = None) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments import audience_conditions, environments, states
-from optimizely_api.services.experiments.references import references_of
+from optimizely_api.services.experiments.references import needed_by
 from optimizely_api.services.experiments.search.match import FTS
 from optimizely_api.services.experiments.search.words import (
     endings_of,
@@ -39,8 +39,14 @@ from optimizely_api.services.storage.rows import upsert
 Json = dict[str, Any]
 
 EXPERIMENT, CAMPAIGN, FEATURE = "experiment", "campaign", "feature"
-TABLES = {"audience": "audiences", "event": "events", FEATURE: "features", "page": "pages"}
-USED = ("audience", "extension", FEATURE)  # by experiments
+GROUP = "group"  # known for its members, and not searched
+TABLES = {
+    "audience": "audiences",
+    "event": "events",
+    FEATURE: "features",
+    GROUP: "groups",
+    "page": "pages",
+}
 RUNNING = (EXPERIMENT, CAMPAIGN)  # whose rows have states
 KINDS = (*RUNNING, *TABLES)
 BATCH = 500  # entities that are read and written at once
@@ -96,8 +102,11 @@ def _index(connection: Connection, kind: str, ids: Sequence[int]) -> None:
 def _query(kind: str) -> Select[Any]:
     source = _source(kind)
     if kind == EXPERIMENT:
-        paused = layers.c.paused.label("layer_paused")
-        return select(experiments, paused).join_from(experiments, layers).order_by(source.c.id)
+        paused, pages = (
+            layers.c.paused.label("layer_paused"),
+            layers.c.document["page_ids"].label("layer_pages"),
+        )
+        return select(experiments, paused, pages).join_from(experiments, layers).order_by(source.c.id)
     return select(source).order_by(source.c.id)
 
 
@@ -107,7 +116,7 @@ def _query(kind: str) -> Select[Any]:
 def _is_searched(kind: str, row: Row[Any]) -> bool:
     """Neither classic entities nor what comes with lone experiments are found: their campaigns and pages."""
     comes_along = (kind == CAMPAIGN and row.type == "other") or row.document.get("single_use")
-    return not comes_along and not getattr(row, "is_classic", False)
+    return kind != GROUP and not comes_along and not getattr(row, "is_classic", False)
 
 
 def _is_archived(row: Row[Any]) -> bool:
@@ -190,31 +199,54 @@ def _audience_ids(document: Json) -> list[int]:
     return sorted(audience_conditions.audience_ids(document.get("audience_conditions")))
 
 
-def _uses_of_experiment(row: Row[Any]) -> set[str]:
-    return {use_of(one.kind, one.id) for one in references_of(row.document) if one.kind in USED}
+def _uses_of_experiment(row: Row[Any]) -> dict[str, bool]:
+    """Where the experiment names no pages, those of its campaign are its own."""
+    active = _may_run(row)
+    used = {use_of(one.kind, one.id): active for one in needed_by(row.document)}
+    of_campaign = () if row.document.get("page_ids") else row.layer_pages or ()
+    return used | {use_of("page", page_id): active for page_id in of_campaign}
 
 
-def _uses_of_feature(row: Row[Any]) -> set[str]:
+def _may_run(row: Row[Any]) -> bool:
+    """Whether the experiment runs somewhere, or will when its schedule says so."""
+    in_environments = environments.states_in(row.document, _stored(row), Schedule(), row.created)
+    return any(
+        state.status == "running" or state.awaits_start for state in (_stored(row), *in_environments.values())
+    )
+
+
+def _uses_of_feature(row: Row[Any]) -> dict[str, bool]:
+    """An audience that an enabled rule names is in use."""
     of_key: Json = row.document.get("environments", {})
     rules = [rule for environment in of_key.values() for rule in environment["rollout_rules"]]
-    return {use_of("audience", number) for rule in rules for number in _audience_ids(rule)}
+    used: dict[str, bool] = {}
+    for rule in rules:
+        for number in _audience_ids(rule):
+            used[use_of("audience", number)] = used.get(use_of("audience", number), False) or rule["enabled"]
+    return used
 
 
-USERS: dict[str, Callable[[Row[Any]], set[str]]] = {
+def _uses_of_group(row: Row[Any]) -> dict[str, bool]:
+    return {use_of(entity["kind"].lower(), entity["id"]): True for entity in row.document["entities"]}
+
+
+# {what it names: whether it is active there}
+USERS: dict[str, Callable[[Row[Any]], dict[str, bool]]] = {
     EXPERIMENT: _uses_of_experiment,
     FEATURE: _uses_of_feature,
+    GROUP: _uses_of_group,
 }
 
 
 # Writing
 
 
-def _write_uses(connection: Connection, used: dict[int, tuple[set[str], bool]]) -> None:
+def _write_uses(connection: Connection, used: dict[int, tuple[dict[str, bool], bool]]) -> None:
     connection.execute(delete(uses).where(uses.c.entity_id.in_(used)))
     rows = [
-        {"used": use, "entity_id": entity_id, "archived": archived}
-        for entity_id, (names, archived) in used.items()
-        for use in sorted(names)
+        {"used": use, "entity_id": entity_id, "archived": archived, "active": named[use]}
+        for entity_id, (named, archived) in used.items()
+        for use in sorted(named)
     ]
     if rows:
         connection.execute(insert(uses), rows)

@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.experiments.audiences import AUDIENCES
 from optimizely_api.services.experiments.events import EVENTS
 from optimizely_api.services.experiments.features import FEATURES
+from optimizely_api.services.experiments.groups import GROUPS
 from optimizely_api.services.experiments.pages import PAGES
-from optimizely_api.services.experiments.search.index import fill, index
+from optimizely_api.services.experiments.search.index import GROUP, fill, index
 
 __all__ = ["fill"]
 
@@ -28,6 +29,11 @@ async def event_is_searched(connection: AsyncConnection, event: dict[str, Any]) 
 @FEATURES.stored
 async def feature_is_searched(connection: AsyncConnection, feature: dict[str, Any]) -> None:
     await index(connection, "feature", [feature["id"]])
+
+
+@GROUPS.stored
+async def members_of_a_group_are_known(connection: AsyncConnection, group: dict[str, Any]) -> None:
+    await index(connection, GROUP, [group["id"]])
 
 
 @PAGES.stored

@@ -1,10 +1,9 @@
-"""The index of search, and what experiments and features name, filled with what is there."""
+"""The index of search, and what experiments and features name; 0013 fills both with what is there."""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
-from optimizely_api.services.experiments.search.upkeep import fill
 from optimizely_api.services.storage.database import UtcTime
 
 revision = "0006"
@@ -12,7 +11,6 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# A later change of these tables takes `fill` to its own migration.
 ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # there the id of the row is no second index
 FILTERED = (
     "id",
@@ -36,7 +34,7 @@ ORDERS = {
 
 
 def upgrade() -> None:
-    """Create the tables, and fill them."""
+    """Create the tables."""
     connection = op.get_bind()
     is_postgresql = connection.dialect.name == "postgresql"
     words = TSVECTOR() if is_postgresql else sa.Text()
@@ -77,7 +75,6 @@ def upgrade() -> None:
             "CREATE VIRTUAL TABLE search_words USING fts5"
             "(names, texts, tokenize = \"ascii tokenchars '#@~'\", detail = 'column')"
         )
-    fill(connection)
     for name, columns in ORDERS.items():
         op.create_index(f"ix_search_entries_{name}", "search_entries", list(columns))
     op.create_index("ix_uses_entity_id", "uses", ["entity_id"])

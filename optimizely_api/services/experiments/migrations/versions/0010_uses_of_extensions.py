@@ -1,8 +1,6 @@
-"""The extensions that experiments use, and the pages of events in the index of search."""
+"""The extensions that experiments use, and the pages of events in the index of search; 0013 writes both."""
 
 from alembic import op
-
-from optimizely_api.services.experiments.search.upkeep import fill
 
 revision = "0010"
 down_revision = "0009"
@@ -11,8 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Write both again."""
-    fill(op.get_bind(), ("experiment", "event"))
+    """Leave all to 0013."""
 
 
 def downgrade() -> None:
