@@ -155,23 +155,27 @@ def list_experiments(account_id: int, page: "Page", filters: Mapping[str, object
     return _list("/experiments", "ExperimentList", account_id, page, filters)
 
 
-def list_experiment_labels(account_id: int, page: "Page") -> Call:
-    """Names, states and projects of the account's experiments."""
-    return _list("/experiment_labels", "ExperimentLabelList", account_id, page, None)
+def list_experiment_labels(account_id: int, experiment_ids: Sequence[int]) -> Call:
+    """Names, states and projects of those of the experiments that are the account's."""
+    ids, page = {"id": list(experiment_ids)}, Page(1, len(experiment_ids))
+    return _list("/experiment_labels", "ExperimentLabelList", account_id, page, ids)
 
 
-def count_impressions(experiment_ids: Sequence[int], first_day: date, last_day: date) -> Call:
-    """The decision events of at most 1,000 experiments between two days (UTC), both included."""
+def count_impressions(first_day: date, last_day: date, after_id: int, limit: int) -> Call:
+    """The decision events of experiments that had any between two days (UTC), both included, of all accounts.
+
+    At most `limit` experiments by id, those after `after_id`.
+    """
     days = {"first_day": first_day.isoformat(), "last_day": last_day.isoformat()}
-    body = {"experiment_ids": list(experiment_ids), **days}
+    about = {**days, "after_id": after_id}
     return Call(
         "results",
         "/impressions",
         "Impressions",
         method="POST",
-        body=body,
+        body={**about, "limit": limit},
         changes_nothing=True,
-        about=tuple(days.items()),
+        about=tuple(about.items()),
     )
 
 

@@ -1059,9 +1059,10 @@ async def test_labels_are_the_names_and_states_of_an_accounts_experiments(experi
     campaign = await experiments.made("/layers?action=start", {**OWNER, "type": "personalization"})
     first = await make(experiments, "?action=start", campaign_id=campaign["id"], type="personalization")
     second = await make(experiments, name="", key="cart")
-    await make(experiments, account_id=12)
+    others, _ = await make(experiments, account_id=12), await make(experiments)
     await experiments.patch(f"/layers/{campaign['id']}?action=pause", {})
-    status, listed = await experiments.get("/experiment_labels?account_id=11")
+    asked = "&".join(f"id={one['id']}" for one in (first, second, others))
+    status, listed = await experiments.get(f"/experiment_labels?account_id=11&{asked}")
     labels = [(one["id"], one["name"], one["status"]) for one in listed["items"]]
     assert (status, listed["total"]) == (200, 2)
     assert labels == [
@@ -1071,5 +1072,6 @@ async def test_labels_are_the_names_and_states_of_an_accounts_experiments(experi
     assert all((one["account_id"], one["project_id"]) == (11, 22) for one in listed["items"])
 
 
-async def test_400_for_labels_without_an_account(experiments: Caller) -> None:
-    assert (await experiments.get("/experiment_labels"))[0] == 400
+@pytest.mark.parametrize("query", ["", "?account_id=11", "?id=12"])
+async def test_400_for_labels_without_an_account_or_ids(experiments: Caller, query: str) -> None:
+    assert (await experiments.get(f"/experiment_labels{query}"))[0] == 400

@@ -427,7 +427,7 @@ class ServicesDouble:
 
     async def _impressions(self, request: web.Request) -> web.Response:
         question = await request.json()
-        numbers = question.pop("experiment_ids")
+        numbers = sorted(n for n in self.experiments if n > question["after_id"])[: question["limit"]]
         items = [{"experiment_id": n, "impressions": self.impressions.get(n, 3)} for n in numbers]
         return web.json_response({**question, "items": items})
 
@@ -493,7 +493,12 @@ def _echo(request: web.Request) -> dict[str, str]:
 def _page(request: web.Request, entities: dict[int, dict[str, Any]]) -> web.Response:
     query = request.query
     wanted = {key: int(query[key]) for key in ("account_id", "project_id", "campaign_id") if key in query}
-    found = [entity for entity in entities.values() if all(entity.get(key) == wanted[key] for key in wanted)]
+    named = {*query.getall("id", []), *(text.removeprefix("id:") for text in query.getall("filter", []))}
+    found = [
+        entity
+        for number, entity in entities.items()
+        if all(entity.get(key) == wanted[key] for key in wanted) and (not named or str(number) in named)
+    ]
     page, size = int(query["page"]), int(query["per_page"])
     return web.json_response({"total": len(found), "items": found[(page - 1) * size : page * size]})
 

@@ -57,12 +57,12 @@ async def list_experiments(request: web.Request) -> web.Response:
 
 
 async def list_labels(request: web.Request) -> web.Response:
-    """Names and states of all experiments of the query's `account_id`."""
-    account_id = read_integer(request, "account_id")
-    if account_id is None:
-        raise bad_request("account_id is required")
+    """Names and states of the experiments of the query's `id`, as far as they are its `account_id`'s."""
+    account_id, ids = read_integer(request, "account_id"), read_integers(request, "id")
+    if account_id is None or not ids:
+        raise bad_request("account_id and id are required")
     return await page_response(
-        request, lambda connection, page: store.list_labels(connection, account_id, page, _now())
+        request, lambda connection, page: store.list_labels(connection, account_id, ids, page, _now())
     )
 
 

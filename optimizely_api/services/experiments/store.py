@@ -77,10 +77,10 @@ async def list_experiments(
 
 
 async def list_labels(
-    connection: AsyncConnection, account_id: int, page: Page, now: datetime
+    connection: AsyncConnection, account_id: int, ids: Sequence[int], page: Page, now: datetime
 ) -> tuple[int, list[Document]]:
-    """The number of an account's experiments, classic ones included, and a page of their names and states."""
-    query = select(experiments).where(experiments.c.account_id == account_id)
+    """How many of these experiments are the account's, classic ones too, and a page of their names and states."""
+    query = select(experiments).where(experiments.c.id.in_(ids), experiments.c.account_id == account_id)
     total, rows = await fetch_page(connection, query, experiments.c.id, page)
     paused = select(layers.c.id, layers.c.paused).where(layers.c.id.in_({row.layer_id for row in rows}))
     of_layer = {row.id: row.paused for row in await connection.execute(paused)}

@@ -210,12 +210,12 @@ async def answer_decisions(request: web.Request) -> web.Response:
 @ROUTES.post("/impressions")
 @only_asks
 async def answer_impressions(request: web.Request) -> web.Response:
-    """How many impressions each of the body's experiments had between its two days; those without are left out."""
+    """How many impressions experiments had between the body's two days; those without are left out."""
     question = read_impressions_question(await read_object(request))
     async with request.app[DATABASE].snapshot() as connection:
         counts = await connection.run_sync(count, question)
     days = {"first_day": question.first_day.isoformat(), "last_day": question.last_day.isoformat()}
-    return JSONResponse({**days, "items": counts})
+    return JSONResponse({**days, "after_id": question.after_id, "items": counts})
 
 
 @ROUTES.get("/visitors")

@@ -118,6 +118,15 @@ def test_200_all_experiments_count_however_many_there_are(gateway: Any, services
     assert summary["usage"] == 3 * 1100
 
 
+def test_200_an_experiment_of_another_account_does_not_count(gateway: Any, services: Any) -> None:
+    services.experiments = {
+        4001: samples.experiment(4001),
+        4002: {**samples.experiment(4002), "account_id": 9},
+    }
+    summary = get(gateway, f"/v2/billing/usage/{samples.ACCOUNT}/summary").json
+    assert summary["usage"] == 3
+
+
 @pytest.fixture(scope="module")
 def app_with_allowance(real_stack: RealServices) -> Any:
     settings = {"plan_name": "Team", "impressions_allowance": "1000"}

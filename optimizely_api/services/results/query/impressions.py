@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -10,45 +9,53 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from optimizely_api.services.results.tables import IMPRESSIONS
-from optimizely_api.services.schema import ID, TEXT, Schema, field_error, list_of, object_of
+from optimizely_api.services.schema import ID, TEXT, Schema, field_error, object_of
 
-MAX_EXPERIMENTS = 1_000  # of one question: bounds the rows that it reads to so many a day
+MAX_EXPERIMENTS = 1_000  # in one response
 
 _FIRST_DAY = date(1970, 1, 1)
 _QUESTION = Schema(
     object_of(
-        {"experiment_ids": list_of(ID, most=MAX_EXPERIMENTS), "first_day": TEXT, "last_day": TEXT},
-        "experiment_ids",
+        {
+            "first_day": TEXT,
+            "last_day": TEXT,
+            "after_id": {**ID, "minimum": 0},
+            "limit": {"type": "integer", "minimum": 1, "maximum": MAX_EXPERIMENTS},
+        },
         "first_day",
         "last_day",
+        "after_id",
+        "limit",
     )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which experiments, and the first and last day (UTC, both included)."""
+    """The first and last day (UTC, both included), and how many experiments are wanted, of those with greater ids."""
 
-    experiment_ids: Sequence[int]
     first_day: date
     last_day: date
+    after_id: int
+    limit: int
 
 
 def read_impressions_question(body: dict[str, Any]) -> Question:
-    """Read `{"experiment_ids", "first_day", "last_day"}`; 400 for anything else."""
+    """Read `{"first_day", "last_day", "after_id", "limit"}`; 400 for anything else."""
     given = _QUESTION.read(body)
-    return Question(given["experiment_ids"], _day(given, "first_day"), _day(given, "last_day"))
+    return Question(_day(given, "first_day"), _day(given, "last_day"), given["after_id"], given["limit"])
 
 
 def count(connection: Connection, question: Question) -> list[dict[str, int]]:
-    """`{"experiment_id", "impressions"}` of each experiment that had any, in the order of their ids."""
+    """`{"experiment_id", "impressions"}` of experiments that had any, of all accounts, in the order of their ids."""
     c = IMPRESSIONS.c
     first, last = ((day - _FIRST_DAY).days for day in (question.first_day, question.last_day))
     query = (
         select(c.experiment_id, func.sum(c.impressions))
-        .where(c.experiment_id.in_(question.experiment_ids), c.day.between(first, last))
+        .where(c.experiment_id > question.after_id, c.day.between(first, last))
         .group_by(c.experiment_id)
         .order_by(c.experiment_id)
+        .limit(question.limit)
     )
     return [{"experiment_id": row[0], "impressions": int(row[1])} for row in connection.execute(query)]
 
