@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -191,3 +192,64 @@ async def test_the_status_in_an_environment_follows_its_id_and_is_not_started_in
     assert shapes.status_in(row, "qa", now, environment_id=2) == "running"
     assert shapes.status_in(row, "staging", now, environment_id=3) == "not_started"
     assert shapes.status_in(row, "qa", now) == "not_started"
+
+
+# Renamed environments
+
+
+def named(key: str, version: str) -> Any:
+    """The environment of the id 2 as the gateway names it."""
+    environment = {"id": 2, "key": key, "sdk_key": "sdk-2", "is_primary": False, "archived": False}
+    project = {"platform": "custom", "anonymize_ip": True, "project_version": "2026-01-05T12:00:00Z"}
+    return {**OWNER, **project, "environments": [{**environment, "version": f"2026-01-05T12:00:0{version}Z"}]}
+
+
+async def on_in_staging(experiments: Caller) -> tuple[Any, Any]:
+    """An experiment that runs, and a feature that is on, in the environment that is called staging."""
+    await experiments.post("/datafiles", named("staging", "0"))
+    entry = {"id": 2, "is_primary": False}
+    known = {"production": PRODUCTION, "staging": {**entry, "status": "running"}}
+    experiment = await make(experiments, platform="custom", environments=known)
+    rule = {"audience_conditions": "everyone", "enabled": True}
+    body = {"key": "basket", "environments": {"staging": {**entry, "rollout_rules": [rule]}}}
+    return experiment, await experiments.made("/features", {**OWNER, **body})
+
+
+async def found_in(experiments: Caller, key: str) -> set[int]:
+    _, found = await experiments.get(f"/search?account_id=11&environment_key={key}")
+    return {one["id"] for one in found["items"]}
+
+
+async def test_a_renamed_environment_is_searched_and_shown_by_its_new_key(experiments: Caller) -> None:
+    made = {one["id"] for one in await on_in_staging(experiments)}
+    assert await found_in(experiments, "staging") == made
+    await experiments.post("/datafiles", named("acceptance", "1"))
+    assert (await found_in(experiments, "acceptance"), await found_in(experiments, "staging")) == (
+        made,
+        set(),
+    )
+    for kind in ("experiments", "features"):
+        _, listed = await experiments.get(f"/{kind}?project_id=22")
+        (shown,) = (one["environments"] for one in listed["items"])
+        assert "staging" not in shown
+        assert shown["acceptance"]["id"] == 2
+
+
+async def test_an_earlier_name_that_comes_later_changes_nothing(experiments: Caller) -> None:
+    made = {one["id"] for one in await on_in_staging(experiments)}
+    await experiments.post("/datafiles", named("acceptance", "2"))
+    await experiments.post("/datafiles", named("trial", "1"))
+    assert (await found_in(experiments, "acceptance"), await found_in(experiments, "trial")) == (made, set())
+
+
+async def test_many_renamings_at_once_among_changes_end_with_the_last(experiments: Caller) -> None:
+    experiment, feature = await on_in_staging(experiments)
+    renamings = [experiments.post("/datafiles", named(f"name_{n}", f"{n}")) for n in range(1, 9)]
+    changes = [
+        experiments.patch(path, {"name": f"Name {number}"})
+        for number in range(4)
+        for path in (f"/experiments/{experiment['id']}", f"/features/{feature['id']}")
+    ]
+    answers = await asyncio.gather(*renamings, *changes)
+    assert {status for status, _ in answers} == {200}
+    assert await found_in(experiments, "name_8") == {experiment["id"], feature["id"]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.contract.times import format_time
+from optimizely_api.services.experiments import environment_keys
 from optimizely_api.services.experiments.datafiles.build import NEVER, build, lock
 from optimizely_api.services.experiments.tables import datafile_revisions, datafiles
 from optimizely_api.services.http.application import DATABASE
@@ -54,9 +56,11 @@ async def register_environments(request: web.Request) -> web.Response:
     database = request.app[DATABASE]
     async with database.snapshot() as connection:
         known = await _known(connection, given)
-    if any(_news(values, known.get(values["environment_id"])) for values in given):
-        async with database.transaction() as connection:
-            await _register(connection, given)
+    while any(_news(values, known.get(values["environment_id"])) for values in given):
+        with contextlib.suppress(_RenamedMeanwhile):
+            async with database.transaction() as connection:
+                await _register(connection, given, known)
+        async with database.snapshot() as connection:
             known = await _known(connection, given)
     shown = [known[values["environment_id"]] for values in given]
     return JSONResponse(
@@ -146,11 +150,33 @@ def _news(given: Json, known: Row[Any] | None) -> Json:
     return {name: given[name] for names in newer for name in names if given[name] != getattr(known, name)}
 
 
-async def _register(connection: AsyncConnection, given: Iterable[Json]) -> None:
+def _new_keys(given: Iterable[Json], known: Mapping[int, Row[Any]]) -> dict[int, str]:
+    """{environment: its key}, of those that are there and have been renamed."""
+    there = ((known[one["environment_id"]], one) for one in given if one["environment_id"] in known)
+    return {
+        row.environment_id: one["environment_key"]
+        for row, one in there
+        if "environment_key" in _news(one, row)
+    }
+
+
+class _RenamedMeanwhile(Exception):
+    """Another request has written another key of an environment."""
+
+
+async def _register(
+    connection: AsyncConnection, given: Sequence[Json], believed: Mapping[int, Row[Any]]
+) -> None:
+    """Write what is new. Raises _RenamedMeanwhile when the environments have other keys than was `believed`."""
     project_ids = {values["project_id"] for values in given}
+    renamed = _new_keys(given, believed)
+    for project_id in sorted(project_ids if renamed else ()):
+        await environment_keys.follow(connection, project_id, renamed)
     for project_id in sorted(project_ids):
         await lock(connection, project_id)
     known = await _known(connection, given)
+    if _new_keys(given, known) != renamed:
+        raise _RenamedMeanwhile
     for values in given:
         environment_id: int = values["environment_id"]
         news: Mapping[str, Any] = _news(values, known.get(environment_id))
