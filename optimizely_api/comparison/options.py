@@ -77,6 +77,7 @@ class Options:
             self,
             quick=True,
             repeat=1,
+            workers=1,  # a start takes most of a smoke test's time
             scenarios=tuple(name for name in self.scenarios if name in QUICK_SCENARIOS),
             warm_up_seconds=min(self.warm_up_seconds, 0.5),
             ramp_to=min(self.ramp_to, 500.0),
@@ -85,5 +86,5 @@ class Options:
             calm_seconds=min(self.calm_seconds, 1),
             one_delay_ms=min(self.one_delay_ms, 200.0),
             one_requests=min(self.one_requests, 3),
-            timeout_seconds=min(self.timeout_seconds, 2.0),
+            timeout_seconds=min(self.timeout_seconds, 1.5),
         )

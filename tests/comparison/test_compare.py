@@ -292,7 +292,7 @@ def test_values_that_make_no_sense_are_refused(arguments, tmp_path):
 
 def test_quick_is_a_growing_load_and_single_requests():
     assert set(Options().shortened().scenarios) == {"one", "ramp"}
-    assert Options().shortened().repeat == 1
+    assert (Options().shortened().repeat, Options().shortened().workers) == (1, 1)
 
 
 def test_the_ramp_comes_last_unless_it_says_what_a_mode_can_carry():

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from optimizely_api.comparison.load.client import ConnectionPool, Request
 from optimizely_api.comparison.load.command import (
     FELL_BEHIND,
     INTERRUPTED,
@@ -26,6 +27,7 @@ from optimizely_api.comparison.load.command import (
 )
 from optimizely_api.comparison.load.histogram import Histogram
 from optimizely_api.comparison.load.result import BAD, LATE, NO_CONNECTION, REFUSED, RESET, TIMEOUT, Tally
+from optimizely_api.comparison.load.run import LoadRun
 from tests.comparison.known_server import KnownServer, known_server
 from tests.comparison.undisturbed import undisturbed
 from tests.support.ports import free_port
@@ -383,3 +385,27 @@ def to_port(port: int) -> list[str]:
     """The states of this process's connections to a port; a closed one may linger in the system, without an owner."""
     found = psutil.Process().net_connections("tcp")
     return [each.status for each in found if each.raddr and each.raddr.port == port]
+
+
+async def test_a_connection_of_a_request_that_was_given_up_is_not_kept() -> None:
+    # At this moment uvloop closes it without a notice, and a later request would be sent into nothing.
+    async with known_server() as server:
+        pool = ConnectionPool("127.0.0.1", server.port, 10, lambda *_: None)
+        request = Request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        pool.send_on_new(request)
+        request.done = True
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await task
+        assert not pool.idle
+        assert not pool.connections
+        await pool.close()
+
+
+async def test_a_defect_ends_the_load_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_run: LoadRun, _now: float) -> None:
+        raise RuntimeError("the handler is closed")
+
+    monkeypatch.setattr(LoadRun, "_send_due", broken)
+    async with asyncio.timeout(SOON_SECONDS):
+        with pytest.raises(RuntimeError, match="the handler is closed"):
+            await run_load(LoadPlan(url=f"http://127.0.0.1:{free_port()}", phases=[(10, 1)]))

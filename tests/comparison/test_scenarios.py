@@ -115,13 +115,13 @@ def test_a_search_ends_between_a_rate_that_held_and_one_that_did_not():
 def test_the_load_of_a_restart_is_lengthened_to_the_restart():
     def outlasting(phases):
         made = kept(phases)
-        made.events = [{"at": 3.0, "what": "restart"}, {"at": 19.0, "what": "new workers alone"}]
+        made.events = [{"at": 3.0, "what": "restart"}, {"at": 16.0, "what": "new workers alone"}]
         return made
 
     bench = PlayedBench(outlasting, "multiprocessing")
     (trial,) = run(restart, bench, known(multiprocessing=10.0))
     (((_, first),), ((_, second),)) = bench.asked
-    assert first < 19 < second
+    assert first < 16 < second
     assert trial["refused"] == [], "the second load was long enough"
 
 

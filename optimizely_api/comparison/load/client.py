@@ -11,7 +11,7 @@ import errno
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from optimizely_api.comparison.load.response_reader import BadResponse, ResponseReader
 from optimizely_api.comparison.load.result import BAD, NO_CONNECTION, REFUSED, RESET
@@ -49,13 +49,16 @@ class Connection(asyncio.Protocol):
         self._used = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self._pool.connections.add(self)
+        made = cast("asyncio.Transport", transport)  # of uvloop, which is not an instance of it
         request, self._request = self._request, None
         if request is None or request.done:
-            self._pool.idle[self] = None
-        else:
-            self.send(request)
+            # Given up meanwhile. The cancelled task closes the connection without `connection_lost` (uvloop 0.23), so
+            # the pool must not have it.
+            made.abort()
+            return
+        self._transport = made
+        self._pool.connections.add(self)
+        self.send(request)
 
     def send(self, request: Request) -> None:
         self._request = request

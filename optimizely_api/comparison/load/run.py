@@ -85,10 +85,15 @@ class LoadRun:
 
     def _tick(self) -> None:
         self._timer = None
-        now = time.monotonic()
-        self._expire(now)
-        self._send_due(now)
-        self._schedule(time.monotonic())
+        try:
+            now = time.monotonic()
+            self._expire(now)
+            self._send_due(now)
+            self._schedule(time.monotonic())
+        except Exception as exc:
+            # A defect of ours: without another tick, `run` would wait for ever.
+            if not self._over.done():
+                self._over.set_exception(exc)
 
     def _send_due(self, now: float) -> None:
         sent = 0
