@@ -63,6 +63,15 @@ class BlockingClient:
     def read(self, call: Call, status: int, body: bytes) -> Any:
         return read_response(call, status, body, self._shapes)
 
+    def value(self, call: Call, outcome: tuple[int, bytes] | Exception) -> Any:
+        """Return the value of what `send` returned or raised in another process, as `fetch` does."""
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return self.read(call, *outcome)
+        except UpstreamError as exc:
+            return stands_for_value(call, exc)
+
     def send(self, call: Call, context: CallContext) -> tuple[int, bytes]:
         """Return status and body of the response, whatever they are; raises an UpstreamError without a response."""
         limit = min(self._upstreams[call.upstream].timeout_seconds, context.deadline - time.monotonic())

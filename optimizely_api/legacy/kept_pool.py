@@ -44,9 +44,7 @@ class KeptPoolFanOut:
         except multiprocessing.TimeoutError:
             raise UpstreamTimeout(call.upstream, remaining) from None
         context.note(call.upstream, seconds)
-        if isinstance(outcome, UpstreamError):
-            raise outcome
-        return self._client.read(call, *outcome)
+        return self._client.value(call, outcome)
 
     def _processes(self) -> multiprocessing.pool.Pool:
         # Created on first use, in the worker: gunicorn forks its workers after the application is built.

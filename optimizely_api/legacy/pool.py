@@ -11,7 +11,7 @@ from typing import Any
 from optimizely_api.legacy.client import BlockingClient
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext
-from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout, stands_for_value
+from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
 
 # Each child has its own time limit; this is for the way of its response through the queue.
 GRACE_SECONDS = 0.5
@@ -66,17 +66,9 @@ class PoolFanOut:
             except queue.Empty:
                 raise UpstreamTimeout(calls[min(waiting)].upstream, max(0.0, remaining)) from None
             context.note(calls[index].upstream, seconds)
-            values[index] = self._value(calls[index], outcome)
+            values[index] = self._client.value(calls[index], outcome)
             waiting.discard(index)
         return values
-
-    def _value(self, call: Call, outcome: Any) -> Any:
-        try:
-            if isinstance(outcome, Exception):
-                raise outcome
-            return self._client.read(call, *outcome)
-        except UpstreamError as exc:
-            return stands_for_value(call, exc)
 
 
 def _send(
