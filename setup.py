@@ -58,8 +58,7 @@ INSTALL = [
     "markdown-it-py>=3",  # the docs page of errors, from docs/errors.md; rich brings it already
 ]
 COMPARE = [
-    "matplotlib>=3.9",  # the charts of the comparison's report
-    "Mako>=1.3",  # the page of the report; alembic brings it already
+    "Mako>=1.3",  # the page of the report and its charts; alembic brings it already
     "psutil>=6",  # memory and processes of each mode
 ]
 GEVENT = [

@@ -15,7 +15,7 @@ from rich.console import Console
 from optimizely_api.comparison.options import RESTARTS, SCENARIOS, CannotCompare, Options
 from optimizely_api.comparison.rig.modes import MODES, USUAL
 
-NEEDED = ("matplotlib", "psutil")  # the extra `compare`
+NEEDED = ("mako", "psutil")  # the extra `compare`
 INTERRUPTED = 130
 DEFAULTS = {field.name: field.default for field in fields(Options)}
 

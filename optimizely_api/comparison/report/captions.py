@@ -1,133 +1,166 @@
-"""The captions of the charts, with the figures of this run."""
+"""The headline and the captions of the charts, chosen by rule from the figures of a report."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from optimizely_api.comparison.report.figures import share_text
 from optimizely_api.comparison.report.report import Report
 from optimizely_api.comparison.report.statements import (
+    SAME,
+    SMOKE_TEST,
+    UNDECIDED,
     blocking_verdict,
     cpu_words,
     highest_words,
     one_words,
+    overload_words,
+    steady_words,
 )
-from optimizely_api.comparison.report.trials import by_mode
+from optimizely_api.comparison.report.trials import Trial, stated
+
+BEFORE, AFTER = "multiprocessing", "asyncio"
 
 
-def captions(report: Report) -> dict[str, str]:
-    """A caption for each chart that has figures."""
-    modes, options = by_mode(report), report["options"]
-    texts = {
-        "ramp": _ramp(modes),
-        "slow": _slow(modes, options),
-        "restart": _restart(modes, options),
-        "blocking": _blocking(modes),
-        "distribution": _distribution(modes),
-        "highest": highest_words(report),
-        "resources": _resources(report),
-        "no_help": " ".join(filter(None, (one_words(report), cpu_words(report)))),
+@dataclass(frozen=True)
+class Caption:
+    """A sentence about all modes, and a part for each."""
+
+    sentence: str
+    parts: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.sentence)
+
+
+def headline(report: Report) -> str:
+    """What asyncio carries, against the design before it; with the ratio if one may be quoted."""
+    if report["options"]["quick"]:
+        return SMOKE_TEST
+    compared = report["summary"]["comparisons"].get(BEFORE)
+    if compared is None:
+        return "This report has no highest rates of asyncio and multiprocessing to compare."
+    if compared["ratio"] is not None:
+        return f"asyncio carries {compared['text']} the requests of multiprocessing"
+    return {
+        SAME: "asyncio and multiprocessing carry the same, within the spread",
+        UNDECIDED: "asyncio and multiprocessing cannot be told apart",
+    }.get(compared["relation"], f"asyncio carries {compared['relation']} requests than multiprocessing")
+
+
+def headline_figures(report: Report) -> str:
+    """The two rates of the headline, and the objective that they keep."""
+    rates = {
+        name: row["highest_rate_text"]
+        for name, row in report["summary"]["modes"].items()
+        if name in (BEFORE, AFTER) and row["highest_rate_text"]
     }
-    return {name: text for name, text in texts.items() if text}
+    if report["options"]["quick"] or len(rates) < 2:
+        return ""
+    objective = report["options"]["objective_ms"] / 1000
+    return f"{rates[AFTER]} against {rates[BEFORE]}, without a 5XX and with a p99 under {objective:g} s."
 
 
-def fit_from_the_start(seconds: list[Any]) -> list[Any]:
-    """The seconds before the first in which the generator did not keep the rate."""
-    for index, second in enumerate(seconds):
-        if not second["fit"]:
-            return seconds[:index]
-    return seconds
+def captions(report: Report) -> dict[str, Caption]:
+    """A caption for each chart that has figures."""
+    found = {
+        "highest": Caption(highest_words(report)),
+        "ramp": _ramp(report),
+        "steady": Caption(steady_words(report)),
+        "overload": _overload(report),
+        "slow": _slow(report),
+        "restart": _restart(report),
+        "blocking": _blocking(report),
+        "no_help": Caption(" ".join(filter(None, (one_words(report), cpu_words(report))))),
+        "resources": _resources(report),
+    }
+    return {name: caption for name, caption in found.items() if caption}
 
 
-def _ramp(modes: Mapping[str, Any]) -> str:
+def _ramp(report: Report) -> Caption:
     parts = [
-        f"{outcome['title']} {_first_error(outcome['ramp'])}"
-        for outcome in modes.values()
-        if "ramp" in outcome
+        f"{_title(report, mode)} {_first_failure(found)}"
+        for mode in report["modes"]
+        if (found := stated(report["trials"], mode, "ramp"))
     ]
-    return f"The same load is offered to every mode. {'; '.join(parts)}." if parts else ""
+    return _caption("The same growing load is offered to every mode, a second at each rate.", parts)
 
 
-def _first_error(measured: Mapping[str, Any]) -> str:
-    seconds = fit_from_the_start(measured["seconds"])
-    cut = f" up to {seconds[-1]['rate']:.0f}/s, where the load generator fell behind" if seconds else ""
-    if len(seconds) == len(measured["seconds"]):
-        cut = ""
-    first = next((second for second in seconds if second["lost"]), None)
-    if first is None:
-        return f"has no failure{cut}"
-    share = "" if measured["not_fit"] else f", and {share_text(measured['error_share'])} in all"
-    return f"has its first failure at {first['rate']:.0f}/s{share}{cut}"
+def _first_failure(repetitions: list[Trial]) -> str:
+    """The lowest rate at which a request was lost, over the repetitions."""
+    rates = [second["rate"] for trial in repetitions for second in trial["seconds"]]
+    lost = [second["rate"] for trial in repetitions for second in trial["seconds"] if second["lost"]]
+    if not lost:
+        return f"loses no request up to {max(rates):.0f}/s"
+    return f"loses its first request at {min(lost):.0f}/s"
 
 
-def _slow(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    parts = _eventful(modes, "slow")
+def _lost(trials: list[Trial]) -> str:
+    lost, offered = (sum(trial[key] for trial in trials) for key in ("lost", "offered"))
+    return f"{lost:,} of {offered:,} requests"
+
+
+def _overload(report: Report) -> Caption:
+    return _caption(
+        "While it is shaded, each mode gets more than its own highest rate, and less again after it.",
+        [sentence.removesuffix(".") for sentence in overload_words(report)],
+    )
+
+
+def _slow(report: Report) -> Caption:
+    options = report["options"]
     how = (
         f"answers after {options['slow_delay_ms'] / 1000:g} s instead of {options['delay_ms']:g} ms"
         if options["upstreams"] == "stub"
         else "stands still"
     )
-    return f"While it is shaded the results service {how}. {parts}" if parts else ""
+    return _caption(f"While it is shaded, the results service {how}.", _losses(report, "slow"))
 
 
-def _restart(modes: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    parts = _eventful(modes, "restart")
+def _restart(report: Report) -> Caption:
     how = (
-        "New workers are started beside the old ones (TTIN), which leave when those can serve (TTOU)"
-        if options["restart"] == "rolling"
-        else "gunicorn gets a HUP and ends the old workers while the new ones are still starting"
+        "New workers are started beside the old ones (TTIN), which leave when those can serve (TTOU)."
+        if report["options"]["restart"] == "rolling"
+        else "gunicorn gets a HUP and ends the old workers while the new ones are still starting."
     )
-    return f"{how}. {parts}" if parts else ""
+    return _caption(how, _losses(report, "restart"))
 
 
-def _eventful(modes: Mapping[str, Any], scenario: str) -> str:
-    parts = []
-    for outcome in modes.values():
-        if measured := outcome.get(scenario):
-            slowest = measured["percentiles_ms"]["100"]
-            took = f", the slowest ended after {slowest / 1000:.1f} s" if slowest is not None else ""
-            parts.append(
-                f"{outcome['title']} at {measured['rate']:g}/s: {measured['lost']} of {measured['offered']} "
-                f"requests got a 5XX or no response{took}"
-            )
-    return "; ".join(parts) + "." if parts else ""
-
-
-def _blocking(modes: Mapping[str, Any]) -> str:
-    measured = modes.get("asyncio-blocked", {}).get("blocking")
-    if not measured:
-        return ""
-    return (
-        f"While it is shaded, {measured['blocking_rate']:g} request a second goes to a view that sleeps "
-        f"{measured['blocking_ms']:g} ms on the event loop. The chart shows all other requests, at "
-        f"{measured['rate']:g}/s: {blocking_verdict([measured])}."
-    )
-
-
-def _distribution(modes: Mapping[str, Any]) -> str:
-    parts = [
-        f"{outcome['title']} {share_text(ramp['good'] / ramp['offered'])}"
-        for outcome in modes.values()
-        if (ramp := outcome.get("ramp")) and ramp["offered"]
+def _losses(report: Report, scenario: str) -> list[str]:
+    """How many requests each mode lost, at its share of its own highest rate."""
+    return [
+        f"{_title(report, mode)} at {trial['rate']:g}/s lost {_lost([trial])}"
+        for mode in report["modes"]
+        for trial in stated(report["trials"], mode, scenario)
     ]
-    if not parts:
-        return ""
-    return (
-        "All requests of the growing load. A curve that ends below 100 % leaves the rest without a good answer; "
-        f"well answered in all: {', '.join(parts)}."
+
+
+def _blocking(report: Report) -> Caption:
+    trials = [trial for mode in report["modes"] for trial in stated(report["trials"], mode, "blocking")]
+    if not trials:
+        return Caption("")
+    return Caption(
+        f"While it is shaded, {trials[0]['blocking_rate']:g} request a second goes to a view that sleeps "
+        f"{trials[0]['blocking_ms']:g} ms on the event loop. The charts show all other requests, at "
+        f"{trials[0]['rate']:g}/s: {blocking_verdict(trials)}."
     )
 
 
-def _resources(report: Report) -> str:
+def _resources(report: Report) -> Caption:
     parts = [
-        f"{row['title']} {row['figures']['idle_memory_mb']['text']} and {row['figures']['idle_processes']['text']} "
-        "processes when idle"
+        f"{row['title']} {memory['text']} when idle"
         for row in report["summary"]["modes"].values()
-        if row["figures"]["idle_memory_mb"]
+        if (memory := row["figures"].get("idle_memory_mb"))
     ]
-    return (
-        "The maximum of two samples a second during the growing load; memory shared by forked processes counts once. "
-        + "; ".join(parts)
-        + "."
-        if parts
-        else ""
+    sentence = (
+        "The maximum of two samples a second while the load grows; memory of forked processes counts once."
     )
+    return _caption(sentence, parts)
+
+
+def _caption(sentence: str, parts: Sequence[str]) -> Caption:
+    """No caption without figures."""
+    return Caption(sentence if parts else "", parts)
+
+
+def _title(report: Report, mode: str) -> str:
+    title: str = report["modes"][mode]["title"]
+    return title

@@ -1,323 +1,176 @@
-"""The charts of the report, as PNG files in memory.
+"""The charts of the report: which there are, and what each one shows."""
 
-Every mode has the same colour, marker and line style in all charts. The colours are those of Okabe and Ito, which
-colour-blind people can distinguish.
-"""
-
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
-
-from optimizely_api.comparison.report.captions import captions, fit_from_the_start
-from optimizely_api.comparison.report.refusals import EVENTS
+from optimizely_api.comparison.report.captions import AFTER, BEFORE, Caption, captions
+from optimizely_api.comparison.report.figures import share_text
+from optimizely_api.comparison.report.pictures import Extras, Picture, Scale, figures, lines
+from optimizely_api.comparison.report.points import (
+    event,
+    goodput,
+    lost_share,
+    named,
+    over_rates,
+    over_time,
+    overloads,
+    rows,
+)
 from optimizely_api.comparison.report.report import Report
-from optimizely_api.comparison.report.trials import by_mode
-
-WIDTH, HEIGHT = 9.0, 5.6  # inches
-DOTS_PER_INCH = 110
-GREY = "#555555"
-SHADE = "#dddddd"
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a mode is drawn."""
-
-    colour: str
-    marker: str
-    line: Any
-
-
-STYLES = {
-    "multiprocessing": Style("#D55E00", "s", "-"),
-    "multiprocessing-kept": Style("#882255", "v", "-."),
-    "multiprocessing-more": Style("#AA4499", "P", ":"),
-    "threads": Style("#E69F00", "^", "--"),
-    "gevent": Style("#009E73", "X", "-."),
-    "asyncio": Style("#0072B2", "o", "-"),
-    "asyncio-blocked": Style("#CC79A7", "D", ":"),
-}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A picture with its title and caption."""
+    """One or two pictures with a title and a caption."""
 
     name: str
     title: str
-    caption: str
-    png: bytes
+    caption: Caption
+    pictures: Sequence[Picture]
+
+
+def rate_words(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+
+
+def ms_words(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f} ms"
+
+
+def percent_words(share: float) -> str:
+    return f"{share:.0%}"
+
+
+OFFERED = Scale(title="requests offered per second", words=rate_words, is_logarithmic=True)
+TIME = Scale(title="time, s", words="{:g} s".format)
+LOST = Scale(title="5XX or no response", words=share_text, holds=(1.0,), numbers=percent_words)
+
+
+def first_pair(report: Report) -> list[Picture]:
+    """Before and after: the lost share of a growing load, on equal axes."""
+    titles = {BEFORE: "Before", AFTER: "After"}
+    curves = over_rates(report, lost_share, [mode for mode in titles if mode in report["modes"]])
+    if len(curves) < len(titles):
+        return []
+    offered = OFFERED.holding(point.x for curve in curves for point in curve.points)
+    return [
+        lines(f"first-{mode}", f"{title}: {curve.label}", [curve], offered, LOST)
+        for (mode, title), curve in zip(titles.items(), curves, strict=True)
+    ]
 
 
 def charts(report: Report) -> list[Chart]:
     """The charts that have figures."""
-    modes = by_mode(report)
     drawn = {
-        "ramp": ("Offered load grows", _ramp(modes, report["options"])),
-        "slow": ("One upstream becomes slow", _eventful(modes, "slow")),
-        "restart": ("Restart under load", _eventful(modes, "restart")),
-        "blocking": ("One view that blocks the event loop", _blocking(modes)),
-        "distribution": ("How long callers waited", _distribution(modes, report["options"])),
-        "highest": ("Highest rate that keeps the objective", _highest(report)),
-        "resources": ("Memory and processes", _resources(report)),
+        "highest": ("The highest rate that keeps the objective", _highest(report)),
+        "ramp": ("The load grows", _ramp(report)),
+        "steady": ("The same rate for every mode", _steady(report)),
+        "overload": ("Too much load, and the time after it", _overload(report)),
+        "slow": ("One upstream becomes slow", _eventful(report, "slow", "while one upstream is slow")),
+        "restart": ("Restart under load", _eventful(report, "restart", "during a restart")),
+        "blocking": ("One view that blocks the event loop", _blocking(report)),
         "no_help": ("One request alone, and computing", _no_help(report)),
+        "resources": ("Memory and processes", _resources(report)),
     }
-    captions_by_name = captions(report)
+    texts = captions(report)
     return [
-        Chart(name, title, captions_by_name.get(name, ""), _png(figure))
-        for name, (title, figure) in drawn.items()
-        if figure is not None
+        Chart(name=name, title=title, caption=texts.get(name, Caption("")), pictures=pictures)
+        for name, (title, found) in drawn.items()
+        if (pictures := [picture for picture in found if picture.has_figures])
     ]
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-    return buffer.getvalue()
+def _highest(report: Report) -> list[Picture]:
+    scale = Scale(title="highest rate, requests per second", words=rate_words, is_logarithmic=True)
+    found = rows(report, "highest_rate")
+    return [figures("highest-rates", "Highest rate", found, scale)]
 
 
-def _two_panels() -> tuple[Figure, Axes, Axes]:
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    upper.set_ylabel("5XX or no response, % of requests")
-    upper.set_ylim(-4, 104)
-    lower.set_ylabel("p99 of latency, ms")
-    _logarithmic(lower)
-    for axes in (upper, lower):
-        axes.grid(visible=True, color="#e6e6e6")
-    return figure, upper, lower
+def _ramp(report: Report) -> list[Picture]:
+    options = report["options"]
+    limits = ((options["objective_ms"], "objective"), (options["timeout_seconds"] * 1000, "time limit"))
+    latency = Scale(title="p99 of latency, ms", words=ms_words, is_logarithmic=True)
+    latency = latency.holding(value for value, _ in limits)
+    lost, late = over_rates(report, lost_share), over_rates(report, named("p99_ms"))
+    return [
+        lines("ramp-lost", "5XX while the load grows", lost, OFFERED, LOST),
+        lines("ramp-p99", "p99 while the load grows", late, OFFERED, latency, Extras(limits=limits)),
+    ]
 
 
-def _measured(modes: Mapping[str, Any], scenario: str) -> dict[str, Any]:
-    return {name: outcome[scenario] for name, outcome in modes.items() if outcome.get(scenario)}
-
-
-def _stated(modes: Mapping[str, Any], scenario: str) -> dict[str, Any]:
-    return {name: outcome[scenario] for name, outcome in modes.items() if outcome.get(scenario)}
-
-
-def _draw(axes: Axes, name: str, x: Sequence[float], y: Sequence[float | None], label: str) -> None:
-    style = STYLES[name]
-    values = [float("nan") if value is None else value for value in y]
-    axes.plot(
-        x, values, color=style.colour, marker=style.marker, linestyle=style.line, markersize=4, label=label
-    )
-
-
-def _draw_seconds(
-    upper: Axes, lower: Axes, name: str, label: str, x: list[float], seconds: list[Any]
-) -> None:
-    _draw(upper, name, x, [_error_percent(second) for second in seconds], label)
-    _draw(lower, name, x, [second["p99_ms"] for second in seconds], label)
-
-
-def _error_percent(second: Mapping[str, Any]) -> float | None:
-    return 100 * second["lost"] / second["offered"] if second["offered"] else None
-
-
-def _ramp(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figure | None:
-    measured = _measured(modes, "ramp")
-    if not measured:
-        return None
-    figure, upper, lower = _two_panels()
-    for name, outcome in measured.items():
-        seconds = fit_from_the_start(outcome["seconds"])
-        _draw_seconds(
-            upper, lower, name, modes[name]["title"], [second["end"] for second in seconds], seconds
+def _steady(report: Report) -> list[Picture]:
+    return [
+        figures(
+            f"steady-{name}",
+            f"{name} at the same rate",
+            rows(report, f"steady_equal_{key}_ms"),
+            Scale(title=f"{name} of latency, ms", words=ms_words),
         )
-    _label_with_rates(lower, max((outcome["seconds"] for outcome in measured.values()), key=len))
-    _line(lower, options["objective_ms"], "objective")
-    _line(lower, options["timeout_seconds"] * 1000, "time limit")
-    _legend(figure, upper)
-    return figure
-
-
-def _label_with_rates(axes: Axes, seconds: list[Any]) -> None:
-    """Time, and below it the load that was offered at that time."""
-    every = max(1, len(seconds) // 8)
-    shown = seconds[::every]
-    axes.set_xticks([second["end"] for second in shown])
-    axes.set_xticklabels([f"{second['end']:g}\n{second['rate']:.0f}/s" for second in shown])
-    axes.set_xlabel("time, s, and the load offered in that second, requests/s")
-
-
-def _eventful(modes: Mapping[str, Any], scenario: str) -> Figure | None:
-    measured = _stated(modes, scenario)
-    if not measured:
-        return None
-    figure, upper, lower = _two_panels()
-    for name, outcome in measured.items():
-        title = f"{modes[name]['title']} at {outcome['rate']:g}/s"
-        middles = [(second["start"] + second["end"]) / 2 for second in outcome["seconds"]]
-        _draw_seconds(upper, lower, name, title, middles, outcome["seconds"])
-    _shade((upper, lower), measured, EVENTS[scenario])
-    lower.set_xlabel("time, s")
-    _legend(figure, upper)
-    return figure
-
-
-def _shade(panels: Sequence[Axes], measured: Mapping[str, Any], between: tuple[str, str]) -> None:
-    """Shade the time from the first mode's beginning to the last mode's end; they differ by fractions of a second."""
-    begins = [
-        event["at"]
-        for outcome in measured.values()
-        for event in outcome["events"]
-        if event["what"] == between[0]
+        for key, name in (("p50", "median"), ("p99", "p99"))
     ]
-    ends = [
-        event["at"]
-        for outcome in measured.values()
-        for event in outcome["events"]
-        if event["what"] == between[1]
-    ]
-    if begins and ends:
-        for axes in panels:
-            axes.axvspan(min(begins), max(ends), color=SHADE, zorder=0, label=f"{between[0]} … {between[1]}")
 
 
-def _blocking(modes: Mapping[str, Any]) -> Figure | None:
-    outcome = modes.get("asyncio-blocked", {}).get("blocking")
-    if not outcome:
-        return None
-    figure = Figure(figsize=(WIDTH, HEIGHT * 0.7), layout="constrained")
-    axes = figure.subplots()
-    middles = [(second["start"] + second["end"]) / 2 for second in outcome["seconds"]]
-    style = STYLES["asyncio-blocked"]
-    for key, label, line in (("p99_ms", "p99", "-"), ("p50_ms", "median", "--")):
-        values = [second[key] if second[key] is not None else float("nan") for second in outcome["seconds"]]
-        axes.plot(
-            middles,
-            values,
-            color=style.colour,
-            marker=style.marker,
-            linestyle=line,
-            markersize=4,
-            label=label,
-        )
-    _shade([axes], {"asyncio-blocked": outcome}, EVENTS["blocking"])
-    _logarithmic(axes)
-    axes.set_xlabel("time, s")
-    axes.set_ylabel("latency of everybody else, ms")
-    axes.grid(visible=True, color="#e6e6e6")
-    _legend(figure, axes)
-    return figure
-
-
-def _distribution(modes: Mapping[str, Any], options: Mapping[str, Any]) -> Figure | None:
-    measured = _stated(modes, "ramp")
-    if not measured:
-        return None
-    figure = Figure(figsize=(WIDTH, HEIGHT * 0.8), layout="constrained")
-    axes = figure.subplots()
-    for name, outcome in measured.items():
-        style = STYLES[name]
-        x, y = cumulated(outcome["distribution"], outcome["offered"])
-        axes.plot(x, y, color=style.colour, linestyle=style.line, label=modes[name]["title"], linewidth=2)
-    axes.axvline(options["objective_ms"], color=GREY, linewidth=1, linestyle="-.", label="objective")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylim(0, 102)
-    axes.set_xlabel("latency, ms, from when a request was due")
-    axes.set_ylabel("well answered within it, % of all offered")
-    axes.grid(visible=True, color="#e6e6e6")
-    _legend(figure, axes)
-    return figure
-
-
-def cumulated(distribution: Sequence[Sequence[float]], offered: int) -> tuple[list[float], list[float]]:
-    """Latencies, and for each the percentage of all offered requests with a good response within it."""
-    x, y, cumulated_count = [], [], 0.0
-    for latency, count in distribution:
-        cumulated_count += count
-        x.append(latency)
-        y.append(100 * cumulated_count / offered)
-    return x, y
-
-
-def _highest(report: Report) -> Figure | None:
-    rows = _with(report, "highest_rate")
-    if not rows:
-        return None
-    figure = Figure(figsize=(WIDTH, 0.7 * len(rows) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    _bars(
-        axes,
-        rows,
-        _values(rows, "highest_rate"),
-        labels=[row["highest_rate_text"] for row in rows.values()],
+def _overload(report: Report) -> list[Picture]:
+    good = Scale(
+        title="good responses, share of the highest rate", words=percent_words, numbers=percent_words
     )
-    objective = report["options"]["objective_ms"] / 1000
-    axes.set_xlabel(f"highest rate without a 5XX and with p99 under {objective:g} s, requests/s")
-    return figure
+    return [
+        lines(
+            f"overload-{number}",
+            f"At {share:g} times its own highest rate",
+            goodput(report, share),
+            TIME,
+            good,
+            Extras(shaded=(0.0, seconds), limits=((1.0, "highest rate"),)),
+        )
+        for number, (share, seconds) in enumerate(sorted(overloads(report).items()))
+    ]
 
 
-def _resources(report: Report) -> Figure | None:
-    rows = _with(report, "most_memory_mb")
-    if not rows:
-        return None
-    figure = Figure(figsize=(WIDTH, 0.6 * len(rows) + 1.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _bars(left, rows, _values(rows, "most_memory_mb"), "{:.0f} MB")
-    left.set_xlabel("most memory of the gateway, MB")
-    _bars(right, rows, _values(rows, "most_processes"), "{:.0f}")
-    right.set_xlabel("most processes of the gateway")
-    right.set_yticklabels([])
-    return figure
+def _eventful(report: Report, scenario: str, when: str) -> list[Picture]:
+    slowest = Scale(title="slowest request of each second, ms", words=ms_words, is_logarithmic=True)
+    extras = Extras(shaded=event(report, scenario))
+    lost = over_time(report, scenario, lost_share)
+    late = over_time(report, scenario, named("max_ms"))
+    return [
+        lines(f"{scenario}-lost", f"5XX {when}", lost, TIME, LOST, extras),
+        lines(f"{scenario}-slowest", f"Slowest requests {when}", late, TIME, slowest, extras),
+    ]
 
 
-def _no_help(report: Report) -> Figure | None:
-    rows = _with(report, "one_request_ms", "cpu_answers_per_second")
-    if not rows:
-        return None
-    figure = Figure(figsize=(WIDTH, 0.6 * len(rows) + 1.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _bars(left, rows, _values(rows, "one_request_ms"), "{:.0f} ms")
-    left.set_xlabel("one slow request alone, ms")
-    _bars(right, rows, _values(rows, "cpu_answers_per_second"), "{:.0f}/s")
-    right.set_xlabel(f"answers/s with {report['options']['cpu_ms']:g} ms of computing each")
-    right.set_yticklabels([])
-    return figure
+def _blocking(report: Report) -> list[Picture]:
+    extras = Extras(shaded=event(report, "blocking"))
+    return [
+        lines(
+            f"blocking-{name}",
+            f"{words.capitalize()} of all others",
+            over_time(report, "blocking", named(key)),
+            TIME,
+            Scale(title=f"{words} of all others, ms", words=ms_words),
+            extras,
+        )
+        for name, key, words in (("median", "p50_ms", "median"), ("slowest", "max_ms", "slowest request"))
+    ]
 
 
-def _with(report: Report, *keys: str) -> dict[str, Any]:
-    """The summary's modes that have all these figures."""
-    rows = report["summary"]["modes"]
-    return {name: row for name, row in rows.items() if all(row["figures"].get(key) for key in keys)}
+def _no_help(report: Report) -> list[Picture]:
+    computing = f"responses per second, {report['options']['cpu_ms']:g} ms of computing each"
+    alone = Scale(title="one slow request alone, ms", words=ms_words)
+    return [
+        figures("one-request", "One slow request alone", rows(report, "one_request_ms"), alone),
+        figures(
+            "computing",
+            "Computing",
+            rows(report, "cpu_answers_per_second"),
+            Scale(title=computing, words=rate_words),
+        ),
+    ]
 
 
-def _values(rows: Mapping[str, Any], key: str) -> list[float]:
-    return [row["figures"][key]["value"] for row in rows.values()]
-
-
-def _bars(
-    axes: Axes, rows: Mapping[str, Any], values: Sequence[float], form: str = "", labels: Sequence[str] = ()
-) -> None:
-    names = [row["title"] for row in rows.values()]
-    bars = axes.barh(names, values, color=[STYLES[name].colour for name in rows])
-    axes.bar_label(bars, labels=labels or [form.format(value) for value in values], padding=4)
-    axes.invert_yaxis()
-    axes.margins(x=0.18)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis with numbers as marks, not powers."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-
-
-def _line(axes: Axes, y: float, label: str) -> None:
-    axes.axhline(y, color=GREY, linewidth=1, linestyle="-.")
-    axes.annotate(label, (0.005, y), xycoords=("axes fraction", "data"), fontsize=8, color=GREY, va="bottom")
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
+def _resources(report: Report) -> list[Picture]:
+    memory = Scale(title="most memory of the gateway, MB", words="{:.0f} MB".format)
+    processes = Scale(title="most processes of the gateway", words="{:g}".format)
+    return [
+        figures("memory", "Memory", rows(report, "most_memory_mb"), memory),
+        figures("processes", "Processes", rows(report, "most_processes"), processes),
+    ]

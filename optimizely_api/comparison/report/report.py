@@ -35,7 +35,6 @@ PACKAGES = (
     "orjson",
     "jsonschema-rs",
     "psutil",
-    "matplotlib",
 )
 COUNTING = {
     "load balancer": (

@@ -44,15 +44,4 @@ def stated(
     ]
 
 
-def by_mode(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each mode with its first stated trial of every scenario, as {mode: {"title": ..., scenario: trial}}."""
-    found: dict[str, dict[str, Any]] = {
-        name: {"title": mode["title"]} for name, mode in report["modes"].items()
-    }
-    for trial in report["trials"]:
-        if not trial["refused"]:
-            found[trial["mode"]].setdefault(trial["scenario"], trial)
-    return found
-
-
-__all__ = ["EQUAL", "GROWING", "OVERLOAD", "OWN_SHARE", "TRIED", "Trial", "by_mode", "stated", "trials_of"]
+__all__ = ["EQUAL", "GROWING", "OVERLOAD", "OWN_SHARE", "TRIED", "Trial", "stated", "trials_of"]
