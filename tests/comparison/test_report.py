@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from optimizely_api.comparison.report.arithmetic import NO_RESPONSE
-from optimizely_api.comparison.report.captions import captions, headline, headline_figures
+from optimizely_api.comparison.report.captions import captions, headline, headline_figures, spread_words
 from optimizely_api.comparison.report.charts import charts
 from optimizely_api.comparison.report.page import page, write_page
 from optimizely_api.comparison.report.statements import SMOKE_TEST, disturbed, plain_words
@@ -158,6 +158,16 @@ def test_the_headline_has_the_ratio_with_its_interval(report):
     assert headline(report) == "asyncio carries about 40 times (35 to 45) the requests of multiprocessing"
     assert headline_figures(report) == (
         "400/s (400 to 450) against 10/s (10 to 12), without a 5XX and with a p99 under 1 s."
+    )
+
+
+def test_the_first_screen_counts_the_repetitions_that_were_measured(report):
+    again = [{**each, "repetition": 2} for each in trials() if each["scenario"] == "ramp"]
+    both, one = known_report(trials=trials() + again), known_report(trials=trials() + again[:1])
+    assert spread_words(report) == "It was measured once, so there is no spread."
+    assert spread_words(both).startswith("A point is the median of 2 repetitions")
+    assert spread_words(one).startswith(
+        "It was measured 2 times under multiprocessing and 1 times under asyncio;"
     )
 
 

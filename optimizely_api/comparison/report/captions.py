@@ -59,6 +59,19 @@ def headline_figures(report: Report) -> str:
     return f"{rates[AFTER]} against {rates[BEFORE]}, without a 5XX and with a p99 under {objective:g} s."
 
 
+def spread_words(report: Report) -> str:
+    """How often the growing load of the first screen was measured, in each of its two modes."""
+    counts = {mode: len(stated(report["trials"], mode, "ramp")) for mode in (BEFORE, AFTER)}
+    if len(set(counts.values())) > 1:
+        times = " and ".join(f"{count} times under {mode}" for mode, count in counts.items())
+        return f"It was measured {times}; a point is the median, a band goes from the least to the most."
+    if counts[AFTER] > 1:
+        return (
+            f"A point is the median of {counts[AFTER]} repetitions, the band goes from the least to the most."
+        )
+    return "It was measured once, so there is no spread."
+
+
 def captions(report: Report) -> dict[str, Caption]:
     """A caption for each chart that has figures."""
     found = {

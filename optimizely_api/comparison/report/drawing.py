@@ -172,7 +172,7 @@ def _pieces(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def labels_at_ends(curves: Sequence[Curve], x: Axis, y: Axis) -> list[Mark]:
-    """The curves' labels, right of the last point of each and not on one another."""
+    """The curves' symbols and labels, right of the last point of each and not on one another."""
     ends = [
         (y.at(measured[-1].y or 0), each)
         for each in curves
@@ -180,10 +180,11 @@ def labels_at_ends(curves: Sequence[Curve], x: Axis, y: Axis) -> list[Mark]:
     ]
     ends.sort(key=lambda end: end[0])
     places = spread_apart([at for at, _ in ends], LINE, y.end, y.start)
-    return [
-        Text(f"label {each.css}", x.end + 6, place + 4, each.label)
-        for place, (_, each) in zip(places, ends, strict=True)
-    ]
+    marks: list[Mark] = []
+    for place, (_, each) in zip(places, ends, strict=True):
+        marks.append(Symbol(f"symbol {each.css}", x.end + 12, place, each.shape))
+        marks.append(Text(f"label {each.css}", x.end + 20, place + 4, each.label))
+    return marks
 
 
 def spread_apart(places: Sequence[float], least: float, first: float, last: float) -> list[float]:

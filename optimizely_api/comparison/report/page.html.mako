@@ -91,13 +91,7 @@ ${table(each.table, f"The figures: {each.title}")}</details>
 ${picture(each, 2)}
 % endfor
 </div>
-<p class="small">The same growing load was offered to both, a second at each rate. \
-% if options["repeat"] > 1:
-A point is the median of ${options["repeat"]} repetitions, the band goes from the least to the most.\
-% else:
-It was measured once, so there is no spread.\
-% endif
-</p>
+<p class="small">The same growing load was offered to both, a second at each rate. ${first_spread}</p>
 % endif
 </header>
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mako.lookup import TemplateLookup
 
-from optimizely_api.comparison.report.captions import headline, headline_figures
+from optimizely_api.comparison.report.captions import headline, headline_figures, spread_words
 from optimizely_api.comparison.report.charts import charts, first_pair
 from optimizely_api.comparison.report.explanation import asked, slots, timelines
 from optimizely_api.comparison.report.report import Report
@@ -36,6 +36,7 @@ def page(report: Report) -> str:
         headline=headline(report),
         headline_figures=headline_figures(report),
         first_pair=first_pair(report),
+        first_spread=spread_words(report),
         disturbances=disturbed(report),
         table_rows=rows(report),
         asked=asked(report),

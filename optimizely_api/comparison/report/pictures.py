@@ -141,7 +141,7 @@ def _width_of_labels(curves: Sequence[Curve]) -> float:
     longest = max((len(each.label) for each in curves), default=0)
     if not 1 < len(curves) <= MOST_DIRECT_LABELS or longest > LONGEST_DIRECT_LABEL:
         return 0.0
-    return CHARACTER * longest + 8
+    return CHARACTER * longest + 22
 
 
 def _draw_rows(found: Sequence[Row], x: Scale) -> Drawing:
