@@ -21,6 +21,7 @@ from pyramid.response import Response
 from optimizely_api.gateway import add_tween
 from optimizely_api.gateway.contract.compiled import known_route
 from optimizely_api.gateway.contract.routes import operation_of
+from optimizely_api.gateway.finishing import READING
 from optimizely_api.http.request_ids import kept_or_new
 from optimizely_api.runtime.bridge import LOGGED
 from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
@@ -42,7 +43,10 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
     def access_log_tween(request: Request) -> Response:
         started = time.monotonic()
         request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
-        request.call_context = CallContext(request.request_id, started + deadline_seconds)
+        is_read = request.environ["REQUEST_METHOD"] in READING
+        request.call_context = CallContext(
+            request.request_id, started + deadline_seconds, takes_stale=is_read
+        )
         status = CALLER_WENT_AWAY
         try:
             response = handler(request)

@@ -10,7 +10,7 @@ a browser send, no 200 repeats what was asked, and errors are never compressed.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import orjson
 from pyramid.config import Configurator
@@ -23,6 +23,8 @@ from optimizely_api.gateway.errors import PreconditionFailed, error_body
 from optimizely_api.http.codings import WORTH_IT, compress, compress_chunks, preference
 from optimizely_api.http.entity_tags import coded_tag, entity_tag, evaluate
 from optimizely_api.runtime import synchronize
+from optimizely_api.upstream.client import CallContext
+from optimizely_api.upstream.resilience.stale import KeptUse
 
 READING = frozenset({"GET", "HEAD"})
 
@@ -31,6 +33,7 @@ READING = frozenset({"GET", "HEAD"})
 # when that one would have been given the same content.
 PRIVATE = "private, no-cache"
 NO_ERROR_KEPT = "no-store"
+CACHE_NAME = "optimizely-api"  # in Cache-Status
 
 # What a 304 leaves out (RFC 9110 section 15.4.5): it has no content. What it keeps brings a stored answer up to date.
 OF_CONTENT = frozenset({"content-type", "content-length", "content-encoding"})
@@ -55,8 +58,9 @@ def finishing_tween_factory(handler: Handler, registry: Registry) -> Handler:
         status = response.status_int
         if "cache-control" not in said:
             headers.append(("Cache-Control", NO_ERROR_KEPT if status >= 400 else PRIVATE))
-        if (missing := request.call_context.unreachable) and status < 400:
-            headers.append(("X-Unreachable", ", ".join(missing)))
+        context = request.call_context
+        if (context.unreachable or context.kept) and status < 400:
+            headers += _degraded(request, context)
         method = request.environ["REQUEST_METHOD"]
         if status != 200 or method not in READING:
             return response
@@ -80,6 +84,23 @@ def finishing_tween_factory(handler: Handler, registry: Registry) -> Handler:
         return response
 
     return finishing_tween
+
+
+def _degraded(request: Request, context: CallContext) -> Iterator[tuple[str, str]]:
+    """The headers of a response without a part, or with one that was kept: which, how old, and why (RFC 9211)."""
+    if context.unreachable:
+        yield "X-Unreachable", ", ".join(context.unreachable)
+    if not context.kept:
+        return
+    oldest: dict[str, KeptUse] = {}  # of the calls of each part
+    for use in context.kept:
+        name = request.part_of(use.call) or use.call.upstream
+        if name not in oldest or use.age_seconds > oldest[name].age_seconds:
+            oldest[name] = use
+    yield "Age", str(int(max(use.age_seconds for use in context.kept)))
+    how = "fwd=stale" if any(use.was_asked for use in context.kept) else "hit"
+    said = "; ".join(f"{name} {int(use.age_seconds)} s old: {use.reason}" for name, use in oldest.items())
+    yield "Cache-Status", f'{CACHE_NAME}; {how}; detail="{said}"'
 
 
 def is_made_while_sent(response: Response) -> bool:

@@ -3,6 +3,10 @@
 The projects service knows the tokens, by hash only: a token never leaves the gateway. An accepted one is trusted for
 `identity_cache_seconds`, so a revoked token works for at most that long; a refused one is refused for
 `unknown_token_seconds`, so a token that was tried before it was created works that much later.
+
+While the projects service does not answer, an accepted token goes on reading, and never writing, for
+`stale_if_error_identity_seconds` since it was accepted last, unless it was refused since. So a token that is revoked
+during an outage reads until the service answers again.
 """
 
 import asyncio
@@ -26,9 +30,12 @@ from optimizely_api.gateway.errors import Forbidden, Unauthorized
 from optimizely_api.gateway.roles import RENEW, Role
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.runtime import synchronize
+from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
+from optimizely_api.upstream.caching.generations import Refusals
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.errors import EntityNotFound, UpstreamUnavailable
+from optimizely_api.upstream.errors import EntityNotFound, UpstreamError, UpstreamUnavailable
+from optimizely_api.upstream.resilience.stale import ASK_AGAIN_SECONDS
 
 UNKNOWN = "The token is unknown or was revoked."
 TOO_MANY = "Too many unknown tokens are being asked about; send the request again."
@@ -79,20 +86,30 @@ def token_sha256(token: str) -> str:
 
 
 class IdentityCache:
-    """Identities of accepted tokens by hash, and refused hashes for a shorter time; bounded in number and age."""
+    """Identities of accepted tokens by hash, and refused hashes for a shorter time; bounded in number and age.
 
-    def __init__(self, settings: Settings) -> None:
+    `refusals` are those of all workers that share them.
+    """
+
+    def __init__(self, settings: Settings, refusals: Refusals | None = None) -> None:
+        self.refusals = refusals or Refusals()
         self._lock = (
             threading.Lock()
         )  # the blocking application has threads, and a TTLCache is not made for them
         entries = settings.identity_cache_entries
         self._known = _ttl_cache(entries, settings.identity_cache_seconds)
         self._unknown = _ttl_cache(entries, settings.unknown_token_seconds)
-        # Longer than their identities, so that a flood of unknown tokens does not stand in an old caller's way.
-        self._accepted: LRUCache[str, None] = LRUCache(entries)
+        # Longer than their identities, so that a flood of unknown tokens does not stand in an old caller's way; with
+        # the identity, and the time at which it was the token's.
+        self._accepted: LRUCache[str, tuple[Identity, float, int]] = LRUCache(entries)
+        self._stale_seconds = settings.stale_if_error_identity_seconds
+        self._out = _ttl_cache(entries, ASK_AGAIN_SECONDS)  # asked about a moment ago, without an answer
 
-    def get(self, token_hash: str) -> Identity | None:
-        """Who the token belongs to, as far as is known; raises Unauthorized when it was refused a moment ago."""
+    def get(self, token_hash: str, *, takes_stale: bool = False) -> Identity | None:
+        """Who the token belongs to, as far as is known; raises Unauthorized when it was refused a moment ago.
+
+        With `takes_stale` that of an earlier time, where the projects service did not answer a moment ago.
+        """
         with self._lock:
             try:
                 known: Identity = self._known[token_hash]  # get() would look twice
@@ -101,18 +118,36 @@ class IdentityCache:
                 pass
             if token_hash in self._unknown:
                 raise Unauthorized(UNKNOWN)
-        return None
+            return self._kept(token_hash) if takes_stale and token_hash in self._out else None
 
-    def keep(self, token_hash: str, identity: Identity) -> Identity:
+    def keep(self, token_hash: str, identity: Identity, refusals: int) -> Identity:
+        """`refusals` is the token's generation of them from before it was asked about."""
         with self._lock:
             self._known[token_hash] = identity
-            self._accepted[token_hash] = None
+            self._accepted[token_hash] = identity, time.monotonic(), refusals
+            self._out.pop(token_hash, None)
         return identity
 
     def refuse(self, token_hash: str) -> None:
+        self.refusals.note(token_hash)
         with self._lock:
             self._unknown[token_hash] = None
             self._accepted.pop(token_hash, None)
+            self._out.pop(token_hash, None)
+
+    def after_outage(self, token_hash: str, outage: UpstreamError) -> Identity:
+        """The identity to read with although the projects service does not answer; raises the outage without one."""
+        with self._lock:
+            kept = self._kept(token_hash)
+            if kept is None:
+                raise outage
+            self._out[token_hash] = None
+        return kept
+
+    def _kept(self, token_hash: str) -> Identity | None:
+        identity, accepted, refusals = self._accepted.get(token_hash, (None, 0.0, 0))
+        is_recent = time.monotonic() - accepted < self._stale_seconds
+        return identity if is_recent and refusals == self.refusals.generation(token_hash) else None
 
     def was_accepted(self, token_hash: str) -> bool:
         """Whether the token was good when it was last asked about."""
@@ -181,7 +216,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
     """
     operations = registry[CONTRACT].operations
     routes = registry.getUtility(IRoutesMapper)
-    cache = IdentityCache(registry["settings"])
+    cache = IdentityCache(registry["settings"], Refusals(shared_memory()))
     fetch = (
         _fetch_blocking
         if registry.get(BLOCKING)
@@ -190,23 +225,31 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
 
     def identify(request: Request) -> Identity:
         token_hash = token_sha256(bearer_token(request.environ.get("HTTP_AUTHORIZATION")))
-        if known := cache.get(token_hash):
+        takes_stale = request.call_context.takes_stale
+        if known := cache.get(token_hash, takes_stale=takes_stale):
             return known
+        refusals = cache.refusals.generation(token_hash)
         try:
-            return cache.keep(token_hash, fetch(request, calls.identify(token_hash), token_hash))
+            identity = fetch(request, calls.identify(token_hash), token_hash)
+            return cache.keep(token_hash, identity, refusals)
         except EntityNotFound:
             cache.refuse(token_hash)
             raise Unauthorized(UNKNOWN) from None
+        except UpstreamError as exc:
+            if exc.is_outage and takes_stale:
+                return cache.after_outage(token_hash, exc)
+            raise
 
     async def renew(request: Request) -> Identity:
         """The identity as the projects service has it at this moment; raises an UpstreamError."""
         token_hash = token_sha256(bearer_token(request.environ.get("HTTP_AUTHORIZATION")))
+        refusals = cache.refusals.generation(token_hash)
         try:
             identity = _identity(await request.fetch(calls.identify(token_hash)))
         except EntityNotFound:
             cache.refuse(token_hash)
             raise Unauthorized(UNKNOWN) from None
-        request.identity = cache.keep(token_hash, identity)
+        request.identity = cache.keep(token_hash, identity, refusals)
         return identity
 
     registry[RENEW] = renew

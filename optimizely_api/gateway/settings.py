@@ -122,6 +122,22 @@ class Settings:
     results_cache_bytes: int = _setting(
         64 * 1024 * 1024, "Memory that one worker takes for results; 0 keeps none.", at_least=0
     )
+    stale_if_error_seconds: float = _setting(
+        86_400.0,
+        "How long a kept experiment, campaign, project, event or datafile stands for the one that its service does"
+        " not give: for reading only, never from before a write through this gunicorn, and never after a 401, 403,"
+        " 404 or 410. 0 is never.",
+        at_least=0,
+    )
+    stale_if_error_results_seconds: float = _setting(
+        3600.0, "The same for kept results, which say is_stale then. 0 is never.", at_least=0
+    )
+    stale_if_error_identity_seconds: float = _setting(
+        3600.0,
+        "How long an accepted token goes on reading while the projects service does not answer. A token that is"
+        " revoked in this time still reads. 0 is never.",
+        at_least=0,
+    )
     results_wait_seconds: float = _setting(
         5.0,
         "How long a request waits for results that are being computed; then it is a 202 with Retry-After, and the"

@@ -60,6 +60,11 @@ def caching_options(settings: Settings) -> CachingOptions:
         datafile_seconds=settings.datafile_cache_seconds,
         results_seconds=settings.results_cache_seconds,
         results_bytes=settings.results_cache_bytes,
+        stale_seconds={
+            "definition": settings.stale_if_error_seconds,
+            "datafile": settings.stale_if_error_seconds,
+            "results": settings.stale_if_error_results_seconds,
+        },
     )
 
 

@@ -27,8 +27,8 @@ CROSS_ORIGIN = (
     ("Access-Control-Allow-Origin", "*"),
     (
         "Access-Control-Expose-Headers",
-        "Link, ETag, Retry-After, Content-Disposition, Preference-Applied, X-Request-Id, X-RateLimit-Limit,"
-        " X-RateLimit-Remaining, X-RateLimit-Reset, X-Sample-Ratio-Mismatch",
+        "Link, ETag, Age, Cache-Status, Retry-After, Content-Disposition, Preference-Applied, X-Request-Id,"
+        " X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Sample-Ratio-Mismatch, X-Unreachable",
     ),
 )
 

@@ -7,7 +7,7 @@ runs in the master, and it survives a HUP. Any other process has memory of its o
 import functools
 import mmap
 
-BYTES = 32 * 1024  # what upstream/caching/generations.py needs
+BYTES = 64 * 1024  # two tables of upstream/caching/generations.py
 
 
 @functools.cache

@@ -20,14 +20,15 @@ from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import (
     BadUpstreamResponse,
+    NeverSent,
     ResponseAboutAnother,
     UpstreamError,
     UpstreamTimeout,
-    UpstreamUnavailable,
     stands_for_value,
 )
 from optimizely_api.upstream.resilience.order import send
 from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
+from optimizely_api.upstream.resilience.stale import KeptUse
 from optimizely_api.upstream.resilience.timing import LoopTiming
 from optimizely_api.upstream.responses import read_response
 from optimizely_api.upstream.shapes import Check
@@ -77,13 +78,16 @@ class CallContext:
     """What the calls of one request share: the request's id, its deadline and the durations of its calls.
 
     `deadline` is a value of `time.monotonic()`. `durations_ms` is {upstream: milliseconds of each call}. `unreachable`
-    has the names of the parts that the response is without.
+    has the names of the parts that the response is without. With `takes_stale` kept values may stand for those of
+    services that do not answer; `kept` says which did.
     """
 
     request_id: str
     deadline: float
     durations_ms: dict[str, list[float]] = field(default_factory=dict)
+    takes_stale: bool = False
     unreachable: tuple[str, ...] = ()
+    kept: tuple[KeptUse, ...] = ()
 
     def note(self, upstream: str, seconds: float) -> None:
         self.durations_ms.setdefault(upstream, []).append(round(seconds * 1000, 2))
@@ -239,8 +243,8 @@ class Client:
             if getattr(cause, "errno", None) in TOO_MANY_FILES:
                 # Not a fault of the service: an operator has to raise the gateway's limit of open files.
                 message = f"The gateway has too many open files for a connection to the {name} service."
-                return UpstreamUnavailable(name, message)
-            return UpstreamUnavailable(name)
+                return NeverSent(name, message)
+            return NeverSent(name)
         if isinstance(cause, TimeoutError):
             return UpstreamTimeout(name, limit_seconds)
         if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):

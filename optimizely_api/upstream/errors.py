@@ -13,6 +13,7 @@
     │   └── Denied                (no outage)
     │       └── KeyRefused
     ├── UpstreamUnavailable       (an outage)
+    │   └── NeverSent
     └── UpstreamTimeout           (an outage)
 
 `code` is one of `optimizely_api.gateway.errors.CODES`; the message names the service. An outage is a failure to answer
@@ -137,6 +138,10 @@ class UpstreamUnavailable(UpstreamError):
 
     def __init__(self, upstream: str, message: str = "") -> None:
         super().__init__(upstream, message or f"The {upstream} service cannot be reached.")
+
+
+class NeverSent(UpstreamUnavailable):
+    """503: the call did not leave the gateway, so a write was certainly not made."""
 
 
 class UpstreamTimeout(UpstreamError):

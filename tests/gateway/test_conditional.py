@@ -17,6 +17,7 @@ from optimizely_api.gateway.finishing import finishing_tween_factory
 from optimizely_api.gateway.settings import read
 from optimizely_api.http.entity_tags import coded_tag, entity_tag, evaluate, listed_tags
 from optimizely_api.runtime.testing import GatewayTestApp
+from optimizely_api.upstream.client import CallContext
 from tests.contract.conftest import make_router
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error, get
@@ -319,7 +320,9 @@ def test_only_what_was_read_has_an_etag(method, has_one):
     answer = finishing_tween_factory(
         lambda request: Response(b"{}", content_type="application/json"), registry
     )
-    response = answer(Request.blank("/v2/anything", method=method))
+    request = Request.blank("/v2/anything", method=method)
+    request.call_context = CallContext("a-request", 0.0)
+    response = answer(request)
     assert ("ETag" in response.headers) is has_one
 
 

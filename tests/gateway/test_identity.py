@@ -148,7 +148,7 @@ def test_one_accounts_token_never_opens_anothers_entities_through_the_cache(serv
 def test_the_cache_remembers_no_more_tokens_than_it_may():
     cache = IdentityCache(read({"identity_cache_entries": "3"}, os.environ))
     for number in range(10):
-        cache.keep(str(number), Identity(number))
+        cache.keep(str(number), Identity(number), 0)
     assert [number for number in range(10) if cache.get(str(number))] == [7, 8, 9]
 
 
@@ -200,7 +200,7 @@ def test_the_cache_serves_threads():
         for number in range(5_000):
             key = str((number * 7 + seed) % 80)
             cache.get(key)
-            cache.keep(key, Identity(seed))
+            cache.keep(key, Identity(seed), 0)
 
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(use, range(16))) == [None] * 16

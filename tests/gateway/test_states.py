@@ -5,9 +5,10 @@ is stated.
 """
 
 import itertools
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,7 @@ from optimizely_api.runtime.testing import GatewayTestApp
 from tests.gateway.test_declared_errors import ASK_NO_SERVICE, WITHOUT_SUCCESS, own, path
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error
-from tests.support.services_double import STATES, ServicesDouble
+from tests.support.services_double import NAMES, STATES, ServicesDouble
 from tests.support.serving import KEEPS_NOTHING
 
 READING = {
@@ -35,30 +36,40 @@ STATUS_OF = {"slow": 504, "refused": 503, "reset": 502, "500": 502, "bad JSON": 
 CODE_OF = {502: "bad_upstream_answer", 503: "upstream_unavailable", 504: "upstream_timeout"}
 AT_ONCE = 48
 SETTINGS = {
-    **KEEPS_NOTHING,
     "coalesce_calls": "false",  # equal calls of two requests meet different states
     "identity_cache_seconds": "600",
     "retry_tokens": "0",  # each call meets its state once
     **{f"{name}_timeout_seconds": "3" for name in ("projects", "experiments", "results")},
 }
+NOTHING_KEPT = {**SETTINGS, **KEEPS_NOTHING, "identity_cache_seconds": "600"}
+NOTHING_FRESH = {**SETTINGS, "definition_cache_seconds": "0.000001", "datafile_cache_seconds": "0.000001"}
 
 States = Mapping[str, str]  # the state of each part
 
 
 @pytest.fixture(scope="module")
 def app(running_services: ServicesDouble) -> Iterator[GatewayTestApp]:
-    with GatewayTestApp(main({}, **running_services.settings(), **SETTINGS)) as gateway:
+    with GatewayTestApp(main({}, **running_services.settings(), **NOTHING_KEPT)) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def keeping_app(running_services: ServicesDouble) -> Iterator[GatewayTestApp]:
+    with GatewayTestApp(main({}, **running_services.settings(), **NOTHING_FRESH)) as gateway:
         yield gateway
 
 
 @pytest.fixture
-def planted(app: GatewayTestApp, services: ServicesDouble) -> dict[str, tuple[Composition, States]]:
+def planted(
+    app: GatewayTestApp, keeping_app: GatewayTestApp, services: ServicesDouble
+) -> dict[str, tuple[Composition, States]]:
     """What the calls of a request meet, by the request's id."""
     planted: dict[str, tuple[Composition, States]] = {}
     before: Counter[tuple[str, str]] = Counter()
     # An experiment of a project that is not for the web, whose environments are the projects service's.
     services.experiments[samples.EXPERIMENT]["environments"] = {"production": {"status": "running"}}
-    app.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
+    for gateway in (app, keeping_app):
+        gateway.get("/v2/projects", headers=AUTHORIZED)  # the token is known from now on
 
     def state_of(service: str, method: str, called: str, request_id: str) -> str:
         if request_id not in planted:
@@ -107,25 +118,53 @@ def test_all_combinations_of_states(app, planted, name):
 
 @pytest.mark.parametrize("name", COMPOSED)
 def test_any_two_parts_in_all_states(app, planted, name):
+    check_all(app, planted, name, of_two_parts(name))
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_any_two_parts_in_all_states_with_what_was_kept(keeping_app, planted, name):
+    """Entities that are read by id are kept, and results."""
+    parts = COMPOSED[name].composition.parts.values()
+    kept = {part.name for part in parts if part.path.endswith(("}", "/timeseries"))}
+    check_all(keeping_app, planted, name, of_two_parts(name), kept)
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [names for number in (1, 2, 3) for names in itertools.combinations(NAMES, number)],
+    ids=" and ".join,
+)
+def test_services_that_take_no_connection(app, services, planted, closed):
+    whole = {name: ask(app, name) for name in COMPOSED}
+    for service in closed:
+        services.close(service)
+    for name, operation in COMPOSED.items():
+        parts = operation.composition.parts
+        states = {one: "refused" if part.service in closed else "ok" for one, part in parts.items()}
+        assert_as_documented(ask(app, name), operation.composition, states, whole[name], frozenset())
+
+
+def of_two_parts(name):
     number = len(COMPOSED[name].composition.parts)
     combinations = {
         tuple({first: one, second: other}.get(index, "ok") for index in range(number))
         for first, second in itertools.combinations_with_replacement(range(number), 2)
         for one, other in itertools.product(STATES, repeat=2)
     }
-    check_all(app, planted, name, sorted(combinations))
+    return sorted(combinations)
 
 
-def check_all(app, planted, name, combinations):
+def check_all(app, planted, name, combinations, kept=frozenset()):
     composition = COMPOSED[name].composition
-    whole = ask(app, name)
+    while "Age" in (whole := ask(app, name)).headers:  # of what another operation met a moment ago
+        time.sleep(0.05)
 
     def check(combination):
         states = dict(zip(composition.parts, combination, strict=True))
         request_id = str(uuid.uuid4())
         planted[request_id] = composition, states
         try:
-            assert_as_documented(ask(app, name, request_id), composition, states, whole)
+            assert_as_documented(ask(app, name, request_id), composition, states, whole, kept)
         except AssertionError as exc:
             return f"{states}: {exc}"
         return None
@@ -137,7 +176,11 @@ def check_all(app, planted, name, combinations):
     assert not wrong, wrong[0]
 
 
-def assert_as_documented(response: Any, composition: Composition, states: States, whole: Any) -> None:
+def assert_as_documented(
+    response: Any, composition: Composition, states: States, whole: Any, kept: Set[str]
+) -> None:
+    out = {one for one in kept if states[one] != "ok"}
+    states = {**states, **dict.fromkeys(out, "ok")}
     failing = next(
         (
             failed
@@ -158,6 +201,7 @@ def assert_as_documented(response: Any, composition: Composition, states: States
     assert response.status_int == whole.status_int, response.text
     assert response.headers.get("X-Unreachable") == (", ".join(missing) or None)
     assert_is_part_of(response, whole, missing, has_member=composition.has_member)
+    assert_names_what_was_kept(response, {first_of_its_call(composition, one) for one in out})
 
 
 def assert_names_a_failed_part(response: Any, status_of: Mapping[str, int]) -> None:
@@ -170,6 +214,22 @@ def assert_names_a_failed_part(response: Any, status_of: Mapping[str, int]) -> N
     assert (status == 503) == ("Retry-After" in response.headers)
 
 
+def first_of_its_call(composition: Composition, name: str) -> str:
+    part = composition.parts[name]
+    return composition.parts_of(part.service, part.method, part.path)[0]
+
+
+def assert_names_what_was_kept(response: Any, out: Set[str]) -> None:
+    """Also what was kept for another request a moment ago, for one call a second asks for a thing."""
+    named = {
+        text.split()[0]
+        for text in response.headers.get("Cache-Status", "").partition('"')[2].split("; ")
+        if text
+    }
+    assert named >= out
+    assert ("Age" in response.headers) == bool(named)
+
+
 def assert_is_part_of(response: Any, whole: Any, missing: list[str], *, has_member: bool) -> None:
     """What is there is what would be there with all parts; the ETag tells the two apart where they differ."""
     if response.content_type != "application/json":
@@ -178,7 +238,10 @@ def assert_is_part_of(response: Any, whole: Any, missing: list[str], *, has_memb
     value = response.json
     if has_member:
         assert value.pop("unreachable", []) == missing
-    assert_is_less(value, whole.json)
+    expected = whole.json
+    if "Age" in response.headers and isinstance(value, dict) and "is_stale" in value:
+        value["is_stale"] = expected["is_stale"] = False
+    assert_is_less(value, expected)
     assert (response.headers["ETag"] == whole.headers["ETag"]) == (response.body == whole.body)
 
 

@@ -17,8 +17,7 @@ import pytest
 from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.generations import (
-    ENTRIES,
-    GENERATION_BYTES,
+    TABLE_BYTES,
     Generations,
     changed_paths,
 )
@@ -118,7 +117,7 @@ while True:
 def test_racing_writers_never_restore_an_old_generation(tmp_path):
     """Three processes write all the time; each snapshot stays out of date from the first write after it."""
     shared = tmp_path / "generations"
-    shared.write_bytes(bytes(ENTRIES * GENERATION_BYTES))
+    shared.write_bytes(bytes(2 * TABLE_BYTES))
     with shared.open("r+b") as file, contextlib.ExitStack() as stack:
         table = Generations(mmap.mmap(file.fileno(), 0))
         snapshots = [table.snapshot(READ)]
@@ -138,7 +137,7 @@ def test_racing_writers_never_restore_an_old_generation(tmp_path):
 
 def test_a_process_has_one_shared_table():
     assert shared_memory() is shared_memory()
-    assert len(shared_memory()) == ENTRIES * GENERATION_BYTES
+    assert len(shared_memory()) == 2 * TABLE_BYTES
 
 
 # Under gunicorn

@@ -60,4 +60,4 @@ async def test_a_trusted_certificate_makes_one_connection_for_all_calls(certific
 
 async def test_503_when_the_certificate_is_not_trusted(certificate):
     lines, _ = await fetched(certificate, "/dev/null")
-    assert lines == ["UpstreamUnavailable The results service cannot be reached."]
+    assert lines == ["NeverSent The results service cannot be reached."]

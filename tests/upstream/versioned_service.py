@@ -51,6 +51,7 @@ class VersionedService:
     cancelled: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
         self.open.set()
@@ -94,6 +95,11 @@ class VersionedService:
             return web.Response(status=304, headers={"ETag": tag})
         return web.json_response(found, headers={"ETag": tag})
 
+    async def stop(self) -> None:
+        """Refuse connections from now on, and break those that are open."""
+        assert self.runner is not None
+        await self.runner.cleanup()
+
     async def until(self, inside: int) -> None:
         async with asyncio.timeout(5):
             while self.inside != inside:
@@ -118,6 +124,7 @@ async def versioned() -> AsyncIterator[VersionedService]:
     application.router.add_route("*", "/{path:.*}", service.handle)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
+    service.runner = runner
     try:
         await web.TCPSite(runner, "127.0.0.1", free_port(), backlog=1024).start()
         service.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

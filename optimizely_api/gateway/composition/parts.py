@@ -50,12 +50,16 @@ class Parts(dict[str, Any]):
         """Take the values of the calls that `next_calls` returned; the failure of an optional call stands for its."""
         start = 0
         for name, number in self._asked:
-            end = start + (1 if number is None else number)
-            came = [value for value in values[start:end] if not isinstance(value, UpstreamError)]
-            if len(came) < end - start:
-                self.unreachable[name] = next(v for v in values[start:end] if isinstance(v, UpstreamError))
-            self[name] = came if number is not None else came[0] if came else None
-            start = end
+            if number is None:
+                value, start = values[start], start + 1
+                if isinstance(value, UpstreamError):
+                    self.unreachable[name], value = value, None
+                self[name] = value
+                continue
+            asked, start = values[start : start + number], start + number
+            self[name] = [value for value in asked if not isinstance(value, UpstreamError)]
+            if len(self[name]) < number:
+                self.unreachable[name] = next(value for value in asked if isinstance(value, UpstreamError))
         self._asked.clear()
 
     def _ask(self, name: str, maker: Maker, calls: list[Call]) -> None:

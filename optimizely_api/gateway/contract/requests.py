@@ -37,6 +37,7 @@ from optimizely_api.contract.violations import phrase
 from optimizely_api.gateway.contract.bodies import Body
 from optimizely_api.gateway.contract.refusals import refusal
 from optimizely_api.gateway.errors import BadRequest, gateway_error
+from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.errors import UpstreamError
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,11 @@ class ContractRequest(Request):  # type: ignore[misc]
 
     def failed_part(self, error: UpstreamError) -> str:
         """The name of the part whose call failed; empty for another call."""
-        call = error.call
-        found = [] if call is None else self.composition.parts_of(call.upstream, call.method, call.path)
+        return "" if error.call is None else self.part_of(error.call)
+
+    def part_of(self, call: Call) -> str:
+        """The name of the part that a call belongs to; empty for none."""
+        found = self.composition.parts_of(call.upstream, call.method, call.path)
         return found[0] if found else ""
 
     def do_without(self, failures: Mapping[str, UpstreamError]) -> None:

@@ -93,12 +93,20 @@ def json_view_deriver(view: View, info: Any) -> View:
         result = view(context, request)
         if isinstance(result, Response):
             return result
-        if request.call_context.unreachable and request.composition.has_member and isinstance(result, dict):
-            result = {**result, MISSING_PARTS: list(request.call_context.unreachable)}
+        if missing := request.call_context.unreachable:
+            result = _naming_missing_parts(request, result, missing)
         render_json(request, result)
         return request.response
 
     return json_view
+
+
+def _naming_missing_parts(request: Request, result: Json, missing: tuple[str, ...]) -> Json:
+    """The value with the names of the parts that it is without, where the operation's body has a place for them."""
+    has_place = (
+        request.composition.has_member and isinstance(result, dict) and request.response.status_int < 400
+    )
+    return {**result, MISSING_PARTS: list(missing)} if has_place else result
 
 
 json_view_deriver.options = ("renderer",)  # type: ignore[attr-defined]

@@ -37,17 +37,20 @@ class SendTime:
     snapshot: Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A value, its entity tag ('' for none), and the send time of the call that last confirmed it.
 
-    `size` is the estimated memory of value and key, in bytes.
+    `size` is the estimated memory of value and key, in bytes. `outage` is why the service did not confirm it when it
+    was asked last (`UpstreamError.code`), empty while it answers; `ask_again_at` is when it may be asked again.
     """
 
     value: Any
     entity_tag: str
     send_time: SendTime
     size: int
+    outage: str = ""
+    ask_again_at: float = 0.0
 
 
 class Cache:
@@ -100,6 +103,10 @@ class Cache:
     def confirm(self, key: Key, entry: Entry, send_time: SendTime) -> None:
         """Make an entry fresh again after a 304 to a call sent at `send_time`; its value stays the same object."""
         self._put(key, Entry(entry.value, entry.entity_tag, send_time, entry.size))
+
+    def drop(self, key: Key) -> None:
+        """Keep nothing under a key."""
+        self._entries.pop(key, None)
 
     def _put(self, key: Key, entry: Entry) -> None:
         previous = self._entries.get(key)

@@ -6,6 +6,7 @@ caller, and the views decide on each request who may see them.
 - Identical safe calls at the same time are made once (`coalescing.py`).
 - The 200 of a call with `Call.cached_as` is cached (`cache.py`): it is fresh for a few seconds after its call was
   sent; then the service is asked to confirm it with If-None-Match, if it gave an ETag (RFC 9110 section 13.1.2).
+- What is kept beyond that stands for the value of a service that does not answer (`resilience/stale.py`).
 - A write advances generations (`generations.py`): a read that begins after the write's response uses no value of a
   call that was sent before it, in any worker of this gunicorn.
 
@@ -25,7 +26,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from optimizely_api.upstream.caching.cache import Cache, Clock, SendTime
+from optimizely_api.upstream.caching.cache import Cache, Clock, Entry, SendTime
 from optimizely_api.upstream.caching.coalescing import PendingCall, ResponseOnConnection, Waiter
 from optimizely_api.upstream.caching.generations import Generations
 from optimizely_api.upstream.calls import Call, Key
@@ -38,9 +39,16 @@ from optimizely_api.upstream.client import (
     Upstream,
     make_connector,
 )
-from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
+from optimizely_api.upstream.errors import (
+    Denied,
+    EntityNotFound,
+    NeverSent,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from optimizely_api.upstream.resilience.order import send
 from optimizely_api.upstream.resilience.policies import PolicyOptions
+from optimizely_api.upstream.resilience.stale import StaleIfError
 from optimizely_api.upstream.shapes import Check
 from optimizely_api.upstream.transport.connection import ServiceRequest, ServiceResponse
 from optimizely_api.upstream.transport.connector import ServiceConnector
@@ -58,6 +66,8 @@ class CachingOptions:
     Datafiles may take as many bytes as definitions, in a cache of their own.
 
     With `results_seconds` of 0 the service confirms cached results each time, and calls for results are not shared.
+
+    `stale_seconds` is {kind of what is cached: how long it stands for a value whose service does not answer}.
     """
 
     coalesce: bool = True
@@ -66,6 +76,7 @@ class CachingOptions:
     datafile_seconds: float = 0.5
     results_seconds: float = 0.0
     results_bytes: int = 64 * 1024 * 1024
+    stale_seconds: Mapping[str, float] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
 
     def caches(self) -> dict[str, Cache]:
@@ -138,7 +149,11 @@ class _ServiceCall(PendingCall):
 
     def read(self, response: ServiceResponse) -> Any:
         """Return the value of the response, or raise."""
-        return self.client.read(self.call, response)
+        try:
+            return self.client.read(self.call, response)
+        except (EntityNotFound, Denied):
+            self.client.drop(self.call)
+            raise
 
     def stop_sharing(self) -> None:
         """Nothing to do: it is not shared."""
@@ -183,30 +198,6 @@ class _SharedCall(_ServiceCall):
             del shared_calls[key]
 
 
-def _outcomes(
-    calls: Sequence[Call], pending_calls: Sequence[PendingCall], limits: Sequence[float], waiter: Waiter
-) -> list[Any]:
-    """Return the values, and the outages of optional calls; raises any other failure, a defect of ours first."""
-    outcomes: list[Any] = []
-    failure: UpstreamError | None = None
-    for call, pending_call, limit in zip(calls, pending_calls, limits, strict=True):
-        error = pending_call.failure
-        if waiter.was_late(pending_call):
-            error = UpstreamTimeout(call.upstream, limit)
-        if error is None:
-            outcomes.append(pending_call.value)
-            continue
-        if not isinstance(error, UpstreamError):
-            raise error
-        error.call = call
-        if failure is None and not (call.is_optional and error.is_outage):
-            failure = error
-        outcomes.append(error)
-    if failure is not None:
-        raise failure
-    return outcomes
-
-
 class CachingClient(Client):
     """The client, with shared calls and caches."""
 
@@ -223,6 +214,7 @@ class CachingClient(Client):
         super().__init__(connector, upstreams, limits, shapes, policy_options)
         self.coalesce, self.clock, self.generations = options.coalesce, options.clock, generations
         self.caches = options.caches()
+        self.stale = StaleIfError(options.stale_seconds, options.clock)
         # A call under way in this worker may have read older data than another worker has returned since. If counts
         # must never go back for a client that alternates between two workers, calls for results are not shared.
         self.confirms_results = not options.results_seconds
@@ -232,7 +224,7 @@ class CachingClient(Client):
         """Return the value of the call's response, as `Client.fetch` does, or a fresh value from the cache."""
         if not call.is_safe:
             return await self._write(call, context)
-        if (value := self._cached(call)) is not _MISSING:
+        if (value := self._cached(call, context)) is not _MISSING:
             return value
         return (await self._fetch_safe([call], context))[0]
 
@@ -240,7 +232,7 @@ class CachingClient(Client):
         self, calls: Sequence[Call], context: CallContext, *, at_most: int | None = None
     ) -> list[Any]:
         """As `Client.fetch_all`, without a task for each call when all calls may be sent at once."""
-        values = [self._cached(call) if call.is_safe else _MISSING for call in calls]
+        values = [self._cached(call, context) if call.is_safe else _MISSING for call in calls]
         missing = [call for call, value in zip(calls, values, strict=True) if value is _MISSING]
         if not missing:
             return values
@@ -260,7 +252,8 @@ class CachingClient(Client):
             for call, limit in zip(calls, limits, strict=True):
                 pending_call = self._pending_call(call, context.request_id)
                 pending_calls.append(pending_call)
-                waiter.join(pending_call, limit, is_optional=call.is_optional)
+                may_fail = call.is_optional or self._kept(call, context) is not None
+                waiter.join(pending_call, limit, is_optional=may_fail)
             for pending_call in pending_calls:
                 pending_call.start()  # all are joined by now: one that ends at once must not end the wait
             await waiter.ended
@@ -271,19 +264,83 @@ class CachingClient(Client):
                 context.note(pending_call.call.upstream, (pending_call.ended_at or now) - started)
         if waiter.has_ended_well:
             return [pending_call.value for pending_call in pending_calls]
-        return _outcomes(calls, pending_calls, limits, waiter)
+        return self._outcomes(calls, pending_calls, limits, waiter, context)
+
+    def _outcomes(
+        self,
+        calls: Sequence[Call],
+        pending_calls: Sequence[PendingCall],
+        limits: Sequence[float],
+        waiter: Waiter,
+        context: CallContext,
+    ) -> list[Any]:
+        """Return the values, some of them kept, and the outages of optional calls.
+
+        Raises the other failures, a defect of ours first.
+        """
+        outcomes: list[Any] = []
+        failure: UpstreamError | None = None
+        for call, pending_call, limit in zip(calls, pending_calls, limits, strict=True):
+            error = pending_call.failure
+            if waiter.was_late(pending_call):
+                error = UpstreamTimeout(call.upstream, limit)
+            if error is None:
+                outcomes.append(pending_call.value)
+                continue
+            if not isinstance(error, UpstreamError):
+                raise error
+            error.call = call
+            entry = self._kept(call, context) if error.is_outage else None
+            if entry is not None:
+                self.stale.note_outage(entry, error.code)
+                outcomes.append(self._use(call, entry, context, was_asked=True))
+                continue
+            if failure is None and not (call.is_optional and error.is_outage):
+                failure = error
+            outcomes.append(error)
+        if failure is not None:
+            raise failure
+        return outcomes
+
+    def _kept(self, call: Call, context: CallContext) -> Entry | None:
+        """The entry that may stand for the value of a call, if its service does not answer."""
+        cache = self.caches.get(call.cached_as) if context.takes_stale else None
+        entry = None if cache is None else cache.get(call.key)
+        return entry if entry is not None and self.stale.may_serve(call, entry) else None
+
+    def _use(self, call: Call, entry: Entry, context: CallContext, *, was_asked: bool) -> Any:
+        value, use = self.stale.use(call, entry, was_asked=was_asked)
+        context.kept = (*context.kept, use)
+        return value
+
+    def drop(self, call: Call) -> None:
+        """Keep nothing of what a service denies."""
+        for cache in self.caches.values():
+            cache.drop(call.key)
 
     async def _write(self, call: Call, context: CallContext) -> Any:
+        may_be_made = True
         try:
             return await super().fetch(call, context)
+        except NeverSent:
+            may_be_made = False
+            raise
         finally:
-            # After a failure too: without a response nobody knows whether the write was made.
-            self.generations.advance(call)
+            # After other failures too: without a response nobody knows whether the write was made.
+            if may_be_made:
+                self.generations.advance(call)
 
-    def _cached(self, call: Call) -> Any:
+    def _cached(self, call: Call, context: CallContext) -> Any:
+        """A fresh value; or one whose service was asked a moment ago, and did not answer."""
         cache = self.caches.get(call.cached_as)
         entry = None if cache is None else cache.get(call.key)
-        return entry.value if cache is not None and entry is not None and cache.is_fresh(entry) else _MISSING
+        if cache is None or entry is None:
+            return _MISSING
+        if cache.is_fresh(entry):
+            return entry.value
+        if not (entry.outage and context.takes_stale and self.stale.may_serve(call, entry)):
+            return _MISSING
+        return _MISSING if self.stale.ask_first(entry) else self._use(call, entry, context, was_asked=False)
 
     def _pending_call(self, call: Call, request_id: str) -> _ServiceCall:
         """Return a shared call that is under way already, or a new one, which is to be started."""

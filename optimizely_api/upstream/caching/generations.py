@@ -18,6 +18,7 @@ from optimizely_api.upstream.calls import Call
 
 ENTRIES = 4096
 GENERATION_BYTES = 8
+TABLE_BYTES = ENTRIES * GENERATION_BYTES
 
 # Which entities of a service show parts of which others: a write to any of the first kind may change all of the rest.
 SHOWN_IN = {
@@ -52,10 +53,10 @@ class Snapshot:
 
 
 class Generations:
-    """The table, over shared or private memory of `ENTRIES * GENERATION_BYTES` bytes."""
+    """The table, in the first half of shared or private memory of `2 * TABLE_BYTES`."""
 
     def __init__(self, memory: mmap.mmap | None = None) -> None:
-        self._table = memoryview(memory or private_memory()).cast("Q")
+        self._table = memoryview(memory or private_memory())[:TABLE_BYTES].cast("Q")
 
     def snapshot(self, call: Call) -> Snapshot:
         """Return the generations that a call reads: of its path, and of its folder ("/layers/" for "/layers/1")."""
@@ -77,8 +78,24 @@ class Generations:
             self._change(*HISTORY)
 
     def _change(self, upstream: str, path: str) -> None:
-        # Random, not counted up: two workers that write at once must never restore an old number.
-        self._table[_index(upstream, path)] = int.from_bytes(os.urandom(GENERATION_BYTES))
+        self._table[_index(upstream, path)] = _new_generation()
+
+
+class Refusals:
+    """Generations of tokens by their hashes, in the second half of the memory: a refusal replaces its token's.
+
+    A table of its own: whoever guesses tokens must not make stale what is kept of entities.
+    """
+
+    def __init__(self, memory: mmap.mmap | None = None) -> None:
+        self._table = memoryview(memory or private_memory())[TABLE_BYTES:].cast("Q")
+
+    def generation(self, token_sha256: str) -> int:
+        """Another one than before if the token was refused since, in any worker."""
+        return self._table[_refusal_index(token_sha256)]
+
+    def note(self, token_sha256: str) -> None:
+        self._table[_refusal_index(token_sha256)] = _new_generation()
 
 
 def changed_paths(path: str) -> Iterator[str]:
@@ -101,7 +118,16 @@ def changed_paths(path: str) -> Iterator[str]:
 
 
 def private_memory() -> mmap.mmap:
-    return mmap.mmap(-1, ENTRIES * GENERATION_BYTES)  # anonymous; shared with processes forked later
+    return mmap.mmap(-1, 2 * TABLE_BYTES)  # anonymous; shared with processes forked later
+
+
+def _new_generation() -> int:
+    # Random, not counted up: two workers that write at once must never restore an old number.
+    return int.from_bytes(os.urandom(GENERATION_BYTES))
+
+
+def _refusal_index(token_sha256: str) -> int:
+    return zlib.crc32(token_sha256.encode()) % ENTRIES
 
 
 def _index(upstream: str, path: str) -> int:

@@ -2,6 +2,7 @@
 
     kept, shared        `caching_client.py`: a fresh kept response is used, an identical call under way is joined
     attempt, retry      `send`, below
+    stale               `caching_client.py`: what was kept stands for a service that does not answer (`stale.py`)
 
 A call is sent once more at most.
 """
