@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache
 from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -27,10 +28,34 @@ def _missing(dialect: str, table: Table) -> Any:
 
 
 def write(connection: Connection, statement: Any, rows: Iterable[dict[str, Any]]) -> None:
-    """Execute the statement for every row, SLICE rows at a time."""
+    """Execute an INSERT for every row, SLICE rows at a time; all rows have the same columns."""
     iterator = iter(rows)
     while row_slice := list(islice(iterator, SLICE)):
-        connection.execute(statement, row_slice)
+        sql, parameters = _for_driver(statement, connection.dialect, tuple(row_slice[0]))
+        connection.exec_driver_sql(sql, [parameters(row) for row in row_slice])
+
+
+# SQLAlchemy's own conversion of a row's values takes longer than SQLite takes to store them.
+@lru_cache(maxsize=100)
+def _for_driver(
+    statement: Any, dialect: Dialect, columns: tuple[str, ...]
+) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
+    """The SQL of an INSERT of these columns, and what makes the driver's parameters of a row."""
+    compiled = statement.compile(dialect=dialect, column_keys=columns)
+    in_order: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(*compiled.positiontup)
+    constants = {name: value for name, value in compiled.params.items() if name not in columns}
+    types = {name: statement.table.c[name].type.dialect_impl(dialect) for name in columns}
+    conversions = {
+        name: convert for name, of in types.items() if (convert := of.bind_processor(dialect)) is not None
+    }
+    if not constants and not conversions:
+        return str(compiled), in_order
+
+    def parameters(row: dict[str, Any]) -> tuple[Any, ...]:
+        converted = {name: convert(row[name]) for name, convert in conversions.items()}
+        return in_order({**constants, **row, **converted})
+
+    return str(compiled), parameters
 
 
 def insert_missing(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:

@@ -9,8 +9,7 @@ Classes have two uses: sums of amounts of one magnitude are precise, and outlier
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from copy import copy
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -26,7 +25,8 @@ from optimizely_api.services.storage.rows import upsert
 # Exponents of doubles lie between -1073 and 1024. The offset makes them positive, so that a class can have a sign.
 _EXPONENT_OFFSET = 1_100
 
-Path = Iterable[tuple[int, Total]]  # (day, the day's conversions) in order, for one visitor and event
+Path = list[tuple[int, Total]]  # (day, the day's conversions) in order, for one visitor and event
+Paths = dict[tuple[int, int], Path]  # by event (or ANY_EVENT) and project
 
 
 def size_class(amount: float) -> int:
@@ -46,9 +46,9 @@ def upper_bound(magnitude: int) -> float:
     return math.ldexp(1.0, magnitude - _EXPONENT_OFFSET)
 
 
-def paths(totals: Totals) -> dict[tuple[int, int], list[tuple[int, Total]]]:
+def paths_of(totals: Totals) -> Paths:
     """The path of each event (or ANY_EVENT) and project."""
-    by_key: dict[tuple[int, int], list[tuple[int, Total]]] = {}
+    by_key: Paths = {}
     for entity_id, project_id, day in sorted(totals):
         by_key.setdefault((entity_id, project_id), []).append((day, totals[entity_id, project_id, day]))
     return by_key
@@ -66,8 +66,7 @@ def steps(path: Path) -> Iterator[tuple[int, Total, Total]]:
     """Each day with the visitor's total before and after it."""
     before = Total()
     for day, addition in path:
-        after = copy(before)
-        after.add(addition)
+        after = before.plus(addition)
         yield day, before, after
         before = after
 
@@ -78,19 +77,21 @@ class GrowthChanges:
     def __init__(self) -> None:
         self.rows: dict[tuple[int, ...], list[float]] = {}
 
-    def add(self, experiment_id: int, assigned: Assigned, totals: Totals, sign: int) -> None:
+    def add(self, experiment_id: int, assigned: Assigned, paths: Paths, sign: int) -> None:
         """Add all changes by a visitor's conversions (`sign` 1), or subtract them again (-1)."""
         entry_day = assigned.entered // DAY_MILLISECONDS
-        for (entity_id, project_id), path in paths(totals).items():
+        for (entity_id, project_id), path in paths.items():
             for day, before, after in steps(path):
                 key = (experiment_id, entry_day, day, assigned.variation_id, entity_id, project_id)
                 self._count(key, before, -sign)
                 self._count(key, after, sign)
 
     def _count(self, key: tuple[int, ...], total: Total, sign: int) -> None:
+        if not total.events:
+            return
         amounts = (float(total.events), total.revenue, total.value)
         for field, amount in enumerate(amounts):
-            if not amount or not total.events:
+            if not amount:
                 continue
             row = self.rows.setdefault((*key, field, size_class(amount)), [0.0] * len(GROWTH_SUMS))
             added = (1, amount, amount * amount, amount * total.events, total.events)

@@ -62,6 +62,16 @@ class Total:
         self.revenue_squares += other.revenue_squares
         self.value_squares += other.value_squares
 
+    def plus(self, other: Total) -> Total:
+        """The conversions of both."""
+        return Total(
+            self.events + other.events,
+            self.revenue + other.revenue,
+            self.value + other.value,
+            self.revenue_squares + other.revenue_squares,
+            self.value_squares + other.value_squares,
+        )
+
 
 Totals = dict[tuple[int, int, int], Total]  # by event (or ANY_EVENT), project and day
 
@@ -199,6 +209,8 @@ class CellChanges:
         first_rest = len(CELL_SUMS)
         first_compensated = first_rest - len(COMPENSATED_SUMS)
         for index, number in enumerate(numbers):
+            if not number:  # most are: few conversions have amounts
+                continue
             before = cell[index]
             cell[index] = total = before + sign * number
             if index >= first_compensated:

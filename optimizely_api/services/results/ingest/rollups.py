@@ -16,7 +16,7 @@ from hashlib import blake2b
 from sqlalchemy import Connection
 
 from optimizely_api.services.results.ingest.admission import Received
-from optimizely_api.services.results.ingest.growth import GrowthChanges, paths, total_of
+from optimizely_api.services.results.ingest.growth import GrowthChanges, paths_of, total_of
 from optimizely_api.services.results.ingest.later_decisions import store_later_decisions
 from optimizely_api.services.results.ingest.rollup_tables import (
     Assigned,
@@ -211,10 +211,11 @@ class Rollup:
 
     def _count(self, pair: Pair, assigned: Assigned, totals: Totals, sign: int) -> None:
         """Add a visitor's totals to the cells and the growth (`sign` 1), or subtract them again (-1)."""
-        for key, path in paths(totals).items():
+        paths = paths_of(totals)
+        for key, path in paths.items():
             cell = (pair[1], assigned.entry_hour, assigned.variation_id, *key)
             self.cells.add(cell, contribution(total_of(path)), sign)
-        self.growth.add(pair[1], assigned, totals, sign)
+        self.growth.add(pair[1], assigned, paths, sign)
 
 
 def neutral_rank(visitor_key: str, variation_id: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Double, case, cast, func, or_, select
 
-from optimizely_api.services.results.ingest.growth import GrowthChanges
+from optimizely_api.services.results.ingest.growth import GrowthChanges, paths_of
 from optimizely_api.services.results.ingest.rollup_tables import Assigned, Totals
 from optimizely_api.services.results.statements import paced
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
@@ -54,7 +54,7 @@ class Visitors:
     def add(self, experiment_id: int, assigned: Assigned, totals: Totals) -> None:
         """Add one visitor."""
         self.entered[assigned.entered // DAY_MILLISECONDS, assigned.variation_id] += 1
-        self.growth.add(experiment_id, assigned, totals, 1)
+        self.growth.add(experiment_id, assigned, paths_of(totals), 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from optimizely_api.services.results.ingest.growth import GrowthChanges
+from optimizely_api.services.results.ingest.growth import GrowthChanges, paths_of
 from optimizely_api.services.results.ingest.rollup_tables import Assigned, Total
 
 revision = "0004"
@@ -89,12 +89,12 @@ def _fill_growth(connection: sa.Connection) -> None:
         query
     ):
         if last is not None and last[0] != (visitor, experiment):
-            growth.add(last[0][1], last[1], totals, 1)
+            growth.add(last[0][1], last[1], paths_of(totals), 1)
             totals = {}
         last = (visitor, experiment), Assigned(variation, entered, None)
         totals[key[0], key[1], key[2]] = Total(events, revenue, value)
     if last is not None:
-        growth.add(last[0][1], last[1], totals, 1)
+        growth.add(last[0][1], last[1], paths_of(totals), 1)
     insert = sa.text(
         f"INSERT INTO growth VALUES ({', '.join(f':{number}' for number in range(13))})"  # noqa: S608
     )
