@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -81,6 +84,26 @@ async def running(application: web.Application, database_url: str = "") -> Async
             yield Caller(session, f"http://{host}:{port}", database_url)
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def killed_projects_service(database_url: str, log: Path, **variables: str) -> AsyncIterator[None]:
+    """Two workers of the projects service and their master, which are killed at the end of the block."""
+    command = [sys.executable, "-m", "optimizely_api.cli", "service", "projects", "--workers", "2"]
+    command += ["--port", str(free_port()), "--database-url", database_url]
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **variables},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 @asynccontextmanager

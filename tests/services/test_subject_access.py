@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
-import signal
-import sys
 import zipfile
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +24,7 @@ from optimizely_api.services.projects.subject_access.sources import Sources
 from optimizely_api.services.projects.subject_access.worker import Surroundings, Worker
 from optimizely_api.services.projects.tables import subject_access_exports
 from optimizely_api.services.storage.database import Database
-from tests.services.conftest import Caller, Serve, running, session_with_key
+from tests.services.conftest import Caller, Serve, killed_projects_service, running, session_with_key
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
@@ -38,7 +35,6 @@ from tests.services.results.sending import (
     question,
 )
 from tests.services.test_experiments import make, patched
-from tests.support.ports import free_port
 
 LONGEST_WAIT_SECONDS = 30
 PUBLIC_URL = "https://api.shop.example"
@@ -234,7 +230,9 @@ async def test_kill_9_loses_no_request(account: Account, tmp_path: Path) -> None
 
     made = await account.request()
     async with scripted(hanging) as url:
-        async with process(account, url, tmp_path / "projects.log"):
+        variables = {EXPERIMENTS_URL: account.experiments.url, RESULTS_URL: url}
+        log = tmp_path / "projects.log"
+        async with killed_projects_service(account.projects.database_url, log, **variables):
             async with asyncio.timeout(LONGEST_WAIT_SECONDS):
                 await reached.wait()
         released.set()
@@ -247,23 +245,6 @@ async def test_kill_9_loses_no_request(account: Account, tmp_path: Path) -> None
         completed = await account.until(made)
     assert completed["processing_started_time"] == killed["processing_started_time"]
     assert await account.visitors() == 1
-
-
-@asynccontextmanager
-async def process(account: Account, results_url: str, log: Path) -> AsyncIterator[None]:
-    """Two workers and their master, which are killed at the end of the block."""
-    command = [sys.executable, "-m", "optimizely_api.cli", "service", "projects", "--workers", "2"]
-    command += ["--port", str(free_port()), "--database-url", account.projects.database_url]
-    environment = {**os.environ, EXPERIMENTS_URL: account.experiments.url, RESULTS_URL: results_url}
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 async def test_without_the_addresses_requests_stay_pending_and_the_log_says_why(

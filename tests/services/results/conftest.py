@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_asyncio
 
+from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, NewDatabase, Serve
 from tests.services.results.sending import EXPERIMENT, batch, question
 
@@ -43,6 +45,14 @@ class Results:
 async def database_url(new_database: NewDatabase) -> str:
     """The URL of a migrated database of the results service without any data."""
     return await new_database("results")
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The database, without a service."""
+    database = Database(database_url)
+    yield database
+    await database.close()
 
 
 @pytest_asyncio.fixture

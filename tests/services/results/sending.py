@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from optimizely_api.contract.times import format_time
+from optimizely_api.services.results.ingest.batches import Batch, parse_batch
 
 ACCOUNT, PROJECT = "77", 9001
 CAMPAIGN, EXPERIMENT = 9100, 9101
@@ -92,6 +94,11 @@ def batch(*entries: Any, **more: Any) -> dict[str, Any]:
         **more,
     }
     return {key: value for key, value in body.items() if value is not None}
+
+
+def parsed(*entries: Entry) -> Batch:
+    """A batch of these entries, as the service reads it."""
+    return parse_batch(json.dumps(batch(*entries)).encode())
 
 
 def metric(aggregator: str = "unique", event_id: int | None = PURCHASE, **more: Any) -> dict[str, Any]:

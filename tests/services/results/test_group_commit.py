@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import random
 import signal
@@ -20,13 +19,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from sqlalchemy import func, insert, select, text
 
 from optimizely_api.services.results import create_application
 from optimizely_api.services.results.ingest import group_commit
 from optimizely_api.services.results.ingest import store as ingest
-from optimizely_api.services.results.ingest.batches import Batch, parse_batch
 from optimizely_api.services.results.ingest.group_commit import (
     GroupCommit,
     NotStored,
@@ -43,20 +40,10 @@ from tests.services.results.sending import (
     conversion,
     impression,
     metric,
+    parsed,
     question,
 )
 from tests.support.ports import free_port
-
-
-def parsed(*entries: Any) -> Batch:
-    return parse_batch(json.dumps(batch(*entries)).encode())
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 async def stored_events(database: Database) -> int:

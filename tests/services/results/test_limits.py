@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import event, func, select
 
 from optimizely_api.services.results import handlers as routes
@@ -27,22 +25,11 @@ from tests.services.results.sending import (
     PLAN,
     SECOND,
     attribute,
-    batch,
     conversion,
     impression,
     metric,
+    parsed,
 )
-
-
-def parsed(*entries: Any) -> Batch:
-    return parse_batch(json.dumps(batch(*entries)).encode())
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 async def store_all(database: Database, *batches: Batch) -> Stored:

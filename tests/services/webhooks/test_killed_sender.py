@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -19,9 +15,9 @@ from optimizely_api.services.http.addresses import EXPERIMENTS_URL
 from optimizely_api.services.projects.delivery.settings import PRIVATE
 from optimizely_api.services.projects.delivery.store import deliveries
 from optimizely_api.services.storage.database import Database
+from tests.services.conftest import killed_projects_service
 from tests.services.webhooks.conftest import Shop
 from tests.services.webhooks.receiver import Receiver
-from tests.support.ports import free_port
 
 KILLS = 15
 SEED = 20260301
@@ -29,21 +25,9 @@ CALL_SECONDS = 0.1  # so that most kills hit a call
 LONGEST_TAKE_OVER_SECONDS = 60
 
 
-@asynccontextmanager
-async def projects_service(shop: Shop, log: Path) -> AsyncIterator[None]:
-    """Two workers and their master, which are killed at the end of the block."""
-    command = [sys.executable, "-m", "optimizely_api.cli", "service", "projects", "--workers", "2"]
-    command += ["--port", str(free_port()), "--database-url", shop.projects.database_url]
-    environment = {**os.environ, EXPERIMENTS_URL: shop.experiments.url, PRIVATE: "on"}
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+def projects_service(shop: Shop, log: Path) -> AbstractAsyncContextManager[None]:
+    variables = {EXPERIMENTS_URL: shop.experiments.url, PRIVATE: "on"}
+    return killed_projects_service(shop.projects.database_url, log, **variables)
 
 
 @pytest.mark.whole
