@@ -10,6 +10,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from optimizely_api.services.http.query import Page
 
 
+async def fetch_page_at_once(
+    connection: AsyncConnection, query: Select[Any], order: ColumnElement[Any], page: Page
+) -> tuple[int, list[Row[Any]]]:
+    """As `fetch_page`, in one statement: cheaper where to find the rows costs more than to sort them.
+
+    The rows have `total` as a further column.
+    """
+    counted = query.add_columns(func.count().over().label("total"))
+    rows = (await connection.execute(counted.order_by(order).limit(page.size).offset(page.offset))).all()
+    # A page behind the last has no row to say how many there are.
+    return (rows[0].total, list(rows)) if rows else await fetch_page(connection, query, order, page)
+
+
 async def fetch_page(
     connection: AsyncConnection, query: Select[Any], order: ColumnElement[Any], page: Page
 ) -> tuple[int, list[Row[Any]]]:

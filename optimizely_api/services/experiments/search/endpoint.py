@@ -19,7 +19,7 @@ from optimizely_api.services.experiments.usage import counts_of_users
 from optimizely_api.services.http.endpoints import page_response
 from optimizely_api.services.http.errors import bad_request
 from optimizely_api.services.http.query import Page, read_boolean, read_integer, read_integers, read_texts
-from optimizely_api.services.storage.paging import fetch_page
+from optimizely_api.services.storage.paging import fetch_page, fetch_page_at_once
 
 COLUMNS = search_entries.c
 SORTS = ("id", "name", "status", "created", "last_modified", "experiment_type")
@@ -78,7 +78,8 @@ async def search(request: web.Request) -> web.Response:
             status.label("status"),
         )
         query = query.where(*_where(connection.dialect, wanted, status, now)).order_by(_order(wanted, status))
-        total, rows = await fetch_page(connection, query, COLUMNS.id, page)
+        fetch_them = fetch_page_at_once if wanted.text else fetch_page
+        total, rows = await fetch_them(connection, query, COLUMNS.id, page)
         return total, await _results(connection, rows)
 
     return await page_response(request, fetch)
