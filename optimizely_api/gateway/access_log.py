@@ -9,6 +9,7 @@ no UUID, and an error therefore has another. Status 499 stands for a caller that
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from optimizely_api.gateway import add_tween
 from optimizely_api.gateway.contract.compiled import known_route
 from optimizely_api.gateway.contract.routes import operation_of
 from optimizely_api.gateway.finishing import READING
+from optimizely_api.http.deadlines import WISHED_TIMEOUT, seconds_of
 from optimizely_api.http.request_ids import kept_or_new
 from optimizely_api.runtime.bridge import LOGGED
 from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
@@ -32,20 +34,28 @@ log = logging.getLogger(GATEWAY_ACCESS)
 CALLER_WENT_AWAY = 499
 REQUEST_ID_HEADER = "X-Request-Id"
 REQUEST_ID_KEY = "HTTP_X_REQUEST_ID"  # the same in a WSGI environ
+WISHED_TIMEOUT_KEY = f"HTTP_{WISHED_TIMEOUT.upper().replace('-', '_')}"
 
 Handler = Callable[[Request], Response]
 
 
 def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
-    """Outermost: gives the request its id and call context, and logs how it ended, however it ended."""
+    """Outermost: gives the request its id and call context, and logs how it ended, however it ended.
+
+    The deadline is the caller's wish where that is earlier than the setting. A wish that cannot be read is ignored, as
+    `Prefer` is (RFC 7240 section 2).
+    """
     deadline_seconds = registry["settings"].request_deadline_seconds
 
     def access_log_tween(request: Request) -> Response:
         started = time.monotonic()
         request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
+        wish = seconds_of(request.environ.get(WISHED_TIMEOUT_KEY))
+        wished_deadline = math.inf if wish is None else started + wish
+        deadline = min(started + deadline_seconds, wished_deadline)
         is_read = request.environ["REQUEST_METHOD"] in READING
         request.call_context = CallContext(
-            request.request_id, started + deadline_seconds, takes_stale=is_read
+            request.request_id, deadline, wished_deadline, takes_stale=is_read
         )
         status = CALLER_WENT_AWAY
         try:

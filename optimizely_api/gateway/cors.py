@@ -21,7 +21,8 @@ PREFLIGHT = (
     # `*` would not cover Authorization (Fetch standard, "CORS-preflight fetch").
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-Id",
+        "Authorization, Content-Encoding, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-Id,"
+        " X-Request-Timeout-Ms",
     ),
     ("Access-Control-Max-Age", "7200"),  # seconds; browsers keep a preflight no longer than that
 )

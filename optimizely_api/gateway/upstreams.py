@@ -22,7 +22,7 @@ from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import shapes
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.client import Limits, Upstream
+from optimizely_api.upstream.client import CallContext, Limits, Upstream
 from optimizely_api.upstream.errors import UpstreamError
 from optimizely_api.upstream.resilience.policies import PolicyOptions
 from optimizely_api.upstream.transport import relied_on
@@ -124,9 +124,12 @@ class GatewayRequest(ContractRequest):
     def forward(self, call: Call, deadline_seconds: float) -> Awaitable[ServiceResponse]:
         """Send one call and return its response, whatever its status; raises an UpstreamError without one.
 
-        The deadline counts from now, and no longer from the beginning of the request, whose body may have been slow.
+        The deadline counts from now, and no longer from the beginning of the request, whose body may have been slow;
+        the caller's own counts from there.
         """
-        context = replace(self.call_context, deadline=time.monotonic() + deadline_seconds)
+        given: CallContext = self.call_context
+        deadline = min(time.monotonic() + deadline_seconds, given.wished_deadline)
+        context = replace(given, deadline=deadline)
         response: Awaitable[ServiceResponse] = self.registry[CLIENT].send(call, context, may_repeat=True)
         return response
 

@@ -1,8 +1,10 @@
 """How long a request waits for results that are being computed, before its response is a 202.
 
 `results_wait_seconds`, or what the caller prefers (`Prefer: wait=N`, RFC 7240), up to a part of the time limits of the
-results service and of the request: within them the response must come.
+results service, of the request and of the caller (`X-Request-Timeout-Ms`): within them the response must come.
 """
+
+import time
 
 from pyramid.request import Request
 from pyramid.response import Response
@@ -16,8 +18,9 @@ SHARE_OF_LIMITS = 0.8
 def wait_seconds(request: Request) -> float:
     """The wait; the response to a caller with a preference gets `Preference-Applied`."""
     settings: Settings = request.registry["settings"]
-    limits = settings.results_timeout_seconds, settings.request_deadline_seconds
-    longest = SHARE_OF_LIMITS * min(limits)
+    wished: float = request.call_context.wished_deadline - time.monotonic()
+    limits = settings.results_timeout_seconds, settings.request_deadline_seconds, wished
+    longest = SHARE_OF_LIMITS * max(0.0, min(limits))
     preferred = preferred_wait(request.environ.get("HTTP_PREFER"))
     if preferred is None:
         return min(longest, settings.results_wait_seconds)

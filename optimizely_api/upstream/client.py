@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import random
 import re
 import time
@@ -15,6 +16,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from optimizely_api.http.deadlines import EXPECTED_TIMEOUT, expected_timeout
 from optimizely_api.http.preferences import wait_preference
 from optimizely_api.services_key import authorization
 from optimizely_api.upstream.calls import Call
@@ -77,13 +79,15 @@ class Limits:
 class CallContext:
     """What the calls of one request share: the request's id, its deadline and the durations of its calls.
 
-    `deadline` is a value of `time.monotonic()`. `durations_ms` is {upstream: milliseconds of each call}. `unreachable`
-    has the names of the parts that the response is without. With `takes_stale` kept values may stand for those of
-    services that do not answer; `kept` says which did.
+    `deadline` is a value of `time.monotonic()`, and so is `wished_deadline`, after which the caller no longer waits.
+    `durations_ms` is {upstream: milliseconds of each call}.
+    `unreachable` has the names of the parts that the response is without. With `takes_stale` kept values may stand for
+    those of services that do not answer; `kept` says which did.
     """
 
     request_id: str
     deadline: float
+    wished_deadline: float = math.inf
     durations_ms: dict[str, list[float]] = field(default_factory=dict)
     takes_stale: bool = False
     unreachable: tuple[str, ...] = ()
@@ -112,8 +116,12 @@ class Address:
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._numbers = call_numbers()
 
-    def request(self, call: Call, request_id: str, entity_tag: str = "") -> ServiceRequest:
+    def request(
+        self, call: Call, request_id: str, seconds_left: float, entity_tag: str = ""
+    ) -> ServiceRequest:
         """Serialise a call (RFC 9112 section 3), with If-None-Match if there is an `entity_tag`.
+
+        The service learns for how long somebody waits for its response.
 
         Raises ValueError for a path or request id that could split the head.
         """
@@ -126,6 +134,7 @@ class Address:
         head = (
             f"{call.method} {target} HTTP/1.1\r\n{self._headers}"
             f"User-Agent: {call.user_agent or self._user_agent}\r\nX-Request-Id: {number}\r\n"
+            f"{EXPECTED_TIMEOUT}: {expected_timeout(seconds_left)}\r\n"
         )
         if call.wait_seconds is not None:
             head = f"{head}Prefer: {wait_preference(call.wait_seconds)}\r\n"
@@ -273,8 +282,9 @@ class _Sending:
 
     async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
         connector, address = self._client.connector, self._client.address(self._call)
-        request = address.request(self._call, self._request_id)
-        ends = asyncio.get_running_loop().time() + self.seconds_left()
+        seconds_left = self.seconds_left()
+        request = address.request(self._call, self._request_id, seconds_left)
+        ends = asyncio.get_running_loop().time() + seconds_left
         return await connector.request(
             address.destination, request, ends, on_new_connection=on_new_connection
         )

@@ -145,15 +145,17 @@ class NeverSent(UpstreamUnavailable):
 
 
 class UpstreamTimeout(UpstreamError):
-    """504: no response from the service within `limit_seconds` (RFC 9110 section 15.6.5)."""
+    """504: no response from the service in time (RFC 9110 section 15.6.5).
+
+    `limit_seconds` is the gateway's limit; None where the service itself says that the time is spent.
+    """
 
     code = "upstream_timeout"
     is_outage = True
 
-    def __init__(self, upstream: str, limit_seconds: float) -> None:
-        super().__init__(
-            upstream, f"The {upstream} service did not answer within {limit_seconds:.3g} seconds."
-        )
+    def __init__(self, upstream: str, limit_seconds: float | None = None) -> None:
+        when = "in time" if limit_seconds is None else f"within {limit_seconds:.3g} seconds"
+        super().__init__(upstream, f"The {upstream} service did not answer {when}.")
 
 
 def stands_for_value(call: Call, error: UpstreamError) -> UpstreamError:

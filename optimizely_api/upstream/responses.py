@@ -19,6 +19,7 @@ from optimizely_api.upstream.errors import (
     ResponseAboutAnother,
     StateConflict,
     UpstreamError,
+    UpstreamTimeout,
     UpstreamUnavailable,
     VersionMismatch,
 )
@@ -51,7 +52,7 @@ REFUSALS: Final[Mapping[int, type[UpstreamError]]] = {
 def read_response(call: Call, status: int, body: bytes, shapes: Mapping[str, Check]) -> Any:
     """Return the JSON value of a response; None for 204, and Computing for 202, which are agreed for results only.
 
-    Raises EntityNotFound, UpstreamUnavailable, one of REFUSALS or BadUpstreamResponse.
+    Raises EntityNotFound, UpstreamUnavailable, UpstreamTimeout, one of REFUSALS or BadUpstreamResponse.
     """
     if status in (200, 201) and call.expects:
         return _checked(call, body, shapes)
@@ -70,6 +71,8 @@ def _error(call: Call, status: int, body: bytes) -> UpstreamError:
         return EntityNotFound(call.upstream, call.entity)
     if status == 503:
         return UpstreamUnavailable(call.upstream)
+    if status == 504:
+        return UpstreamTimeout(call.upstream)
     passes_refusals = not call.is_safe or (call.expects in COMPUTED and status == 400)
     if passes_refusals and status in REFUSALS:
         return _refusal(call, status, body)

@@ -133,6 +133,7 @@ async def test_a_response_off_the_agreement_is_a_bad_response(client, context, s
         (500, BadUpstreamResponse),
         (302, BadUpstreamResponse),
         (503, UpstreamUnavailable),
+        (504, UpstreamTimeout),
     ],
 )
 async def test_a_status_means_what_it_says(client, context, services, status, error):

@@ -496,6 +496,7 @@ async def test_none_of_200_calls_at_once_is_lost_when_the_backlog_overflows_for_
             server = await asyncio.start_server(service.serve, sock=listening, backlog=1024)
             assert await asyncio.gather(*waiting) == [GOOD] * 200
         server.close()
+        await service.until(lambda: service.closed == service.connections)
 
 
 async def test_a_connect_is_tried_twice_and_no_more(context, client_of, monkeypatch):

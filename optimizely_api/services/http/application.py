@@ -11,6 +11,7 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 
 from optimizely_api.services.http.authentication import HEALTH_PATH, require_key
+from optimizely_api.services.http.deadline import keep_deadline
 from optimizely_api.services.http.errors import ServiceError, error_response
 from optimizely_api.services.http.health import Health
 from optimizely_api.services.http.log import REQUEST_ID, SERVICE_NAME, log_access
@@ -45,7 +46,8 @@ def make_application(
     """
     authentication = [] if is_public else [require_key()]
     application = web.Application(
-        middlewares=[log_access, _answer_errors, *authentication], client_max_size=max_body_bytes
+        middlewares=[log_access, _answer_errors, *authentication, keep_deadline],
+        client_max_size=max_body_bytes,
     )
     application[SERVICE_NAME] = name
     application[RESPONSE_HEADERS] = dict(response_headers or {})

@@ -12,15 +12,18 @@ the KEPT_SECONDS after it, gets its response, with `is_stale` true if events hav
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from optimizely_api.services.storage.deadlines import DEADLINE
 
 KEPT_SECONDS = 60.0  # from the end of a computation that took too long for a request
 MAX_KEPT_BYTES = 64 * 1024 * 1024  # of such responses as JSON; the oldest go
@@ -71,9 +74,12 @@ class TooManyComputations(Exception):
 
 
 class _Running:
-    def __init__(self, key: Key, state: Hashable, work: Awaitable[Computed]) -> None:
+    def __init__(self, key: Key, state: Hashable, work: Coroutine[Any, Any, Computed]) -> None:
         self.key, self.state, self.started = key, state, time.monotonic()
-        self.task = asyncio.ensure_future(work)
+        # The computation may outlive the request, and so has none of its deadline.
+        context = contextvars.copy_context()
+        context.run(DEADLINE.set, math.inf)
+        self.task = asyncio.get_running_loop().create_task(work, context=context)
         self.waiting = 0
         self.is_unattended = False
         self.last_asked = self.started
@@ -96,7 +102,7 @@ class Computations:
         about: Hashable,
         question: Hashable,
         state: Hashable,
-        compute: Callable[[], Awaitable[Computed]],
+        compute: Callable[[], Coroutine[Any, Any, Computed]],
         wait_seconds: float | None,
     ) -> Computed | Pending:
         """Compute the answer to a question, or join a computation of it, for at most `wait_seconds` (None: no limit).
@@ -136,12 +142,12 @@ class Computations:
             self._kept.popitem(last=False)
 
     def _start(
-        self, key: Key, about: Hashable, state: Hashable, compute: Callable[[], Awaitable[Computed]]
+        self, key: Key, about: Hashable, state: Hashable, compute: Callable[[], Coroutine[Any, Any, Computed]]
     ) -> _Running:
         running = _Running(key, state, compute())
         self._running[key] = running
 
-        def end(task: asyncio.Future[Computed]) -> None:
+        def end(task: asyncio.Task[Computed]) -> None:
             self._forget(running)
             if task.cancelled():
                 return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -111,7 +112,7 @@ async def query_timeseries(request: web.Request) -> web.Response:
     return await _answer(request, _compute_timeseries)
 
 
-Compute = Callable[[web.Application, Question, bytes], Awaitable[Computed]]
+Compute = Callable[[web.Application, Question, bytes], Coroutine[Any, Any, Computed]]
 
 
 async def _answer(request: web.Request, compute: Compute) -> web.Response:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import sqlite3
 import threading
@@ -29,12 +30,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from optimizely_api.services.storage.deadlines import DEADLINE, DeadlinePassed, seconds_left
 from optimizely_api.services.storage.sqlite_driver import Driver
 from optimizely_api.start_failures import CannotStart
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for another one
+STOP = "stop"  # in the `info` of a connection to SQLite
+INSTRUCTIONS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine; about a millisecond
 MIGRATION_LOCK_TIMEOUT_SECONDS = 120.0
 ASYNC_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -138,6 +142,7 @@ def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url, module=Driver(), **_sqlite_options(), **options)
     _listen(engine.sync_engine)
+    event.listen(engine.sync_engine, "connect", _make_stoppable)
     return engine
 
 
@@ -148,6 +153,36 @@ def _sqlite_options() -> dict[str, Any]:
 def _listen(engine: Engine) -> None:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+
+
+class _Stop:
+    """When the statements on a connection to SQLite stop, as a value of `time.monotonic()`; its progress handler."""
+
+    at = math.inf
+
+    def __call__(self) -> bool:
+        return time.monotonic() >= self.at
+
+
+def _make_stoppable(connection: Any, record: Any) -> None:
+    stop = record.info[STOP] = _Stop()
+    connection.run_async(lambda driver: driver.set_progress_handler(stop, INSTRUCTIONS_BETWEEN_CHECKS))
+
+
+@contextlib.contextmanager
+def _stopping(connection: AsyncConnection) -> Iterator[None]:
+    """Stop SQLite's statements at the request's deadline; raises DeadlinePassed for any that failed after it."""
+    deadline = DEADLINE.get()
+    stop: _Stop = connection.info.get(STOP) or _Stop()
+    stop.at = deadline
+    try:
+        yield
+    except DBAPIError as exc:
+        if time.monotonic() >= deadline:
+            raise DeadlinePassed from exc
+        raise
+    finally:
+        stop.at = math.inf
 
 
 def _threaded_engine(url: URL) -> Engine:
@@ -228,9 +263,11 @@ class Database:
         """A connection in a transaction that may write: committed at the end, rolled back on an exception.
 
         On SQLite the transaction takes the write lock at its start, and waits up to BUSY_TIMEOUT_SECONDS for it. Once
-        the block has ended without an exception, the data is durable.
+        the block has ended without an exception, the data is durable. Raises DeadlinePassed when the time for the
+        request is spent before the transaction begins.
         """
         async with self._write_lock, self.engine.begin() as connection:
+            await self._limit_statements(connection)
             changed = connection.info[CHANGED_PROJECTS] = set[int]()
             connection.info[RECORDED] = []
             yield connection
@@ -257,7 +294,10 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a read-only transaction that sees one state of the database."""
+        """A connection in a read-only transaction that sees one state of the database.
+
+        Its statements are stopped when the time for the request is spent (DeadlinePassed), or its client has gone.
+        """
         async with self.engine.connect() as connection:
             if self.is_sqlite:
                 await connection.execution_options(read_only=True)
@@ -265,8 +305,16 @@ class Database:
                 await connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
                 )
-            async with connection.begin():
-                yield connection
+            with _stopping(connection):
+                async with connection.begin():
+                    await self._limit_statements(connection)
+                    yield connection
+
+    async def _limit_statements(self, connection: AsyncConnection) -> None:
+        left = seconds_left()
+        if not self.is_sqlite and left < math.inf:
+            milliseconds = math.ceil(left * 1000)
+            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
 
     async def ping(self) -> None:
         """Select one row; raises the driver's error when the database does not answer."""

@@ -6,6 +6,7 @@ threads and back, which costs more CPU than a small statement.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable
@@ -52,7 +53,11 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
 
     async def _visit(self, work: Callable[[sqlite3.Cursor], Any]) -> None:
         driver: Any = self._connection
-        self._cursor, rows = await driver._execute(_run, driver._conn, work)
+        try:
+            self._cursor, rows = await driver._execute(_run, driver._conn, work)
+        except asyncio.CancelledError:
+            driver._conn.interrupt()  # nobody needs its rows, and the rollback waits for its end
+            raise
         self._rows = deque(rows)
 
 

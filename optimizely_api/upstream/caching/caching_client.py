@@ -121,7 +121,7 @@ class _ServiceCall(PendingCall):
 
     async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
         connector, destination = self.client.connector, self._address.destination
-        request = self._address.request(self.call, self._request_id, self._entity_tag)
+        request = self._address.request(self.call, self._request_id, self.seconds_left(), self._entity_tag)
         connection = None if on_new_connection else connector.take_idle(destination)
         if connection is None:
             return await self._attempt_in_task(request, on_new_connection=on_new_connection)

@@ -49,7 +49,7 @@ async def send(sending: Sending, policies: Policies) -> ServiceResponse:
         if response[0] < 500:
             policies.budget.earn()
             return response
-        pause = pause_after_response(response, chance, may_repeat=may_repeat)
+        pause = pause_after_response(response, sending.seconds_left(), chance, may_repeat=may_repeat)
         if pause is None or not _may_retry(sending, policies, pause):
             return response
     if pause:

@@ -15,6 +15,7 @@ from optimizely_api.upstream.transport.connector import TOO_MANY_FILES
 # "Full jitter": the callers of a service that failed for a moment do not all come back at the same time.
 SHORTEST_PAUSE_SECONDS = 0.010
 LONGEST_PAUSE_SECONDS = 0.050
+SPENT_SECONDS = 0.010  # so little that another attempt would come to nothing
 
 # A name that does not resolve, or a certificate that is not trusted, would fail again.
 _NOT_WORTH_RETRYING: Final = (
@@ -42,14 +43,19 @@ def pause_after_error(error: BaseException, chance: random.Random, *, may_repeat
 
 
 def pause_after_response(
-    response: ServiceResponse, chance: random.Random, *, may_repeat: bool
+    response: ServiceResponse, seconds_left: float, chance: random.Random, *, may_repeat: bool
 ) -> float | None:
-    """As `pause_after_error`: only a 503 that says in `Retry-After` when to return is worth it."""
+    """As `pause_after_error`, of a 503 that says in `Retry-After` when to return, and of a 504 before its time.
+
+    A service answers 504 when the time is spent that it was told. Whoever joined the call since may wait longer.
+    """
     status, _, headers = response
-    after = headers.get("Retry-After", "")
-    if status != 503 or not may_repeat or not (after.isascii() and after.isdigit()):
+    if not may_repeat:
         return None
-    return int(after) + _jitter(chance)
+    if status == 504:
+        return 0.0 if seconds_left > SPENT_SECONDS else None
+    after = headers.get("Retry-After", "")
+    return int(after) + _jitter(chance) if status == 503 and after.isascii() and after.isdigit() else None
 
 
 def _jitter(chance: random.Random) -> float:

@@ -82,6 +82,11 @@ def test_a_503_is_sent_again_when_its_retry_after_has_passed(time, policies):
     assert 1.010 <= sending.attempts[1] - sending.attempts[0] <= 1.0501
 
 
+def test_a_504_is_sent_again_at_once_for_a_request_that_joined_later_and_waits_longer(time, policies):
+    sending = ScriptedSending(time, [(504, b"{}", {}), GOOD], seconds=1.0)
+    assert outcome_of(time, sending, policies).result() == GOOD
+
+
 @pytest.mark.parametrize(
     ("outcome", "options"),
     [
@@ -89,6 +94,7 @@ def test_a_503_is_sent_again_when_its_retry_after_has_passed(time, policies):
         (REFUSED, {"seconds": 0.005}),
         ((503, b"", {}), {}),
         ((503, b"", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), {}),
+        ((504, b"", {}), {"seconds": 0.002}),
         ((500, b"", {"Retry-After": "1"}), {}),
         (TimeoutError(), {}),
         (aiohttp.ServerDisconnectedError(), {}),

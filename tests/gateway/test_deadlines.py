@@ -1,0 +1,59 @@
+"""A caller's own deadline (`X-Request-Timeout-Ms`) bounds its request, and every call that the request makes."""
+
+import time
+
+import pytest
+
+from tests.support import samples
+from tests.support.asserting import AUTHORIZED, assert_error, get
+
+RESULTS = f"/v2/experiments/{samples.EXPERIMENT}/results"
+TOLD = "X-Envoy-Expected-Rq-Timeout-Ms"
+BATCH = b'{"account_id":"1","visitors":[]}'
+
+
+def told(services):
+    """The milliseconds that each service has been told, call by call."""
+    return [int(seen.headers[TOLD]) for seen in services.seen]
+
+
+def test_504_when_the_time_that_the_caller_waits_is_spent(gateway, services):
+    services.manners["projects"].hang = True
+    started = time.monotonic()
+    response = get(gateway, RESULTS, 504, **{"X-Request-Timeout-Ms": "300"})
+    assert_error(response, 504, "upstream_timeout", "The projects service did not answer within")
+    assert time.monotonic() - started < 3.0  # the limit of the service
+
+
+def test_every_call_is_told_what_is_left_of_it(gateway, services):
+    get(gateway, RESULTS, **{"X-Request-Timeout-Ms": "900"})
+    assert len(told(services)) >= 4
+    assert max(told(services)) <= 898
+
+
+def test_a_wait_for_results_stays_within_it(gateway, services):
+    get(gateway, RESULTS, **{"X-Request-Timeout-Ms": "1000", "Prefer": "wait=60"})
+    (waited,) = (seen.headers["Prefer"] for seen in services.seen if seen.service == "results")
+    assert float(waited.removeprefix("wait=")) <= 0.8
+
+
+def test_it_cannot_be_longer_than_the_settings_allow(gateway, services):
+    get(gateway, RESULTS, **{"X-Request-Timeout-Ms": "999999999"})
+    assert max(told(services)) <= 7998
+
+
+@pytest.mark.parametrize("field", ["", "soon", "0", "-1", "1.5", "1s", "9" * 20])
+def test_one_that_cannot_be_read_is_ignored(gateway, services, field):
+    get(gateway, RESULTS, **{"X-Request-Timeout-Ms": field})
+    assert max(told(services)) > 5000
+
+
+def test_a_batch_of_events_keeps_it_too(gateway, services):
+    gateway.post("/v1/events", BATCH, headers={"X-Request-Timeout-Ms": "700"}, status="*")
+    assert max(told(services)) <= 698
+
+
+def test_the_504_of_a_service_is_the_gateways(gateway, services):
+    services.manners["results"].status = 504
+    response = gateway.get(RESULTS, headers=AUTHORIZED, status=504)
+    assert_error(response, 504, "upstream_timeout", "The results service did not answer in time.")
