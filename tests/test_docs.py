@@ -189,7 +189,7 @@ def test_the_table_of_the_access_log_lists_every_field(caplog):
     listed = [
         field.strip("`") for field, *_ in rows("docs/operating.md", "### The access log of the gateway")
     ]
-    assert listed == [*json.loads(JSONLines().format(caplog.records[0])), "uuid"]
+    assert listed == [*json.loads(JSONLines().format(caplog.records[0])), "upstream_events", "uuid"]
 
 
 @pytest.mark.parametrize("heading", ["### Lines of the gateway to look for", "## What to do when ..."])

@@ -5,7 +5,8 @@
      "upstreams_ms": {"experiments": [20.4, 20.9], ...}}
 
 `route` is the operation, or null for an address that no route has. `uuid` is there when the caller's X-Request-Id is
-no UUID, and an error therefore has another. Status 499 stands for a caller that went away before the answer.
+no UUID, and an error therefore has another; `upstream_events` where a policy of calls did something
+(`upstream/resilience/order.py`). Status 499 stands for a caller that went away before the answer.
 """
 
 import logging
@@ -54,9 +55,7 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
         wished_deadline = math.inf if wish is None else started + wish
         deadline = min(started + deadline_seconds, wished_deadline)
         is_read = request.environ["REQUEST_METHOD"] in READING
-        request.call_context = CallContext(
-            request.request_id, deadline, wished_deadline, takes_stale=is_read
-        )
+        request.call_context = CallContext(request.request_id, deadline, wished_deadline, takes_stale=is_read)
         status = CALLER_WENT_AWAY
         try:
             response = handler(request)
@@ -88,6 +87,8 @@ def _fields(request: Request, status: int, seconds: float) -> dict[str, Any]:
         "client": request.environ.get("REMOTE_ADDR"),
         "upstreams_ms": request.call_context.durations_ms,
     }
+    if request.call_context.events:
+        fields["upstream_events"] = request.call_context.events
     if request.uuid != request.request_id:
         fields["uuid"] = request.uuid
     return fields

@@ -258,6 +258,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
         route = routes(request)["route"]
         if route is not None and route.name in operations:
             request.identity = identify(request)
+            request.call_context.account_id = request.identity.account_id
         return handler(request)
 
     return identity_tween

@@ -89,6 +89,27 @@ class Settings:
         " 0 repeats none.",
         at_least=0,
     )
+    throttle_seconds: float = _setting(
+        10.0,
+        "The time over which a worker counts how its calls to a service ended. Where most failed, most calls are"
+        " answered with a 503 at once, and the service is tried twice a second until it works again. 0 sends every"
+        " call.",
+        at_least=0,
+    )
+    fewest_calls: int = _setting(
+        50,
+        "Calls that a worker always lets be under way to one service. There may be upstream_connections of them while"
+        " the service keeps its pace, and down to this number when it slows down under them; then accounts take turns,"
+        " for a second at most. 0 is no such limit.",
+        at_least=0,
+    )
+    hedge_share: float = _setting(
+        0.0,
+        "The part of a worker's calls to one service that may be sent a second time when no response has come after the"
+        " time that 95 of 100 take, such as 0.025; the first good response is used. Takes tokens as repetitions do."
+        " 0 sends none.",
+        at_least=0,
+    )
     coalesce_calls: bool = _setting(
         True, "Whether identical calls to a service under way at the same moment in a worker are made once."
     )

@@ -69,7 +69,13 @@ def caching_options(settings: Settings) -> CachingOptions:
 
 
 def policy_options(settings: Settings) -> PolicyOptions:
-    return PolicyOptions(retry_tokens=settings.retry_tokens)
+    return PolicyOptions(
+        retry_tokens=settings.retry_tokens,
+        throttle_seconds=settings.throttle_seconds,
+        fewest_calls=settings.fewest_calls,
+        most_calls=settings.upstream_connections,
+        hedge_share=settings.hedge_share,
+    )
 
 
 def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:

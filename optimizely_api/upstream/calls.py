@@ -64,6 +64,14 @@ class Call:
         """Whether it may be repeated, shared with other requests and replaced by a cached value."""
         return self.changes_nothing or self.method in SAFE_METHODS
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may be sent again when a busy service has said when to return.
+
+        Not a health check, which asks just that; nor a batch of events, whose sender is told instead.
+        """
+        return self.is_safe and self.expects != "Health"
+
     def __repr__(self) -> str:
         """For logs: without the hash of a token that a path may contain."""
         return f"<Call {self.method} {self.upstream} {_SECRET.sub('-', self.path)!r}>"

@@ -30,6 +30,7 @@ from optimizely_api.upstream.errors import (
 )
 from optimizely_api.upstream.resilience.order import send
 from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
+from optimizely_api.upstream.resilience.refusals import NotSent
 from optimizely_api.upstream.resilience.stale import KeptUse
 from optimizely_api.upstream.resilience.timing import LoopTiming
 from optimizely_api.upstream.responses import read_response
@@ -44,7 +45,7 @@ from optimizely_api.upstream.transport.connection import (
 from optimizely_api.upstream.transport.connector import TOO_MANY_FILES, Destination, ServiceConnector
 
 # The exceptions of a call without a response; `Client.failure` translates each into an UpstreamError.
-NO_RESPONSE = (aiohttp.ClientError, HttpProcessingError, TimeoutError)
+NO_RESPONSE = (aiohttp.ClientError, HttpProcessingError, TimeoutError, NotSent)
 
 DEFAULT_POLICIES = PolicyOptions()
 
@@ -80,14 +81,17 @@ class CallContext:
     """What the calls of one request share: the request's id, its deadline and the durations of its calls.
 
     `deadline` is a value of `time.monotonic()`, and so is `wished_deadline`, after which the caller no longer waits.
-    `durations_ms` is {upstream: milliseconds of each call}.
+    `durations_ms` is {upstream: milliseconds of each call}. `account_id` is the caller's, as soon as it is known.
     `unreachable` has the names of the parts that the response is without. With `takes_stale` kept values may stand for
     those of services that do not answer; `kept` says which did.
+    `events` is {upstream: what policies did to the calls}: "throttled", "queued", "hedged" and "repeated".
     """
 
     request_id: str
     deadline: float
     wished_deadline: float = math.inf
+    account_id: int | None = None
+    events: dict[str, list[str]] = field(default_factory=dict)
     durations_ms: dict[str, list[float]] = field(default_factory=dict)
     takes_stale: bool = False
     unreachable: tuple[str, ...] = ()
@@ -95,6 +99,9 @@ class CallContext:
 
     def note(self, upstream: str, seconds: float) -> None:
         self.durations_ms.setdefault(upstream, []).append(round(seconds * 1000, 2))
+
+    def note_event(self, upstream: str, event: str) -> None:
+        self.events.setdefault(upstream, []).append(event)
 
 
 def call_numbers() -> Iterator[int]:
@@ -188,7 +195,7 @@ class Client:
         started = time.monotonic()
         limit = self.limit(call, context, started)
         try:
-            sending = _Sending(self, call, context.request_id, started + limit, may_repeat=may_repeat)
+            sending = _Sending(self, call, context, started + limit, may_repeat=may_repeat)
             return await send(sending, self.policies[call.upstream])
         except NO_RESPONSE as exc:
             raise self.failure(call, exc, limit) from exc
@@ -248,6 +255,8 @@ class Client:
     def failure(self, call: Call, cause: BaseException, limit_seconds: float) -> UpstreamError:
         """Translate one of NO_RESPONSE into the UpstreamError of the call."""
         name = call.upstream
+        if isinstance(cause, NotSent):
+            return NeverSent(name, cause.message.format(upstream=name))
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             if getattr(cause, "errno", None) in TOO_MANY_FILES:
                 # Not a fault of the service: an operator has to raise the gateway's limit of open files.
@@ -270,12 +279,24 @@ class Client:
 class _Sending:
     """A call that one task sends and waits for."""
 
-    __slots__ = ("_call", "_client", "_ends", "_request_id", "may_repeat")
+    __slots__ = ("_call", "_client", "_context", "_ends", "account", "may_repeat", "may_wait",
+                 "second", "wait_seconds")  # fmt: skip
 
-    def __init__(self, client: Client, call: Call, request_id: str, ends: float, *, may_repeat: bool) -> None:
+    def __init__(
+        self, client: Client, call: Call, context: CallContext, ends: float, *, may_repeat: bool
+    ) -> None:
         """`ends` is a value of `time.monotonic()`."""
-        self._client, self._call, self._request_id, self._ends = client, call, request_id, ends
-        self.may_repeat = may_repeat
+        self._client, self._call, self._ends = client, call, ends
+        self._context, self.account = context, context.account_id
+        self.may_repeat, self.may_wait = may_repeat, call.may_wait
+        self.wait_seconds = call.wait_seconds or 0.0
+        self.second: asyncio.Future[ServiceResponse] | None = None
+
+    def note(self, event: str) -> None:
+        self._context.note_event(self._call.upstream, event)
+
+    def hedge(self) -> bool:
+        return False  # it is a write, or a batch of events
 
     def seconds_left(self) -> float:
         return self._ends - time.monotonic()
@@ -283,7 +304,7 @@ class _Sending:
     async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
         connector, address = self._client.connector, self._client.address(self._call)
         seconds_left = self.seconds_left()
-        request = address.request(self._call, self._request_id, seconds_left)
+        request = address.request(self._call, self._context.request_id, seconds_left)
         ends = asyncio.get_running_loop().time() + seconds_left
         return await connector.request(
             address.destination, request, ends, on_new_connection=on_new_connection
@@ -298,18 +319,19 @@ async def open_client(
     policy_options: PolicyOptions = DEFAULT_POLICIES,
 ) -> AsyncIterator[Client]:
     """Open a client that neither shares calls nor caches values; leaving the context closes its connections."""
-    connector = make_connector(limits)
+    connector = make_connector(limits, policy_options)
     async with connector:
         yield Client(connector, upstreams, limits, shapes, policy_options)
 
 
-def make_connector(limits: Limits) -> ServiceConnector:
+def make_connector(limits: Limits, policy_options: PolicyOptions) -> ServiceConnector:
     return ServiceConnector(
         limits.connections,
         limits.connect_timeout_seconds,
         limits.response_bytes,
         most_connections=limits.most_connections,
         echo_required=limits.echo_required,
+        addresses_rest=policy_options.throttle_seconds > 0,
     )
 
 

@@ -27,6 +27,12 @@ def lines(caplog):
     ]
 
 
+def test_it_says_what_the_policies_of_calls_did(gateway, services, lines):
+    services.close("results")
+    get(gateway, RESULTS, status=503)
+    assert lines()[-1]["upstream_events"] == {"results": ["repeated"]}
+
+
 def test_one_line_says_what_was_asked_how_it_ended_and_where_the_time_went(gateway, lines):
     response = get(gateway, RESULTS)
     (line,) = lines()

@@ -56,4 +56,4 @@ def test_a_batch_of_events_keeps_it_too(gateway, services):
 def test_the_504_of_a_service_is_the_gateways(gateway, services):
     services.manners["results"].status = 504
     response = gateway.get(RESULTS, headers=AUTHORIZED, status=504)
-    assert_error(response, 504, "upstream_timeout", "The results service did not answer in time.")
+    assert_error(response, 504, "upstream_timeout", "The results service did not answer in time")

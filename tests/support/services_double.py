@@ -126,7 +126,8 @@ class ServicesDouble:
     def settings(self) -> dict[str, str]:
         """The gateway's settings that lead here."""
         urls = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
-        return {**urls, "services_key": samples.SERVICES_KEY}
+        # Gateways serve one test after another: what a service did in one must not count in the next.
+        return {**urls, "services_key": samples.SERVICES_KEY, "throttle_seconds": "0"}
 
     def start(self) -> None:
         self.thread.start()

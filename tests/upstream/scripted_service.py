@@ -15,7 +15,10 @@ from tests.support.ports import free_port
 CLOSE = b""  # as a part of a response: close the connection
 CALL = calls.check_health("results")
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
-SHAPES = {"Health": lambda value: None if value == {"status": "ok"} else "/"}
+SHAPES = {
+    "Health": lambda value: None if value == {"status": "ok"} else "/",
+    "Thing": lambda _value: None,
+}
 
 # For the caching client, without sharing and caching: a call that a test makes twice is sent twice.
 CACHES_NOTHING = CachingOptions(coalesce=False, definition_seconds=1e-9, results_seconds=0)

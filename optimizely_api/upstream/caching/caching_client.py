@@ -46,6 +46,7 @@ from optimizely_api.upstream.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from optimizely_api.upstream.resilience.hedge import HedgeWon
 from optimizely_api.upstream.resilience.order import send
 from optimizely_api.upstream.resilience.policies import PolicyOptions
 from optimizely_api.upstream.resilience.stale import StaleIfError
@@ -103,15 +104,21 @@ class CachingOptions:
 class _ServiceCall(PendingCall):
     """A pending call for one request only."""
 
-    __slots__ = ("_address", "_entity_tag", "_request_id", "call", "client")
+    __slots__ = ("_address", "_entity_tag", "_request_id", "account", "call", "client", "events",
+                 "may_repeat", "may_wait", "second", "wait_seconds")  # fmt: skip
 
-    may_repeat = True  # it is safe
-
-    def __init__(self, client: "CachingClient", call: Call, request_id: str, entity_tag: str = "") -> None:
+    def __init__(
+        self, client: "CachingClient", call: Call, context: CallContext, entity_tag: str = ""
+    ) -> None:
         super().__init__()
         self.client, self.call = client, call
-        self._request_id, self._entity_tag = request_id, entity_tag
+        self._request_id, self.account = context.request_id, context.account_id
+        self._entity_tag = entity_tag
         self._address = client.address(call)
+        self.wait_seconds = call.wait_seconds or 0.0
+        self.may_repeat, self.may_wait = True, call.may_wait  # it is safe
+        self.events: tuple[str, ...] = ()
+        self.second: asyncio.Future[ServiceResponse] | None = None
 
     async def work(self) -> Any:
         try:
@@ -119,9 +126,33 @@ class _ServiceCall(PendingCall):
         except NO_RESPONSE as exc:
             raise self.client.failure(self.call, exc, 0.0) from exc
 
+    def note(self, event: str) -> None:
+        self.events += (event,)
+
+    def hedge(self) -> bool:
+        if not self.may_repeat:
+            return False
+        self.may_repeat = False
+        self.note("hedged")
+        work = self.client.connector.request(self._address.destination, self._serialised())
+        self.second = second = self._loop.create_task(work)
+        second.add_done_callback(self._end_second)
+        return True
+
+    def _end_second(self, second: "asyncio.Future[ServiceResponse]") -> None:
+        if second.cancelled():
+            return
+        is_good = second.exception() is None and second.result()[0] < 500
+        if second is not self.second:
+            return  # the first attempt has ended
+        if is_good:
+            self._throw(HedgeWon(second.result()))
+        else:
+            self.second = None
+
     async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
         connector, destination = self.client.connector, self._address.destination
-        request = self._address.request(self.call, self._request_id, self.seconds_left(), self._entity_tag)
+        request = self._serialised()
         connection = None if on_new_connection else connector.take_idle(destination)
         if connection is None:
             return await self._attempt_in_task(request, on_new_connection=on_new_connection)
@@ -143,9 +174,11 @@ class _ServiceCall(PendingCall):
         task = self._loop.create_task(work)
         try:
             return await task
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
+        finally:
+            task.cancel()  # whatever ended the wait; a task that has ended is not changed
+
+    def _serialised(self) -> ServiceRequest:
+        return self._address.request(self.call, self._request_id, self.seconds_left(), self._entity_tag)
 
     def read(self, response: ServiceResponse) -> Any:
         """Return the value of the response, or raise."""
@@ -164,7 +197,9 @@ class _SharedCall(_ServiceCall):
 
     __slots__ = ("cache", "entry", "joinable_until", "send_time")
 
-    def __init__(self, client: "CachingClient", call: Call, request_id: str, cache: Cache | None) -> None:
+    def __init__(
+        self, client: "CachingClient", call: Call, context: CallContext, cache: Cache | None
+    ) -> None:
         self.cache = cache
         self.entry = None if cache is None else cache.get(call.key)
         snapshot = client.generations.snapshot(call)
@@ -173,7 +208,7 @@ class _SharedCall(_ServiceCall):
         )
         # A request that arrives after this starts a new call; this one is probably stuck.
         self.joinable_until = self.send_time.sent + client.address(call).timeout_seconds
-        super().__init__(client, call, request_id, "" if self.entry is None else self.entry.entity_tag)
+        super().__init__(client, call, context, "" if self.entry is None else self.entry.entity_tag)
 
     @property
     def may_be_joined(self) -> bool:
@@ -250,7 +285,7 @@ class CachingClient(Client):
         waiter = Waiter(self.connector.context)
         try:
             for call, limit in zip(calls, limits, strict=True):
-                pending_call = self._pending_call(call, context.request_id)
+                pending_call = self._pending_call(call, context)
                 pending_calls.append(pending_call)
                 may_fail = call.is_optional or self._kept(call, context) is not None
                 waiter.join(pending_call, limit, is_optional=may_fail)
@@ -261,7 +296,10 @@ class CachingClient(Client):
             waiter.leave()
             now = time.monotonic()
             for pending_call in pending_calls:
-                context.note(pending_call.call.upstream, (pending_call.ended_at or now) - started)
+                upstream = pending_call.call.upstream
+                context.note(upstream, (pending_call.ended_at or now) - started)
+                for event in pending_call.events:
+                    context.note_event(upstream, event)
         if waiter.has_ended_well:
             return [pending_call.value for pending_call in pending_calls]
         return self._outcomes(calls, pending_calls, limits, waiter, context)
@@ -342,17 +380,17 @@ class CachingClient(Client):
             return _MISSING
         return _MISSING if self.stale.ask_first(entry) else self._use(call, entry, context, was_asked=False)
 
-    def _pending_call(self, call: Call, request_id: str) -> _ServiceCall:
+    def _pending_call(self, call: Call, context: CallContext) -> _ServiceCall:
         """Return a shared call that is under way already, or a new one, which is to be started."""
         cache = self.caches.get(call.cached_as)
         is_shared = self.coalesce and not (call.cached_as == "results" and self.confirms_results)
         if cache is None and not is_shared:
-            return _ServiceCall(self, call, request_id)
+            return _ServiceCall(self, call, context)
         # Also by the entity: it decides what a 404 means, and so whether two calls may fail together.
         key = call.key, call.entity
         shared = self.shared_calls.get(key) if is_shared else None
         if shared is None or not shared.may_be_joined:
-            shared = _SharedCall(self, call, request_id, cache)
+            shared = _SharedCall(self, call, context, cache)
             if is_shared:
                 self.shared_calls[key] = shared
         return shared
@@ -371,7 +409,7 @@ async def open_caching_client(
 
     `shared` is memory for the generations: clients of several processes that share it notice each other's writes.
     """
-    connector = make_connector(limits)
+    connector = make_connector(limits, policy_options)
     async with connector:
         yield CachingClient(
             connector, upstreams, limits, shapes, options, Generations(shared), policy_options

@@ -134,8 +134,16 @@ class PendingCall:
                 ended.exception()  # nobody else will look at it
             return
         assert self._work is not None  # noqa: S101
+        self._run(self._work.send, None)
+
+    def _throw(self, error: BaseException) -> None:
+        """Let what the work waits for raise `error`."""
+        assert self._work is not None  # noqa: S101
+        self._run(self._work.throw, error)
+
+    def _run(self, step: Callable[[Any], Any], argument: BaseException | None) -> None:
         try:
-            awaited: Awaited = self._work.send(None)
+            awaited: Awaited = step(argument)
         except StopIteration as end:
             self._value = end.value
         except (Exception, asyncio.CancelledError) as exc:

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 from optimizely_api.upstream.resilience.budget import Budget
+from optimizely_api.upstream.resilience.hedge import Hedges
+from optimizely_api.upstream.resilience.limit import Limit
+from optimizely_api.upstream.resilience.throttle import Throttle
 from optimizely_api.upstream.resilience.timing import Timing
+from optimizely_api.upstream.resilience.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,16 +15,28 @@ class PolicyOptions:
     """The options of the policies, for every service alike.
 
     `retry_tokens`: how many calls may be repeated although nothing succeeds; 0 repeats none.
+    `throttle_seconds`: the time over which the throttle counts failures; with 0 nothing is refused, no address rests.
+    `fewest_calls`: to how many calls under way a worker restricts itself when the service slows down; 0 for no limit.
+    `most_calls`: the most under way when it does not.
+    `hedge_share`: the part of the calls that may be sent a second time beside their first attempt; 0 for none.
     """
 
     retry_tokens: float = 10.0
+    throttle_seconds: float = 10.0
+    fewest_calls: int = 50
+    most_calls: int = 10_000
+    hedge_share: float = 0.0
 
 
 class Policies:
     """What a worker knows of one service, and what follows from it for the next call."""
 
-    __slots__ = ("budget", "timing")
+    __slots__ = ("budget", "hedges", "limit", "throttle", "timing", "watch")
 
     def __init__(self, options: PolicyOptions, timing: Timing) -> None:
         self.timing = timing
         self.budget = Budget(options.retry_tokens)
+        self.throttle = Throttle(options.throttle_seconds, timing)
+        self.limit = Limit(options.fewest_calls, options.most_calls, timing)
+        self.hedges = Hedges(options.hedge_share, self.budget, self.limit, timing)
+        self.watch = Watch(self.throttle, self.hedges, timing)

@@ -1,7 +1,6 @@
 """Which outcomes of a call are worth sending it once more, and after which pause."""
 
 import random
-from typing import Final
 
 import aiohttp
 
@@ -10,19 +9,12 @@ from optimizely_api.upstream.transport.connection import (
     IdleConnectionClosed,
     ServiceResponse,
 )
-from optimizely_api.upstream.transport.connector import TOO_MANY_FILES
+from optimizely_api.upstream.transport.connector import NOT_OF_THE_ADDRESS, TOO_MANY_FILES
 
 # "Full jitter": the callers of a service that failed for a moment do not all come back at the same time.
 SHORTEST_PAUSE_SECONDS = 0.010
 LONGEST_PAUSE_SECONDS = 0.050
 SPENT_SECONDS = 0.010  # so little that another attempt would come to nothing
-
-# A name that does not resolve, or a certificate that is not trusted, would fail again.
-_NOT_WORTH_RETRYING: Final = (
-    aiohttp.ClientConnectorDNSError,
-    aiohttp.ClientConnectorSSLError,
-    aiohttp.ClientConnectorCertificateError,
-)
 
 
 def pause_after_error(error: BaseException, chance: random.Random, *, may_repeat: bool) -> float | None:
@@ -36,7 +28,7 @@ def pause_after_error(error: BaseException, chance: random.Random, *, may_repeat
         # No sign of trouble: a service may close an idle connection at the very moment it is used again.
         return 0.0 if may_repeat else None
     if isinstance(error, aiohttp.ClientConnectorError):
-        is_worth_it = not isinstance(error, _NOT_WORTH_RETRYING) and error.errno not in TOO_MANY_FILES
+        is_worth_it = not isinstance(error, NOT_OF_THE_ADDRESS) and error.errno not in TOO_MANY_FILES
     else:
         is_worth_it = isinstance(error, ClosedBeforeResponse) and may_repeat
     return _jitter(chance) if is_worth_it else None

@@ -17,6 +17,8 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
+from optimizely_api.upstream.resilience.resting import Addresses
+from optimizely_api.upstream.resilience.timing import LoopTiming
 from optimizely_api.upstream.transport.connection import (
     ServiceConnection,
     ServiceRequest,
@@ -27,6 +29,12 @@ from optimizely_api.upstream.transport.patient_timeout import PatientTimeout
 
 IDLE_SECONDS = 15.0  # an idle connection is closed after this
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+# A name that does not resolve, or a certificate that is not trusted: another attempt would fail too.
+NOT_OF_THE_ADDRESS = (
+    aiohttp.ClientConnectorDNSError,
+    aiohttp.ClientConnectorSSLError,
+    aiohttp.ClientConnectorCertificateError,
+)
 _NO_TIMEOUTS = aiohttp.ClientTimeout()  # none of aiohttp's: see `patient_timeout.py`
 
 
@@ -53,10 +61,12 @@ class ServiceConnector(aiohttp.TCPConnector):
         *,
         most_connections: int = 0,
         echo_required: bool = True,
+        addresses_rest: bool = True,
     ) -> None:
         """`connections` are those to one service, `most_connections` those to all together; 0 is any number.
 
-        With `echo_required` a response without the number of its call is refused; one with another number always is.
+        With `addresses_rest` few attempts are made at an address that takes no connections (`resting.py`). With
+        `echo_required` a response without the number of its call is refused; one with another number always is.
         """
         # aiohttp counts only the connections in use; `_make_room` counts the idle ones too.
         super().__init__(limit=most_connections, limit_per_host=connections, keepalive_timeout=IDLE_SECONDS)
@@ -65,6 +75,7 @@ class ServiceConnector(aiohttp.TCPConnector):
             ServiceConnection, self._loop, most_body_bytes, echo_required=echo_required
         )
         self._connect_timeout_seconds = connect_timeout_seconds
+        self._addresses = Addresses(LoopTiming()) if addresses_rest else None
         self.context = contextvars.Context()
 
     async def request(
@@ -156,9 +167,36 @@ class ServiceConnector(aiohttp.TCPConnector):
         self._make_room()
         return await super()._create_connection(*args)
 
-    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        async with PatientTimeout(self._loop.time() + self._connect_timeout_seconds):
-            return await super()._wrap_create_connection(*args, **kwargs)
+    async def _resolve_host(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the addresses of a host that do not rest."""
+        resolved = await super()._resolve_host(*args, **kwargs)
+        if self._addresses is None:
+            return resolved
+        awake = self._addresses.awake([(each["host"], each["port"]) for each in resolved])
+        return [each for each in resolved if (each["host"], each["port"]) in awake]
+
+    async def _wrap_create_connection(self, *args: Any, addr_infos: Any, **kwargs: Any) -> Any:
+        began = time.monotonic()
+        tried = [sockaddr[:2] for *_, sockaddr in addr_infos]
+        try:
+            async with PatientTimeout(self._loop.time() + self._connect_timeout_seconds):
+                made = await super()._wrap_create_connection(*args, addr_infos=addr_infos, **kwargs)
+        except (aiohttp.ClientConnectorError, TimeoutError) as exc:
+            if not isinstance(exc, NOT_OF_THE_ADDRESS) and getattr(exc, "errno", None) not in TOO_MANY_FILES:
+                self._note_connect(began, failed=tried)
+            raise
+        connected = made[0].get_extra_info("peername")[:2]
+        # Those before it had a head start, and did not use it.
+        before = tried[: tried.index(connected)] if connected in tried else []
+        self._note_connect(began, failed=before, connected=connected)
+        return made
+
+    def _note_connect(self, began: float, failed: list[Any], connected: Any = None) -> None:
+        if self._addresses is not None:
+            for address in failed:
+                self._addresses.failed(address, began)
+            if connected is not None:
+                self._addresses.connected(connected)
 
     def _make_room(self) -> None:
         """Close an idle connection, to whichever service, if a new one would exceed `most_connections`."""

@@ -41,7 +41,8 @@ RELIANCE = Reliance(
     overridden={
         TCPConnector: {
             "_create_connection": "closing an idle connection where a new one would be one too many",
-            "_wrap_create_connection": "the deadline for connecting",
+            "_resolve_host": "leaving out the addresses that rest",
+            "_wrap_create_connection": "the deadline for connecting, and knowing which addresses fail",
         },
         ResponseHandler: {"_on_read_timeout": "the deadline of a call"},
     },

@@ -47,6 +47,7 @@ def test_nothing_of_the_callers_headers_is_passed_on_but_request_id_and_user_age
     assert sent.pop("x-request-id").startswith("mine.")
     assert sent.pop("authorization") == f"Bearer {SERVICES_KEY}"
     assert sent.pop("user-agent") == "an SDK"
+    assert int(sent.pop("x-envoy-expected-rq-timeout-ms")) > 0
     assert set(sent) == {"host", "accept", "accept-encoding", "content-type", "content-length"}
     assert services.seen[0].query == {}
 

@@ -23,11 +23,16 @@ IDLE_CLOSED = IdleConnectionClosed()
 class ScriptedSending:
     """A call whose attempts have scripted outcomes; notes when each attempt is made."""
 
-    def __init__(self, time, outcomes, *, may_repeat=True, seconds=3.0):
+    def __init__(self, time, outcomes, *, may_repeat=True, may_wait=True, seconds=3.0):
         self._time, self._outcomes, self.may_repeat = time, list(outcomes), may_repeat
+        self.may_wait = may_wait
         self._ends = time.now() + seconds
-        self.attempts = []
+        self.wait_seconds, self.account, self.second = 0.0, 1, None
+        self.attempts, self.events = [], []
         self.new_connections = []
+
+    def note(self, event):
+        self.events.append(event)
 
     def seconds_left(self):
         return self._ends - self._time.now()
@@ -65,6 +70,7 @@ def test_a_safe_call_is_sent_once_more_after_10_to_50_ms(time, policies, first):
         sending = ScriptedSending(time, [first, GOOD])
         assert outcome_of(time, sending, policies).result() == GOOD
         pauses.add(sending.attempts[1] - sending.attempts[0])
+    assert sending.events == ["repeated"]
     assert 0.010 <= min(pauses) < max(pauses) <= 0.0501
     assert len(pauses) == 20
 
@@ -102,6 +108,7 @@ def test_a_504_is_sent_again_at_once_for_a_request_that_joined_later_and_waits_l
         (CLOSED, {"may_repeat": False}),
         (IDLE_CLOSED, {"may_repeat": False}),
         (BUSY, {"may_repeat": False}),
+        (BUSY, {"may_wait": False}),
         (aiohttp.ClientConnectorError(KEY, OSError(errno.EMFILE, "too many files")), {}),
         (aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "not known")), {}),
     ],

@@ -66,7 +66,8 @@ async def test_a_kept_value_stands_for_a_5xx(out, status):
     value, (use,) = await out.fetch(EXPERIMENT)
     assert value == {"id": 1, "name": "first"}
     assert (use.call.path, use.age_seconds, use.was_asked) == ("/experiments/1", 60, True)
-    assert use.reason == ("upstream_unavailable" if status == 503 else "bad_upstream_answer")
+    reasons = {503: "upstream_unavailable", 504: "upstream_timeout"}
+    assert use.reason == reasons.get(status, "bad_upstream_answer")
 
 
 async def test_a_kept_value_stands_for_a_response_that_is_late(out):

@@ -1,5 +1,6 @@
 """Time that passes only when a test says so, with chance from a seed."""
 
+import asyncio
 import heapq
 import itertools
 import random
@@ -27,7 +28,13 @@ class VirtualFuture:
 
     def cancel(self) -> None:
         if not self._is_done:
-            self._end()
+            self.set_exception(asyncio.CancelledError())
+
+    def cancelled(self) -> bool:
+        return isinstance(self._error, asyncio.CancelledError)
+
+    def exception(self) -> BaseException | None:
+        return self._error
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         self._callbacks.append(callback)

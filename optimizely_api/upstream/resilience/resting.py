@@ -1,0 +1,71 @@
+"""Addresses that take no connections rest, so that few calls wait for what does not come.
+
+The second failure in a row makes an address rest for one second, each further one for twice as long, up to 30. A host
+with other addresses is reached by those. Where all rest, one of them is tried twice a second.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optimizely_api.upstream.resilience.refusals import AddressesRest
+from optimizely_api.upstream.resilience.throttle import PROBE_SECONDS
+from optimizely_api.upstream.resilience.timing import Timing
+
+FAILURES_BEFORE_REST = 2
+SHORTEST_REST_SECONDS = 1.0
+LONGEST_REST_SECONDS = 30.0
+
+Address = tuple[str, int]  # host and port
+
+
+@dataclass(slots=True)
+class _Failures:
+    number: int = 0
+    last: float = 0.0
+    rests_until: float = 0.0
+    tried_at: float = 0.0
+
+
+class Addresses:
+    """The addresses that failed lately, by the attempts of one worker."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._failing: dict[Address, _Failures] = {}
+
+    def awake(self, addresses: Sequence[Address]) -> Sequence[Address]:
+        """Return those that do not rest, or else the one that is to be tried; raises AddressesRest if none is due."""
+        if not self._failing:
+            return addresses
+        now = self._timing.now()
+        resting = [address for address in addresses if self._rests_until(address) > now]
+        if len(resting) < len(addresses):
+            return [address for address in addresses if address not in resting]
+        due = min(resting, key=self._rests_until)
+        failures = self._failing[due]
+        if now - failures.tried_at < PROBE_SECONDS:
+            raise AddressesRest
+        failures.tried_at = now
+        return [due]
+
+    def connected(self, address: Address) -> None:
+        """The address took a connection."""
+        self._failing.pop(address, None)
+
+    def failed(self, address: Address, began: float) -> None:
+        """The address took none of an attempt that `began` then.
+
+        Attempts that were under way together fail together, and count once.
+        """
+        failures = self._failing.setdefault(address, _Failures())
+        if failures.number and began < failures.last:
+            return
+        failures.last = failures.tried_at = now = self._timing.now()
+        failures.number += 1
+        if (more := failures.number - FAILURES_BEFORE_REST) >= 0:
+            rest = min(LONGEST_REST_SECONDS, SHORTEST_REST_SECONDS * 2.0 ** min(more, 10))
+            failures.rests_until = now + rest
+
+    def _rests_until(self, address: Address) -> float:
+        failures = self._failing.get(address)
+        return 0.0 if failures is None else failures.rests_until

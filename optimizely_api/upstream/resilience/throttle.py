@@ -1,0 +1,83 @@
+"""Refuses calls to a service in proportion to how many of the last ones failed, in place of a circuit breaker.
+
+It has no modes: of n attempts in the last seconds, s of them good, a part of (n - 2s) / (n + 1) is refused ("Handling
+Overload", Site Reliability Engineering, chapter 21, with K = 2). Refused calls do not count, so that a service that
+works again is not held to what it never saw. A probe is let through twice a second, so its first good response is there
+within a second of its return; and four good ones in a row forget the failures before them.
+"""
+
+from collections import deque
+
+from optimizely_api.upstream.resilience.timing import Timing
+
+LEAST_ATTEMPTS = 10  # before them nothing is refused
+PROBE_SECONDS = 0.5
+GOOD_AGAIN = 4  # good responses in a row; of a service that fails in 8 of 10 calls they are one in 600
+SLOT_SECONDS = 1.0
+
+
+class Throttle:
+    """The attempts of one worker at one service in the last `seconds`; with 0 seconds nothing is ever refused."""
+
+    __slots__ = ("_bad", "_good", "_in_a_row", "_probed_at", "_seconds", "_slot_ends", "_slots", "_timing")
+
+    def __init__(self, seconds: float, timing: Timing) -> None:
+        self._timing, self._seconds = timing, seconds
+        self._good = self._bad = self._in_a_row = 0
+        self._slots: deque[list[float]] = deque()  # end, good and bad ones of each second, the newest last
+        self._slot_ends = 0.0
+        self._probed_at = 0.0
+
+    @property
+    def refused_share(self) -> float:
+        """The part of the calls that is refused at present."""
+        attempts = self._good + self._bad
+        if attempts < LEAST_ATTEMPTS:
+            return 0.0
+        return max(0.0, (attempts - 2 * self._good) / (attempts + 1))
+
+    def lets_pass(self) -> bool:
+        """Whether the next call may be sent."""
+        if not self._bad:
+            return True
+        now = self._timing.now()
+        self._forget(now)
+        share = self.refused_share
+        if share and now - self._probed_at < PROBE_SECONDS and self._timing.chance.random() < share:
+            return False
+        self._probed_at = now
+        return True
+
+    def succeeded(self, now: float) -> None:
+        """An attempt was answered by a service that works; `now` is the time of the clock."""
+        slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
+        slot[1] += 1
+        self._good += 1
+        self._in_a_row += 1
+        if self._bad and self._in_a_row >= GOOD_AGAIN:
+            self._bad = 0
+            for slot in self._slots:
+                slot[2] = 0
+
+    def failed(self) -> None:
+        """An attempt was not answered, or was answered by a service that does not work."""
+        if not self._seconds:
+            return
+        now = self._timing.now()
+        slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
+        slot[2] += 1
+        self._bad += 1
+        self._in_a_row = 0
+
+    def _new_slot(self, now: float) -> list[float]:
+        self._forget(now)
+        self._slot_ends = now + SLOT_SECONDS
+        slot = [self._slot_ends, 0, 0]
+        self._slots.append(slot)
+        return slot
+
+    def _forget(self, now: float) -> None:
+        while self._slots and self._slots[0][0] <= now - self._seconds:
+            _, good, bad = self._slots.popleft()
+            self._good -= int(good)
+            self._bad -= int(bad)
