@@ -18,6 +18,7 @@ from optimizely_api.upstream.errors import UpstreamError
 Known = Mapping[str, Any]
 Maker = Callable[[Known], Call | Sequence[Call]]
 Makers = Mapping[str, Maker]
+Asked = tuple[str, int | None]  # a part, and the number of its calls; None for a single one
 
 
 class Parts(dict[str, Any]):
@@ -30,14 +31,13 @@ class Parts(dict[str, Any]):
     def __init__(self, composition: Composition, known: Known) -> None:
         super().__init__(known)
         self.unreachable: dict[str, UpstreamError] = {}
-        self._composition = composition
-        self._asked: list[
-            tuple[str, int | None]
-        ] = []  # the number of a part's calls, or None for a single one
+        self._parts = composition.parts
+        self._steps = iter(composition.steps)  # those that are still to come
+        self._asked: list[Asked] = []
 
     def next_calls(self, makers: Makers) -> list[Call]:
         """Return the calls of the next step; none when every part is there."""
-        for step in self._composition.steps:
+        for step in self._steps:
             calls: list[Call] = []
             for name in step:
                 if name not in self:
@@ -63,7 +63,7 @@ class Parts(dict[str, Any]):
         self._asked.clear()
 
     def _ask(self, name: str, maker: Maker, calls: list[Call]) -> None:
-        part = self._composition.parts[name]
+        part = self._parts[name]
         if self.unreachable:
             for needed in part.after:
                 if needed in self.unreachable:
