@@ -20,7 +20,6 @@ OTHER_PYTHONS = {"compression"}
 NOT_IMPORTED = {
     "setuptools": "Pyramid imports its pkg_resources",
     "plaster-pastedeploy": "gunicorn reads --paste by its paste.deploy",
-    "aiosqlite": "SQLAlchemy, by the address of a database",
     "tzdata": "zoneinfo",
     "honcho": "a command",
     "import-linter": "make lint",
