@@ -41,6 +41,8 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
             body_timeout_seconds=typed.body_timeout_seconds,
             write_timeout_seconds=typed.write_timeout_seconds,
             stall_warning_seconds=typed.stall_warning_seconds,
+            overload_wait_seconds=typed.overload_wait_seconds,
+            account_in_flight_share=typed.account_in_flight_share,
         )
     )
     config.set_route_namer(route_namer(config.registry))

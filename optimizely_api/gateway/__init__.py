@@ -51,6 +51,7 @@ ROOMS = (
     "contract",
     "roles",
     "idempotency",
+    "admission",
 )
 
 

@@ -35,13 +35,14 @@ CODES: dict[str, int] = {
     "precondition_failed": 412,  # what would be answered, or changed, is not what `If-Match` names
     "request_too_large": 413,  # the body is larger than max_request_body_bytes, or a batch than max_event_batch_bytes
     "unsupported_media_type": 415,  # a body that is not JSON; a content coding that batches of events may not have
-    "too_many_requests": 429,  # the results service takes no more events for now; `Retry-After` says when to return
+    # The results service takes no more events for now, or an account fills a worker; `Retry-After` says when to return.
+    "too_many_requests": 429,
     "uri_too_long": 414,  # made by runtime/, like the next two, before there is a request
     "headers_too_large": 431,
     # An operation of the public API that is not here yet, by its operationId; of runtime/, an unknown method or coding.
     "not_implemented": 501,
     "http_version_not_supported": 505,
-    "overloaded": 503,  # no memory is left for another request body; `Retry-After` says when to return
+    "overloaded": 503,  # too much to do, or no memory for another request body; `Retry-After` says when to return
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
     "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return

@@ -26,6 +26,7 @@ from pyramid.response import Response
 
 from optimizely_api.contract import CONTRACT
 from optimizely_api.gateway import BLOCKING, add_tween
+from optimizely_api.gateway.admission import ACCOUNTS
 from optimizely_api.gateway.errors import Forbidden, Unauthorized
 from optimizely_api.gateway.roles import RENEW, Role
 from optimizely_api.gateway.settings import Settings
@@ -217,6 +218,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
     operations = registry[CONTRACT].operations
     routes = registry.getUtility(IRoutesMapper)
     cache = IdentityCache(registry["settings"], Refusals(shared_memory()))
+    accounts = registry[ACCOUNTS]
     fetch = (
         _fetch_blocking
         if registry.get(BLOCKING)
@@ -258,7 +260,8 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
         route = routes(request)["route"]
         if route is not None and route.name in operations:
             request.identity = identify(request)
-            request.call_context.account_id = request.identity.account_id
+            account_id = request.call_context.account_id = request.identity.account_id
+            accounts.keep(request.environ["HTTP_AUTHORIZATION"], account_id)
         return handler(request)
 
     return identity_tween

@@ -232,6 +232,18 @@ class Settings:
     stall_warning_seconds: float = _setting(
         0.1, "The event loop held for longer is logged with the stack that holds it; 0 is off.", at_least=0
     )
+    overload_wait_seconds: float = _setting(
+        0.02,
+        "While half of what has come waits for a worker's event loop for longer than this, requests are refused: 503"
+        " with Retry-After, the least important ones first (optimizely_api/gateway/admission.py). 0 refuses none.",
+        at_least=0,
+    )
+    account_in_flight_share: float = _setting(
+        0.5,
+        "The share of a worker's requests under way that one account may have, once they are half of"
+        " worker_connections; more are a 429. 1 limits no account.",
+        at_least=0,
+    )
     plan_name: str = _setting(
         "Self-hosted", "What GET /plan calls the plan of every account. It decides about nothing."
     )

@@ -23,6 +23,7 @@ HEADINGS = {
     "compress_from_bytes": "Compression of responses",
     "header_timeout_seconds": "Time limits of a client's connection",
     "stall_warning_seconds": "Warnings in the log",
+    "overload_wait_seconds": "Overload",
     "plan_name": "The plan, and what accounts use of it",
 }
 UNITS = {"_seconds": "seconds", "_bytes": "bytes"}

@@ -19,10 +19,12 @@ from optimizely_api.runtime import (
 )
 from optimizely_api.runtime.bridge import (
     BODY_OVER_LIMIT,
+    CLASSIFIER_KEY,
     LIFESPAN_KEY,
     OPTIONS_KEY,
     ROUTE_NAMER_KEY,
     AsgiBridge,
+    Classifier,
     RouteNamer,
 )
 from optimizely_api.runtime.lifespan import Factory
@@ -37,6 +39,7 @@ __all__ = [
     "RuntimeOptions",
     "add_lifespan",
     "includeme",
+    "set_classifier",
     "set_route_namer",
     "set_runtime_options",
     "spawn_greenlet",
@@ -52,6 +55,15 @@ def set_runtime_options(config: Any, options: RuntimeOptions) -> None:
 def set_route_namer(config: Any, namer: RouteNamer) -> None:
     """Directive: `namer(method, path_info)` names the route of a request that the server rejects by itself."""
     config.registry[ROUTE_NAMER_KEY] = namer
+
+
+def set_classifier(config: Any, classifier: Classifier) -> None:
+    """Directive: `classifier(method, path, authorization)` returns (class, account) of a request, 0 for no account.
+
+    Our server asks it while the worker is overloaded: classes are those of `serving/admission.py`, the first one is
+    always served.
+    """
+    config.registry[CLASSIFIER_KEY] = classifier
 
 
 def add_lifespan(config: Any, factory: Factory) -> None:
@@ -71,4 +83,5 @@ def includeme(config: Any) -> None:
     config.action(None, await_factories, args=(config,), order=PHASE3_CONFIG + 10)
     config.add_directive("set_runtime_options", set_runtime_options)
     config.add_directive("set_route_namer", set_route_namer)
+    config.add_directive("set_classifier", set_classifier)
     config.add_directive("add_lifespan", add_lifespan)

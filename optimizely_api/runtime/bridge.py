@@ -30,6 +30,7 @@ from optimizely_api.runtime.wsgi_response import Application, ClientGone, WsgiRe
 OPTIONS_KEY = "optimizely_api.runtime.options"
 LIFESPAN_KEY = "optimizely_api.runtime.lifespan"
 ROUTE_NAMER_KEY = "optimizely_api.runtime.route_namer"
+CLASSIFIER_KEY = "optimizely_api.runtime.classifier"
 BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
 # Key of the environ: (status, uuid) of the request's access-log line, once the application has written it.
 LOGGED = "optimizely_api.logged"
@@ -44,6 +45,10 @@ ALLOWED_BY_THE_SERVER = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 # Maps method and PATH_INFO to the name of the route in the access log, or None.
 RouteNamer = Callable[[str, str], str | None]
+
+# Maps method, path and Authorization header to the class of a request (`serving/admission.py`) and its account, 0 for
+# none; it decides which requests an overloaded worker refuses.
+Classifier = Callable[[bytes, bytes, bytes | None], tuple[int, int]]
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +89,7 @@ class AsgiBridge:
         settings: dict[str, Any] = {} if self.registry is None else self.registry
         self.options: RuntimeOptions = settings.get(OPTIONS_KEY) or RuntimeOptions()
         self._factories: list[Factory] = [*settings.get(LIFESPAN_KEY, ()), self._watched]
+        self.classifier: Classifier | None = settings.get(CLASSIFIER_KEY)
         self._route_namer: RouteNamer | None = settings.get(ROUTE_NAMER_KEY)
         if self.registry is None:
             log.warning(

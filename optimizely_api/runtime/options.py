@@ -27,6 +27,9 @@ class RuntimeOptions:
     header_timeout_seconds: float = 10.0
     write_timeout_seconds: float = 60.0  # while output waits and the client reads none of it
     stall_warning_seconds: float = 0.1  # 0 turns the watchdog off
+    # What may wait for the event loop before requests are refused; 0 refuses none.
+    overload_wait_seconds: float = 0.02
+    account_in_flight_share: float = 0.5  # of a worker's requests, once it is half full; 1 limits no account
 
     def body_limit(self, path: str) -> int:
         """Return the largest body of a request to this path, in bytes."""
@@ -45,10 +48,9 @@ class RuntimeOptions:
                 f"request_bodies_bytes is {self.request_bodies_bytes!r}; room for one body of"
                 f" max_request_body_bytes = {self.max_request_body_bytes!r} is needed"
             )
-        if self.stall_warning_seconds < 0:
-            raise InvalidOption(
-                f"stall_warning_seconds is {self.stall_warning_seconds!r}; 0 or more is needed"
-            )
+        for name in ("stall_warning_seconds", "overload_wait_seconds", "account_in_flight_share"):
+            if getattr(self, name) < 0:
+                raise InvalidOption(f"{name} is {getattr(self, name)!r}; 0 or more is needed")
         for name in ("body_timeout_seconds", "header_timeout_seconds", "write_timeout_seconds"):
             if getattr(self, name) <= 0:
                 raise InvalidOption(f"{name} is {getattr(self, name)!r}; more than 0 is needed")

@@ -15,6 +15,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     408: ("request_timeout", "The request did not arrive in time"),
     414: ("uri_too_long", "The request line is too long"),
     431: ("headers_too_large", "There are too many request headers, or one of them is too long"),
+    429: ("too_many_requests", "This account has too many requests under way"),
     500: ("internal_error", "The server failed to answer this request"),
     413: ("request_too_large", "The request body is too large"),
     503: ("overloaded", "The server has no room for this request"),

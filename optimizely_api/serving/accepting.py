@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from optimizely_api.serving.lag import unread_seconds
+
 # Connections accepted in one turn of the loop, so that the other workers on the same sockets have their turn.
 ACCEPT_AT_ONCE = 8
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -24,15 +26,26 @@ class Acceptor:
 
     A protocol has `was_made`, which is true from `connection_made` on. From then on the protocol must call
     `connection_ended` at its end. `options` are passed to `loop.connect_accepted_socket`.
+
+    `note_unread` gets the seconds that the oldest connection has waited in the backlog, but not while it waited for
+    the end of another one.
     """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], new_protocol: Callable[[], Any], at_most: int, **options: Any
+        self,
+        sockets: Sequence[socket.socket],
+        new_protocol: Callable[[], Any],
+        at_most: int,
+        *,
+        note_unread: Callable[[float], None],
+        **options: Any,
     ) -> None:
         self.at_most = at_most
         self.open = 0
         self._sockets = sockets
         self._new_protocol = new_protocol
+        self._note_unread = note_unread
+        self._was_full = False
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -84,18 +97,22 @@ class Acceptor:
                 self._loop.remove_reader(listener)
 
     def _accept(self, listener: socket.socket, at_most: int) -> None:
-        for _ in range(at_most):
+        for number in range(at_most):
             if self.open >= self.at_most:
+                self._was_full = True
                 self._pause()
                 return
             try:
                 client, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._was_full = False  # nobody waits any more
                 return
             except OSError as exc:
                 self._accept_failed(exc)
                 return
             client.setblocking(False)
+            if not (number or self._was_full):
+                self._note_unread(unread_seconds(client))
             self.open += 1
             task = self._loop.create_task(self._connect(client))
             self._connecting.add(task)

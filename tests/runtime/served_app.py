@@ -88,6 +88,13 @@ async def block(request):
     return {"stalls": request.registry["watchdog"].stalls}
 
 
+async def compute(request):
+    until = time.process_time() + float(request.params["seconds"])
+    while time.process_time() < until:
+        pass
+    return {"computed": True}
+
+
 async def stream(request):
     def chunks():
         for _ in range(int(request.params["chunks"])):
@@ -135,7 +142,7 @@ def main(global_config=None, **settings):
         config.set_runtime_options(RuntimeOptions(**json.loads(os.environ.get("RUNTIME_OPTIONS", "{}"))))
         config.add_lifespan(opened)
         config.add_tween("served_app.unwinding_tween")
-        for view in (echo, wait, connections, state, block):
+        for view in (echo, wait, connections, state, block, compute):
             config.add_route(view.__name__, f"/{view.__name__}")
             config.add_view(view, route_name=view.__name__, renderer="json")
         for view in (answer, stream, broken_stream):

@@ -18,6 +18,7 @@ from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, log_access, refusal
+from optimizely_api.runtime.server.gate import Asked, asked_by, is_forwarded, look_at
 from optimizely_api.runtime.server.http1.asgi import serve_asgi
 from optimizely_api.runtime.server.http1.body import RequestBody
 from optimizely_api.runtime.server.http1.head import Head, HeadReader, Refusal
@@ -168,8 +169,12 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def _read_head(self) -> bool:
         """Read a head from the received bytes and begin its request; False if there is no complete one."""
-        heads = self._heads
+        heads, gate = self._heads, self.worker.gate
         head: Head | None = None
+        look = look_at(self._unread) if gate.is_on and not heads.held else None
+        if look is not None and (status := gate.status_for(look.asked)):
+            self._unread = self._unread[look.size :]
+            return self._turn_away(status, look.asked, closes=self._ends_now, rests=not look.is_forwarded)
         if not heads.held:
             # From here on the deadline of a head applies, not that of an idle connection.
             self._expect_within(self.worker.options.header_timeout_seconds, no_later=True)
@@ -178,6 +183,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             if head is None:
                 return False
             self._due_at = 0.0
+            if gate.is_on and look is None and (status := gate.status_for(self._asked_by(head))):
+                return self._turn_away_read(status, head)
             self._begin(head)
         except Refusal as refused:
             self._refuse(refused.status, refused.detail, head)
@@ -186,6 +193,38 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             log.warning("A request could not be read: %r", exc)
             self._refuse(400, "")
             return False
+        return True
+
+    def _asked_by(self, head: Head) -> Asked:
+        return asked_by(head, self.worker.proxies.prefix(head.fields, "") if self._trusted else "")
+
+    def _turn_away(self, status: int, asked: Asked, *, closes: bool, rests: bool) -> bool:
+        """Refuse a request for the gate; returns whether another may follow on this connection."""
+        gate, (method, target, _) = self.worker.gate, asked
+        error_id, response = gate.response(status, is_head=method == b"HEAD", closes=closes)
+        self.write(response)
+        if gate.takes_a_line():
+            self._log_refusal(status, error_id, method.decode("ascii"), target)
+        if closes:
+            self._close(linger=True)
+            return False
+        self._expect_within(self.worker.keepalive_seconds)
+        if rests and gate.must_rest():
+            self._pause_reading()
+            gate.rest(self)
+            return False
+        return True
+
+    def _turn_away_read(self, status: int, head: Head) -> bool:
+        """The same for a request whose head was read, and whose body may follow."""
+        exchange = Exchange(self, head)
+        closes = not head.keep_alive or head.version < (1, 1) or self.ends_after(exchange)
+        if closes or exchange.body is None:
+            return self._turn_away(status, asked_by(head), closes=closes, rests=not is_forwarded(head.fields))
+        self._turn_away(status, asked_by(head), closes=False, rests=False)
+        exchange.body.skip()
+        self._exchange = exchange
+        self._expect_within(self.worker.options.header_timeout_seconds)
         return True
 
     def _take_body(self, body: RequestBody) -> None:
@@ -232,6 +271,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             serving = app.serve(environ, exchange)
         else:
             serving = serve_asgi(app, self._scope(head, scheme), exchange)
+        worker.under_way += 1
         # Run in a task so that the request has its own context.
         self._task = worker.loop.create_task(self._serve(exchange, serving))
 
@@ -251,6 +291,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def _end(self, exchange: Exchange) -> None:
         self._task = None
+        self.worker.under_way -= 1
         if exchange.environ is not None and exchange.started:
             self.worker.log_request(exchange)
             exchange.environ = None
@@ -292,15 +333,14 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def ends_after(self, exchange: Exchange) -> bool:
         """Whether the connection must end with this response, even if its headers do not demand it."""
-        worker = self.worker
         body = exchange.body
+        return self._ends_now or (body is not None and not body.can_be_skipped(len(self._unread)))
+
+    @property
+    def _ends_now(self) -> bool:
+        worker = self.worker
         # While other clients wait in the backlog, an idle connection would occupy a place that they need.
-        return (
-            not worker.alive
-            or worker.is_full
-            or not worker.keepalive_seconds
-            or (body is not None and not body.can_be_skipped(len(self._unread)))
-        )
+        return not worker.alive or worker.is_full or not worker.keepalive_seconds
 
     def _environ(self, head: Head, scheme: str) -> Environ:
         connection = self._environs.get(scheme)
@@ -488,6 +528,16 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     def is_idle(self) -> bool:
         """Whether no request has begun."""
         return self._exchange is None and not self._heads.held and not self._unread and not self.is_closed
+
+    @property
+    def head_under_way(self) -> Head | None:
+        """The head of the request that the application serves at this moment."""
+        return self._exchange.head if self._exchange is not None and self._task is not None else None
+
+    def read_again(self) -> None:
+        """Called by the gate at the end of a rest."""
+        self._advance()
+        self._resume_reading()
 
     def close_if_idle(self) -> None:
         """Close a connection on which no request has begun."""

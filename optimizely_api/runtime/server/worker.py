@@ -16,10 +16,11 @@ from gunicorn.asgi.lifespan import LifespanManager
 from gunicorn.glogging import Logger
 from gunicorn.workers.gasgi import ASGIWorker
 
-from optimizely_api.runtime.bridge import AsgiBridge
+from optimizely_api.runtime.bridge import AsgiBridge, Classifier
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.server import relied_on, replacing
 from optimizely_api.runtime.server.forwarded import TrustedProxies
+from optimizely_api.runtime.server.gate import Gate, any_request
 from optimizely_api.runtime.server.http1.body import BodyBudget
 from optimizely_api.runtime.server.http1.head import HeadLimits
 from optimizely_api.runtime.server.http1.response import Exchange
@@ -120,7 +121,8 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
         self.keepalive_seconds: float = self.cfg.keepalive
         self.root_path: str = self.cfg.root_path or ""
         self.logs_requests = False
-        self._use(RuntimeOptions())
+        self.under_way = 0  # requests that the application serves at this moment
+        self._use(RuntimeOptions(), any_request)
         self.connections: set[GatewayProtocol] = set()
         self._stop_requested = asyncio.Event()
         self.worker_connections = file_limits.possible_connections(
@@ -128,8 +130,9 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
         )
         super().init_process()
 
-    def _use(self, options: RuntimeOptions) -> None:
+    def _use(self, options: RuntimeOptions, classify: Classifier) -> None:
         self.options = options
+        self.gate = Gate(self, classify)
         self.bodies = BodyBudget(options.request_bodies_bytes)
         self.head_limits = HeadLimits(
             options.max_request_line_bytes, options.max_header_section_bytes, options.max_header_fields
@@ -158,7 +161,7 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
         if not inspect.iscoroutinefunction(application):
             bridge = AsgiBridge(application)
             self.asgi = bridge
-            self._use(bridge.options)
+            self._use(bridge.options, bridge.classifier or any_request)
 
     def _show_instead(self, exc: Exception) -> None:
         """Respond to every request with the error, until one of the files in its traceback is edited."""
@@ -196,10 +199,12 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
             [listener.sock for listener in self.sockets],
             lambda: GatewayProtocol(self),
             self.worker_connections,
+            note_unread=self.gate.meter.note_unread,
             ssl=self._ssl_context,
             ssl_handshake_timeout=None if self._ssl_context is None else self.options.header_timeout_seconds,
         )
         self.acceptor.start()
+        self.gate.meter.start(self.loop)
         for listener in self.sockets:
             self.log.info("Gateway worker listening on %s", listener)
         await beat(self, self._pause)
@@ -255,6 +260,7 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
         if not self._quick_shutdown:
             await self._finish_connections()
         self.acceptor.stop()
+        self.gate.meter.stop()
         if not self._quick_shutdown and self.lifespan is not None:
             await self.lifespan.shutdown()
 

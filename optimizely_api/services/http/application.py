@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 
+from optimizely_api.services.http.admission import admit
 from optimizely_api.services.http.authentication import HEALTH_PATH, require_key
 from optimizely_api.services.http.deadline import keep_deadline
 from optimizely_api.services.http.errors import ServiceError, error_response
@@ -17,6 +18,7 @@ from optimizely_api.services.http.health import Health
 from optimizely_api.services.http.log import REQUEST_ID, SERVICE_NAME, log_access
 from optimizely_api.services.http.responses import RESPONSE_HEADERS, JSONResponse
 from optimizely_api.services.storage.database import Database, is_unavailable
+from optimizely_api.services.storage.turns import DatabaseBusy
 
 DATABASE = web.AppKey("database", Database)
 HEALTH = web.AppKey("health", Health)
@@ -46,7 +48,7 @@ def make_application(
     """
     authentication = [] if is_public else [require_key()]
     application = web.Application(
-        middlewares=[log_access, _answer_errors, *authentication, keep_deadline],
+        middlewares=[log_access, admit, _answer_errors, *authentication, keep_deadline],
         client_max_size=max_body_bytes,
     )
     application[SERVICE_NAME] = name
@@ -97,6 +99,8 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         return _refuse_undecodable(request)
     except web.HTTPException as exc:
         return _from_aiohttp(request, exc)
+    except DatabaseBusy as exc:
+        return error_response(503, "overloaded", str(exc), {"Retry-After": "1"})
     except Exception as exc:
         if is_unavailable(exc):
             log.error("the database failed in request %s: %s", request[REQUEST_ID], exc)

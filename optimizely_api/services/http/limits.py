@@ -11,8 +11,8 @@ from typing import Any
 from optimizely_api.start_failures import InvalidVariable
 
 
-def _limit(default: float, variable: str) -> Any:
-    return field(default=default, metadata={"variable": variable})
+def _limit(default: float, variable: str, *, may_be_zero: bool = False) -> Any:
+    return field(default=default, metadata={"variable": variable, "may_be_zero": may_be_zero})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Limits:
     # Longer than the gateway keeps idle connections, so that the client closes first and never sends a request on a
     # connection that the service is closing.
     keepalive_seconds: float = _limit(75.0, "KEEPALIVE_SECONDS")
+    # What may wait for the event loop before requests are refused, in the median; 0 refuses none.
+    overload_wait_seconds: float = _limit(0.05, "OVERLOAD_WAIT_SECONDS", may_be_zero=True)
 
     def body_seconds(self, received_bytes: int) -> float:
         """The time limit, from its start, of a body of which `received_bytes` have arrived."""
@@ -51,7 +53,8 @@ def limits_from_environment(service: str, environ: Mapping[str, str] | None = No
     for item in fields(Limits):
         variable = f"{service.upper()}_{item.metadata['variable']}"
         if text := environ.get(variable, "").strip():
-            given[item.name] = _positive(variable, text, is_whole=item.type == "int")
+            may_be_zero = item.metadata["may_be_zero"] and text == "0"
+            given[item.name] = 0.0 if may_be_zero else _positive(variable, text, is_whole=item.type == "int")
     return Limits(**given)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.worker import GunicornUVLoopWebWorker, GunicornWebWorker
 
+from optimizely_api.services.http.admission import ADMISSION, ServiceAdmission
 from optimizely_api.services.http.bodies import BodyMemory, BoundedRequest
 from optimizely_api.services.http.connections import ConnectionReader, ServiceConnection
 from optimizely_api.services.http.limits import Limits
@@ -38,6 +39,7 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
 
     async def _run(self) -> None:
         self.application = self.wsgi
+        admission = self.application[ADMISSION] = ServiceAdmission(self.limits.overload_wait_seconds)
         self.body_memory = BodyMemory(self.limits.bodies_bytes)
         self.connections: set[ServiceConnection] = set()
         options: dict[str, Any] = {
@@ -58,14 +60,17 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
             [each.sock for each in self.sockets],
             lambda: ConnectionReader(new_connection()),
             file_limits.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log),
+            note_unread=admission.meter.note_unread,
         )
         self._acceptor.start()
+        admission.meter.start(self.loop)
         self.booted = True
         self._check_connections()
         try:
             await beat(self, self._wait_next_notify)
         finally:
             self._acceptor.stop()
+            admission.meter.stop()
             await runner.cleanup()
 
     @property

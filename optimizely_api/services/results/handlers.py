@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from optimizely_api.http.preferences import preferred_wait
+from optimizely_api.services.http.admission import is_bulk
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import is_known, not_modified
 from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
@@ -28,7 +29,7 @@ from optimizely_api.services.results.computations import (
 from optimizely_api.services.results.ingest.batches import Batch, MalformedBatch, parse_batch
 from optimizely_api.services.results.ingest.dropped import log_dropped
 from optimizely_api.services.results.ingest.erasure import erase_visitor
-from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored
+from optimizely_api.services.results.ingest.group_commit import GroupCommit, NotStored, TooManyWaiting
 from optimizely_api.services.results.numbers import without_noise
 from optimizely_api.services.results.query.aggregation import measure
 from optimizely_api.services.results.query.decisions import list_decisions, read_decisions_question
@@ -55,12 +56,17 @@ ROUTES = web.RouteTableDef()
 
 
 @ROUTES.post(EVENTS_PATH)
+@is_bulk
 async def receive_events(request: web.Request) -> web.Response:
     """Store a batch of the SDKs, whatever its Content-Type; 204 when it is durable.
 
     400 for a body that is not a batch; 503 when the batch cannot be stored soon. (If it was stored after all, its
     events still count once when it is sent again.) Unusable parts of a batch are left out and counted in the log.
     """
+    try:
+        request.app[GROUP_COMMIT].check_room()
+    except TooManyWaiting as exc:
+        return _not_stored(exc)
     body = await request.read()
     agent = request.headers.get("User-Agent", "")
     try:
@@ -75,8 +81,12 @@ async def receive_events(request: web.Request) -> web.Response:
     try:
         await request.app[GROUP_COMMIT].store(batch)
     except NotStored as exc:
-        return error_response(503, "unavailable", str(exc), {"Retry-After": "1"})
+        return _not_stored(exc)
     return web.Response(status=204)
+
+
+def _not_stored(error: NotStored) -> web.Response:
+    return error_response(503, "unavailable", str(error), {"Retry-After": str(error.retry_after_seconds)})
 
 
 def _log_unusable(request: web.Request, batch: Batch) -> None:

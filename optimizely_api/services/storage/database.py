@@ -32,10 +32,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from optimizely_api.services.storage.deadlines import DEADLINE, DeadlinePassed, seconds_left
 from optimizely_api.services.storage.sqlite_driver import Driver
+from optimizely_api.services.storage.turns import DatabaseBusy, Turns
 from optimizely_api.start_failures import CannotStart
 
 T = TypeVar("T")
 
+POOL_SIZE, POOL_OVERFLOW = 5, 10  # connections of a worker: kept, and opened for a while
 BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for another one
 STOP = "stop"  # in the `info` of a connection to SQLite
 INSTRUCTIONS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine; about a millisecond
@@ -219,7 +221,7 @@ def is_unavailable(error: Exception) -> bool:
     Drivers raise most such errors as a plain DBAPIError, and those of connecting as they are.
     """
     if not isinstance(error, DBAPIError):
-        return isinstance(error, PoolTimeout | OSError) or _means_not_now(error)
+        return isinstance(error, PoolTimeout | DatabaseBusy | OSError) or _means_not_now(error)
     return error.connection_invalidated or isinstance(error.orig, OSError) or _means_not_now(error.orig)
 
 
@@ -247,10 +249,14 @@ class Database:
     before_commit: BeforeCommit | None = None
 
     def __init__(self, url: str | URL, **engine_options: Any) -> None:
-        self.engine = create_engine(url, **engine_options)
+        options = {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, **engine_options}
+        self.engine = create_engine(url, **options)
+        connections = options["pool_size"] + options["max_overflow"]
         # SQLite has one writer at a time, and waiting for its lock is polling. The writers of this process wait here
-        # instead. PostgreSQL needs no such lock; `results/ingest/store.py` has an advisory one for batches.
-        self._write_lock = asyncio.Lock() if self.is_sqlite else contextlib.nullcontext()
+        # instead, and leave the readers all connections but theirs. PostgreSQL has many writers;
+        # `results/ingest/store.py` has an advisory lock for batches.
+        self._reads = Turns(max(1, connections - 1) if self.is_sqlite else connections)
+        self._writes = Turns(1) if self.is_sqlite else self._reads
         self._threaded = _threaded_engine(self.engine.url) if self.is_sqlite else None
 
     @property
@@ -263,10 +269,10 @@ class Database:
         """A connection in a transaction that may write: committed at the end, rolled back on an exception.
 
         On SQLite the transaction takes the write lock at its start, and waits up to BUSY_TIMEOUT_SECONDS for it. Once
-        the block has ended without an exception, the data is durable. Raises DeadlinePassed when the time for the
-        request is spent before the transaction begins.
+        the block has ended without an exception, the data is durable. Raises DatabaseBusy, and DeadlinePassed when the
+        time for the request is spent before the transaction begins.
         """
-        async with self._write_lock, self.engine.begin() as connection:
+        async with self._writes.turn(), self.engine.begin() as connection:
             await self._limit_statements(connection)
             changed = connection.info[CHANGED_PROJECTS] = set[int]()
             connection.info[RECORDED] = []
@@ -284,7 +290,7 @@ class Database:
         if self._threaded is None or not is_short:
             async with self.transaction() as connection:
                 return await connection.run_sync(work)
-        async with self._write_lock:
+        async with self._writes.turn():
             return await asyncio.to_thread(self._write_in_thread, self._threaded, work)
 
     @staticmethod
@@ -294,11 +300,11 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in a read-only transaction that sees one state of the database.
+        """A connection in a read-only transaction that sees one state of the database. Raises DatabaseBusy.
 
         Its statements are stopped when the time for the request is spent (DeadlinePassed), or its client has gone.
         """
-        async with self.engine.connect() as connection:
+        async with self._reads.turn(), self.engine.connect() as connection:
             if self.is_sqlite:
                 await connection.execution_options(read_only=True)
             else:

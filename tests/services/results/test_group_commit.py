@@ -44,6 +44,7 @@ from tests.services.results.sending import (
     question,
 )
 from tests.support.ports import free_port
+from tests.support.samples import SERVICES_KEY
 
 
 async def stored_events(database: Database) -> int:
@@ -233,6 +234,48 @@ async def test_503_asks_to_come_back_when_too_much_waits(
     async with results.caller.session.post(f"{results.caller.url}/v1/events", json=body) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "1")
         assert (await response.json())["code"] == "unavailable"
+
+
+async def test_a_batch_is_refused_at_once_while_a_transaction_takes_too_long(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await database.ping()
+    async with GroupCommit(database).running() as commits:
+        async with locked(database), asyncio.timeout(10):
+            under_way = asyncio.create_task(commits.store(parsed(impression("ann"))))
+            while not commits._expected_seconds():
+                await asyncio.sleep(0)
+            commits.check_room()
+            monkeypatch.setattr(group_commit, "LONGEST_EXPECTED_SECONDS", 0.0)
+            for _ in range(3):
+                with pytest.raises(TooManyWaiting) as refused:
+                    commits.check_room()
+        assert refused.value.retry_after_seconds == 1
+        await under_way
+        commits.check_room()
+    assert await stored_events(database) == 1
+    (line,) = (record for record in caplog.records if "refused" in record.getMessage())
+    assert line.fields == {"refused": 1, "events_waiting": 0}  # type: ignore[attr-defined]
+
+
+async def test_503_before_the_body_is_read_says_when_there_will_be_room(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(_commits: GroupCommit) -> None:
+        raise TooManyWaiting(expected_seconds=7.2)
+
+    monkeypatch.setattr(GroupCommit, "check_room", no_room)
+    port = int(results.caller.url.rpartition(":")[2])
+    key = f"Authorization: Bearer {SERVICES_KEY}"
+    head = f"POST /v1/events HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Length: 1000\r\n\r\n"
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head.encode())
+        response = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.close()
+        await writer.wait_closed()
+    assert response.startswith("HTTP/1.1 503")
+    assert "Retry-After: 8\r\n" in response
 
 
 async def test_a_cancelled_sender_disturbs_nobody(database: Database) -> None:

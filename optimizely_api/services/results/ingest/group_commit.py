@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ from optimizely_api.services.storage.database import Database, is_unavailable
 
 MAX_EVENTS_TOGETHER = 5_000  # in one transaction, unless a single batch has more
 MAX_EVENTS_WAITING = 200_000  # in memory; beyond this number further batches get a 503
+# What a batch may be expected to wait; one that would wait longer is refused at once, before its body is read.
+LONGEST_EXPECTED_SECONDS = 3.0
+LEARNED_FROM_EVENTS = 1_000  # in a transaction: what small ones take says nothing about large ones
+LOG_SECONDS = 1.0
 MAX_WAIT_SECONDS = 10.0  # from a batch's arrival to its commit; the SDKs give up after about this time
 
 log = logging.getLogger("optimizely_api.services.results")
@@ -34,9 +40,15 @@ log = logging.getLogger("optimizely_api.services.results")
 class NotStored(Exception):
     """The batch was probably not stored, for a reason outside the batch; the sender should send it again."""
 
+    retry_after_seconds = 1
+
 
 class TooManyWaiting(NotStored):
-    """MAX_EVENTS_WAITING is reached; nothing of the batch was stored."""
+    """The batch would wait too long, or MAX_EVENTS_WAITING is reached; nothing of it was stored."""
+
+    def __init__(self, expected_seconds: float) -> None:
+        super().__init__("too many events wait to be stored; send the batch again")
+        self.retry_after_seconds = max(1, math.ceil(expected_seconds))
 
 
 @dataclass(eq=False)
@@ -55,6 +67,9 @@ class GroupCommit:
         self._events_waiting = 0
         self._wake = asyncio.Event()
         self._closing = False
+        self._events_per_second = 0.0  # of the last large transaction; 0 before the first
+        self._busy_since: float | None = None  # while a transaction runs
+        self._refused, self._logged_at = 0, -LOG_SECONDS
         self.transactions = 0  # since the start
 
     @contextlib.asynccontextmanager
@@ -77,8 +92,7 @@ class GroupCommit:
         """
         if not batch.events:
             return
-        if self._closing or self._events_waiting >= MAX_EVENTS_WAITING:
-            raise TooManyWaiting("too many events wait to be stored; send the batch again")
+        self.check_room()
         waiting = _Waiting(batch, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._events_waiting += len(batch.events)
@@ -88,6 +102,31 @@ class GroupCommit:
         except TimeoutError as exc:
             self._give_up(waiting)
             raise NotStored("storing takes too long now; send the batch again") from exc
+
+    def check_room(self) -> None:
+        """Raise TooManyWaiting if a batch that comes now would wait too long."""
+        expected = self._expected_seconds()
+        is_full = self._closing or self._events_waiting >= MAX_EVENTS_WAITING
+        if not is_full and expected <= LONGEST_EXPECTED_SECONDS:
+            return
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_SECONDS:
+            log.warning(
+                "refused %d batches since the last such line: %d events wait to be stored, for about %.1f s",
+                self._refused,
+                self._events_waiting,
+                expected,
+                extra={"fields": {"refused": self._refused, "events_waiting": self._events_waiting}},
+            )
+            self._refused, self._logged_at = 0, now
+        raise TooManyWaiting(expected)
+
+    def _expected_seconds(self) -> float:
+        busy = 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
+        if not self._events_per_second:
+            return busy
+        return max(busy, self._events_waiting / self._events_per_second)
 
     def _give_up(self, waiting: _Waiting) -> None:
         with contextlib.suppress(ValueError):  # not in the queue: its transaction is running
@@ -152,8 +191,14 @@ class GroupCommit:
             await self._store_group(group[half:])
 
     async def _commit(self, batches: list[Batch]) -> Stored:
-        is_short = sum(len(batch.events) for batch in batches) <= SLICE
-        stored = await self._database.write(partial(store, batches=batches), is_short=is_short)
+        events = sum(len(batch.events) for batch in batches)
+        self._busy_since = began = time.monotonic()
+        try:
+            stored = await self._database.write(partial(store, batches=batches), is_short=events <= SLICE)
+        finally:
+            self._busy_since = None
+        if events >= LEARNED_FROM_EVENTS:
+            self._events_per_second = events / (time.monotonic() - began)
         self.transactions += 1
         if stored.dropped:
             accounts = sorted({batch.account_id for batch in batches[: stored.batches]})

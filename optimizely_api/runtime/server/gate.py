@@ -1,0 +1,218 @@
+"""Refuse requests at the socket, while the worker is overloaded or one account fills it.
+
+Fast path: a refusal is useful only if it costs a small part of a response. So a request is judged by its bytes, and
+refused with bytes that were made before, without llhttp, an environ, a task or Pyramid.
+"""
+
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from optimizely_api.runtime.authority import split_absolute
+from optimizely_api.runtime.bridge import Classifier
+from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, refusal
+from optimizely_api.runtime.server.http1.head import Fields, Head
+from optimizely_api.runtime.server.http1.response import date_line, status_line
+from optimizely_api.serving.admission import ALWAYS, BULK, ORDINARY, Admission
+from optimizely_api.serving.lag import LagMeter
+
+if TYPE_CHECKING:
+    from optimizely_api.runtime.server.protocol import GatewayProtocol
+    from optimizely_api.runtime.server.worker import GatewayWorker
+
+LONGEST_LOOK_BYTES = 4 * 1024  # a longer head is parsed first
+RETRY_AFTER_SECONDS = (
+    3  # the refusals say 1, 2 and 3 in turn, so that those who return do not all come at once
+)
+FEWEST_IN_FLIGHT = 8  # that an account may have, however full the worker is
+TICKS_OF_A_TURN = (
+    10  # how often accounts are counted, connections read again and the log gets a line of a refusal
+)
+OVERLOADED, CROWDED = 503, 429
+_AUTHORIZATION = b"\r\nauthorization:"
+
+
+class Asked(NamedTuple):
+    """What a request is judged by; `target` is the path, perhaps with a query."""
+
+    method: bytes
+    target: bytes
+    authorization: bytes | None
+
+
+class Look(NamedTuple):
+    """What the bytes of a head say at first sight."""
+
+    asked: Asked
+    size: int  # of the head, with the empty line
+    is_forwarded: bool  # by a proxy, whose connection carries requests of others too
+
+
+def look_at(data: bytes) -> Look | None:
+    """Look at the request at the beginning of `data`; None if it must be parsed before it can be judged or refused.
+
+    What it returns is HTTP/1.1 for a path of this server, without a body, however its fields are spelled, and on a
+    connection that stays open: a refusal needs to know nothing else of it.
+    """
+    end = data.find(b"\r\n\r\n", 0, LONGEST_LOOK_BYTES)
+    first = data.find(b"\r\n")
+    words = data[:first].split(b" ")
+    if end < 0 or len(words) != 3:
+        return None
+    method, target, version = words
+    fields = data[first:end].lower()
+    if (
+        version != b"HTTP/1.1"
+        or target[:1] != b"/"
+        or not method.isalpha()
+        or b"content-length" in fields
+        or b"transfer-encoding" in fields
+        or b"x-forwarded-prefix" in fields
+        or (b"\r\nconnection" in fields and b"close" in fields)
+    ):
+        return None
+    authorization = None
+    if (at := fields.find(_AUTHORIZATION)) >= 0:
+        begin = first + at + len(_AUTHORIZATION)
+        authorization = data[begin : data.find(b"\r\n", begin)].strip()
+    return Look(Asked(method, target, authorization), end + 4, b"forwarded" in fields)
+
+
+def asked_by(head: Head, prefix: str = "") -> Asked:
+    """The same of a head that was parsed; `prefix` is the part of its path that belongs to a proxy."""
+    target = head.target
+    if target[:1] != b"/" and (absolute := split_absolute(target)) is not None:
+        target = absolute[1]
+    authorization = next((value for name, value in head.fields if name == b"authorization"), None)
+    return Asked(head.method.encode("ascii"), target.removeprefix(prefix.encode("ascii")), authorization)
+
+
+def is_forwarded(fields: Fields) -> bool:
+    """Whether a proxy has passed the request on."""
+    return any(name in (b"forwarded", b"x-forwarded-for") for name, _ in fields)
+
+
+def any_request(method: bytes, path: bytes, authorization: bytes | None) -> tuple[int, int]:
+    """The classifier of an application that has none: all requests are alike, and a token is an account."""
+    return ORDINARY, 0 if authorization is None else hash(authorization)
+
+
+class CannedResponse:
+    """An error response of the server, in the API's one shape, that differs only in its id, date and Retry-After."""
+
+    def __init__(self, status: int) -> None:
+        placeholder = "00000000-0000-4000-8000-" + 12 * "0"
+        _, body = error_body(*refusal(status, ""), placeholder)
+        self._status_line = status_line((1, 1), status)
+        self._length = len(body)
+        self._body = body.replace(b"%", b"%%").replace(placeholder.encode(), b"%b")
+        self._whole = {
+            (is_head, closes): self._template(is_head=is_head, closes=closes)
+            for is_head in (False, True)
+            for closes in (False, True)
+        }
+        # The last part of the id counts: a new UUID costs more than the rest of a refusal.
+        self._first = str(uuid.uuid4())[:-12]
+        self._number = 0
+
+    def _template(self, *, is_head: bool, closes: bool) -> bytes:
+        lines = [
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n" % self._length,
+            b"Retry-After: %d\r\nX-Request-Id: %b\r\n",
+            *(f"{name}: {value}\r\n".encode() for name, value in CROSS_ORIGIN),
+            b"Connection: close\r\n" if closes else b"",
+            b"\r\n",
+        ]
+        # A response to HEAD leaves out the body, and so takes the id without writing it.
+        return self._status_line + b"%b" + b"".join(lines) + (b"%.0b" if is_head else self._body)
+
+    def make(self, *, is_head: bool, closes: bool) -> tuple[str, bytes]:
+        """Return (uuid, the response)."""
+        self._number += 1
+        error_id = f"{self._first}{self._number:012x}"
+        text = error_id.encode()
+        seconds = 1 + self._number % RETRY_AFTER_SECONDS
+        return error_id, self._whole[is_head, closes] % (date_line(), seconds, text, text)
+
+
+class Gate:
+    """Decides for each request of a worker, before it begins, whether it is served.
+
+    `is_on` is false in a worker that has room: then nothing is asked. It is true while there are signs of an overload
+    (`serving/admission.py`), and while requests under way take half of the worker's connections: then an account that
+    has more than its share of them gets a 429.
+    """
+
+    def __init__(self, worker: "GatewayWorker", classify: Classifier) -> None:
+        options = worker.options
+        self.is_on = False
+        self.admission = Admission(options.overload_wait_seconds)
+        self.meter = LagMeter(self._tick)
+        self.kind = ALWAYS
+        self._worker = worker
+        self._root = worker.root_path.rstrip("/").encode()
+        self._classify = classify
+        self._share = options.account_in_flight_share
+        self._responses = {status: CannedResponse(status) for status in (OVERLOADED, CROWDED)}
+        self._resting: list[GatewayProtocol] = []
+        self._in_flight: Counter[int] | None = None  # by account, while the worker is half full
+        self._ticks = 0
+        self._may_log = True
+
+    def status_for(self, asked: Asked) -> int:
+        """Return the status to refuse a request with, or 0; `kind` is its class afterwards."""
+        kind, account = self._class_and_account(asked)
+        self.kind = kind
+        if kind == ALWAYS:
+            return 0
+        in_flight = self._in_flight
+        if in_flight is not None and account:
+            if in_flight[account] >= max(FEWEST_IN_FLIGHT, self._share * self._worker.under_way):
+                return CROWDED
+            in_flight[account] += 1
+        admission = self.admission
+        if admission.is_watching and not admission.admits(kind, account, is_idle=not self._worker.under_way):
+            return OVERLOADED
+        return 0
+
+    def _class_and_account(self, asked: Asked) -> tuple[int, int]:
+        method, target, authorization = asked
+        return self._classify(method, target.partition(b"?")[0].removeprefix(self._root), authorization)
+
+    def response(self, status: int, *, is_head: bool, closes: bool) -> tuple[str, bytes]:
+        """Return (uuid, the bytes of a refusal)."""
+        return self._responses[status].make(is_head=is_head, closes=closes)
+
+    def takes_a_line(self) -> bool:
+        """Whether the access log gets a line of this refusal: of one in each turn."""
+        may_log, self._may_log = self._may_log, False
+        return may_log
+
+    def must_rest(self) -> bool:
+        """Whether the connection whose request was just refused is left unread until the next turn."""
+        return self.kind == BULK and self.admission.refuses_most
+
+    def rest(self, connection: "GatewayProtocol") -> None:
+        """Read the connection again at the next turn."""
+        self._resting.append(connection)
+
+    def _tick(self, waited_seconds: float) -> None:
+        self.admission.sample(waited_seconds)
+        self._ticks += 1
+        if self._ticks % TICKS_OF_A_TURN == 0:
+            self._may_log = True
+            self._count_accounts()
+            resting, self._resting = self._resting, []
+            for connection in resting:
+                connection.read_again()
+        self.is_on = self.admission.is_watching or self._in_flight is not None
+
+    def _count_accounts(self) -> None:
+        worker = self._worker
+        if self._share >= 1 or 2 * worker.under_way < worker.worker_connections:
+            self._in_flight = None
+            return
+        heads = (connection.head_under_way for connection in worker.connections)
+        self._in_flight = Counter(
+            self._class_and_account(asked_by(head))[1] for head in heads if head is not None
+        )

@@ -1,0 +1,269 @@
+"""Requests that an overloaded worker refuses at the socket, by a gunicorn that calls a short wait an overload."""
+
+import json
+import socket
+import time
+import uuid
+from contextlib import contextmanager
+
+import pytest
+
+from optimizely_api.runtime.server.gate import LONGEST_LOOK_BYTES, look_at
+from tests.runtime.servers import gunicorn, until
+from tests.runtime.test_refusals import access_lines
+
+HEAD_END = b"\r\n\r\n"
+ECHO = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
+LATE = b"GET /compute?seconds=0.02 HTTP/1.1\r\nHost: t\r\n\r\n"  # makes the loop late, if it is served
+
+
+class Reader:
+    """Reads responses one after another from a connection."""
+
+    def __init__(self, client):
+        self.client, self.received = client, b""
+
+    def response(self, *, has_body=True):
+        """Return (status, {header: value}, body)."""
+        while HEAD_END not in self.received:
+            self._receive()
+        head, _, self.received = self.received.partition(HEAD_END)
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        length = int(headers.get("content-length", 0)) if has_body else 0
+        while len(self.received) < length:
+            self._receive()
+        body, self.received = self.received[:length], self.received[length:]
+        return int(first.split()[1]), headers, body
+
+    def _receive(self):
+        more = self.client.recv(65536)
+        assert more, f"closed after {self.received!r}"
+        self.received += more
+
+    def ask(self, request, **options):
+        self.client.sendall(request)
+        return self.response(**options)
+
+    def is_closed(self):
+        return not self.received and self.client.recv(1) == b""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with gunicorn(
+        tmp_path_factory.mktemp("gate"), "--keep-alive", "60", overload_wait_seconds=0.001
+    ) as server:
+        yield server
+
+
+@contextmanager
+def overloaded(server, seconds=60):
+    """A connection to a worker that refuses most requests, since it serves another one; and the connection of that."""
+    with server.connect() as busy, server.connect() as client:
+        busy.sendall(b"GET /wait?seconds=%d HTTP/1.1\r\nHost: t\r\n\r\n" % seconds)
+        reader = Reader(client)
+        until(lambda: reader.ask(LATE)[0] == 503)
+        yield reader, Reader(busy)
+
+
+@pytest.fixture
+def refusing(server):
+    """A connection to a worker that refuses most requests: about one in a tenth of a second is served."""
+    with overloaded(server) as (reader, _):
+        yield reader
+
+
+def refused(reader, request, **options):
+    """Send the request until it is refused; returns the response."""
+    for _ in range(100):
+        response = reader.ask(request, **options)
+        if response[0] == 503:
+            return response
+        reader.ask(LATE)
+    raise AssertionError("it is always served")
+
+
+def check_refusal(response):
+    """Check the error shape; returns the headers."""
+    status, headers, body = response
+    assert (status, headers["content-type"]) == (503, "application/json")
+    problem = json.loads(body)
+    assert problem.keys() == {"code", "message", "uuid"}
+    assert problem["code"] == "overloaded"
+    assert headers["x-request-id"] == problem["uuid"] == str(uuid.UUID(problem["uuid"]))
+    assert headers["access-control-allow-origin"] == "*"
+    assert headers["retry-after"] in ("1", "2", "3")
+    return headers
+
+
+def test_503_in_the_one_error_shape_and_the_connection_goes_on(refusing):
+    headers = [check_refusal(refused(refusing, ECHO)) for _ in range(30)]
+    assert {each["retry-after"] for each in headers} == {"1", "2", "3"}
+    assert len({each["x-request-id"] for each in headers}) == 30
+    assert all("connection" not in each for each in headers)
+
+
+def test_503_without_a_body_for_head(refusing):
+    status, headers, _ = refused(refusing, ECHO.replace(b"GET", b"HEAD"), has_body=False)
+    assert (status, headers["content-length"]) == (503, "125")
+    check_refusal(refused(refusing, ECHO))  # nothing was left of the first
+
+
+def test_each_of_pipelined_requests_has_its_response_in_its_place(refusing):
+    sent = list(range(210, 250))
+    heads = (f"GET /answer?status={status} HTTP/1.1\r\nHost: t\r\n\r\n" for status in sent)
+    refusing.client.sendall("".join(heads).encode())
+    got = [refusing.response()[0] for _ in sent]
+    assert 503 in got
+    assert all(status in (503, expected) for status, expected in zip(got, sent, strict=True))
+
+
+def test_503_for_a_head_in_pieces(refusing):
+    def in_pieces():
+        for piece in (ECHO[:7], ECHO[7:20], ECHO[20:-1]):
+            refusing.client.sendall(piece)
+            time.sleep(0.01)  # so that they come one by one
+        return refusing.ask(ECHO[-1:])
+
+    until(lambda: in_pieces()[0] == 503 or not refusing.ask(LATE))
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nGET /", id="a body"),
+        pytest.param(
+            b"POST /echo HTTP/1.1\r\nHost: t\r\ncONTENT-lENGTH: 5\r\n\r\nGET /", id="however it is spelled"
+        ),
+        pytest.param(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n", id="an empty body"),
+        pytest.param(b"GET http://real/echo HTTP/1.1\r\nHost: t\r\n\r\n", id="the absolute form"),
+        pytest.param(b"GET /%s HTTP/1.1\r\nHost: t\r\n\r\n" % (b"a" * LONGEST_LOOK_BYTES), id="a long head"),
+    ],
+)
+def test_a_request_that_is_not_plain_is_refused_and_nothing_of_it_is_read_as_another(refusing, request_bytes):
+    check_refusal(refused(refusing, request_bytes))
+    check_refusal(refused(refusing, ECHO))
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(ECHO.replace(HEAD_END, b"\r\nConnection: close\r\n\r\n"), id="the client closes"),
+        pytest.param(ECHO.replace(b"1.1", b"1.0"), id="HTTP/1.0"),
+        pytest.param(
+            b"POST /wait HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+            id="a chunked body",
+        ),
+        pytest.param(
+            b"POST /wait HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+            id="a body that waits to be asked for",
+        ),
+    ],
+)
+def test_a_refusal_ends_a_connection_that_cannot_go_on(server, refusing, request_bytes):
+    def is_refused():
+        with server.connect() as client:
+            reader = Reader(client)
+            response = reader.ask(request_bytes)
+            if response[0] != 503:
+                refusing.ask(LATE)
+                return False
+            assert check_refusal(response)["connection"] == "close"
+            return reader.is_closed()
+
+    until(is_refused)
+
+
+def test_400_not_503_for_a_head_that_is_no_http(refusing):
+    bad = b"GET /echo HTTP/1.1\r\nHost: t\r\nContent-Length : 5\r\n\r\nabcde"
+    assert refusing.ask(bad)[0] == 400
+    assert refusing.is_closed()
+
+
+def test_a_request_under_way_is_not_broken_off(server):
+    with overloaded(server, seconds=1) as (reader, busy):
+        check_refusal(refused(reader, ECHO))
+        assert busy.response()[0] == 200
+
+
+def test_the_access_log_has_some_of_the_refusals(server, refusing):
+    ids = set()
+
+    def lines():
+        ids.add(check_refusal(refused(refusing, ECHO))["x-request-id"])
+        return [line for line in access_lines(server.log) if line["request_id"] in ids]
+
+    until(lambda: len(lines()) > 1)
+    assert len(lines()) < len(ids) / 2
+    assert {(line["status"], line["method"], line["path"]) for line in lines()} == {(503, "GET", "/echo")}
+
+
+def test_term_ends_a_connection_with_its_next_response(tmp_path):
+    with gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=0.001) as server:
+        with overloaded(server, seconds=5) as (reader, busy):
+            server.signal(15)
+            server.wait_for_log("Worker shutting down")
+            assert reader.ask(ECHO)[1]["connection"] == "close"
+            assert reader.is_closed()
+            assert busy.response()[0] == 200
+        assert server.wait() == 0
+
+
+def test_refusals_do_not_count_for_max_requests(tmp_path):
+    with gunicorn(
+        tmp_path, "--max-requests", "3000", "--keep-alive", "60", overload_wait_seconds=0.001
+    ) as server:
+        with overloaded(server) as (reader, _):
+            for _ in range(100):
+                reader.client.sendall(ECHO * 50)
+                assert {reader.response()[0] for _ in range(50)} <= {200, 503}
+        assert "has served max_requests" not in server.log
+
+
+def test_nothing_is_refused_where_no_wait_is_an_overload(tmp_path):
+    with (
+        gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=0) as server,
+        server.connect() as client,
+    ):
+        reader = Reader(client)
+        assert reader.ask(b"GET /block?seconds=0.5 HTTP/1.1\r\nHost: t\r\n\r\n")[0] == 200
+        assert {reader.ask(ECHO)[0] for _ in range(50)} == {200}
+
+
+def test_429_for_an_account_that_has_half_of_a_worker_that_is_half_full(tmp_path):
+    def waiting(token):
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+        client.sendall(
+            b"GET /wait?seconds=60 HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer %s\r\n\r\n" % token
+        )
+        return client
+
+    def ask(token):
+        with server.connect() as client:
+            return Reader(client).ask(ECHO.replace(HEAD_END, b"\r\nAuthorization: Bearer %s\r\n\r\n" % token))
+
+    with gunicorn(tmp_path, "--worker-connections", "20", overload_wait_seconds=0) as server:
+        assert ask(b"greedy")[0] == 200
+        clients = [waiting(b"greedy") for _ in range(12)]
+        try:
+            until(lambda: ask(b"greedy")[0] == 429)
+            status, headers, body = ask(b"greedy")
+            assert (status, json.loads(body)["code"]) == (429, "too_many_requests")
+            assert headers["retry-after"] in ("1", "2", "3")
+            assert ask(b"modest")[0] == 200
+        finally:
+            for client in clients:
+                client.close()
+        until(lambda: ask(b"greedy")[0] == 200)
+
+
+def test_a_look_sees_what_a_request_is_judged_by():
+    look = look_at(b"GET /a?b=c HTTP/1.1\r\nHost: t\r\nAUTHORIZATION:  Bearer x \r\n\r\nGET /")
+    assert look.asked == (b"GET", b"/a?b=c", b"Bearer x")
+    assert (look.size, look.is_forwarded) == (59, False)
+
+
+@pytest.mark.parametrize("header", [b"X-Forwarded-For: 192.0.2.1", b"Forwarded: for=192.0.2.1"])
+def test_a_look_sees_that_a_proxy_passed_the_request_on(header):
+    assert look_at(b"GET /a HTTP/1.1\r\nHost: t\r\n%s\r\n\r\n" % header).is_forwarded
