@@ -1,7 +1,8 @@
 """Refuse requests at the socket, while the worker is overloaded or one account fills it.
 
 Fast path: a refusal is useful only if it costs a small part of a response. So a request is judged by its bytes, and
-refused with bytes that were made before, without llhttp, an environ, a task or Pyramid.
+refused with bytes that were made before, without llhttp, an environ, a task or Pyramid. To measure:
+`python -m tests.benchmark_overload`.
 """
 
 import uuid
