@@ -15,14 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from optimizely_api.comparison.command import compare
-from optimizely_api.comparison.options import CannotCompare, Options
+from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report.trials import OWN_SHARE, trials_of
-from optimizely_api.comparison.rig import balancer
 from optimizely_api.comparison.rig.modes import MODES
-from optimizely_api.comparison.rig.processes import is_listening
 from optimizely_api.comparison.scenarios import scenarios_of
 from tests.comparison.known_report import measured, modes, tally, trial, trials
 from tests.comparison.report_schema import REPORT
+from tests.support.measuring import assert_gone, family, have_balancer, needs_haproxy
 
 PROGRAM = "from optimizely_api.comparison.command import compare; compare(prog_name='optimizely-api compare')"
 SOON_SECONDS = 120
@@ -42,16 +41,6 @@ SHORT = (
 )
 
 
-def have_balancer():
-    try:
-        return bool(balancer.find())
-    except CannotCompare:
-        return False
-
-
-needs_haproxy = pytest.mark.skipif(not have_balancer(), reason="HAProxy is not installed")
-
-
 def started(output, *arguments):
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, "--output", str(output), *arguments],
@@ -59,10 +48,6 @@ def started(output, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def family(process):
-    return psutil.Process(process.pid).children(recursive=True)
 
 
 def command_of(process):
@@ -82,12 +67,6 @@ def ports_of(processes):
         assert all(each.laddr.ip == "127.0.0.1" for each in found if each.status == psutil.CONN_LISTEN)
         ports |= {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
     return ports
-
-
-def assert_gone(processes, ports):
-    left = [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-    assert left == []
-    assert not any(is_listening(port) for port in ports)
 
 
 def read(output):

@@ -25,15 +25,19 @@ Outcome = Callable[["Request", int, str], None]
 
 
 class Request:
-    """One request in flight; callers may subclass it to add fields."""
+    """One request in flight; callers may subclass it to add fields.
 
-    __slots__ = ("connection", "done", "payload", "sent_again")
+    `response` is the reader of its connection, whose response is this request's until `Outcome` has been called.
+    """
+
+    __slots__ = ("connection", "done", "payload", "response", "sent_again")
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
         self.done = False
         self.sent_again = False
         self.connection: Connection | asyncio.Task[None] | None = None
+        self.response: ResponseReader | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -44,7 +48,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: "ConnectionPool", request: Request) -> None:
         self._pool = pool
         self._request: Request | None = request
-        self._reader = ResponseReader()
+        self._reader = pool.new_reader()
         self._transport: asyncio.Transport | None = None
         self._used = False
 
@@ -64,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._request = request
         self._reader.begin()
         request.connection = self
+        request.response = self._reader
         if self._transport is not None:
             self._transport.write(request.payload)
 
@@ -125,11 +130,19 @@ class Connection(asyncio.Protocol):
 class ConnectionPool:
     """The connections to one server; `on_outcome` is called at the end of every request that is not given up."""
 
-    def __init__(self, host: str, port: int, limit: int, on_outcome: Outcome) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        limit: int,
+        on_outcome: Outcome,
+        new_reader: Callable[[], ResponseReader] = ResponseReader,
+    ) -> None:
         self.connections: set[Connection] = set()
         self.idle: OrderedDict[Connection, None] = OrderedDict()
         self.most = 0
         self._address = (host, port)
+        self.new_reader = new_reader
         self._limit = limit
         self._on_outcome = on_outcome
         self._connecting: set[asyncio.Task[None]] = set()

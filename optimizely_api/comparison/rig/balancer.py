@@ -178,21 +178,25 @@ def version(path: str) -> str:
 def start(path: str, folder: Path, *, port: int, gateway_port: int, timeout_seconds: float) -> Balancer:
     """Start HAProxy on `port`; raises CannotCompare with its output when it does not start."""
     stats = folder / "stats"
-    config = folder / "haproxy.cfg"
-    config.write_text(
-        config_text(
-            port=port,
-            gateway_port=gateway_port,
-            timeout_seconds=timeout_seconds,
-            stats=stats,
-            connections=min(MOST_CONNECTIONS, (open_files() - FILES_BESIDE) // 2),
-        )
+    text = config_text(
+        port=port,
+        gateway_port=gateway_port,
+        timeout_seconds=timeout_seconds,
+        stats=stats,
+        connections=min(MOST_CONNECTIONS, (open_files() - FILES_BESIDE) // 2),
     )
+    return Balancer(run(path, folder, text, port), port, stats)
+
+
+def run(path: str, folder: Path, text: str, port: int) -> Process:
+    """Start HAProxy with this configuration, which listens on `port`; raises CannotCompare when it does not start."""
+    config = folder / "haproxy.cfg"
+    config.write_text(text)
     process = Process("haproxy", [path, "-db", "-f", str(config)], folder)
     deadline = time.monotonic() + LONGEST_START_SECONDS
     while process.running and time.monotonic() < deadline:
         if is_listening(port):
-            return Balancer(process, port, stats)
+            return process
         time.sleep(POLL_SECONDS)
     process.stop()
     raise CannotCompare(f"HAProxy did not start:\n{process.tail()}")

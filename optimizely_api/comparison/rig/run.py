@@ -63,11 +63,11 @@ def compare_modes(options: Options, results: Results, progress: Progress) -> boo
     """
     balancer = haproxy.find() if options.balancer else None
     allow_many_files()
-    with _folder() as folder, asyncio.Runner() as runner:
-        return runner.run(_until_signalled(_compare(options, balancer, folder, results, progress)))
+    with temporary_folder("compare-") as folder, asyncio.Runner() as runner:
+        return runner.run(until_signalled(_compare(options, balancer, folder, results, progress)))
 
 
-async def _until_signalled(work: Any) -> bool:
+async def until_signalled(work: Any) -> bool:
     """Do the work; the first signal cancels it, and further signals do not interrupt the ending of processes."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
@@ -211,15 +211,15 @@ async def _trace(rig: Rig, results: Results, progress: Progress) -> None:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
+def temporary_folder(prefix: str) -> Iterator[Path]:
     """A temporary folder for configurations and logs; its path is short enough for a Unix socket."""
     base = tempfile.gettempdir()
     short = base if len(base) < LONGEST_FOLDER_PATH else "/tmp"  # noqa: S108
-    folder = Path(tempfile.mkdtemp(prefix="compare-", dir=short))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=short))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-__all__ = ["Progress", "Results", "compare_modes", "steps"]
+__all__ = ["Progress", "Results", "compare_modes", "steps", "temporary_folder", "until_signalled"]

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,40 +95,84 @@ class StubProcess:
         raise CannotCompare(f"The stub of the services did not start:\n{self._process.tail()}")
 
 
+class ServiceProcesses:
+    """The three services on new SQLite files in `folder`, on free ports."""
+
+    def __init__(self, folder: Path) -> None:
+        from optimizely_api.services.http.server import SERVICES
+
+        self.key = secrets.token_urlsafe()
+        self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        self.processes: dict[str, Process] = {}
+        self._folder = folder
+        self._data = folder / "data"
+        self._data.mkdir()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
+
+    async def start_all(self) -> None:
+        """Start them; raises CannotCompare with a service's log when it does not start."""
+        for name in self.ports:
+            self.start(name)
+        for name in self.ports:
+            await self.until_listening(name)
+
+    def start(self, name: str) -> None:
+        """Start one on its database, without waiting until it listens."""
+        command = [
+            sys.executable,
+            "-m",
+            "optimizely_api.cli",
+            "service",
+            name,
+            "--port",
+            str(self.ports[name]),
+        ]
+        url = f"sqlite:///{self._data / name}.sqlite3"
+        self.processes[name] = Process(
+            name, [*command, "--database-url", url], self._folder, {VARIABLE: self.key}
+        )
+
+    async def until_listening(self, name: str) -> None:
+        """Wait for one that was started; raises CannotCompare with its log when it does not listen."""
+        process, deadline = self.processes[name], time.monotonic() + LONGEST_START_SECONDS
+        while not is_listening(self.ports[name]):
+            if not process.running or time.monotonic() > deadline:
+                raise CannotCompare(f"The {name} service did not start:\n{process.tail()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.stop()
+
+
 class RealServices:
     """The three services on new SQLite files, with the demo data."""
 
     def __init__(self, options: Options, folder: Path) -> None:
         if options.fan_out:
             raise CannotCompare("--fan-out needs the stub: the demo data has campaigns of its own sizes.")
-        self._folder = folder
-        self._processes: dict[str, Process] = {}
-        self._key = secrets.token_urlsafe()
-        self.settings = {"services_key": self._key}
+        self._services = ServiceProcesses(folder)
+        self.settings = {
+            "services_key": self._services.key,
+            **{f"{name}_url": url for name, url in self._services.urls.items()},
+        }
         self.target = Target("", {})
 
     async def start(self) -> None:
         """Start them and load the demo data; raises CannotCompare with a service's log when it does not start."""
         from optimizely_api.demo import load_demo
-        from optimizely_api.services.http.server import SERVICES
 
-        data = self._folder / "data"
-        data.mkdir()
-        ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
-        for name, port in ports.items():
-            command = [sys.executable, "-m", "optimizely_api.cli", "service", name, "--port", str(port)]
-            url = f"sqlite:///{data / name}.sqlite3"
-            self._processes[name] = Process(
-                name, [*command, "--database-url", url], self._folder, {VARIABLE: self._key}
-            )
-            self.settings[f"{name}_url"] = f"http://127.0.0.1:{port}"
-        await self._until_listening(ports)
+        await self._services.start_all()
+        urls = self._services.urls
         summary = await load_demo(
-            self.settings["projects_url"],
-            self.settings["experiments_url"],
-            self.settings["results_url"],
+            urls["projects"],
+            urls["experiments"],
+            urls["results"],
             Console(quiet=True),
-            key=self._key,
+            key=self._services.key,
         )
         self.target = Target(
             f"/v2/experiments/{summary.experiment_id}/results", {"Authorization": f"Bearer {summary.token}"}
@@ -137,7 +181,7 @@ class RealServices:
     @contextlib.contextmanager
     def slow_results(self, delay_ms: float) -> Iterator[None]:
         """Stop the results service while the block runs; `delay_ms` has no effect here."""
-        results = self._processes["results"]
+        results = self._services.processes["results"]
         results.send_signal_to_all(signal.SIGSTOP)
         try:
             yield
@@ -145,7 +189,7 @@ class RealServices:
             results.send_signal_to_all(signal.SIGCONT)
 
     def usage(self) -> Usage:
-        parts = [process.usage() for process in self._processes.values()]
+        parts = [process.usage() for process in self._services.processes.values()]
         return Usage(
             sum(part.processes for part in parts),
             sum(part.memory_bytes for part in parts),
@@ -153,16 +197,7 @@ class RealServices:
         )
 
     def stop(self) -> None:
-        for process in self._processes.values():
-            process.stop()
-
-    async def _until_listening(self, ports: Mapping[str, int]) -> None:
-        deadline = time.monotonic() + LONGEST_START_SECONDS
-        for name, port in ports.items():
-            while not is_listening(port):
-                if not self._processes[name].running or time.monotonic() > deadline:
-                    raise CannotCompare(f"The {name} service did not start:\n{self._processes[name].tail()}")
-                await asyncio.sleep(POLL_SECONDS)
+        self._services.stop()
 
 
 Upstreams = StubProcess | RealServices
