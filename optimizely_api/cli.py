@@ -13,6 +13,7 @@ from optimizely_api.comparison.command import compare
 from optimizely_api.demo import DemoError, story
 from optimizely_api.demo import run as running
 from optimizely_api.demo.traffic import send_traffic
+from optimizely_api.proof.command import prove
 from optimizely_api.start_failures import CannotStart
 
 SERVICES = ("projects", "experiments", "results", "events")
@@ -25,6 +26,7 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(prove)
 main.add_command(account)
 main.add_command(user)
 main.add_command(token)
