@@ -66,6 +66,7 @@ GEVENT = [
 ]  # gunicorn's gevent worker, a mode of the comparison that is measured when it is named
 TEST = [
     *COMPARE,
+    *GEVENT,
     "webtest>=3",  # calls the application as a client would
     "pytest>=9",
     "packaging>=24",  # compares requirements/ with the ranges above

@@ -97,10 +97,10 @@ class Settings:
         at_least=0,
     )
     fewest_calls: int = _setting(
-        50,
-        "Calls that a worker always lets be under way to one service. There may be upstream_connections of them while"
-        " the service keeps its pace, and down to this number when it slows down under them; then accounts take turns,"
-        " for a second at most. 0 is no such limit.",
+        0,
+        "Calls that a worker always lets be under way to one service, such as 50. There may be upstream_connections of"
+        " them while the service keeps its pace, and down to this number when it slows down under them; then accounts"
+        " take turns, for a second at most. 0 is no such limit.",
         at_least=0,
     )
     hedge_share: float = _setting(
@@ -233,9 +233,9 @@ class Settings:
         0.1, "The event loop held for longer is logged with the stack that holds it; 0 is off.", at_least=0
     )
     overload_wait_seconds: float = _setting(
-        0.02,
-        "While half of what has come waits for a worker's event loop for longer than this, requests are refused: 503"
-        " with Retry-After, the least important ones first (optimizely_api/gateway/admission.py). 0 refuses none.",
+        0.0,
+        "While half of what has come waits for a worker's event loop for longer than this, such as 0.02, requests are"
+        " refused: 503 with Retry-After, the least important first (optimizely_api/gateway/admission.py). 0 is off.",
         at_least=0,
     )
     account_in_flight_share: float = _setting(

@@ -208,4 +208,4 @@ def test_502_and_a_line_in_the_log_when_the_keys_differ(gateway: Any, services: 
 def test_every_call_carries_the_key(gateway: Any, services: Any) -> None:
     get(gateway, "/v2/projects")
     gateway.post("/v1/events", "{}", status=204)
-    assert [seen.headers["Authorization"] for seen in services.seen] == [f"Bearer {SERVICES_KEY}"] * 3
+    assert [seen.headers["Authorization"] for seen in services.seen] == [f"Bearer {SERVICES_KEY}"] * 4

@@ -97,6 +97,7 @@ def check_refusal(response):
     return headers
 
 
+@pytest.mark.whole
 def test_503_in_the_one_error_shape_and_the_connection_goes_on(refusing):
     headers = [check_refusal(refused(refusing, ECHO)) for _ in range(30)]
     assert {each["retry-after"] for each in headers} == {"1", "2", "3"}
@@ -104,12 +105,14 @@ def test_503_in_the_one_error_shape_and_the_connection_goes_on(refusing):
     assert all("connection" not in each for each in headers)
 
 
+@pytest.mark.whole
 def test_503_without_a_body_for_head(refusing):
     status, headers, _ = refused(refusing, ECHO.replace(b"GET", b"HEAD"), has_body=False)
     assert (status, headers["content-length"]) == (503, "125")
     check_refusal(refused(refusing, ECHO))  # nothing was left of the first
 
 
+@pytest.mark.whole
 def test_each_of_pipelined_requests_has_its_response_in_its_place(refusing):
     sent = list(range(210, 250))
     heads = (f"GET /answer?status={status} HTTP/1.1\r\nHost: t\r\n\r\n" for status in sent)
@@ -119,6 +122,7 @@ def test_each_of_pipelined_requests_has_its_response_in_its_place(refusing):
     assert all(status in (503, expected) for status, expected in zip(got, sent, strict=True))
 
 
+@pytest.mark.whole
 def test_503_for_a_head_in_pieces(refusing):
     def in_pieces():
         for piece in (ECHO[:7], ECHO[7:20], ECHO[20:-1]):
@@ -129,6 +133,7 @@ def test_503_for_a_head_in_pieces(refusing):
     until(lambda: in_pieces()[0] == 503 or not refusing.ask(LATE))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -146,6 +151,7 @@ def test_a_request_that_is_not_plain_is_refused_and_nothing_of_it_is_read_as_ano
     check_refusal(refused(refusing, ECHO))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -175,18 +181,21 @@ def test_a_refusal_ends_a_connection_that_cannot_go_on(server, refusing, request
     until(is_refused)
 
 
+@pytest.mark.whole
 def test_400_not_503_for_a_head_that_is_no_http(refusing):
     bad = b"GET /echo HTTP/1.1\r\nHost: t\r\nContent-Length : 5\r\n\r\nabcde"
     assert refusing.ask(bad)[0] == 400
     assert refusing.is_closed()
 
 
+@pytest.mark.whole
 def test_a_request_under_way_is_not_broken_off(server):
     with overloaded(server, seconds=1) as (reader, busy):
         check_refusal(refused(reader, ECHO))
         assert busy.response()[0] == 200
 
 
+@pytest.mark.whole
 def test_the_access_log_has_some_of_the_refusals(server, refusing):
     ids = set()
 
@@ -199,6 +208,7 @@ def test_the_access_log_has_some_of_the_refusals(server, refusing):
     assert {(line["status"], line["method"], line["path"]) for line in lines()} == {(503, "GET", "/echo")}
 
 
+@pytest.mark.whole
 def test_term_ends_a_connection_with_its_next_response(tmp_path):
     with gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=0.001) as server:
         with overloaded(server, seconds=5) as (reader, busy):
@@ -210,6 +220,7 @@ def test_term_ends_a_connection_with_its_next_response(tmp_path):
         assert server.wait() == 0
 
 
+@pytest.mark.whole
 def test_refusals_do_not_count_for_max_requests(tmp_path):
     with gunicorn(
         tmp_path, "--max-requests", "3000", "--keep-alive", "60", overload_wait_seconds=0.001

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from optimizely_api.services.experiments.datafiles.upkeep import build_due
+from optimizely_api.services.experiments.snippets.build import build
+from optimizely_api.services.experiments.tables import snippets
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller
 from tests.services.test_experiments import OWNER, SOMEWHERE, TWO, make, patched
@@ -82,6 +84,7 @@ async def test_settings_that_no_browser_needs_make_no_revision(
 async def test_every_action_that_moves_the_status_makes_a_revision(experiments: Caller) -> None:
     await snippet(experiments)
     made = await make(experiments)
+    assert await revision(experiments) == 2
     for number, action in enumerate(("start", "pause", "resume"), 3):
         await patched(experiments, made, f"?action={action}")
         assert await revision(experiments) == number, action
@@ -153,9 +156,17 @@ async def test_a_schedule_makes_a_revision_when_its_time_has_come(experiments: C
     before = await revision(experiments)
     database = Database(experiments.database_url)
     try:
-        await build_due(database, datetime.now(UTC))
-        assert await revision(experiments) == before
-        await build_due(database, stop)
+        for moment, expected in ((datetime.now(UTC), before), (stop, before + 1)):
+            async with database.transaction() as connection:
+                await build(connection, PROJECT, moment)
+                query = select(snippets.c.revision).where(snippets.c.project_id == PROJECT)
+                assert (await connection.execute(query)).scalar_one() == expected
     finally:
         await database.close()
-    assert await revision(experiments) == before + 1
+
+
+async def test_changes_between_two_questions_are_one_revision(experiments: Caller) -> None:
+    before = await snippet(experiments)
+    for _ in range(3):
+        await make(experiments)
+    assert await revision(experiments) == before["revision"] + 1

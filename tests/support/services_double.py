@@ -494,7 +494,10 @@ def _echo(request: web.Request) -> dict[str, str]:
 def _page(request: web.Request, entities: dict[int, dict[str, Any]]) -> web.Response:
     query = request.query
     wanted = {key: int(query[key]) for key in ("account_id", "project_id", "campaign_id") if key in query}
-    named = {*query.getall("id", []), *(text.removeprefix("id:") for text in query.getall("filter", []))}
+    named = {
+        *query.getall("id", []),
+        *(text[3:] for text in query.getall("filter", []) if text.startswith("id:")),
+    }
     found = [
         entity
         for number, entity in entities.items()

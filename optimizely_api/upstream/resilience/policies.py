@@ -23,7 +23,7 @@ class PolicyOptions:
 
     retry_tokens: float = 10.0
     throttle_seconds: float = 10.0
-    fewest_calls: int = 50
+    fewest_calls: int = 0
     most_calls: int = 10_000
     hedge_share: float = 0.0
 

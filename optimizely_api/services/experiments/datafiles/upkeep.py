@@ -1,6 +1,6 @@
-"""Keeps datafiles and snippets up to date while the service runs: with each change, and when a schedule says so.
+"""Keeps datafiles up to date while the service runs: with each change, and when a schedule says so.
 
-The last thing before a commit is to count the records of changes and to build both.
+The last thing before a commit is to count the records of changes, to build the datafiles, and to mark the snippets.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from aiohttp import web
-from sqlalchemy import select, union
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments.change_counts import count_recorded
 from optimizely_api.services.experiments.datafiles import build as datafile
 from optimizely_api.services.experiments.snippets import build as snippet
-from optimizely_api.services.experiments.tables import datafiles, snippets
+from optimizely_api.services.experiments.tables import datafiles
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.storage.database import Database
 
@@ -40,12 +40,8 @@ async def with_datafiles(app: web.Application) -> AsyncIterator[None]:
 async def _before_commit(connection: AsyncConnection, project_ids: set[int]) -> None:
     await count_recorded(connection)
     for project_id in sorted(project_ids):
-        await _build(connection, project_id)
-
-
-async def _build(connection: AsyncConnection, project_id: int, now: datetime | None = None) -> None:
-    await datafile.build(connection, project_id, now)
-    await snippet.build(connection, project_id, now)
+        await datafile.build(connection, project_id)
+    await snippet.mark_changed(connection, project_ids)
 
 
 async def _follow_schedules(database: Database) -> None:
@@ -59,18 +55,18 @@ async def _follow_schedules(database: Database) -> None:
 
 
 async def build_due(database: Database, now: datetime) -> None:
-    """Build the datafiles and the snippet of projects with a schedule whose time has come by `now`.
+    """Build the datafiles of projects with a schedule whose time has come by `now`.
 
     Raises an ExceptionGroup when some of them could not be built, after all others.
     """
-    due_in = [select(one.c.project_id).where(one.c.next_change <= now) for one in (datafiles, snippets)]
+    query = select(datafiles.c.project_id).where(datafiles.c.next_change <= now).distinct()
     async with database.snapshot() as connection:
-        due = list((await connection.execute(union(*due_in))).scalars())
+        due = list((await connection.execute(query)).scalars())
     failures = []
     for project_id in due:
         try:
             async with database.transaction() as connection:
-                await _build(connection, project_id, now)
+                await datafile.build(connection, project_id, now)
         except Exception as exc:
             failures.append(exc)
     if failures:

@@ -1,6 +1,8 @@
-"""Builds a project's snippet, in the transaction of the change that it shows, and says which revision it is.
+"""Builds a project's snippet when somebody asks for it, and says which revision it is.
 
-The settings are the projects service's: the gateway names them here whenever it shows a project.
+A change only marks the snippet as due, for its content grows with the project and nobody fetches it. So changes between
+two questions are one revision. The settings are the projects service's: the gateway names them here whenever it shows a
+project.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments.audiences import AUDIENCES
@@ -31,18 +33,20 @@ Json = dict[str, Any]
 PROJECT: Json = {"account_id": ID, "project_id": ID, "version": TEXT, "settings": {"type": "object"}}
 REGISTRATION = Schema(object_of({"projects": list_of(object_of(PROJECT, *PROJECT))}, "projects"))
 UNBUILT: Json = {"revision": 0, "size": 0, "digest": ""}
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def register_projects(request: web.Request) -> web.Response:
     """200: revision and size of the snippets of the projects in the body, which has their settings as they are now.
 
-    What is known of a later version stays. Nothing is written when nothing is new.
+    What is known of a later version stays. Nothing is written when nothing is new and nothing has changed.
     """
+    now = datetime.now(UTC)
     given = [_row(one) for one in REGISTRATION.read(await read_object(request))["projects"]]
     database = request.app[DATABASE]
     async with database.snapshot() as connection:
         known = await _known(connection, given)
-    if any(_is_news(one, known) for one in given):
+    if any(_is_news(one, known) or _is_due(known[one["project_id"]], now) for one in given):
         async with database.transaction() as connection:
             for one in sorted(given, key=lambda one: int(one["project_id"])):
                 await _register(connection, one)
@@ -50,6 +54,13 @@ async def register_projects(request: web.Request) -> web.Response:
     shown = (known[one["project_id"]] for one in given)
     names = ("project_id", "revision", "size")
     return JSONResponse({"items": [{name: getattr(row, name) for name in names} for row in shown]})
+
+
+async def mark_changed(connection: AsyncConnection, project_ids: Iterable[int]) -> None:
+    """Let the snippets of these projects be built when they are next asked for."""
+    is_built = or_(snippets.c.next_change.is_(None), snippets.c.next_change > LONG_AGO)
+    changed = update(snippets).where(snippets.c.project_id.in_(project_ids), is_built)
+    await connection.execute(changed.values(next_change=LONG_AGO))
 
 
 async def build(connection: AsyncConnection, project_id: int, now: datetime | None = None) -> None:
@@ -93,6 +104,11 @@ async def _known(connection: AsyncConnection, given: Iterable[Json]) -> dict[int
     return {row.project_id: row for row in rows}
 
 
+def _is_due(row: Row[Any], now: datetime) -> bool:
+    """Whether something has changed since it was built, or a schedule's time has come."""
+    return row.next_change is not None and row.next_change <= now
+
+
 def _is_news(given: Json, known: Mapping[int, Row[Any]]) -> bool:
     row = known.get(given["project_id"])
     return row is None or given["version"] > row.version
@@ -101,11 +117,12 @@ def _is_news(given: Json, known: Mapping[int, Row[Any]]) -> bool:
 async def _register(connection: AsyncConnection, given: Json) -> None:
     await lock(connection, given["project_id"])
     known = await _known(connection, [given])
-    if not _is_news(given, known):
+    if _is_news(given, known):
+        if known:
+            this_one = snippets.c.project_id == given["project_id"]
+            await connection.execute(update(snippets).where(this_one).values(**given))
+        else:
+            await connection.execute(insert(snippets).values(**given, **UNBUILT))
+    elif not _is_due(known[given["project_id"]], datetime.now(UTC)):
         return
-    if known:
-        this_one = snippets.c.project_id == given["project_id"]
-        await connection.execute(update(snippets).where(this_one).values(**given))
-    else:
-        await connection.execute(insert(snippets).values(**given, **UNBUILT))
     await build(connection, given["project_id"])
