@@ -90,10 +90,10 @@ class Settings:
         at_least=0,
     )
     throttle_seconds: float = _setting(
-        10.0,
-        "The time over which a worker counts how its calls to a service ended. Where most failed, most calls are"
-        " answered with a 503 at once, and the service is tried twice a second until it works again. 0 sends every"
-        " call.",
+        0.0,
+        "The time, such as 10, over which a worker counts how its calls to a service ended. Where most failed or took"
+        " over a second, most calls are answered with a 503 at once, and the service is tried twice a second until it"
+        " works again. 0 sends every call.",
         at_least=0,
     )
     fewest_calls: int = _setting(
