@@ -33,6 +33,7 @@ def proved(output, *arguments):
     return process.returncode, said, json.loads(output.read_text()) if output.exists() else {}
 
 
+@pytest.mark.whole
 def test_nothing_is_bad_while_services_lie_and_die(tmp_path):
     kinds = "swapped,off-contract,bad-json,kill-service"
     status, said, report = proved(tmp_path / "proof.json", "--faults", kinds, "--seed", "3")
@@ -56,6 +57,7 @@ def test_a_lying_response_is_found(tmp_path):
     assert any("name" in example["why"] for example in report["examples"])
 
 
+@pytest.mark.whole
 def test_ctrl_c_leaves_nothing_running_and_keeps_what_there_is(tmp_path):
     output = tmp_path / "proof.json"
     process = started(output, "--requests", "100000", "--faults", "freeze-service,freeze-worker,full-disk")
