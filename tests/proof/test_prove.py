@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.measuring import assert_gone, family, needs_haproxy
 
-pytestmark = [pytest.mark.slow, needs_haproxy]
+pytestmark = [pytest.mark.whole, needs_haproxy]
 
 PROGRAM = "from optimizely_api.proof.command import prove; prove(prog_name='optimizely-api prove')"
 LONGEST_RUN_SECONDS = 400  # on a machine that runs other tests too
@@ -33,7 +33,6 @@ def proved(output, *arguments):
     return process.returncode, said, json.loads(output.read_text()) if output.exists() else {}
 
 
-@pytest.mark.whole
 def test_nothing_is_bad_while_services_lie_and_die(tmp_path):
     kinds = "swapped,off-contract,bad-json,kill-service"
     status, said, report = proved(tmp_path / "proof.json", "--faults", kinds, "--seed", "3")
@@ -57,7 +56,6 @@ def test_a_lying_response_is_found(tmp_path):
     assert any("name" in example["why"] for example in report["examples"])
 
 
-@pytest.mark.whole
 def test_ctrl_c_leaves_nothing_running_and_keeps_what_there_is(tmp_path):
     output = tmp_path / "proof.json"
     process = started(output, "--requests", "100000", "--faults", "freeze-service,freeze-worker,full-disk")
