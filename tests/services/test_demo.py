@@ -332,8 +332,6 @@ async def test_the_whole_demo_loads_and_its_headline_is_significant(
 ) -> None:
     summary = await services.load()
     assert summary.counts["visitors"] == 50_000
-    # A promise about the default database; PostgreSQL may be anywhere.
-    assert summary.seconds < 60 or not services.results.database_url.startswith("sqlite")
     _, headline = await services.experiments.get(f"/experiments/{summary.experiment_id}")
     settings = headline["results_settings"]
     body = {

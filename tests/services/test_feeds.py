@@ -52,10 +52,9 @@ async def test_200_changes_come_in_the_order_in_which_they_were_made(experiments
 async def test_200_a_reader_that_waits_gets_a_change_at_once(experiments: Caller) -> None:
     reader = asyncio.create_task(feed(experiments, "wait=30"))
     await asyncio.sleep(0.1)  # so that the reader waits already
-    made, written = await attribute(experiments, "plan"), time.monotonic()
-    [item] = await asyncio.wait_for(reader, 10)
+    made = await attribute(experiments, "plan")
+    [item] = await asyncio.wait_for(reader, 10)  # of 30
     assert item["entity"]["id"] == made["id"]
-    assert time.monotonic() - written < 1
 
 
 async def test_200_a_reader_that_waits_does_not_hold_up_the_end_of_the_service(serve: Serve) -> None:

@@ -130,20 +130,17 @@ def _reach(stack):
     return stack.get(f"/v2/experiments/{stack.experiment_id}/results").json()["reach"]["total_count"]
 
 
-def test_a_second_start_is_at_once_and_ctrl_c_leaves_nothing_behind(stack, tmp_path):
+def test_a_second_start_loads_nothing_and_ctrl_c_leaves_nothing_behind(stack, tmp_path):
     for file in stack.folder.glob("*.sqlite3"):  # loaded once, by the first start
         with (
             contextlib.closing(sqlite3.connect(file)) as first,
             contextlib.closing(sqlite3.connect(tmp_path / file.name)) as second,
         ):
             first.backup(second)
-    began = time.monotonic()
     again = start(tmp_path)
-    took = time.monotonic() - began
     family = psutil.Process(again.process.pid).children(recursive=True)
     assert not [line for line in again.printed if "of 50,000 visitors" in line]
     assert stop(again) == 0
-    assert took < 30  # loading takes longer than this on no machine that starts Python in a second
     _gone, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     for port in again.ports.values():
