@@ -11,11 +11,12 @@ from optimizely_api.runtime.testing import GatewayTestApp
 from optimizely_api.services_key import FILE_VARIABLE, VARIABLE
 from tests.support import samples
 from tests.support.browser import axe, browser
+from tests.support.distributing import pytest_xdist_make_scheduler
 from tests.support.real_services import RealServices, real_services
 from tests.support.services_double import ServicesDouble
 from tests.support.serving import KEEPS_NOTHING
 
-__all__ = ["axe", "browser"]  # fixtures
+__all__ = ["axe", "browser", "pytest_xdist_make_scheduler"]  # fixtures and hooks
 
 # For all gateways and services that the tests start, in this process and in others.
 os.environ[VARIABLE] = samples.SERVICES_KEY
@@ -29,14 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too, as CI does")
 
 
-# Folders whose tests share what takes long to start.
-ONE_PROCESS_EACH = ("tests/sdk/", "tests/system/", "tests/workflows/")
+# They take minutes: begun last, they would be what all else waits for.
+FIRST = ("tests/system/", "tests/sdk/", "tests/comparison/", "tests/clients/", "tests/workflows/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:  # with --dist loadgroup a file's tests share its servers
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(next(filter(file.startswith, ONE_PROCESS_EACH), file)))
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
     left_out = set()
     if not (IN_CI or config.getoption("--slow") or "slow" in config.option.markexpr):
         left_out.add("slow")

@@ -23,7 +23,6 @@ NOT_IMPORTED = {
     "tzdata": "zoneinfo",
     "honcho": "a command",
     "import-linter": "make lint",
-    "pytest-xdist": "a plugin",
     "uvicorn": "a command",
     "uv": "a command",
     "ruff": "a command",
