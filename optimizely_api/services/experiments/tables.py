@@ -203,6 +203,8 @@ search_entries = Table(
     Column("created", UtcTime, nullable=False),
     Column("last_modified", UtcTime, nullable=False),
     Column("names", _WORDS),  # of name and key
+    # Beside what is filtered and sorted: PostgreSQL would join for each row that has a word.
+    Column("texts", _WORDS),  # of all that is searched
     Index(
         "ix_search_entries_account_id_last_modified", "account_id", "last_modified", *_FILTERED, "project_id"
     ),
@@ -212,7 +214,10 @@ search_entries = Table(
         Index(f"ix_search_entries_account_id_{column}", "account_id", column, "id")
         for column in ("sort_name", "created", "experiment_type")
     ),
-    Index("ix_search_entries_names", "names", postgresql_using="gin").ddl_if(dialect="postgresql"),
+    *(
+        Index(f"ix_search_entries_{words}", words, postgresql_using="gin").ddl_if(dialect="postgresql")
+        for words in ("names", "texts")
+    ),
 )
 
 search_results = Table(
@@ -220,8 +225,6 @@ search_results = Table(
     METADATA,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("shown", JSON, nullable=False),
-    Column("texts", _WORDS),  # of all that is searched
-    Index("ix_search_results_texts", "texts", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )
 
 # What experiments, features and groups name: `audience:42`, `page:42`, `experiment:42`.

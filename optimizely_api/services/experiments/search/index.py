@@ -258,9 +258,9 @@ def _write(connection: Connection, entries: Sequence[Entry]) -> None:
     results = [{"id": entry.columns["id"], "shown": entry.shown} for entry in entries]
     columns = [entry.columns for entry in entries]
     if connection.dialect.name == "postgresql":
-        for one, result, entry in zip(columns, results, entries, strict=True):
+        for one, entry in zip(columns, entries, strict=True):
             one["names"] = lexemes(entry.names)
-            result["texts"] = lexemes(entry.names | entry.texts)
+            one["texts"] = lexemes(entry.names | entry.texts)
     else:
         _write_words(connection, entries)
     _replace(connection, search_entries, columns)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Dialect, cast, column, literal, select, ta
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from optimizely_api.services.experiments.search.words import id_word, may_be_id
-from optimizely_api.services.experiments.tables import search_entries, search_results
+from optimizely_api.services.experiments.tables import search_entries
 
 FTS = "search_words"  # SQLite's own table; its migration says how it divides texts
 _FTS = table(FTS, column("rowid"), column(FTS))
@@ -29,15 +29,13 @@ def _match(
     dialect: Dialect, alternatives: Sequence[Sequence[tuple[str, bool]]], *, is_full: bool
 ) -> ColumnElement[bool]:
     """For each of `alternatives` there is one (word, or its beginning if True)."""
-    entry, result = search_entries.c, search_results.c
+    entry = search_entries.c
     if dialect.name == "sqlite":
         query = _joined(alternatives, '"{}"', '"{}" *', " OR ", " AND ")
         text = query if is_full else f"{{names}} : ({query})"
         return entry.id.in_(select(_FTS.c.rowid).where(_FTS.c[FTS].op("MATCH")(text)))
     wanted = cast(literal(_joined(alternatives, "'{}'", "'{}':*", " | ", " & ")), TSQUERY)
-    if is_full:
-        return entry.id.in_(select(result.id).where(result.texts.op("@@")(wanted)))
-    return entry.names.op("@@")(wanted)
+    return (entry.texts if is_full else entry.names).op("@@")(wanted)
 
 
 def _joined(

@@ -1,4 +1,4 @@
-"""The index of search, and what experiments and features name; 0013 fills both with what is there."""
+"""The index of search, and what experiments and features name; 0014 fills both with what is there."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The extensions that experiments use, and the pages of events in the index of search; 0013 writes both."""
+"""The extensions that experiments use, and the pages of events in the index of search; 0014 writes both."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Leave all to 0013."""
+    """Leave all to 0014."""
 
 
 def downgrade() -> None:
