@@ -514,6 +514,62 @@ async def test_409_for_resuming_what_has_lost_its_page_and_200_for_pausing_it(ex
     assert (await experiments.patch(f"/experiments/{made['id']}?action=resume", {}))[0] == 409
 
 
+def without_a_page(experiment: Any, owner: str = "it") -> tuple[int, str]:
+    return 409, (
+        f"experiment {experiment['id']}, which runs, would have no page to run on: pause it first,"
+        f" or give {owner} page_ids or url_targeting"
+    )
+
+
+@pytest.mark.parametrize("action", ["start", "publish"])
+async def test_409_for_taking_the_last_page_from_what_runs_or_is_to_run(
+    experiments: Caller, action: str
+) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", **SOMEWHERE})
+    ahead = {"schedule": {"start_time": "2099-01-01"}} if action == "publish" else {}
+    made = await make(experiments, f"?action={action}", page_ids=[page["id"]], **ahead)
+    path = f"/experiments/{made['id']}"
+    status, error = await experiments.patch(path, {"page_ids": []})
+    assert (status, error["message"]) == without_a_page(made)
+    assert await experiments.get(path) == (200, made)
+    assert (await experiments.patch(path, {"url_targeting": SOMEWHERE}))[0] == 200
+
+
+async def test_409_for_taking_the_last_page_from_what_runs_in_an_environment(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", **SOMEWHERE})
+    running = {"staging": {"is_primary": False, "status": "running"}}
+    made = await make(experiments, page_ids=[page["id"]], environments=running)
+    assert made["status"] == "not_started"
+    status, error = await experiments.patch(f"/experiments/{made['id']}", {"page_ids": []})
+    assert (status, error["message"]) == without_a_page(made)
+
+
+async def test_what_does_not_run_can_lose_its_last_page(experiments: Caller) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", **SOMEWHERE})
+    for action in ("", "?action=pause"):
+        made = await make(experiments, action, page_ids=[page["id"]])
+        assert (await patched(experiments, made, page_ids=[]))["page_ids"] == []
+
+
+async def test_409_for_taking_from_a_campaign_the_last_page_of_an_experience_that_runs(
+    experiments: Caller,
+) -> None:
+    page = await experiments.made("/pages", {**OWNER, "name": "Cart", **SOMEWHERE})
+    body = {**OWNER, "type": "personalization", "page_ids": [page["id"]]}
+    campaign = await experiments.made("/layers", body)
+    path = f"/layers/{campaign['id']}"
+    one = {**OWNER, "variations": TWO, "campaign_id": campaign["id"]}
+    made = await experiments.made("/experiments?action=start", one)
+    status, error = await experiments.patch(path, {"page_ids": []})
+    assert (status, error["message"]) == without_a_page(made, "it or its campaign")
+    assert (await experiments.get(path))[1]["page_ids"] == [page["id"]]
+    await patched(experiments, made, page_ids=[page["id"]])
+    assert (await experiments.patch(path, {"page_ids": []}))[0] == 200
+    status, error = await experiments.patch(f"/experiments/{made['id']}", {"page_ids": []})
+    assert (status, error["message"]) == without_a_page(made, "it or its campaign")
+    await patched(experiments, made, "?action=pause", page_ids=[])
+
+
 async def test_an_experience_runs_on_the_pages_of_its_campaign(experiments: Caller) -> None:
     campaign = await experiments.made("/layers", {**OWNER, "type": "personalization"})
     body = {**OWNER, "variations": TWO, "campaign_id": campaign["id"]}

@@ -251,6 +251,8 @@ async def update_experiment(
         row = await _set_statuses(connection, row, statuses, at, level)
     if action is not None and action != "unarchive":
         row = await _act(connection, row, action, at, level)
+    if definitions.pages_of(before.document) and not definitions.pages_of(row.document):
+        _check_runs_on_a_page(row, await _layer_row(connection, row.layer_id), at)
     if row != before:
         await _touch(connection, row, at)
     await _index_experiments(connection, [experiment_id], row.layer_id)
@@ -478,23 +480,34 @@ async def _check_can_run(connection: AsyncConnection, row: Row[Any]) -> None:
     its_layer = await _layer_row(connection, row.layer_id)
     if its_layer.archived is not None:
         raise conflict("the campaign of the experiment is archived")
-    _check_has_page(row, its_layer)
+    if _lacks_page(row, its_layer):
+        raise conflict(f"the experiment has no page to run on: {_give_page(its_layer)}, then start it")
     of_campaign = its_layer.document.get("page_ids", [])
     pages = row.document.get("page_ids") or of_campaign
     for kind, number in await lock_used(connection, {**row.document, "page_ids": pages}):
         raise conflict(f"the {kind} {number} is archived: an experiment with it cannot start")
 
 
-def _check_has_page(row: Row[Any], its_layer: Row[Any]) -> None:
-    """409 for an experiment for the web that would run nowhere: neither it nor its campaign names a page."""
+def _check_runs_on_a_page(row: Row[Any], its_layer: Row[Any], at: datetime) -> None:
+    """409 for an experiment that runs, or awaits its schedule, and would do so on no page any more."""
+    in_all = (shapes.state_of(row, at), *shapes.states_in(row, at).values())
+    if _lacks_page(row, its_layer) and any(map(_starts, in_all)):
+        raise conflict(
+            f"experiment {row.id}, which runs, would have no page to run on: pause it first,"
+            f" or {_give_page(its_layer)}"
+        )
+
+
+def _lacks_page(row: Row[Any], its_layer: Row[Any]) -> bool:
+    """Whether an experiment for the web would run nowhere: neither it nor its campaign names a page."""
     if row.document.get("platform", WEB) != WEB:
-        return
-    if definitions.pages_of(row.document) or definitions.pages_of(its_layer.document):
-        return
+        return False
+    return not definitions.pages_of(row.document) and not definitions.pages_of(its_layer.document)
+
+
+def _give_page(its_layer: Row[Any]) -> str:
     owner = "it or its campaign" if its_layer.type == "personalization" else "it"
-    raise conflict(
-        f"the experiment has no page to run on: give {owner} page_ids or url_targeting, then start it"
-    )
+    return f"give {owner} page_ids or url_targeting"
 
 
 async def _save_state(
@@ -595,6 +608,9 @@ async def update_layer(
         # Members without pages of their own run on the campaign's.
         if document.get("page_ids") != before.get("page_ids"):
             await _index_members(connection, layer_id)
+        if definitions.pages_of(before) and not definitions.pages_of(document):
+            for member in await _members(connection, [layer_id]):
+                _check_runs_on_a_page(member, row, at)
         await single_use_pages.retire(connection, document, before, at)
     if action is not None:
         await _act_on_layer(connection, row, action, at)
