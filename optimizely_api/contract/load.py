@@ -54,9 +54,12 @@ class Operation:
     composition: Composition  # the parts of its response
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contract:
-    """The flattened document, and its operations by operationId."""
+    """The flattened document, and its operations by operationId.
+
+    Hashed by identity: what is derived from a contract is kept by `functools.lru_cache`.
+    """
 
     document: dict[str, Json]
     operations: dict[str, Operation]

@@ -11,6 +11,7 @@ A tuple is an array to them, as it is to orjson. What no JSON text can hold (lon
 bits, other Python objects where the schema does not look) is found when the value is serialised.
 """
 
+import functools
 import io
 import logging
 import math
@@ -46,24 +47,40 @@ class Violation:
     keyword: str
 
 
-class ResponseValidator:
-    """The compiled check of one schema; a response without a schema has a body of nothing.
+class Definitions:
+    """The definitions of a contract as JSON Schema, translated once for all schemas that refer to them.
 
-    With `closed` a member that the schema does not name violates `additionalProperties`.
+    With `closed` a member that a schema does not name violates `additionalProperties`.
     """
 
-    def __init__(
-        self, schema: dict[str, Json] | None, definitions: dict[str, Json], *, closed: bool = False
-    ) -> None:
+    def __init__(self, definitions: dict[str, Json], *, closed: bool = False) -> None:
+        self._closed = closed
+        self._exact = {name: self._translated(schema) for name, schema in definitions.items()}
+        self._native = _natively(self._exact)
+
+    def exact(self, schema: dict[str, Json]) -> dict[str, Json]:
+        """The schema as JSON Schema with all that it may refer to."""
+        return {**self._translated(schema), "definitions": self._exact}
+
+    def native(self, schema: dict[str, Json]) -> dict[str, Json]:
+        """The same with the contract's formats spelled out, so that no Python runs during a check."""
+        return {**_natively(self._translated(schema)), "definitions": self._native}
+
+    def _translated(self, schema: dict[str, Json]) -> dict[str, Json]:
+        translated = json_schema(schema)
+        return _closed(translated) if self._closed else translated
+
+
+class ResponseValidator:
+    """The compiled check of one schema; a response without a schema has a body of nothing."""
+
+    def __init__(self, schema: dict[str, Json] | None, definitions: Definitions) -> None:
         self.schema = schema
         self.expects_body = schema is not None
         if schema is not None:
-            whole = {**json_schema(schema), "definitions": definitions}
-            if closed:
-                whole = _closed(whole)
-            self._compiled = jsonschema_rs.Draft4Validator(_natively(whole), validate_formats=True)
+            self._compiled = jsonschema_rs.Draft4Validator(definitions.native(schema), validate_formats=True)
             self._exact = jsonschema_rs.Draft4Validator(
-                whole, formats=dict(RESPONSE_TEXT_FORMATS), validate_formats=True
+                definitions.exact(schema), formats=dict(RESPONSE_TEXT_FORMATS), validate_formats=True
             )
 
     def check(self, value: Json, *, may_hold_nan: bool = True) -> Violation | None:
@@ -82,7 +99,7 @@ class ResponseValidator:
             return Violation("", "json")
 
 
-def _closed(schema: Json) -> Json:
+def _closed(schema: Json) -> Any:
     """The schema with objects that have no members but those it names; an object of no named members stays open."""
     if isinstance(schema, list):
         return [_closed(item) for item in schema]
@@ -109,8 +126,7 @@ _PATTERNS = {
 }
 
 
-def _natively(schema: Json) -> Json:
-    """The schema with the contract's formats spelled out, so that no Python runs during a check."""
+def _natively(schema: Json) -> Any:
     if isinstance(schema, list):
         return [_natively(item) for item in schema]
     if not isinstance(schema, dict):
@@ -168,14 +184,11 @@ def _non_finite_places(value: Json, place: tuple[str | int, ...]) -> Iterator[tu
 class ResponseValidators:
     """Every declared response of every operation, compiled; equal schemas share one validator.
 
-    `closed` as for `ResponseValidator`.
+    `closed` as for `Definitions`.
     """
 
     def __init__(self, contract: Contract, *, closed: bool = False) -> None:
-        self._closed = closed
-        self._definitions = {
-            name: json_schema(body) for name, body in contract.document["definitions"].items()
-        }
+        self._definitions = Definitions(contract.document["definitions"], closed=closed)
         self._shared: dict[str, ResponseValidator] = {}
         self._by_operation: dict[str, dict[str, ResponseValidator]] = {
             operation_id: {
@@ -195,8 +208,14 @@ class ResponseValidators:
     def _validator(self, schema: dict[str, Json] | None) -> ResponseValidator:
         key = repr(schema)
         if key not in self._shared:
-            self._shared[key] = ResponseValidator(schema, self._definitions, closed=self._closed)
+            self._shared[key] = ResponseValidator(schema, self._definitions)
         return self._shared[key]
+
+
+@functools.lru_cache(maxsize=4)
+def closed_validators(contract: Contract) -> ResponseValidators:
+    """The validators that refuse a member that the contract does not name, compiled once."""
+    return ResponseValidators(contract, closed=True)
 
 
 def json_schema(schema: dict[str, Json]) -> dict[str, Json]:

@@ -3,6 +3,7 @@
 A coroutine view writes `await request.fetch(call)` and `await request.fetch_all(calls)`.
 """
 
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from pyramid.config import Configurator
 from pyramid.registry import Registry
 
 from optimizely_api.contract import CONTRACT, Contract
-from optimizely_api.contract.validators import ResponseValidator, json_schema
+from optimizely_api.contract.validators import Definitions, ResponseValidator
 from optimizely_api.gateway.composition.parts import Known, Makers, Parts
 from optimizely_api.gateway.contract.requests import ContractRequest
 from optimizely_api.gateway.settings import Settings
@@ -78,9 +79,10 @@ def policy_options(settings: Settings) -> PolicyOptions:
     )
 
 
+@functools.lru_cache(maxsize=4)
 def shape_checks(contract: Contract) -> Mapping[str, shapes.Check]:
     """The compiled shapes of the services' responses, over the contract's definitions."""
-    definitions = {name: json_schema(schema) for name, schema in contract.document["definitions"].items()}
+    definitions = Definitions(contract.document["definitions"])
 
     def compiled(schema: shapes.Schema) -> shapes.Check:
         validator = ResponseValidator(schema, definitions)

@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from optimizely_api.comparison.load.result import BAD, TIMEOUT
-from optimizely_api.contract import Contract, ResponseValidators
+from optimizely_api.contract import Contract
 from optimizely_api.contract.composition import MISSING_PARTS, Composition
-from optimizely_api.contract.validators import ResponseValidator
+from optimizely_api.contract.validators import ResponseValidator, closed_validators
 
 MARGIN_SECONDS: Final = 0.1  # beyond the deadline, for the way there and back
 # A 500 names no cause: the gateway says with it that it has a defect.
@@ -99,7 +99,7 @@ class Judge:
 
     def __init__(self, contract: Contract, deadline_seconds: float) -> None:
         self._operations = contract.operations
-        self._validators = ResponseValidators(contract, closed=True)
+        self._validators = closed_validators(contract)
         self.longest_seconds = deadline_seconds + MARGIN_SECONDS
 
     def verdict(self, question: Question, request_id: str, received: Received) -> Judgement:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from optimizely_api.contract import load
-from optimizely_api.contract.validators import ResponseValidator, json_schema
+from optimizely_api.contract.validators import Definitions, ResponseValidator
 from optimizely_api.gateway.errors import CODES
 from tests.contract.conftest import assert_error
 
@@ -32,7 +32,7 @@ def schemas() -> Iterator[tuple[str, Any]]:
 
 SCHEMAS = dict(schemas())
 PROPERTIES = [place for place in SCHEMAS if not place.endswith(("[]", ".*"))]
-COMPILED = {name: json_schema(body) for name, body in DEFINITIONS.items()}
+COMPILED = Definitions(DEFINITIONS)
 
 
 @pytest.mark.parametrize("place", PROPERTIES)

@@ -20,7 +20,7 @@ from jsonschema import ValidationError
 from optimizely_api.contract import InvalidContract, ResponseValidators, load
 from optimizely_api.contract.formats import MAX_ID, MAX_INT64, MIN_INT64, RESPONSE_TEXT_FORMATS
 from optimizely_api.contract.load import resolve
-from optimizely_api.contract.validators import ResponseValidator, Violation, json_schema
+from optimizely_api.contract.validators import Definitions, ResponseValidator, Violation, json_schema
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Accessing Validator.resolver is deprecated"
@@ -38,8 +38,7 @@ RESPONSES = {
 
 @functools.cache
 def compiled(definition: str) -> ResponseValidator:
-    definitions = {name: json_schema(body) for name, body in DOCUMENT["definitions"].items()}
-    return ResponseValidator({"$ref": f"#/definitions/{definition}"}, definitions)
+    return ResponseValidator({"$ref": f"#/definitions/{definition}"}, Definitions(DOCUMENT["definitions"]))
 
 
 # ---- bravado-core, with the same formats
@@ -391,6 +390,6 @@ def test_formats_as_patterns_take_what_the_formats_take(seed: int) -> None:
         "uuid": [_nearly(str(uuid.UUID(int=chance.getrandbits(128))), chance) for _ in range(20)],
     }
     for form, candidates in texts.items():
-        quick = ResponseValidator({"type": "string", "format": form}, {})._compiled
+        quick = ResponseValidator({"type": "string", "format": form}, Definitions({}))._compiled
         for text in candidates:
             assert quick.is_valid(text) == RESPONSE_TEXT_FORMATS[form](text), text

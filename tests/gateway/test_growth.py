@@ -42,7 +42,8 @@ async def test_2000_requests_in_flight_are_answered_by_a_worker_of_less_than_300
 
 
 async def test_with_too_few_open_files_requests_wait_and_none_fails(tmp_path, many_files):
-    with bench(tmp_path, PATIENT, open_files=300) as served:
+    one_account = {"account_in_flight_share": "1"}  # all requests are of one
+    with bench(tmp_path, {**PATIENT, **one_account}, open_files=300) as served:
         served.delay(100)
         seen = await served.offer(150, 2)
     log = (tmp_path / "log").read_text()

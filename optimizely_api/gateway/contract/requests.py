@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -259,36 +260,44 @@ def not_utf8(place: str) -> BadRequest:
     return refusal([(place, problem, None)])
 
 
+PYRAMID_SWAGGER = {
+    "pyramid_swagger.enable_swagger_spec_validation": False,  # `load` has done it
+    "pyramid_swagger.enable_request_validation": True,
+    "pyramid_swagger.enable_response_validation": False,  # `responses.py` does it, and faster
+    "pyramid_swagger.enable_path_validation": False,  # not every address is an operation
+    "pyramid_swagger.enable_api_doc_views": False,
+    "pyramid_swagger.exclude_paths": [],
+    "pyramid_swagger.user_formats": REQUEST_FORMATS,
+    "pyramid_swagger.validation_context_path": f"{__name__}.validation_context",
+}
+
+
 def _hand_over(config: Configurator, contract: Contract) -> None:
     """Include pyramid_swagger with the flattened document.
 
     It would read a file, which a read-only system has no room for: its function that reads is stood in for meanwhile.
-
-    The document goes without its security: signing in is `gateway/identity.py`'s, and bravado-core would put the token
-    among the parameters, and so into its debug log. It goes without bodies too, which are `bodies.py`'s.
     """
-    document = {key: value for key, value in contract.document.items() if not key.startswith("security")}
-    document["paths"] = _without_bodies(contract)
-    config.add_settings(
-        {
-            "pyramid_swagger.enable_swagger_spec_validation": False,  # `load` has done it
-            "pyramid_swagger.enable_request_validation": True,
-            "pyramid_swagger.enable_response_validation": False,  # `responses.py` does it, and faster
-            "pyramid_swagger.enable_path_validation": False,  # not every address is an operation
-            "pyramid_swagger.enable_api_doc_views": False,
-            "pyramid_swagger.exclude_paths": [],
-            "pyramid_swagger.user_formats": REQUEST_FORMATS,
-            "pyramid_swagger.validation_context_path": f"{__name__}.validation_context",
-        }
-    )
+    config.add_settings(PYRAMID_SWAGGER)
     reads_file = pyramid_swagger.get_swagger_spec
-    pyramid_swagger.get_swagger_spec = lambda settings: Spec.from_dict(  # type: ignore[no-untyped-call]
-        orjson.loads(orjson.dumps(document)), config=create_bravado_core_config(settings)
-    )
+    pyramid_swagger.get_swagger_spec = lambda settings: _spec(contract)
     try:
         config.include("pyramid_swagger")
     finally:
         pyramid_swagger.get_swagger_spec = reads_file
+
+
+@lru_cache(maxsize=4)
+def _spec(contract: Contract) -> Spec:
+    """The document as bravado-core reads it.
+
+    It goes without its security: signing in is `gateway/identity.py`'s, and bravado-core would put the token among the
+    parameters, and so into its debug log. It goes without bodies too, which are `bodies.py`'s.
+    """
+    document = {key: value for key, value in contract.document.items() if not key.startswith("security")}
+    document["paths"] = _without_bodies(contract)
+    copied = orjson.loads(orjson.dumps(document))  # bravado-core leaves notes in what it reads
+    spec: Spec = Spec.from_dict(copied, config=create_bravado_core_config(PYRAMID_SWAGGER))  # type: ignore[no-untyped-call]
+    return spec
 
 
 def _without_bodies(contract: Contract) -> dict[str, Json]:

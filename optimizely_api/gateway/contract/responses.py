@@ -24,7 +24,13 @@ from pyramid.viewderivers import VIEW
 from optimizely_api.contract.composition import MISSING_PARTS
 from optimizely_api.contract.definitions import pruned
 from optimizely_api.contract.load import CONTRACT, Contract, Json
-from optimizely_api.contract.validators import ResponseValidator, ResponseValidators, Violation, non_finite
+from optimizely_api.contract.validators import (
+    ResponseValidator,
+    ResponseValidators,
+    Violation,
+    closed_validators,
+    non_finite,
+)
 from optimizely_api.gateway import RESPONSE_CHECK, add_tween
 from optimizely_api.gateway.contract.routes import OPEN_ROUTES
 from optimizely_api.gateway.errors import GatewayError, error_body
@@ -244,7 +250,7 @@ def _broken(request: Request, response: Response, operation_id: str | None, viol
 
 
 def includeme(config: Configurator) -> None:
-    config.registry[VALIDATORS] = ResponseValidators(config.registry[CONTRACT], closed=True)
+    config.registry[VALIDATORS] = closed_validators(config.registry[CONTRACT])
     config.add_renderer("json", JsonRenderer)
     config.add_view_deriver(json_view_deriver, under="rendered_view", over=VIEW)
     add_tween(config, RESPONSE_CHECK)
