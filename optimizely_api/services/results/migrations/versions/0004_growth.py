@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-
-from optimizely_api.services.results.ingest.growth import GrowthChanges, paths_of
-from optimizely_api.services.results.ingest.rollup_tables import Assigned, Total
 
 revision = "0004"
 down_revision = "0002"
@@ -16,6 +14,7 @@ branch_labels = None
 depends_on = None
 
 _DAY = 86_400_000
+_EXPONENT_OFFSET = 1_100  # makes the exponents of all doubles positive
 _TOTAL_KEYS = ("experiment_id", "entity_id", "project_id")
 _TOTAL_SUMS = ("revenue", "value", "revenue_squares", "value_squares")
 _GROWTH_KEYS = (
@@ -78,29 +77,41 @@ def upgrade() -> None:
 
 def _fill_growth(connection: sa.Connection) -> None:
     query = sa.text(
-        "SELECT t.visitor_id, t.experiment_id, a.variation_id, a.entered, t.entity_id, t.project_id, t.day,"
-        " t.events, t.revenue, t.value, t.revenue_squares, t.value_squares"
-        " FROM visitor_total t JOIN assignment a USING (visitor_id, experiment_id)"
-        " ORDER BY t.visitor_id, t.experiment_id"
+        "SELECT t.visitor_id, t.experiment_id, t.entity_id, t.project_id, t.day, a.variation_id, a.entered,"
+        " t.events, t.revenue, t.value FROM visitor_total t JOIN assignment a USING (visitor_id, experiment_id)"
+        " ORDER BY t.visitor_id, t.experiment_id, t.entity_id, t.project_id, t.day"
     )
-    growth = GrowthChanges()
-    last, totals = None, {}
-    for visitor, experiment, variation, entered, *key, events, revenue, value, _, _ in connection.execute(
-        query
-    ):
-        if last is not None and last[0] != (visitor, experiment):
-            growth.add(last[0][1], last[1], paths_of(totals), 1)
-            totals = {}
-        last = (visitor, experiment), Assigned(variation, entered, None)
-        totals[key[0], key[1], key[2]] = Total(events, revenue, value)
-    if last is not None:
-        growth.add(last[0][1], last[1], paths_of(totals), 1)
+    growth: dict[tuple[int, ...], list[float]] = {}
+    path, total = None, (0, 0.0, 0.0)
+    for visitor, experiment, entity, project, day, variation, entered, *sums in connection.execute(query):
+        if path != (visitor, experiment, entity, project):
+            path, total = (visitor, experiment, entity, project), (0, 0.0, 0.0)
+        key = (experiment, entered // _DAY, day, variation, entity, project)
+        _count(growth, key, total, -1)
+        total = (total[0] + sums[0], total[1] + sums[1], total[2] + sums[2])
+        _count(growth, key, total, 1)
     insert = sa.text(
         f"INSERT INTO growth VALUES ({', '.join(f':{number}' for number in range(13))})"  # noqa: S608
     )
-    rows = [dict(zip(map(str, range(13)), (*key, *row), strict=True)) for key, row in growth.rows.items()]
+    rows = [dict(zip(map(str, range(13)), (*key, *row), strict=True)) for key, row in growth.items()]
     if rows:
         connection.execute(insert, rows)
+
+
+def _count(
+    growth: dict[tuple[int, ...], list[float]],
+    key: tuple[int, ...],
+    total: tuple[int, float, float],
+    sign: int,
+) -> None:
+    """Add a visitor with this total of events, revenue and value to their size classes, or take that visitor out."""
+    for field, amount in enumerate(map(float, total)):
+        if amount:
+            size = math.frexp(amount)[1] + _EXPONENT_OFFSET
+            row = growth.setdefault((*key, field, size if amount > 0 else -size), [0.0] * 5)
+            added = (1, amount, amount * amount, amount * total[0], total[0])
+            for index, number in enumerate(added):
+                row[index] += sign * number
 
 
 def downgrade() -> None:
