@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, case, literal_column, select
 
 from optimizely_api.http.entity_tags import entity_tag
 from optimizely_api.services.results.query.questions import FIVE_MINUTES_MILLISECONDS, Question
@@ -44,7 +44,7 @@ def raise_versions(connection: Connection, experiments: Iterable[int]) -> None:
     counter would not do: after a restore from a backup it would give new data a version that clients already know.
     """
     now = time.time_ns() // 1000
-    rows = ({"experiment_id": number, "version": now} for number in sorted(experiments))
+    rows = ((number, now) for number in sorted(experiments))
     write(connection, _raise(connection.dialect.name), rows)
 
 
@@ -53,7 +53,8 @@ def _raise(dialect: str) -> Any:
     statement, old = upsert(dialect, DATA_VERSION), DATA_VERSION.c.version
     new = statement.excluded.version
     return statement.on_conflict_do_update(
-        index_elements=["experiment_id"], set_={"version": case((new > old, new), else_=old + 1)}
+        index_elements=["experiment_id"],
+        set_={"version": case((new > old, new), else_=old + literal_column("1"))},
     )
 
 

@@ -29,6 +29,8 @@ from optimizely_api.services.results.ingest.group_commit import (
     NotStored,
     TooManyWaiting,
 )
+from optimizely_api.services.results.ingest.rollup_tables import conversions
+from optimizely_api.services.results.statements import CHUNK, Lookup
 from optimizely_api.services.results.tables import EVENT, METADATA, VISITOR
 from optimizely_api.services.storage.database import Database, migrate_async
 from tests.services.conftest import session_with_key
@@ -52,13 +54,22 @@ async def stored_events(database: Database) -> int:
         return int((await connection.execute(select(func.count()).select_from(EVENT))).scalar_one())
 
 
-async def plan(database: Database, query: Any) -> str:
-    """How the database would run the query."""
-    async with database.snapshot() as connection:
-        dialect = connection.dialect
-        sql = str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-        explain = "EXPLAIN QUERY PLAN " if dialect.name == "sqlite" else "EXPLAIN "
-        rows = await connection.execute(text(explain + sql.replace(":", r"\:")))
+def as_array(values: list[Any]) -> str:
+    return f"{{{','.join(map(str, values))}}}"
+
+
+async def plan(database: Database, query: Lookup, **given: Any) -> str:
+    """How the database would run the query; on PostgreSQL by a plan that is kept whatever the parameters."""
+    async with database.transaction() as connection:
+        sql, parameters = query.for_driver(connection.dialect, **given)
+        if database.is_sqlite:
+            rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", tuple(parameters))
+        else:
+            await connection.run_sync(ingest.lock_storing)
+            await connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+            await connection.exec_driver_sql(f"PREPARE lookup AS {sql}")
+            values = ", ".join(f"'{as_array(it) if isinstance(it, list) else it}'" for it in parameters)
+            rows = await connection.exec_driver_sql(f"EXPLAIN EXECUTE lookup({values})")
         return "\n".join(str(row) for row in rows)
 
 
@@ -71,9 +82,17 @@ async def test_visitors_are_found_by_their_keys_where_the_database_has_no_statis
             await connection.execute(text("ALTER TABLE visitor SET (autovacuum_enabled = off)"))
         rows = [{"account_id": "1", "key": f"v{number}"} for number in range(20_000)]
         await connection.execute(insert(VISITOR), rows)
-    query = ingest.visitor_query(dialect, "1", [f"v{number}" for number in range(2_000)])
-    by_both = {"sqlite": "(account_id=? AND key=?)", "postgresql": "((account_id = '1'::text) AND (key = "}
-    assert by_both[dialect] in await plan(database, query)
+    keys = [f"v{number}" for number in range(CHUNK)]
+    by_both = {"sqlite": "(account_id=? AND key=?)", "postgresql": "((account_id = ($1)::text) AND (key = "}
+    assert by_both[dialect] in await plan(database, ingest.VISITORS[dialect], account_id="1", keys=keys)
+
+
+async def test_conversions_are_found_by_their_visitors_also_by_a_plan_made_for_empty_tables(
+    database: Database,
+) -> None:
+    found = await plan(database, conversions, visitors=[1, 2], experiments=[3])
+    assert "visitor_id=?" in found or "assignment_pkey" in found
+    assert "assignment_of_experiment" not in found
 
 
 async def test_batches_that_wait_together_share_a_transaction(database: Database) -> None:

@@ -18,6 +18,7 @@ from optimizely_api.services.results.ingest.group_commit import GroupCommit
 from optimizely_api.services.results.ingest.store import Stored, store
 from optimizely_api.services.results.tables import ASSIGNMENT, EVENT, VISITOR_ATTRIBUTE, VISITOR_TOTAL
 from optimizely_api.services.storage.database import Database
+from optimizely_api.services.storage.sqlite_driver import _Cursor as SQLiteCursor
 from tests.services.results.conftest import Results
 from tests.services.results.sending import (
     CONTROL,
@@ -42,7 +43,7 @@ async def count(database: Database, table: Any) -> int:
         return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
 
 
-def rows_written(database: Database) -> list[int]:
+def rows_written(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by the rows of every INSERT."""
     rows: list[int] = []
 
@@ -51,6 +52,14 @@ def rows_written(database: Database) -> list[int]:
         if statement.startswith("INSERT"):
             rows.append(len(parameters) if isinstance(parameters, list) else 1)
 
+    # SQLite's cursors are used without SQLAlchemy, which makes no event then.
+    execute_many = SQLiteCursor._executemany_async
+
+    async def noted(cursor: Any, operation: str, parameters: list[Any]) -> None:
+        rows.append(len(parameters))
+        await execute_many(cursor, operation, parameters)
+
+    monkeypatch.setattr(SQLiteCursor, "_executemany_async", noted)
     return rows
 
 
@@ -70,7 +79,7 @@ async def test_attributes_are_written_once_for_an_entry_and_not_for_each_of_its_
 ) -> None:
     entry = conversion("ann", attributes=[attribute(f"a{n}", n, PLAN + n) for n in range(100)])
     entry["snapshots"] = [conversion("ann")["snapshots"][0] for _ in range(500)]
-    rows = rows_written(database)
+    rows = rows_written(database, monkeypatch)
     hashed = 0
     attribute_hash = Attribute.__hash__
 
@@ -121,7 +130,7 @@ async def test_one_batch_changes_so_many_totals_at_most(
     monkeypatch.setattr(admission, "MAX_COST", 3_000)
     for visitor in range(20):
         await store_all(database, parsed(*in_experiments(f"v{visitor}", range(50))))
-    rows = rows_written(database)
+    rows = rows_written(database, monkeypatch)
     entries = [conversion(f"v{v}", 7_000 + n, NOON + SECOND) for v in range(20) for n in range(50)]
     stored = await store_all(database, parsed(*entries))
     assert stored.events + stored.dropped.total() == 1_000
@@ -164,7 +173,9 @@ async def test_batches_that_are_much_work_share_no_transaction(
     assert await count(database, ASSIGNMENT) == 8 * 90
 
 
-async def test_the_event_loop_turns_often_while_a_large_batch_is_stored(database: Database) -> None:
+async def test_the_event_loop_turns_often_while_a_large_batch_is_stored(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entries = [
         entry for number in range(1_500) for entry in (impression(f"v{number}"), conversion(f"v{number}"))
     ]
@@ -178,7 +189,7 @@ async def test_the_event_loop_turns_often_while_a_large_batch_is_stored(database
             turns += 1
 
     turning = asyncio.create_task(turn())
-    rows = rows_written(database)
+    rows = rows_written(database, monkeypatch)
     await store_all(database, large)
     turning.cancel()
     assert max(rows) <= 200

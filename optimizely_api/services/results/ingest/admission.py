@@ -7,13 +7,14 @@ decisions over a limit are left out and counted.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Select, select
 
 from optimizely_api.services.results.ingest.batches import Decision, Event
-from optimizely_api.services.results.statements import chunks, paced
+from optimizely_api.services.results.statements import Lookup, OneOf, chunks, paced
 from optimizely_api.services.results.tables import VISITOR_EVENT_ID
 
 MAX_EXPERIMENTS = 100  # of one visitor
@@ -27,13 +28,13 @@ FREE_COST = (
 READ_PER_CHANGED = 10  # reading ten totals takes as long as changing one
 
 
-_EVENT_IDS = select(VISITOR_EVENT_ID.c.visitor_id, VISITOR_EVENT_ID.c.entity_id).where(
-    VISITOR_EVENT_ID.c.visitor_id.in_(bindparam("visitors", expanding=True))
-)
+@Lookup
+def _event_ids(one_of: OneOf) -> Select[Any]:
+    c = VISITOR_EVENT_ID.c
+    return select(c.visitor_id, c.entity_id).where(one_of(c.visitor_id, "visitors"))
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """An event that was not stored before, with its decisions, visitor and project, and the index of its batch."""
 
     event: Event
@@ -53,7 +54,7 @@ class Admitted:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Visitor:
     experiments: set[int] = field(default_factory=set)
     event_ids: set[int] = field(default_factory=set)
@@ -109,7 +110,7 @@ class Admission:
 
     def _load_event_ids(self, visitors: set[int]) -> None:
         for chunk in chunks(visitors):
-            for visitor, entity_id in self.connection.execute(_EVENT_IDS, {"visitors": chunk}):
+            for visitor, entity_id in _event_ids.rows(self.connection, visitors=chunk):
                 self.visitors[visitor].event_ids.add(entity_id)
 
     def _admit(self, item: Received, allowed_cost: int) -> int:
@@ -120,7 +121,7 @@ class Admission:
         if is_new_id and len(visitor.event_ids) >= MAX_EVENT_IDS:
             self.admitted.dropped["a conversion of a visitor with too many event ids"] += 1
             return 0
-        decisions = list(self._decisions(item.decisions, visitor))
+        decisions = self._decisions(item.decisions, visitor)
         newly_decided = {decision.experiment_id for decision in decisions} - visitor.decided
         cost = _cost(event, visitor, newly_decided)
         if cost > allowed_cost:
@@ -133,14 +134,20 @@ class Admission:
         if is_new_id and entity_id is not None:
             visitor.event_ids.add(entity_id)
             self.admitted.event_ids.append((item.visitor, entity_id))
-        self.admitted.received.append(Received(event, item.visitor, item.project_id, item.batch, decisions))
+        self.admitted.received.append(
+            item._replace(decisions=decisions) if decisions is not item.decisions else item
+        )
         return cost
 
-    def _decisions(self, decisions: Iterable[Decision], visitor: _Visitor) -> Iterator[Decision]:
+    def _decisions(self, decisions: list[Decision], visitor: _Visitor) -> list[Decision]:
+        if len(visitor.experiments) + len(decisions) <= MAX_EXPERIMENTS:
+            return decisions
         experiments = set(visitor.experiments)
+        kept = []
         for decision in decisions:
             if decision.experiment_id not in experiments and len(experiments) >= MAX_EXPERIMENTS:
                 self.admitted.dropped["a decision of a visitor in too many experiments"] += 1
             else:
                 experiments.add(decision.experiment_id)
-                yield decision
+                kept.append(decision)
+        return kept

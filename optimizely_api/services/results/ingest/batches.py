@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -56,8 +56,7 @@ class _Unusable(ValueError):
     """A part of a batch must be left out; the message is the reason in `Batch.dropped`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """An attribute of a visitor entry.
 
     `kind` is `string`, `number` or `boolean`; `value` is its JSON text, without quotes.
@@ -76,8 +75,7 @@ class Attribute:
         return blake2b(text.encode(), digest_size=16).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The assignment of a visitor to a variation of an experiment."""
 
     experiment_id: int
@@ -256,12 +254,12 @@ def _read_snapshot(
             events.append(read_event(item))
         except _Unusable as exc:
             dropped[str(exc)] += 1
-    decisions = snapshot.get("decisions") or ()
-    if isinstance(decisions, list | tuple):
+    decisions = snapshot.get("decisions") or []
+    if not isinstance(decisions, list):
+        dropped["decisions that are no array"] += 1
+    elif decisions:
         decisions = _at_most(decisions, MAX_DECISIONS, "a decision beyond the limit of its snapshot", dropped)
         _attach_all(decisions, events, dropped)
-    else:
-        dropped["decisions that are no array"] += 1
     return events
 
 
@@ -330,8 +328,10 @@ def _counted(
 ) -> _Amount | None:
     """The amount called `name`; an unreadable one is counted as left out."""
     value = item.get(name)
+    if value is None:
+        return None
     amount = read(value)
-    if amount is None and value is not None:
+    if amount is None:
         dropped[f"an unusable {name}"] += 1
     return amount
 

@@ -12,16 +12,17 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import aiohttp
 from aiohttp import web
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from optimizely_api.services.http.addresses import experiments_url
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.feed_reader import TIMEOUT, FeedFailed, Items, read_feed
 from optimizely_api.services.results.ingest.batches import Batch, Event
-from optimizely_api.services.results.statements import chunks, paced, write
+from optimizely_api.services.results.statements import Lookup, OneOf, chunks, paced, write
 from optimizely_api.services.results.tables import EVENT_KEY, FEED_POSITION
 from optimizely_api.services.storage.database import Database, is_unavailable
 from optimizely_api.services.storage.rows import upsert
@@ -31,6 +32,12 @@ KINDS = frozenset({"event", "page"})  # that a page is seen is an event, too
 PAUSE_SECONDS = 1.0
 
 log = logging.getLogger("optimizely_api.services.results")
+
+
+@Lookup
+def _event_ids(one_of: OneOf) -> Select[Any]:
+    c = EVENT_KEY.c
+    return select(c.key, c.event_id).where(c.project_id == bindparam("project_id"), one_of(c.key, "keys"))
 
 
 def name_events(connection: Connection, batches: Sequence[Batch]) -> list[Event]:
@@ -55,11 +62,13 @@ def name_events(connection: Connection, batches: Sequence[Batch]) -> list[Event]
 def _known(
     connection: Connection, wanted: dict[tuple[int, str], list[Event]]
 ) -> Iterator[tuple[int, str, int]]:
-    columns, projects = EVENT_KEY.c, {project_id for project_id, _ in wanted}
-    for keys in chunks({key for _, key in wanted}):
-        query = select(columns.project_id, columns.key, columns.event_id)
-        for row in connection.execute(query.where(columns.project_id.in_(projects), columns.key.in_(keys))):
-            yield row.project_id, row.key, row.event_id
+    keys: dict[int, list[str]] = {}
+    for project_id, key in wanted:
+        keys.setdefault(project_id, []).append(key)
+    for project_id, of_project in keys.items():
+        for chunk in chunks(of_project):
+            for key, event_id in _event_ids.rows(connection, project_id=project_id, keys=chunk):
+                yield project_id, key, event_id
 
 
 async def with_event_keys(app: web.Application) -> AsyncIterator[None]:
@@ -115,6 +124,5 @@ def store_keys(connection: Connection, items: Items, before: int, last: int) -> 
     statement = statement.on_conflict_do_update(
         index_elements=["project_id", "key"], set_={"event_id": statement.excluded.event_id}
     )
-    names = ("project_id", "key", "event_id")
-    rows = (dict(zip(names, (*owner, event_id), strict=True)) for owner, event_id in keys.items())
+    rows = ((*owner, event_id) for owner, event_id in keys.items())
     write(connection, statement, rows)

@@ -9,7 +9,6 @@ Classes have two uses: sums of amounts of one magnitude are precise, and outlier
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -56,19 +55,10 @@ def paths_of(totals: Totals) -> Paths:
 
 def total_of(path: Path) -> Total:
     """The sum of all days of a path."""
-    total = Total()
-    for _, addition in path:
-        total.add(addition)
+    total = path[0][1]
+    for _, addition in path[1:]:
+        total = total.plus(addition)
     return total
-
-
-def steps(path: Path) -> Iterator[tuple[int, Total, Total]]:
-    """Each day with the visitor's total before and after it."""
-    before = Total()
-    for day, addition in path:
-        after = before.plus(addition)
-        yield day, before, after
-        before = after
 
 
 class GrowthChanges:
@@ -81,35 +71,40 @@ class GrowthChanges:
         """Add all changes by a visitor's conversions (`sign` 1), or subtract them again (-1)."""
         entry_day = assigned.entered // DAY_MILLISECONDS
         for (entity_id, project_id), path in paths.items():
-            for day, before, after in steps(path):
+            before = None
+            for day, addition in path:
                 key = (experiment_id, entry_day, day, assigned.variation_id, entity_id, project_id)
-                self._count(key, before, -sign)
+                if before is not None:
+                    self._count(key, before, -sign)
+                after = addition if before is None else before.plus(addition)
                 self._count(key, after, sign)
+                before = after
 
     def _count(self, key: tuple[int, ...], total: Total, sign: int) -> None:
-        if not total.events:
+        events = total.events
+        if not events:
             return
-        amounts = (float(total.events), total.revenue, total.value)
-        for field, amount in enumerate(amounts):
+        for field, amount in enumerate((float(events), total.revenue, total.value)):
             if not amount:
                 continue
-            row = self.rows.setdefault((*key, field, size_class(amount)), [0.0] * len(GROWTH_SUMS))
-            added = (1, amount, amount * amount, amount * total.events, total.events)
-            for index, number in enumerate(added):
-                row[index] += sign * number
+            key_of_row = (*key, field, size_class(amount))
+            row = self.rows.get(key_of_row)
+            if row is None:
+                row = self.rows[key_of_row] = [0.0] * len(GROWTH_SUMS)
+            row[0] += sign
+            row[1] += sign * amount
+            row[2] += sign * amount * amount
+            row[3] += sign * amount * events
+            row[4] += sign * events
 
     def write(self, connection: Connection) -> None:
         """Add the changes to the table."""
-        names = (*_KEYS, *GROWTH_SUMS)
-        changed = (dict(zip(names, (*key, *row), strict=True)) for key, row in self.rows.items() if any(row))
+        changed = ((*key, *row) for key, row in self.rows.items() if any(row))
         write(connection, _addition(connection.dialect.name), changed)
-
-
-_KEYS = tuple(column.name for column in GROWTH.primary_key)
 
 
 @cache
 def _addition(dialect: str) -> Any:
     statement = upsert(dialect, GROWTH)
     added = {name: GROWTH.c[name] + statement.excluded[name] for name in GROWTH_SUMS}
-    return statement.on_conflict_do_update(index_elements=_KEYS, set_=added)
+    return statement.on_conflict_do_update(index_elements=list(GROWTH.primary_key), set_=added)

@@ -26,10 +26,7 @@ def count_impressions(connection: Connection, received: Iterable[Received]) -> N
             decision.experiment_id for decision in item.decisions if decision.variation_id != HOLDBACK
         }
     )
-    rows = (
-        {"experiment_id": experiment, "day": day, "impressions": count}
-        for (experiment, day), count in counts.items()
-    )
+    rows = ((experiment, day, count) for (experiment, day), count in counts.items())
     write(connection, _addition(connection.dialect.name), rows)
 
 

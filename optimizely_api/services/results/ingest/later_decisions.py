@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, not_, or_, select
 
 from optimizely_api.services.results.ingest.rollup_tables import Assigned, Pair
 from optimizely_api.services.results.query.questions import Epoch, Question
 from optimizely_api.services.results.query.segments import matching_visitors
-from optimizely_api.services.results.statements import chunks, insert_missing, paced
+from optimizely_api.services.results.statements import Lookup, OneOf, chunks, insert_missing, paced
 from optimizely_api.services.results.tables import ASSIGNMENT, ENTRY_HOUR, HOUR_MILLISECONDS, LATER_DECISION
 
 END_OF_TIME = 2**62
@@ -31,14 +31,13 @@ def store_later_decisions(
     """
     counts = _counts(connection, {visitor for visitor, _ in later})
     rows = (
-        {
-            "visitor_id": pair[0],
-            "experiment_id": pair[1],
-            "entered": decision.entered,
-            "rank": _as_integer(ranks[pair[0]](decision.variation_id)),
-            "variation_id": decision.variation_id,
-            "project_id": decision.project_id,
-        }
+        (
+            *pair,
+            decision.entered,
+            _as_integer(ranks[pair[0]](decision.variation_id)),
+            decision.variation_id,
+            decision.project_id,
+        )
         for pair, decisions in paced(later.items())
         for decision in sorted(decisions, key=lambda decision: decision.entered)[
             : max(0, MAX_LATER - counts[pair])
@@ -47,12 +46,17 @@ def store_later_decisions(
     insert_missing(connection, LATER_DECISION, rows)
 
 
-def _counts(connection: Connection, visitors: Iterable[int]) -> dict[Pair, int]:
+@Lookup
+def _numbers_stored(one_of: OneOf) -> Select[Any]:
     c = LATER_DECISION.c
+    query = select(c.visitor_id, c.experiment_id, func.count()).where(one_of(c.visitor_id, "visitors"))
+    return query.group_by(c.visitor_id, c.experiment_id)
+
+
+def _counts(connection: Connection, visitors: Iterable[int]) -> dict[Pair, int]:
     counts: dict[Pair, int] = defaultdict(int)
     for chunk in chunks(visitors):
-        query = select(c.visitor_id, c.experiment_id, func.count()).where(c.visitor_id.in_(chunk))
-        for visitor, experiment, count in connection.execute(query.group_by(c.visitor_id, c.experiment_id)):
+        for visitor, experiment, count in _numbers_stored.rows(connection, visitors=chunk):
             counts[visitor, experiment] = count
     return counts
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, case, func, select
+from sqlalchemy import Connection, Select, Table, case, func, literal_column, select
 
-from optimizely_api.services.results.statements import chunks, paced, write
+from optimizely_api.services.results.statements import Lookup, OneOf, chunks, paced, write
 from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import (
     ASSIGNMENT,
@@ -24,14 +23,10 @@ from optimizely_api.services.results.tables import (
 )
 from optimizely_api.services.storage.rows import upsert
 
-ASSIGNED = ("variation_id", "entered", "project_id")
-TOTAL_SUMS = ("events", "revenue", "value", "revenue_squares", "value_squares")
-
 Pair = tuple[int, int]  # visitor, experiment
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(NamedTuple):
     """A visitor's variation in an experiment, the time of the decision, and the project of the decision's batch."""
 
     variation_id: int
@@ -44,8 +39,7 @@ class Assigned:
         return self.entered // HOUR_MILLISECONDS
 
 
-@dataclass(slots=True)
-class Total:
+class Total(NamedTuple):
     """A visitor's conversions on one event (or on any) that count for one experiment."""
 
     events: int = 0
@@ -53,14 +47,6 @@ class Total:
     value: float = 0.0
     revenue_squares: float = 0.0
     value_squares: float = 0.0
-
-    def add(self, other: Total) -> None:
-        """Add the conversions of `other`."""
-        self.events += other.events
-        self.revenue += other.revenue
-        self.value += other.value
-        self.revenue_squares += other.revenue_squares
-        self.value_squares += other.value_squares
 
     def plus(self, other: Total) -> Total:
         """The conversions of both."""
@@ -82,37 +68,35 @@ def rounding_error(one: Any, other: Any, total: Any) -> Any:
     return (one - (total - part)) + (other - part)
 
 
-VISITORS: Any = bindparam("visitors", expanding=True)
-EXPERIMENTS: Any = bindparam("experiments", expanding=True)
-
-
-def _assignments() -> Any:
+@Lookup
+def _assignments(one_of: OneOf) -> Select[Any]:
     c = ASSIGNMENT.c
     query = select(c.visitor_id, c.experiment_id, c.variation_id, c.entered, c.project_id)
-    return query.where(c.visitor_id.in_(VISITORS))
+    return query.where(one_of(c.visitor_id, "visitors"))
 
 
-def _totals() -> Any:
+@Lookup
+def _totals(one_of: OneOf) -> Select[Any]:
     c = VISITOR_TOTAL.c
     keys = (c.visitor_id, c.experiment_id, c.entity_id, c.project_id, c.day)
-    return select(*keys, *(c[name] for name in TOTAL_SUMS)).where(c.visitor_id.in_(VISITORS))
+    return select(*keys, *(c[name] for name in Total._fields)).where(one_of(c.visitor_id, "visitors"))
 
 
-def _conversions() -> Any:
+@Lookup
+def conversions(one_of: OneOf) -> Select[Any]:
     a, e = ASSIGNMENT.c, EVENT.c
     day = e.happened // DAY_MILLISECONDS
+    # Not a plain column: without statistics PostgreSQL would look up the experiment and read all of its visitors.
+    experiment = a.experiment_id + literal_column("0")
     revenue, value = (func.coalesce(column, 0.0) * 1.0 for column in (e.revenue, e.value))
     sums = (func.count(), *(func.sum(x) for x in (revenue, value, revenue * revenue, value * value)))
     return (
         select(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, func.max(e.happened), *sums)
         .join(EVENT, (e.visitor_id == a.visitor_id) & (e.happened >= a.entered))
-        .where(e.is_impression.is_(False), a.visitor_id.in_(VISITORS), a.experiment_id.in_(EXPERIMENTS))
+        .where(e.is_impression.is_(False))
+        .where(one_of(a.visitor_id, "visitors"), one_of(experiment, "experiments"))
         .group_by(a.visitor_id, a.experiment_id, e.entity_id, e.project_id, day)
     )
-
-
-# Made once: making one takes longer than running it.
-_ASSIGNMENTS, _TOTALS, _CONVERSIONS = _assignments(), _totals(), _conversions()
 
 
 def load_assignments(connection: Connection, visitors: Iterable[int]) -> dict[Pair, Assigned]:
@@ -120,7 +104,7 @@ def load_assignments(connection: Connection, visitors: Iterable[int]) -> dict[Pa
     return {
         (row[0], row[1]): Assigned(row[2], row[3], row[4])
         for chunk in chunks(visitors)
-        for row in paced(connection.execute(_ASSIGNMENTS, {"visitors": chunk}))
+        for row in paced(_assignments.rows(connection, visitors=chunk))
     }
 
 
@@ -128,7 +112,7 @@ def load_totals(connection: Connection, visitors: Iterable[int]) -> dict[Pair, T
     """All totals of the visitors."""
     totals: dict[Pair, Totals] = defaultdict(dict)
     for chunk in chunks(visitors):
-        for row in paced(connection.execute(_TOTALS, {"visitors": chunk})):
+        for row in paced(_totals.rows(connection, visitors=chunk)):
             totals[row[0], row[1]][row[2], row[3], row[4]] = Total(*row[5:])
     return totals
 
@@ -139,51 +123,25 @@ def sum_up_conversions(connection: Connection, pairs: Iterable[Pair]) -> Iterabl
     Yields (pair, event, project, time of the last conversion, then the fields of a Total).
     """
     for chunk in chunks(pairs):
-        named = {
-            "visitors": list({visitor for visitor, _ in chunk}),
-            "experiments": list({experiment for _, experiment in chunk}),
-        }
+        visitors = list({visitor for visitor, _ in chunk})
+        experiments = list({experiment for _, experiment in chunk})
         # The query finds every combination of these visitors and experiments, so also pairs outside the chunk.
         pairs_of_chunk = set(chunk)
-        for row in paced(connection.execute(_CONVERSIONS, named)):
+        for row in paced(conversions.rows(connection, visitors=visitors, experiments=experiments)):
             if (row[0], row[1]) in pairs_of_chunk:
                 yield (row[0], row[1]), *row[2:]
 
 
 def write_assignments(connection: Connection, changed: dict[Pair, Assigned]) -> None:
     """Insert the assignments or replace the stored ones."""
-    rows = (
-        {
-            "visitor_id": visitor,
-            "experiment_id": experiment,
-            "variation_id": assigned.variation_id,
-            "entered": assigned.entered,
-            "project_id": assigned.project_id,
-        }
-        for (visitor, experiment), assigned in changed.items()
-    )
-    write(connection, _replacement(connection.dialect.name, ASSIGNMENT, ASSIGNED), rows)
+    rows = ((*pair, *assigned) for pair, assigned in changed.items())
+    write(connection, _replacement(connection.dialect.name, ASSIGNMENT, Assigned._fields), rows)
 
 
 def write_totals(connection: Connection, totals: dict[Pair, Totals]) -> None:
     """Insert the totals or replace the stored ones."""
-    rows = (
-        {
-            "visitor_id": pair[0],
-            "experiment_id": pair[1],
-            "entity_id": key[0],
-            "project_id": key[1],
-            "day": key[2],
-            "events": total.events,
-            "revenue": total.revenue,
-            "value": total.value,
-            "revenue_squares": total.revenue_squares,
-            "value_squares": total.value_squares,
-        }
-        for pair, of_pair in totals.items()
-        for key, total in of_pair.items()
-    )
-    write(connection, _replacement(connection.dialect.name, VISITOR_TOTAL, TOTAL_SUMS), rows)
+    rows = ((*pair, *key, *total) for pair, of_pair in totals.items() for key, total in of_pair.items())
+    write(connection, _replacement(connection.dialect.name, VISITOR_TOTAL, Total._fields), rows)
 
 
 @cache
@@ -219,12 +177,7 @@ class CellChanges:
 
     def write(self, connection: Connection) -> None:
         """Add the changes to the table."""
-        names = (
-            *(column.key for column in CELL.primary_key),
-            *CELL_SUMS,
-            *(f"{name}_rest" for name in COMPENSATED_SUMS),
-        )
-        rows = (dict(zip(names, (*key, *sums), strict=True)) for key, sums in self._cells.items())
+        rows = ((*key, *sums) for key, sums in self._cells.items())
         write(connection, _cell_addition(connection.dialect.name), rows)
 
 
@@ -241,11 +194,7 @@ def _cell_addition(dialect: str) -> Any:
 
 def write_entry_hours(connection: Connection, entry_hours: dict[tuple[int, int, int], list[int]]) -> None:
     """Add [visitors, first entry, last activity] by (experiment, hour, variation): sum, minimum and maximum."""
-    names = (
-        *(column.key for column in ENTRY_HOUR.primary_key),
-        *("visitors", "first_entered", "last_activity"),
-    )
-    rows = (dict(zip(names, (*key, *numbers), strict=True)) for key, numbers in entry_hours.items())
+    rows = ((*key, *numbers) for key, numbers in entry_hours.items())
     write(connection, _entry_hour_addition(connection.dialect.name), rows)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -35,8 +35,7 @@ from optimizely_api.services.results.statistics.looks import DAY_MILLISECONDS
 from optimizely_api.services.results.tables import ANY_EVENT, NO_PROJECT
 
 
-@dataclass(frozen=True, slots=True)
-class _Conversion:
+class _Conversion(NamedTuple):
     happened: int
     entity_id: int | None
     project_id: int | None
@@ -193,9 +192,9 @@ class Rollup:
         # all days are added again.
         changed_events = {key[:2] for key in added}
         before = {key: total for key, total in old.items() if key[:2] in changed_events}
-        for key, total in added.items():
-            if key in before:
-                total.add(before[key])
+        for key, total in before.items():
+            if key in added:
+                added[key] = added[key].plus(total)
         self._count(pair, assigned, before, -1)
         self._count(pair, assigned, {**before, **added}, 1)
         return added
@@ -236,6 +235,11 @@ def _add_conversions(
     An event without a project belongs to the project of its visitor's decision.
     """
     project, day = project_id or assigned.project_id or NO_PROJECT, happened // DAY_MILLISECONDS
-    totals.setdefault((ANY_EVENT, project, day), Total()).add(addition)
+    _add(totals, (ANY_EVENT, project, day), addition)
     if entity_id is not None:
-        totals.setdefault((entity_id, NO_PROJECT, day), Total()).add(addition)
+        _add(totals, (entity_id, NO_PROJECT, day), addition)
+
+
+def _add(totals: Totals, key: tuple[int, int, int], addition: Total) -> None:
+    known = totals.get(key)
+    totals[key] = addition if known is None else known.plus(addition)

@@ -66,7 +66,7 @@ def _add_events(
         for event in events:
             if not window or event.happened < assigned.entered + window:
                 for entity in entities_of(selection, event, assigned) & entities:
-                    sums[entity].add(total_of_event(event))
+                    sums[entity] = sums[entity].plus(total_of_event(event))
         rows = ((assigned.variation_id, entity, *contribution(total)) for entity, total in sums.items())
         stratum.add_sums(rows, window)
 
@@ -78,7 +78,8 @@ def _add_history(
     for event in events:
         day = event.happened // DAY_MILLISECONDS
         for entity in entities_of(selection, event, assigned):
-            totals.setdefault((entity, project_id, day), Total()).add(total_of_event(event))
+            key = (entity, project_id, day)
+            totals[key] = totals.get(key, Total()).plus(total_of_event(event))
     others.add(selection.question.experiment_id, assigned, totals)
 
 

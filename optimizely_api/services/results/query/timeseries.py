@@ -232,7 +232,7 @@ def _add_visitor(
 ) -> None:
     total, before = Total(), contribution(Total())
     for event in sorted(events, key=lambda event: event.happened):
-        total.add(total_of_event(event))
+        total = total.plus(total_of_event(event))
         after = contribution(total)
         differences = (new - old for new, old in zip(after, before, strict=True))
         slot = event.happened // changes.points.spacing
