@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,10 +21,25 @@ RunsOf = Callable[[Caller], Awaitable[tuple[str, str, Any]]]
 @pytest.fixture
 def rows_read() -> Iterator[list[int]]:
     """How many rows each statement has read."""
+    with counting(lambda names: True) as numbers:
+        yield numbers
+
+
+@pytest.fixture
+def documents_read() -> Iterator[list[int]]:
+    """How many whole entities each statement has read."""
+    with counting(lambda names: "document" in names) as numbers:
+        yield numbers
+
+
+@contextmanager
+def counting(counts: Callable[[list[str]], bool]) -> Iterator[list[int]]:
+    """The numbers of rows that statements read, whose columns have the names that `counts` wants."""
     numbers: list[int] = []
 
     def note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "datafiles" not in statement:  # which the service looks at from time to time by itself
+        # The service looks at datafiles from time to time by itself.
+        if "datafiles" not in statement and counts([column[0] for column in cursor.description or ()]):
             numbers.append(len(cursor._rows))
 
     event.listen(Engine, "after_cursor_execute", note)
@@ -103,4 +119,60 @@ async def test_the_number_of_others_does_not_count(
         status, answer = await experiments.call(method, path, json=body)
         assert status in (200, 201, 204), answer
         counts.append(sum(rows_read))
+    assert counts[0] == counts[1]
+
+
+VARIABLE = {"key": "size", "type": "string", "default_value": "1"}
+
+
+async def test_of_the_started_tests_of_a_feature_one_is_read(
+    experiments: Caller, rows_read: list[int]
+) -> None:
+    feature = await experiments.made("/features", {**OWNER, "key": "cart", "variables": [VARIABLE]})
+    counts = []
+    for number in (FEW, MANY):
+        for _ in range(number):
+            body = {**OWNER, "variations": TWO, "feature_id": feature["id"], "platform": "custom"}
+            await experiments.made("/experiments?action=start", body)
+        rows_read.clear()
+        changed = {"variables": [{**VARIABLE, "type": "integer"}]}
+        assert (await experiments.patch(f"/features/{feature['id']}", changed))[0] == 409
+        counts.append(sum(rows_read))
+    assert counts[0] == counts[1]
+
+
+async def test_of_the_tests_of_a_feature_those_that_have_not_started_are_not_read(
+    experiments: Caller, rows_read: list[int]
+) -> None:
+    counts = []
+    for key, number in (("few", FEW), ("many", MANY)):
+        feature = await experiments.made("/features", {**OWNER, "key": key, "variables": [VARIABLE]})
+        for _ in range(number):
+            body = {**OWNER, "variations": TWO, "feature_id": feature["id"]}
+            await experiments.made("/experiments", body)
+        rows_read.clear()
+        changed = {"variables": [{**VARIABLE, "type": "integer"}]}
+        assert (await experiments.patch(f"/features/{feature['id']}", changed))[0] == 200
+        counts.append(sum(rows_read))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("metrics", [[], [{"aggregator": "sum", "field": "revenue"}]], ids=["none", "some"])
+async def test_the_experiences_of_campaigns_are_not_read_whole(
+    experiments: Caller, documents_read: list[int], metrics: Any
+) -> None:
+    body = {**OWNER, "type": "personalization", "metrics": metrics}
+    campaign = await experiments.made("/layers", body)
+    counts = []
+    for number in (FEW, MANY):
+        for _ in range(number):
+            await experiments.made(
+                "/experiments", {**OWNER, "variations": TWO, "campaign_id": campaign["id"]}
+            )
+        documents_read.clear()
+        _, listed = await experiments.get("/layers")
+        changed = {"name": f"With {number}"}
+        assert (await experiments.patch(f"/layers/{campaign['id']}", changed))[0] == 200
+        counts.append(sum(documents_read))
+    assert len(listed["items"][0]["experiment_ids"]) == FEW + MANY
     assert counts[0] == counts[1]

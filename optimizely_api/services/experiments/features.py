@@ -7,18 +7,15 @@ of a change with `is_primary`. An environment without that mark is none of the p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.entity import Entity
-from optimizely_api.services.experiments import audience_conditions, shapes, variables
+from optimizely_api.services.experiments import audience_conditions, variables
 from optimizely_api.services.experiments.audience_conditions import EVERYONE
-from optimizely_api.services.experiments.running import running_user
-from optimizely_api.services.experiments.search.index import use_of
-from optimizely_api.services.experiments.tables import METADATA, experiments, next_ids, uses
+from optimizely_api.services.experiments.running import running_user, started_test
+from optimizely_api.services.experiments.tables import METADATA, next_ids
 from optimizely_api.services.http.errors import conflict
 from optimizely_api.services.schema import BOOLEAN, ID, TEXT, list_of, map_of, object_of
 from optimizely_api.services.storage.ids import allocate_ids
@@ -87,10 +84,12 @@ async def variables_are_known_by_id_or_key(
         return feature
     new_ids = await allocate_ids(connection, next_ids, len(feature["variables"]))
     merged = variables.merged(old, feature["variables"], iter(new_ids))
-    if before and variables.changes_a_type(old, merged):
-        started = [row for row in await _tests(connection, before) if shapes.has_started(row, _now())]
-        if before["has_been_on"] or started:
-            raise conflict("the feature has been on: the types of its variables cannot change")
+    if (
+        before
+        and variables.changes_a_type(old, merged)
+        and (before["has_been_on"] or await started_test(connection, before["id"]))
+    ):
+        raise conflict("the feature has been on: the types of its variables cannot change")
     environments = variables.follow_keys(before["environments"] if before else {}, old, merged)
     unchanged = {
         key: environments[key]
@@ -193,17 +192,6 @@ def audience_ids_of(feature: Json) -> set[int]:
         for _, rule in _rules(feature)
         for number in audience_conditions.audience_ids(rule["audience_conditions"])
     }
-
-
-async def _tests(connection: AsyncConnection, feature: Json) -> list[Row[Any]]:
-    """The experiments that test the feature and are not archived."""
-    ids = select(uses.c.entity_id).where(uses.c.used == use_of("feature", feature["id"]))
-    query = select(experiments).where(experiments.c.id.in_(ids), experiments.c.status != "archived")
-    return list((await connection.execute(query.order_by(experiments.c.id))).all())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _pointer(first: str, key: str, *further: str) -> str:

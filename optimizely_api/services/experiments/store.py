@@ -45,6 +45,7 @@ from optimizely_api.services.storage.rows import fetch_row
 Document = dict[str, Any]
 
 STARTING = ("start", "resume")
+_OF_MEMBERS = (experiments.c.id, experiments.c.layer_id, experiments.c.status)
 
 
 # Reading
@@ -726,7 +727,7 @@ async def _complete_layer(
     if "changes" in document:
         document["changes"] = page_changes.completed(document["changes"], row.document.get("changes", ()))
     if "experiment_priorities" in changes:
-        members = await _members(connection, [row.id])
+        members = await _members(connection, [row.id], _OF_MEMBERS)
         present = [member.id for member in members if member.status != "archived"]
         document["experiment_priorities"] = definitions.new_priorities(
             changes["experiment_priorities"], present
@@ -801,9 +802,12 @@ async def _layer_row(connection: AsyncConnection, layer_id: int, for_update: boo
 
 
 async def _members(
-    connection: AsyncConnection, layer_ids: Iterable[int], for_update: bool = False
+    connection: AsyncConnection,
+    layer_ids: Iterable[int],
+    columns: Sequence[Any] = (experiments,),
+    for_update: bool = False,
 ) -> list[Row[Any]]:
-    query = select(experiments).where(experiments.c.layer_id.in_(list(layer_ids))).order_by(experiments.c.id)
+    query = select(*columns).where(experiments.c.layer_id.in_(list(layer_ids))).order_by(experiments.c.id)
     rows = await connection.execute(query.with_for_update() if for_update else query)
     return list(rows.all())
 
@@ -824,9 +828,24 @@ async def _shape_experiments(
 async def _shape_layers(
     connection: AsyncConnection, rows: Sequence[Row[Any]], now: datetime
 ) -> list[Document]:
-    members: dict[int, list[Row[Any]]] = {row.id: [] for row in rows}
-    for member in await _members(connection, members):
-        members[member.layer_id].append(member)
+    members = await _shown_members(connection, rows)
     metrics = [metric for row in rows for metric in shapes.layer_metrics(row, members[row.id])]
     names = await event_names(connection, definitions.event_ids_of(metrics))
     return [shapes.layer(row, members[row.id], names, now) for row in rows]
+
+
+async def _shown_members(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> dict[int, list[Row[Any]]]:
+    """The experiments of each layer: whole rows of those that it takes a name, a state or metrics from."""
+    members: dict[int, list[Row[Any]]] = {row.id: [] for row in rows}
+    for member in await _members(connection, members, _OF_MEMBERS):
+        members[member.layer_id].append(member)
+    takes_all = {row.id for row in rows if row.status is None}
+    takes_first = {row.id for row in rows if not row.document.get("metrics")}
+    ids = [
+        member.id
+        for layer_id, some in members.items()
+        for member in (some if layer_id in takes_all else some[:1] if layer_id in takes_first else ())
+    ]
+    query = select(experiments).where(experiments.c.id.in_(ids))
+    whole = {row.id: row for row in await connection.execute(query)} if ids else {}
+    return {layer_id: [whole.get(one.id, one) for one in some] for layer_id, some in members.items()}
