@@ -170,3 +170,34 @@ async def test_changes_between_two_questions_are_one_revision(experiments: Calle
     for _ in range(3):
         await make(experiments)
     assert await revision(experiments) == before["revision"] + 1
+
+
+async def revisions(experiments: Caller, *project_ids: int) -> list[tuple[int, int]]:
+    """The feed that webhooks are called for: (project, revision) in order."""
+    status, body = await experiments.post("/snippet-revisions?after=0", {"project_ids": project_ids})
+    assert status == 200, body
+    return [(item["project_id"], item["revision"]) for item in body["items"]]
+
+
+async def test_200_the_feed_has_each_revision_once_and_builds_what_is_due(experiments: Caller) -> None:
+    await snippet(experiments)
+    assert await revisions(experiments, PROJECT) == [(PROJECT, 1)]
+    await make(experiments)
+    assert await revisions(experiments, PROJECT) == [(PROJECT, 1), (PROJECT, 2)]
+    assert await revision(experiments) == 2
+    await make(experiments)
+    assert await revision(experiments) == 3
+    assert await revisions(experiments, PROJECT) == [(PROJECT, 1), (PROJECT, 2), (PROJECT, 3)]
+
+
+async def test_200_the_feed_builds_nothing_of_other_projects(experiments: Caller) -> None:
+    await snippet(experiments)
+    await make(experiments)
+    assert await revisions(experiments, PROJECT + 1) == []
+    assert await revisions(experiments) == []
+    database = Database(experiments.database_url)
+    try:
+        async with database.snapshot() as connection:
+            assert (await connection.execute(select(snippets.c.revision))).scalar_one() == 1
+    finally:
+        await database.close()

@@ -33,7 +33,7 @@ from optimizely_api.services.experiments.schema import (
 )
 from optimizely_api.services.experiments.search.endpoint import search
 from optimizely_api.services.experiments.sections import SECTIONS
-from optimizely_api.services.experiments.snippets.build import register_projects
+from optimizely_api.services.experiments.snippets import build as snippets
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.endpoints import created_response, entity_response, page_response
 from optimizely_api.services.http.errors import bad_request
@@ -173,7 +173,8 @@ ROUTES = [
     web.post("/datafiles", register_environments),
     web.get("/datafiles/{sdk_key}", get_datafile),
     web.get("/datafile-revisions", list_revisions),
-    web.post("/snippets", register_projects),
+    web.post("/snippets", snippets.register_projects),
+    web.post("/snippet-revisions", snippets.list_revisions),
     *routes(ATTRIBUTES),
     *routes(AUDIENCES),
     *routes(LIST_ATTRIBUTES),

@@ -158,6 +158,17 @@ snippets = Table(
     Column("next_change", UtcTime, index=True),  # when a schedule may change it
 )
 
+# A row for each revision of a snippet.
+snippet_revisions = Table(
+    "snippet_revisions",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+    Column("project_id", BigInteger, nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("created", UtcTime, nullable=False),
+)
+
 # See datafiles/buckets.py.
 bucket_maps = Table(
     "bucket_maps",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -19,15 +19,21 @@ class FeedFailed(Exception):
 
 
 async def read_feed(
-    session: aiohttp.ClientSession, url: str, after: int, wait_seconds: int = WAIT_SECONDS
+    session: aiohttp.ClientSession,
+    url: str,
+    after: int,
+    wait_seconds: int = WAIT_SECONDS,
+    body: Mapping[str, Any] | None = None,
 ) -> tuple[int, Items]:
     """The next items, and the last of their ids, which is `after` while there is none.
 
-    `session` sends the services' key, and has TIMEOUT or, without `wait_seconds`, a shorter limit. Raises FeedFailed.
+    A `body` is posted, to a feed that needs one. `session` sends the services' key, and has TIMEOUT or, without
+    `wait_seconds`, a shorter limit. Raises FeedFailed.
     """
     query = {"after": after, "limit": ITEMS, "wait": wait_seconds}
     try:
-        async with session.get(url, params=query, allow_redirects=False) as response:
+        method = "GET" if body is None else "POST"
+        async with session.request(method, url, params=query, json=body, allow_redirects=False) as response:
             if response.status != 200:
                 raise FeedFailed(f"answered {response.status}")
             items: Items = (await response.json())["items"]

@@ -86,6 +86,19 @@ class Shop:
         assert status == 200, answer
         return {one["name"]: one for one in environments}
 
+    async def named_snippet(self) -> Any:
+        """The project's snippet, after the service that builds it has got to know it."""
+        project = {**self.owner, "version": "2026-01-05T12:00:00Z", "settings": {}}
+        status, answer = await self.experiments.post("/snippets", {"projects": [project]})
+        assert status == 200, answer
+        return answer["items"][0]
+
+    async def pages(self, count: int) -> None:
+        """Create pages, each of which changes the snippet."""
+        for _ in range(count):
+            body = {**self.owner, "name": "Cart", "edit_url": "https://shop.example/cart"}
+            await self.experiments.made("/pages", body)
+
     async def deliveries(self, webhook: Any, state: str = "") -> list[Any]:
         """What the operator's command shows, oldest first."""
         status, body = await self.projects.get(f"/webhooks/{webhook['id']}/deliveries?per_page=1000")

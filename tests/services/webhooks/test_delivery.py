@@ -107,6 +107,53 @@ async def test_each_environment_whose_datafile_changed_is_called_about_within_a_
     assert median(latencies) < WITHIN_A_SECOND
 
 
+async def test_each_revision_of_a_snippet_is_called_about_once_and_in_order(
+    shop: Shop, receiver: Receiver
+) -> None:
+    await shop.named_snippet()
+    await shop.webhook(receiver.url, "project.snippet_updated")
+    clock, latest = Clock(), 0
+    for _ in range(2):  # the second sender reads on where the first has stopped
+        async with shop.sender(clock):
+            for _ in range(2):
+                await shop.pages(2)
+                latest = (await shop.named_snippet())["revision"]
+                await receiver.until(lambda latest=latest: latest in revisions_of(receiver))  # type: ignore[misc]
+    project_id = shop.owner["project_id"]
+    assert len({call.delivery for call in receiver.calls}) == len(receiver.calls)
+    assert revisions_of(receiver) == list(range(2, latest + 1))
+    call = receiver.calls[-1]
+    assert call.body == {
+        "project_id": project_id,
+        "timestamp": call.body["timestamp"],
+        "event": "project.snippet_updated",
+        "data": {
+            "revision": latest,
+            "origin_url": f"https://api.shop.example/v2/projects/{project_id}",
+            "cdn_url": f"https://api.shop.example/v2/projects/{project_id}",
+        },
+    }
+    digest = hmac.new(b"s" * 32, call.raw, hashlib.sha256).hexdigest()
+    assert call.headers["X-Hub-Signature-256"] == f"sha256={digest}"
+
+
+def revisions_of(receiver: Receiver) -> list[int]:
+    return [call.body["data"]["revision"] for call in receiver.calls]
+
+
+async def test_a_snippet_that_nobody_listens_to_is_not_built_for_webhooks(
+    shop: Shop, receiver: Receiver
+) -> None:
+    before = await shop.named_snippet()
+    await shop.webhook(receiver.url)
+    async with shop.sender(Clock()):
+        await shop.pages(1)
+        await shop.change()
+        await receiver.until(lambda: len(receiver.calls) == 1)
+        await shop.pages(1)
+    assert (await shop.named_snippet())["revision"] == before["revision"] + 1
+
+
 async def test_changes_of_environments_and_of_the_project_have_calls(shop: Shop, receiver: Receiver) -> None:
     events = ["environment_created", "environment_updated", "environment_archived", "project_setting_updated"]
     await shop.webhook(receiver.url, *(f"project.{event}" for event in events))

@@ -1,8 +1,8 @@
 """Builds a project's snippet when somebody asks for it, and says which revision it is.
 
 A change only marks the snippet as due, for its content grows with the project and nobody fetches it. So changes between
-two questions are one revision. The settings are the projects service's: the gateway names them here whenever it shows a
-project.
+two questions are one revision. The gateway asks whenever it shows a project, and names its settings, which are the
+projects service's; the sender of webhooks asks for the projects that a webhook listens to.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from aiohttp import web
 from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.experiments.audiences import AUDIENCES
 from optimizely_api.services.experiments.datafiles.build import lock, next_change, rows_of
 from optimizely_api.services.experiments.extensions import EXTENSIONS
 from optimizely_api.services.experiments.pages import PAGES
 from optimizely_api.services.experiments.snippets.content import Site, content, render
-from optimizely_api.services.experiments.tables import events, experiments, layers, snippets
+from optimizely_api.services.experiments.tables import (
+    events,
+    experiments,
+    layers,
+    snippet_revisions,
+    snippets,
+)
 from optimizely_api.services.http.application import DATABASE
+from optimizely_api.services.http.feeds import feed_response
 from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import parse_time
 from optimizely_api.services.http.responses import JSONResponse
@@ -32,6 +40,7 @@ Json = dict[str, Any]
 
 PROJECT: Json = {"account_id": ID, "project_id": ID, "version": TEXT, "settings": {"type": "object"}}
 REGISTRATION = Schema(object_of({"projects": list_of(object_of(PROJECT, *PROJECT))}, "projects"))
+LISTENED = Schema(object_of({"project_ids": list_of(ID)}, "project_ids"))
 UNBUILT: Json = {"revision": 0, "size": 0, "digest": ""}
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,6 +65,28 @@ async def register_projects(request: web.Request) -> web.Response:
     return JSONResponse({"items": [{name: getattr(row, name) for name in names} for row in shown]})
 
 
+async def list_revisions(request: web.Request) -> web.Response:
+    """Revisions of the snippets of the body's projects, in the order in which they came: a feed, for webhooks.
+
+    What is due of these snippets is built first.
+    """
+    project_ids = LISTENED.read(await read_object(request))["project_ids"]
+    database, now = request.app[DATABASE], datetime.now(UTC)
+    query = select(snippets.c.project_id).where(snippets.c.project_id.in_(project_ids))
+    async with database.snapshot() as connection:
+        due = (await connection.execute(query.where(snippets.c.next_change <= now))).scalars().all()
+    for project_id in due:
+        async with database.transaction() as connection:
+            await build(connection, project_id)
+    of_these = snippet_revisions.c.project_id.in_(project_ids)
+    return await feed_response(request, snippet_revisions, _revision, of_these)
+
+
+def _revision(row: Row[Any]) -> Json:
+    names = ("id", "account_id", "project_id", "revision")
+    return {**{name: getattr(row, name) for name in names}, "created": format_time(row.created)}
+
+
 async def mark_changed(connection: AsyncConnection, project_ids: Iterable[int]) -> None:
     """Let the snippets of these projects be built when they are next asked for."""
     is_built = or_(snippets.c.next_change.is_(None), snippets.c.next_change > LONG_AGO)
@@ -77,6 +108,8 @@ async def build(connection: AsyncConnection, project_id: int, now: datetime | No
     values: Json = {"next_change": next_change(site.experiments, now)}
     if digest != row.digest:
         values |= {"revision": row.revision + 1, "size": len(body), "digest": digest}
+        new = {"account_id": row.account_id, "project_id": project_id, "revision": row.revision + 1}
+        await connection.execute(insert(snippet_revisions).values(**new, created=now))
     if any(getattr(row, name) != value for name, value in values.items()):
         await connection.execute(update(snippets).where(this_one).values(**values))
 

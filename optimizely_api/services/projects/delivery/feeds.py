@@ -14,14 +14,20 @@ from optimizely_api.services.entities.history import shown
 from optimizely_api.services.http.feed_reader import ITEMS, Items, read_feed
 from optimizely_api.services.http.feeds import LOOK_SECONDS, read_rows
 from optimizely_api.services.projects.delivery.messages import (
+    SNIPPET_UPDATED,
     Message,
     message_of_revision,
+    message_of_snippet,
     messages_of_change,
 )
 from optimizely_api.services.projects.delivery.settings import Settings
-from optimizely_api.services.projects.delivery.store import environment_names
+from optimizely_api.services.projects.delivery.store import environment_names, projects_listening
 from optimizely_api.services.projects.tables import changes
 from optimizely_api.services.storage.database import Database
+
+SNIPPETS_SECONDS = (
+    0.5  # between two questions, each of which may build a snippet: changes in between are one revision
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Feed:
 
 
 def feeds_of(settings: Settings, session: aiohttp.ClientSession, database: Database) -> list[Feed]:
-    """The feeds that webhooks are called for: two of the experiments service, and the changes of this service.
+    """The feeds that webhooks are called for: three of the experiments service, and the changes of this service.
 
     `session` sends the services' key.
     """
@@ -47,12 +53,16 @@ def feeds_of(settings: Settings, session: aiohttp.ClientSession, database: Datab
         names = await environment_names(connection, {item["environment_id"] for item in items})
         return [message_of_revision(item, names, public_url) for item in items]
 
-    def at(path: str) -> Callable[[int], Awaitable[tuple[int, Items]]]:
+    async def of_snippets(connection: AsyncConnection, items: Items) -> list[Message]:
+        return [message_of_snippet(item, public_url) for item in items]
+
+    def at(path: str) -> Callable[..., Awaitable[tuple[int, Items]]]:
         return partial(read_feed, session, f"{settings.experiments_url}{path}")
 
     return [
         Feed("changes", at("/changes/feed"), of_changes),
         Feed("datafiles", at("/datafile-revisions"), of_revisions),
+        Feed("snippets", partial(_read_snippets, database, at("/snippet-revisions")), of_snippets),
         Feed("own changes", partial(_read_own_changes, database), of_changes),
     ]
 
@@ -62,3 +72,17 @@ async def _read_own_changes(database: Database, after: int) -> tuple[int, Items]
         if rows := await read_rows(database, changes, after, ITEMS):
             return rows[-1].id, [shown(row) for row in rows]
         await asyncio.sleep(LOOK_SECONDS)  # other workers write there
+
+
+async def _read_snippets(
+    database: Database, read: Callable[..., Awaitable[tuple[int, Items]]], after: int
+) -> tuple[int, Items]:
+    """Ask again and again, for a snippet is built when somebody asks; for those alone that a webhook listens to."""
+    while True:
+        async with database.snapshot() as connection:
+            project_ids = await projects_listening(connection, SNIPPET_UPDATED)
+        if project_ids:
+            last, items = await read(after, wait_seconds=0, body={"project_ids": project_ids})
+            if items:
+                return last, items
+        await asyncio.sleep(SNIPPETS_SECONDS)

@@ -26,6 +26,7 @@ KINDS = {
     "project": "project_setting",
 }
 DATAFILE_UPDATED = "project.datafile_updated"
+SNIPPET_UPDATED = "project.snippet_updated"
 # Receivers fetch a datafile at once, and a gateway may serve the one before for `datafile_cache_seconds` (0.5).
 SERVED_AFTER = timedelta(seconds=0.55)
 ENDINGS = {"create": "created", "update": "updated", "archive": "archived", "delete": "deleted"}
@@ -64,6 +65,13 @@ def message_of_revision(row: Json, environments: Mapping[int, str], public_url: 
     data = {"revision": row["revision"], "origin_url": url, "cdn_url": url, "environment": name}
     created = read_time(row["created"])
     return message(row["project_id"], DATAFILE_UPDATED, created, data, wait=SERVED_AFTER)
+
+
+def message_of_snippet(row: Json, public_url: str) -> Message:
+    """What a revision of a snippet means; the address is the project's, which shows it: nobody serves the script."""
+    url = f"{public_url}/v2/projects/{row['project_id']}"
+    data = {"revision": row["revision"], "origin_url": url, "cdn_url": url}
+    return message(row["project_id"], SNIPPET_UPDATED, read_time(row["created"]), data)
 
 
 def _message(record: Json, name: str, changes: list[Json], public_url: str) -> Iterator[Message]:

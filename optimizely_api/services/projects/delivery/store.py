@@ -73,6 +73,13 @@ async def position(connection: AsyncConnection, feed: str) -> int:
     return (await connection.execute(query)).scalar_one_or_none() or 0
 
 
+async def projects_listening(connection: AsyncConnection, event: str) -> list[int]:
+    """The projects with a webhook that listens to the event."""
+    listens = webhooks.c.document["events"].as_string().contains(f'"{event}"', autoescape=True)
+    query = select(webhooks.c.project_id).where(listens).distinct().order_by(webhooks.c.project_id)
+    return list((await connection.execute(query)).scalars())
+
+
 async def environment_names(connection: AsyncConnection, ids: Collection[int]) -> dict[int, str]:
     """The names of environments by their ids, as far as they are known."""
     table = ENVIRONMENTS.table
