@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import ColumnElement, Dialect, Row, and_, case, false, func, or_, select
+from sqlalchemy import ColumnElement, Dialect, Row, Select, and_, case, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments.search.index import use_of
@@ -73,14 +73,11 @@ async def search(request: web.Request) -> web.Response:
 
     async def fetch(connection: AsyncConnection, page: Page) -> tuple[int, list[dict[str, Any]]]:
         status = _status(now)
-        query = select(
-            *(COLUMNS[name] for name in ("id", "account_id", "project_id", "kind", "archived")),
-            status.label("status"),
-        )
-        query = query.where(*_where(connection.dialect, wanted, status, now)).order_by(_order(wanted, status))
+        # Ids alone: all that is found is sorted, and one page of it is shown.
+        query = select(COLUMNS.id).where(*_where(connection.dialect, wanted, status, now))
         fetch_them = fetch_page_at_once if wanted.text else fetch_page
-        total, rows = await fetch_them(connection, query, COLUMNS.id, page)
-        return total, await _results(connection, rows)
+        total, rows = await fetch_them(connection, query.order_by(_order(wanted, status)), COLUMNS.id, page)
+        return total, await _results(connection, [row.id for row in rows], status)
 
     return await page_response(request, fetch)
 
@@ -144,17 +141,21 @@ def _order(wanted: Wanted, status: ColumnElement[str]) -> ColumnElement[Any]:
     return column.desc() if wanted.order == "desc" else column.asc()
 
 
-async def _results(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    query = select(search_results.c.id, search_results.c.shown)
-    query = query.where(search_results.c.id.in_([row.id for row in rows]))
-    shown = {row.id: row.shown for row in await connection.execute(query)} if rows else {}
-    counts = await counts_of_users(connection, "audience", [row.id for row in rows if row.kind == "audience"])
-    return [_result(row, shown[row.id], counts) for row in rows]
+async def _results(
+    connection: AsyncConnection, ids: Sequence[int], status: ColumnElement[str]
+) -> list[dict[str, Any]]:
+    shown = (COLUMNS[name] for name in ("id", "account_id", "project_id", "kind", "archived"))
+    query: Select[Any] = select(*shown, status.label("status"), search_results.c.shown)
+    query = query.join_from(search_entries, search_results, COLUMNS.id == search_results.c.id)
+    rows = {row.id: row for row in await connection.execute(query.where(COLUMNS.id.in_(ids)))} if ids else {}
+    audiences = [number for number in ids if rows[number].kind == "audience"]
+    counts = await counts_of_users(connection, "audience", audiences)
+    return [_result(rows[number], counts) for number in ids]
 
 
-def _result(row: Row[Any], shown: dict[str, Any], counts: dict[int, int]) -> dict[str, Any]:
+def _result(row: Row[Any], counts: dict[int, int]) -> dict[str, Any]:
     result = {
-        **shown,
+        **row.shown,
         "id": row.id,
         "account_id": row.account_id,
         "project_id": row.project_id,
