@@ -56,6 +56,7 @@ from optimizely_api.upstream.transport.connector import ServiceConnector
 
 # The results service rounds the time of a question to five minutes: ROUNDED_TO_MILLISECONDS in its `questions.py`.
 RESULTS_PERIOD_SECONDS = 300.0
+SHARE_OF_TIME_LEFT = 0.5  # that a call may take whose value is kept
 
 _MISSING = object()
 
@@ -280,15 +281,18 @@ class CachingClient(Client):
     async def _fetch_safe(self, calls: Sequence[Call], context: CallContext) -> list[Any]:
         """Send safe calls, or join those under way, and return their values; the first failure ends the wait."""
         started = time.monotonic()
-        limits = [self.limit(call, context, started) for call in calls]
+        kept = [self._kept(call, context) is not None for call in calls]
+        limits = [
+            self._longest_wait(call, context, started, has_kept=has_kept)
+            for call, has_kept in zip(calls, kept, strict=True)
+        ]
         pending_calls: list[_ServiceCall] = []
         waiter = Waiter(self.connector.context)
         try:
-            for call, limit in zip(calls, limits, strict=True):
+            for call, limit, has_kept in zip(calls, limits, kept, strict=True):
                 pending_call = self._pending_call(call, context)
                 pending_calls.append(pending_call)
-                may_fail = call.is_optional or self._kept(call, context) is not None
-                waiter.join(pending_call, limit, is_optional=may_fail)
+                waiter.join(pending_call, limit, is_optional=call.is_optional or has_kept)
             for pending_call in pending_calls:
                 pending_call.start()  # all are joined by now: one that ends at once must not end the wait
             await waiter.ended
@@ -303,6 +307,16 @@ class CachingClient(Client):
         if waiter.has_ended_well:
             return [pending_call.value for pending_call in pending_calls]
         return self._outcomes(calls, pending_calls, limits, waiter, context)
+
+    def _longest_wait(self, call: Call, context: CallContext, now: float, *, has_kept: bool) -> float:
+        """The limit of a call; where a kept value may stand for its own, half of the time is left to what follows.
+
+        Not of a call for a computation: nothing follows it, and it has a wait of its own.
+        """
+        limit = self.limit(call, context, now)
+        if has_kept and call.wait_seconds is None:
+            return min(limit, SHARE_OF_TIME_LEFT * (context.deadline - now))
+        return limit
 
     def _outcomes(
         self,

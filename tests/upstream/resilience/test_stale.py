@@ -128,6 +128,16 @@ async def test_a_denial_of_a_call_that_keeps_nothing_drops_it_too(out):
     await out.failure(EXPERIMENT)
 
 
+async def test_waiting_for_what_is_kept_leaves_time_for_what_follows(out):
+    out.service.held = ("GET",)
+    out.service.open.clear()
+    context = reading(seconds=0.3)  # the service's time limit, too
+    experiment = await out.client.fetch(dataclasses.replace(EXPERIMENT), context)
+    results = await out.client.fetch(dataclasses.replace(RESULTS), context)
+    assert (experiment["id"], results["experiment_id"]) == (1, 1)
+    out.service.open.set()
+
+
 async def test_nothing_from_before_a_write_ever_serves(out):
     await out.client.fetch(write("/experiments/1"), reading(takes_stale=False))
     out.service.instead = 503
