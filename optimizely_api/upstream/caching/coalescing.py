@@ -81,7 +81,7 @@ class PendingCall:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiters: set[Waiter] = set()
+        self._waiters: dict[Waiter, None] = {}  # in the order in which they came, and are woken
         self._work: Coroutine[Any, None, Any] | None = None
         self._done = False
         self._value: Any = None
@@ -106,10 +106,10 @@ class PendingCall:
             self._go_on()
 
     def add(self, waiter: "Waiter") -> None:
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
 
     def remove(self, waiter: "Waiter") -> None:
-        self._waiters.discard(waiter)
+        self._waiters.pop(waiter, None)
         if not self._waiters and not self._done:
             self._abandon()
 
