@@ -60,7 +60,9 @@ class Addresses:
         failures = self._failing.setdefault(address, _Failures())
         if failures.number and began < failures.last:
             return
-        failures.last = failures.tried_at = now = self._timing.now()
+        failures.last = now = self._timing.now()
+        # Not `now`: the end of an attempt that began before the address worked again must not put off the next trial.
+        failures.tried_at = max(failures.tried_at, began)
         failures.number += 1
         if (more := failures.number - FAILURES_BEFORE_REST) >= 0:
             rest = min(LONGEST_REST_SECONDS, SHORTEST_REST_SECONDS * 2.0 ** min(more, 10))

@@ -67,3 +67,13 @@ def test_the_first_connection_ends_the_rest(time, addresses):
     assert addresses.awake([ONE]) == [ONE]
     fail(time, addresses, 1)
     assert addresses.awake([ONE]) == [ONE]
+
+
+def test_an_attempt_that_ends_after_the_return_puts_off_no_trial(time, addresses):
+    fail(time, addresses, 2)
+    time.go_on(0.5)
+    assert addresses.awake([ONE]) == [ONE]
+    began = time.now()
+    time.go_on(1.0)
+    addresses.failed(ONE, began)  # nothing came of it in a second
+    assert addresses.awake([ONE]) == [ONE]
