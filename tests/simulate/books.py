@@ -122,8 +122,8 @@ class Books:
             self.first_good.append(now - self._returned_at)
         if self._good_since < GOOD_AGAIN:
             return
-        # A kept value may stand for another second after its service was asked in vain.
-        self._trusted_from = now + ASK_AGAIN_SECONDS
+        # Who asked in vain last keeps others from asking for a second; the next one may keep them for another.
+        self._trusted_from = now + 2 * ASK_AGAIN_SECONDS
         after, gap = now - self._returned_at, self._longest_gap
         if gap < PROBE_SECONDS / 2:
             self.recoveries.append(after)

@@ -20,7 +20,6 @@ class Connections:
         """Return when the service has taken a connection, which may be never; raises ConnectionRefusedError."""
         service = self.services[address]
         if service.has("silent"):
-            service.attempts += 1
             await self.loop.create_future()
         await asyncio.sleep(TRIP_SECONDS)
         if service.has("gone"):

@@ -115,7 +115,7 @@ class Service:
         self.connections: dict[Connection, None] = {}
         self.outages: dict[Outage, None] = {}
         self._free_at = 0.0  # while it works on one call at a time
-        self.attempts = 0  # requests, and connections that were not taken
+        self.attempts = 0  # requests, and connections that were refused
         self.delivered: Callable[[bytes, int], None]  # is called with the path and status of each response
 
     def has(self, kind: str) -> bool:

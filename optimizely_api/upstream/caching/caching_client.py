@@ -227,6 +227,10 @@ class _SharedCall(_ServiceCall):
             cache.put(call.key, value, body, headers.get("ETag", ""), self.send_time)
         return value
 
+    def is_older_than(self, entry: Entry) -> bool:
+        """Whether the call was sent before the one that confirmed the entry."""
+        return self.send_time.sent < entry.send_time.sent
+
     def stop_sharing(self) -> None:
         shared_calls, key = self.client.shared_calls, (self.call.key, self.call.entity)
         # A later call may have taken the place of this one.
@@ -321,7 +325,7 @@ class CachingClient(Client):
     def _outcomes(
         self,
         calls: Sequence[Call],
-        pending_calls: Sequence[PendingCall],
+        pending_calls: Sequence[_ServiceCall],
         limits: Sequence[float],
         waiter: Waiter,
         context: CallContext,
@@ -344,8 +348,10 @@ class CachingClient(Client):
             error.call = call
             entry = self._kept(call, context) if error.is_outage else None
             if entry is not None:
-                self.stale.note_outage(entry, error.code)
-                outcomes.append(self._use(call, entry, context, was_asked=True))
+                # The service may have answered another call since, which was sent later: then it has returned.
+                if not (isinstance(pending_call, _SharedCall) and pending_call.is_older_than(entry)):
+                    self.stale.note_outage(entry, error.code)
+                outcomes.append(self._use(call, entry, context, error.code, was_asked=True))
                 continue
             if failure is None and not (call.is_optional and error.is_outage):
                 failure = error
@@ -360,8 +366,8 @@ class CachingClient(Client):
         entry = None if cache is None else cache.get(call.key)
         return entry if entry is not None and self.stale.may_serve(call, entry) else None
 
-    def _use(self, call: Call, entry: Entry, context: CallContext, *, was_asked: bool) -> Any:
-        value, use = self.stale.use(call, entry, was_asked=was_asked)
+    def _use(self, call: Call, entry: Entry, context: CallContext, reason: str, *, was_asked: bool) -> Any:
+        value, use = self.stale.use(call, entry, reason, was_asked=was_asked)
         context.kept = (*context.kept, use)
         return value
 
@@ -392,7 +398,11 @@ class CachingClient(Client):
             return entry.value
         if not (entry.outage and context.takes_stale and self.stale.may_serve(call, entry)):
             return _MISSING
-        return _MISSING if self.stale.ask_first(entry) else self._use(call, entry, context, was_asked=False)
+        return (
+            _MISSING
+            if self.stale.ask_first(entry)
+            else self._use(call, entry, context, entry.outage, was_asked=False)
+        )
 
     def _pending_call(self, call: Call, context: CallContext) -> _ServiceCall:
         """Return a shared call that is under way already, or a new one, which is to be started."""

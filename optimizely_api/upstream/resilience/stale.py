@@ -6,7 +6,8 @@
 - A 401, 403, 404 or 410 is an answer: it drops what is kept (`CachingClient.drop`).
 - A value from before a write through this gateway never serves, and no write is prepared with one
   (`CallContext.takes_stale`).
-- While a service is out, one call a second asks for a key; the others get what is kept at once.
+- While a service is out, one call a second asks for a key; the others get what is kept at once. What nobody has asked
+  for lately is no longer known to be out: all ask then.
 - Kept values lie in the caches, within their bounds of memory: the least recently used are not there.
 """
 
@@ -54,6 +55,10 @@ class StaleIfError:
         now = self._clock.monotonic()
         if now < entry.ask_again_at:
             return False
+        if now >= entry.ask_again_at + ASK_AGAIN_SECONDS:
+            entry.outage = (
+                ""  # nobody has asked for so long that the service may have returned: all ask, together
+            )
         entry.ask_again_at = now + ASK_AGAIN_SECONDS
         return True
 
@@ -63,8 +68,8 @@ class StaleIfError:
             entry.ask_again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
         entry.outage = reason
 
-    def use(self, call: Call, entry: Entry, *, was_asked: bool) -> tuple[Any, KeptUse]:
+    def use(self, call: Call, entry: Entry, reason: str, *, was_asked: bool) -> tuple[Any, KeptUse]:
         """Return the kept value, with the mark that its contract has for it, and what is to be said of it."""
         age = self._clock.monotonic() - entry.send_time.sent
         value = {**entry.value, "is_stale": True} if call.cached_as == "results" else entry.value
-        return value, KeptUse(call, age, entry.outage, was_asked)
+        return value, KeptUse(call, age, reason, was_asked)

@@ -193,6 +193,19 @@ async def test_while_one_asks_the_others_do_not_wait(out):
     await asking
 
 
+async def test_what_nobody_asked_for_lately_is_asked_for_by_all(out):
+    out.service.instead = 503
+    await out.fetch(EXPERIMENT)
+    out.service.instead = None
+    out.service.entities["/experiments/1"] = {"id": 1, "name": "second"}
+    out.clock.go_on(2 * ASK_AGAIN_SECONDS)
+    out.service.open.clear()
+    asking = [asyncio.create_task(out.fetch(EXPERIMENT)) for _ in range(3)]
+    await out.service.until(inside=1)
+    out.service.open.set()
+    assert [await each for each in asking] == [({"id": 1, "name": "second"}, ())] * 3
+
+
 async def test_the_first_answer_after_an_outage_ends_it(out):
     out.service.instead = 503
     await out.fetch(EXPERIMENT)
