@@ -43,8 +43,7 @@ RELIANCE = Reliance(
         Arbiter: {
             "reap_workers": "ending all when a worker cannot start, with one line",
             "reload": "trying new settings before the old workers end",
-            "spawn_worker": "starting new workers on a reload before the old ones are ended",
-            "manage_workers": "keeping the old workers on a reload until the new ones listen",
+            "spawn_worker": "starting the new workers of a reload one after the other, before the old ones are ended",
         },
         Worker: {"init_signals": "hearing signals while a worker starts"},
     },

@@ -2,8 +2,8 @@
 
 gunicorn reads its settings again in the master, where a mistake ends it. It ends the old workers as soon as the new
 ones are forked, seconds before these have loaded the application. Here a forked child first tries to load settings and
-application; if that fails, one line is logged and nothing changes. Then gunicorn reloads as usual, but the old workers
-end only when the new ones listen.
+application; if that fails, one line is logged and nothing changes. Then gunicorn reloads as usual, but each new worker
+starts when the one before it listens, and the old workers end only when all of them do.
 
 `Arbiter.reload` calls `app.reload`, `setup`, `spawn_worker` and then `manage_workers`. The time of change of
 `Worker.tmp` says that the worker is alive, for the first time when it listens. `relied_on.py` lists the names of
@@ -50,8 +50,9 @@ def reload(arbiter: Any) -> None:
         arbiter.log.error("Not reloaded, the workers go on as they are: %s", reason)
         return
     before, config = set(arbiter.WORKERS), arbiter.app.cfg
-    # Only during this reload: `Arbiter.reload` calls `manage_workers` last, to end the surplus workers.
-    arbiter.manage_workers = lambda: _end_old_workers(arbiter, before)
+    # Only during this reload: `Arbiter.reload` calls `spawn_worker` for each new worker, and `manage_workers` last, to
+    # end the surplus ones.
+    arbiter.spawn_worker = lambda: _start_worker(arbiter, before)
     try:
         _forget_config_module(config)
         _gunicorn_reload(arbiter)
@@ -60,23 +61,25 @@ def reload(arbiter: Any) -> None:
         arbiter.setup(arbiter.app)
         arbiter.log.error("Not reloaded, the workers go on as they were: %s", exc)
     finally:
-        del arbiter.manage_workers
+        del arbiter.spawn_worker
 
 
-def _end_old_workers(arbiter: Any, before: set[int]) -> None:
-    new = {pid: worker for pid, worker in arbiter.WORKERS.items() if pid not in before}
-    born = {pid: worker.tmp.last_update() for pid, worker in new.items()}
+def _start_worker(arbiter: Any, before: set[int]) -> int:
+    """Start one worker and return when it listens; two that load the application at once would slow the old ones."""
+    pid: int = Arbiter.spawn_worker(arbiter)
+    if _must_stop(arbiter):
+        return pid
+    worker = arbiter.WORKERS[pid]
+    born = worker.tmp.last_update()
     try:
-        while any(pid in arbiter.WORKERS and not _listens(new[pid], born[pid]) for pid in new):
-            if _must_stop(arbiter):
-                break
+        while pid in arbiter.WORKERS and not _listens(worker, born) and not _must_stop(arbiter):
             time.sleep(POLL_SECONDS)
             arbiter.reap_workers()
     except HaltServer as exc:
-        for pid in new.keys() & arbiter.WORKERS.keys():
-            arbiter.kill_worker(pid, signal.SIGKILL)
+        for new in arbiter.WORKERS.keys() - before:
+            arbiter.kill_worker(new, signal.SIGKILL)
         raise NewWorkersFailed(str(exc.reason)) from exc
-    Arbiter.manage_workers(arbiter)
+    return pid
 
 
 def _listens(worker: Any, born: float) -> bool:

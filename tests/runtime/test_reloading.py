@@ -1,5 +1,6 @@
 """HUP: the old workers serve until new ones listen, and keep serving if the new settings are wrong."""
 
+import re
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from tests.support.serving import ROOT, serve
 
 MODULE = ["-c", "python:optimizely_api.runtime.server.ini_section"]
 LONGEST_WAIT_SECONDS = 1.0
+STARTS, LISTENS = "Booting worker", "Gateway worker listening"
 
 
 @pytest.fixture
@@ -24,6 +26,11 @@ def ini(tmp_path):
 
 def workers(served):
     return {process.pid for process in served.family()[1:]}
+
+
+def starts(served):
+    """What the log has of starting workers, in its order."""
+    return re.findall(f"{STARTS}|{LISTENS}", served.log.read_text())
 
 
 def hup(served):
@@ -69,6 +76,17 @@ def test_clients_are_served_all_the_time(services, ini, tmp_path):
             until(lambda: len(asking.waits) > before_count + 3, 30)
     assert asking.failures == []
     assert max(asking.waits) < LONGEST_WAIT_SECONDS, max(asking.waits)
+
+
+@pytest.mark.slow
+def test_each_new_worker_starts_when_the_one_before_it_listens(services, ini, tmp_path):
+    ini.write_text(ini.read_text().replace("workers = 1", "workers = 2", 1))
+    with serve("main", services.settings(), tmp_path / "log", *MODULE, ini=ini) as served:
+        until(lambda: starts(served).count(LISTENS) == 2, 60)
+        before, first = workers(served), len(starts(served))
+        hup(served)
+        until(lambda: len(workers(served)) == 2 and not workers(served) & before, 180)
+        assert starts(served)[first:] == [STARTS, LISTENS] * 2
 
 
 @pytest.mark.slow

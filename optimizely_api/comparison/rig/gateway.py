@@ -118,21 +118,21 @@ class Gateway:
     async def replace_workers(self, *, rolling: bool) -> None:
         """Replace the workers; return when the new ones can serve. Old workers finish their requests.
 
-        With `rolling`, new workers are added (TTIN) and the old ones end (TTOU) when the new ones can serve. Otherwise
-        HUP: gunicorn ends the old workers while the new ones are still importing the application.
+        With `rolling`, one worker after the other is added (TTIN), and an old one ends (TTOU) when it can serve.
+        Otherwise HUP: gunicorn ends the old workers while the new ones are still importing the application.
         """
         self.forget_workers()
         if not rolling:
             self.running_process.send_signal(signal.SIGHUP)
-        for _ in range(self._workers if rolling else 0):
-            self.running_process.send_signal(signal.SIGTTIN)
-            await asyncio.sleep(BETWEEN_SIGNALS_SECONDS)
-        async with asyncio.timeout(LONGEST_START_SECONDS):
-            while self.ready_workers() < self._workers:  # noqa: ASYNC110 - they are other processes
-                await asyncio.sleep(POLL_SECONDS)
-        for _ in range(self._workers if rolling else 0):
-            self.running_process.send_signal(signal.SIGTTOU)
-            await asyncio.sleep(BETWEEN_SIGNALS_SECONDS)
+        for number in range(1, self._workers + 1):
+            if rolling:
+                self.running_process.send_signal(signal.SIGTTIN)
+            async with asyncio.timeout(LONGEST_START_SECONDS):
+                while self.ready_workers() < number:  # noqa: ASYNC110 - they are other processes
+                    await asyncio.sleep(POLL_SECONDS)
+            if rolling:
+                self.running_process.send_signal(signal.SIGTTOU)
+                await asyncio.sleep(BETWEEN_SIGNALS_SECONDS)
 
     def forget_workers(self) -> None:
         self._ready.mkdir(exist_ok=True)
