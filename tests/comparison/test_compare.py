@@ -115,7 +115,7 @@ def test_a_short_run_reports_every_mode(chosen, tmp_path):
     assert "<svg " in page
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_without_a_balancer_the_generator_counts(tmp_path):
     process = started(tmp_path / "out", *SHORT, "--no-balancer", "--modes", "threads", "--scenario", "ramp")
     said, _ = process.communicate(timeout=LONGEST_RUN_SECONDS)
@@ -126,7 +126,7 @@ def test_without_a_balancer_the_generator_counts(tmp_path):
     assert ramp["good"] > 0
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_trace_has_each_call_of_four_requests_to_one_worker(tmp_path):
     chosen = (
         "--modes",
@@ -158,7 +158,7 @@ def at_once(requests):
     return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
 def test_broken_off_in_the_middle_it_leaves_nothing_running_and_keeps_a_partial_report(number, tmp_path):
     balanced = "--balancer" if have_balancer() else "--no-balancer"

@@ -124,7 +124,6 @@ def test_any_two_parts_in_all_states(app, planted, name):
 
 
 @pytest.mark.parametrize("name", COMPOSED)
-@pytest.mark.whole
 def test_any_two_parts_in_all_states_with_what_was_kept(keeping_app, planted, name):
     """Entities that are read by id are kept, and results."""
     parts = COMPOSED[name].composition.parts.values()

@@ -21,7 +21,7 @@ from tests.support.real_services import KEY, NAMES, service, wait_until_listenin
 from tests.support.serving import serve
 from tests.support.whole_stack import Caller, Json, WholeStack
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 
 REQUESTS = 1_000
 CALLERS = 4
