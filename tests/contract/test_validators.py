@@ -21,6 +21,7 @@ from optimizely_api.contract import InvalidContract, ResponseValidators, load
 from optimizely_api.contract.formats import MAX_ID, MAX_INT64, MIN_INT64, RESPONSE_TEXT_FORMATS
 from optimizely_api.contract.load import resolve
 from optimizely_api.contract.validators import Definitions, ResponseValidator, Violation, json_schema
+from tests.conftest import WHOLE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Accessing Validator.resolver is deprecated"
@@ -236,10 +237,11 @@ def spoilt(schema: Any, chance: random.Random) -> Any:
 
 
 SEEDS = st.integers(0, 2**63)  # a failing one is printed
+EXAMPLES = 200 if WHOLE else 60
 
 
 @pytest.mark.parametrize("response", RESPONSES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=SEEDS)
 def test_it_agrees_with_bravado_core_on_every_response(response: str, seed: int) -> None:
     name, status, schema = RESPONSES[response]
@@ -250,7 +252,7 @@ def test_it_agrees_with_bravado_core_on_every_response(response: str, seed: int)
 
 
 @pytest.mark.parametrize("definition", DOCUMENT["definitions"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=SEEDS)
 def test_it_agrees_with_bravado_core_on_every_definition(definition: str, seed: int) -> None:
     schema = {"$ref": f"#/definitions/{definition}"}
