@@ -3,8 +3,8 @@
 import json
 from contextlib import contextmanager
 
-import jsonschema
 import pytest
+from jsonschema import Draft4Validator
 
 from optimizely_api import main
 from optimizely_api.contract import load
@@ -261,7 +261,7 @@ def test_a_declared_error_is_what_it_is_declared_to_be(app, services, monkeypatc
         **operation.spec["responses"][str(status)]["schema"],
         "definitions": CONTRACT.document["definitions"],
     }
-    jsonschema.validate(body, schema)
+    Draft4Validator(schema).validate(body)  # `load` has checked the schemas
 
 
 @pytest.mark.parametrize("operation", CONTRACT.operations.values(), ids=list(CONTRACT.operations))
