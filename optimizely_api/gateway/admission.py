@@ -1,9 +1,10 @@
 """The class of each request, for a worker that is overloaded (`serving/admission.py`): what is served first.
 
 - always: `/healthz` and `/readyz`
+- events: batches of events, with browsers' preflights for them, since SDKs may not send a batch again
 - people: writes, and reads of one entity
 - ordinary: lists, results and whatever else the contract has to read, and browsers' preflights
-- bulk: alpha operations, batches of events, datafiles, documents, and every request without a token or with a token
+- bulk: alpha operations, datafiles, documents, and every request without a token or with a token
   that this worker has not accepted yet
 
 It is asked about each request that an overloaded worker gets, before there is a request: so it looks at bytes only.
@@ -15,10 +16,12 @@ from pyramid.config import Configurator
 
 from optimizely_api.contract.load import CONTRACT, Contract, Operation
 from optimizely_api.gateway import BLOCKING
-from optimizely_api.serving.admission import ALWAYS, BULK, ORDINARY, PEOPLE
+from optimizely_api.gateway.contract.routes import EVENTS_PATH
+from optimizely_api.serving.line import ALWAYS, BULK, EVENTS, ORDINARY, PEOPLE
 
 ACCOUNTS = "optimizely_api.gateway.accounts"  # on the registry: the KnownAccounts
 HEALTH_PATHS = frozenset((b"/healthz", b"/readyz"))
+_EVENTS = EVENTS_PATH.encode()
 ANY_ID = b"*"
 _ENDS_WITH_AN_ID = re.compile(r"\{\w+_id\}$")
 
@@ -62,6 +65,8 @@ class RequestClasses:
     def __call__(self, method: bytes, path: bytes, authorization: bytes | None) -> tuple[int, int]:
         if path in HEALTH_PATHS:
             return ALWAYS, 0
+        if path == _EVENTS:
+            return EVENTS, 0
         if method == b"OPTIONS":
             return ORDINARY, 0
         if authorization is None or not path.startswith(self._base):

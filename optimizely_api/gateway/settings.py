@@ -233,9 +233,9 @@ class Settings:
         0.1, "The event loop held for longer is logged with the stack that holds it; 0 is off.", at_least=0
     )
     overload_wait_seconds: float = _setting(
-        0.0,
-        "While half of what has come waits for a worker's event loop for longer than this, such as 0.02, requests are"
-        " refused: 503 with Retry-After, the least important first (optimizely_api/gateway/admission.py). 0 is off.",
+        0.5,
+        "When requests wait in a worker's line for longer than this without a break, it is overloaded and refuses some:"
+        " 503 with Retry-After, the least important first (optimizely_api/gateway/admission.py). 0 is off: no line.",
         at_least=0,
     )
     account_in_flight_share: float = _setting(

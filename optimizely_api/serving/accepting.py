@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from optimizely_api.serving.lag import unread_seconds
-
-# Connections accepted in one turn of the loop, so that the other workers on the same sockets have their turn.
+# Connections accepted in one turn of the loop, so that the other workers on the same sockets have their turn; twice as
+# many in the next turn, while more wait, since the turns of a busy loop are few.
 ACCEPT_AT_ONCE = 8
+MOST_AT_ONCE = 128
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,6 @@ class Acceptor:
 
     A protocol has `was_made`, which is true from `connection_made` on. From then on the protocol must call
     `connection_ended` at its end. `options` are passed to `loop.connect_accepted_socket`.
-
-    `note_unread` gets the seconds that the oldest connection has waited in the backlog, but not while it waited for
-    the end of another one.
     """
 
     def __init__(
@@ -36,16 +33,13 @@ class Acceptor:
         sockets: Sequence[socket.socket],
         new_protocol: Callable[[], Any],
         at_most: int,
-        *,
-        note_unread: Callable[[float], None],
         **options: Any,
     ) -> None:
         self.at_most = at_most
         self.open = 0
         self._sockets = sockets
+        self._at_once = ACCEPT_AT_ONCE
         self._new_protocol = new_protocol
-        self._note_unread = note_unread
-        self._was_full = False
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -63,7 +57,7 @@ class Acceptor:
             return
         self._is_accepting = True
         for listener in self._sockets:
-            self._loop.add_reader(listener, self._accept, listener, ACCEPT_AT_ONCE)
+            self._loop.add_reader(listener, self._accept_some, listener)
 
     def end(self) -> None:
         """Accept the backlog now, and more until `stop`, up to `at_most`; ended connections make no room any more."""
@@ -96,27 +90,30 @@ class Acceptor:
             for listener in self._sockets:
                 self._loop.remove_reader(listener)
 
-    def _accept(self, listener: socket.socket, at_most: int) -> None:
-        for number in range(at_most):
+    def _accept_some(self, listener: socket.socket) -> None:
+        self._at_once = (
+            min(2 * self._at_once, MOST_AT_ONCE) if self._accept(listener, self._at_once) else ACCEPT_AT_ONCE
+        )
+
+    def _accept(self, listener: socket.socket, at_most: int) -> bool:
+        """Accept connections; returns whether more may wait."""
+        for _ in range(at_most):
             if self.open >= self.at_most:
-                self._was_full = True
                 self._pause()
-                return
+                return False
             try:
                 client, _address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                self._was_full = False  # nobody waits any more
-                return
+                return False
             except OSError as exc:
                 self._accept_failed(exc)
-                return
+                return False
             client.setblocking(False)
-            if not (number or self._was_full):
-                self._note_unread(unread_seconds(client))
             self.open += 1
             task = self._loop.create_task(self._connect(client))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
+        return True
 
     def _accept_failed(self, exc: OSError) -> None:
         if exc.errno not in _NO_FILES:

@@ -1,51 +1,42 @@
-"""How long work waits for the event loop: the one sign of an overload that does not depend on what requests wait for.
+"""How late the event loop is, and whether that is because its thread has so much to do.
 
 A request that waits for a service or a database makes no other wait; one that waits for the loop waits behind all
-others. So response times say little, and queueing times all (Zhou et al., "Overload Control for Scaling WeChat
-Microservices", SoCC 2018, section 4.1). Of a loop there are two:
-
-- the lateness of a timer: what is ready waits that long for its turn;
-- the age of the request of the connection that is accepted next: what has come waits that long in the backlog.
+others. So response times say little about an overload, and the lateness of a timer much.
 """
 
 import asyncio
-import socket
-import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 TICK_SECONDS = 0.01
 
-# struct tcp_info of <linux/tcp.h>: tcpi_last_data_recv, in milliseconds, is the 32-bit number at byte 52.
-_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
-_LAST_DATA = struct.Struct("@52xI")
+# Nanoseconds on a CPU and nanoseconds ready to run, <https://docs.kernel.org/scheduler/sched-stats.html>.
+_SCHEDULER_STATISTICS = Path("/proc/thread-self/schedstat")
 
 Clock = Callable[[], float]
 
 
-def unread_seconds(connection: socket.socket) -> float:
-    """How long the last bytes that came on a TCP connection, or else the connection itself, have waited; 0 if unknown.
+def busy_seconds() -> float:
+    """How long this thread has run or been ready to run; the rest of the time it slept.
 
-    Right only for a connection that was accepted this moment. The system knows it where it is Linux.
+    A thread that is ready all the time has too much to do, for the CPU that the machine lets it have. Where the system
+    does not tell, all the time counts.
     """
-    if _TCP_INFO is None:
-        return 0.0
     try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA.size)
-    except OSError:  # a Unix socket
-        return 0.0
-    milliseconds: int = _LAST_DATA.unpack(info)[0] if len(info) == _LAST_DATA.size else 0
-    return milliseconds / 1000
+        running, ready, _ = _SCHEDULER_STATISTICS.read_bytes().split()
+    except (OSError, ValueError):
+        return time.monotonic()
+    return (int(running) + int(ready)) / 1e9
 
 
 class LagMeter:
-    """Calls `on_sample` at each tick with the longest wait since the one before, in seconds."""
+    """Calls `on_sample` at each tick with its lateness, in seconds."""
 
     def __init__(self, on_sample: Callable[[float], None], clock: Clock = time.monotonic) -> None:
         self._on_sample = on_sample
         self._clock = clock
         self._due_at = clock() + TICK_SECONDS
-        self._oldest = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -60,17 +51,11 @@ class LagMeter:
             self._timer.cancel()
             self._timer = None
 
-    def note_unread(self, seconds: float) -> None:
-        """A connection was accepted whose request has waited so long."""
-        self._oldest = max(self._oldest, seconds)
-
     def tick(self) -> None:
-        """Report the wait at this moment, and expect the next tick in TICK_SECONDS."""
+        """Report the lateness of this moment, and expect the next tick in TICK_SECONDS."""
         now = self._clock()
-        waited = max(0.0, now - self._due_at, self._oldest)
-        self._oldest = 0.0
-        self._due_at = now + TICK_SECONDS
-        self._on_sample(waited)
+        late, self._due_at = max(0.0, now - self._due_at), now + TICK_SECONDS
+        self._on_sample(late)
 
     def _run(self) -> None:
         self._timer = self._loop.call_later(TICK_SECONDS, self._run)

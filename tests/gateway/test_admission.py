@@ -4,7 +4,7 @@ import pytest
 
 from optimizely_api.contract import load
 from optimizely_api.gateway.admission import KnownAccounts, RequestClasses
-from optimizely_api.serving.admission import ALWAYS, BULK, ORDINARY, PEOPLE
+from optimizely_api.serving.line import ALWAYS, BULK, EVENTS, ORDINARY, PEOPLE
 
 TOKEN, ACCOUNT = "Bearer 2:known", 7
 
@@ -60,10 +60,14 @@ def test_health_is_always_served(classes, path):
     assert classes(b"GET", path.encode(), None) == (ALWAYS, 0)
 
 
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+def test_batches_of_events_and_browsers_questions_before_them_come_first(classes, method):
+    assert classes(method.encode(), b"/v1/events", None) == (EVENTS, 0)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/events"),
         ("GET", "/datafiles/a.json"),
         ("GET", "/docs"),
         ("GET", "/x/healthz"),

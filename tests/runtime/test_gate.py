@@ -4,17 +4,21 @@ import json
 import socket
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from optimizely_api.runtime.server.gate import LONGEST_LOOK_BYTES, look_at
+from optimizely_api.serving.admission import FEWEST, FEWEST_WAITING
 from tests.runtime.servers import gunicorn, until
 from tests.runtime.test_refusals import access_lines
 
 HEAD_END = b"\r\n\r\n"
 ECHO = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
-LATE = b"GET /compute?seconds=0.02 HTTP/1.1\r\nHost: t\r\n\r\n"  # makes the loop late, if it is served
+WORK = b"GET /compute?seconds=0.004 HTTP/1.1\r\nHost: t\r\n\r\n"
+WORK_WITHOUT_END = b"GET /compute?seconds=0.03&times=1000 HTTP/1.1\r\nHost: t\r\n\r\n"
+WITHOUT_END = b"GET /wait?seconds=60 HTTP/1.1\r\nHost: t\r\n\r\n"
+LIMIT_SECONDS = 0.05
 
 
 class Reader:
@@ -51,25 +55,37 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with gunicorn(
-        tmp_path_factory.mktemp("gate"), "--keep-alive", "60", overload_wait_seconds=0.001
-    ) as server:
+    folder = tmp_path_factory.mktemp("gate")
+    with gunicorn(folder, "--keep-alive", "60", overload_wait_seconds=LIMIT_SECONDS) as server:
         yield server
 
 
 @contextmanager
+def full(server, seconds=60):
+    """A worker without room, whose loop is always late; yields the connection of a request under way."""
+    with ExitStack() as stack:
+        under_way = [stack.enter_context(server.connect()) for _ in range(FEWEST)]
+        under_way[0].sendall(WITHOUT_END.replace(b"60", b"%d" % seconds))
+        for client in under_way[1:]:
+            client.sendall(WITHOUT_END)
+        stack.enter_context(server.connect()).sendall(WORK_WITHOUT_END)
+        yield Reader(under_way[0])
+
+
+@contextmanager
 def overloaded(server, seconds=60):
-    """A connection to a worker that refuses most requests, since it serves another one; and the connection of that."""
-    with server.connect() as busy, server.connect() as client:
-        busy.sendall(b"GET /wait?seconds=%d HTTP/1.1\r\nHost: t\r\n\r\n" % seconds)
-        reader = Reader(client)
-        until(lambda: reader.ask(LATE)[0] == 503)
-        yield reader, Reader(busy)
+    """A connection to such a worker with a line that stands; and that of a request under way."""
+    with full(server, seconds) as busy, ExitStack() as stack:
+        for _ in range(FEWEST_WAITING):
+            stack.enter_context(server.connect()).sendall(ECHO * 400)
+        reader = Reader(stack.enter_context(server.connect()))
+        until(lambda: reader.ask(ECHO)[0] == 503)
+        yield reader, busy
 
 
 @pytest.fixture
 def refusing(server):
-    """A connection to a worker that refuses most requests: about one in a tenth of a second is served."""
+    """A connection to a worker that refuses most requests."""
     with overloaded(server) as (reader, _):
         yield reader
 
@@ -80,7 +96,6 @@ def refused(reader, request, **options):
         response = reader.ask(request, **options)
         if response[0] == 503:
             return response
-        reader.ask(LATE)
     raise AssertionError("it is always served")
 
 
@@ -130,7 +145,7 @@ def test_503_for_a_head_in_pieces(refusing):
             time.sleep(0.01)  # so that they come one by one
         return refusing.ask(ECHO[-1:])
 
-    until(lambda: in_pieces()[0] == 503 or not refusing.ask(LATE))
+    until(lambda: in_pieces()[0] == 503)
 
 
 @pytest.mark.whole
@@ -173,7 +188,6 @@ def test_a_refusal_ends_a_connection_that_cannot_go_on(server, refusing, request
             reader = Reader(client)
             response = reader.ask(request_bytes)
             if response[0] != 503:
-                refusing.ask(LATE)
                 return False
             assert check_refusal(response)["connection"] == "close"
             return reader.is_closed()
@@ -210,7 +224,7 @@ def test_the_access_log_has_some_of_the_refusals(server, refusing):
 
 @pytest.mark.whole
 def test_term_ends_a_connection_with_its_next_response(tmp_path):
-    with gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=0.001) as server:
+    with gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=LIMIT_SECONDS) as server:
         with overloaded(server, seconds=5) as (reader, busy):
             server.signal(15)
             server.wait_for_log("Worker shutting down")
@@ -223,23 +237,46 @@ def test_term_ends_a_connection_with_its_next_response(tmp_path):
 @pytest.mark.whole
 def test_refusals_do_not_count_for_max_requests(tmp_path):
     with gunicorn(
-        tmp_path, "--max-requests", "3000", "--keep-alive", "60", overload_wait_seconds=0.001
+        tmp_path, "--max-requests", "300", "--keep-alive", "60", overload_wait_seconds=LIMIT_SECONDS
     ) as server:
         with overloaded(server) as (reader, _):
-            for _ in range(100):
+            for _ in range(10):
                 reader.client.sendall(ECHO * 50)
                 assert {reader.response()[0] for _ in range(50)} <= {200, 503}
         assert "has served max_requests" not in server.log
 
 
-def test_nothing_is_refused_where_no_wait_is_an_overload(tmp_path):
+@pytest.mark.parametrize("limit", [0, 30], ids=["off", "a line may stand for long"])
+def test_a_burst_waits_and_is_served_whole(tmp_path, limit):
     with (
-        gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=0) as server,
-        server.connect() as client,
+        gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=limit) as server,
+        ExitStack() as stack,
     ):
+        posted = b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nGET /"
+        readers = [Reader(stack.enter_context(server.connect())) for _ in range(100)]
+        for reader in readers:
+            reader.client.sendall(WORK + posted + ECHO)
+        assert {reader.response()[0] for reader in readers for _ in range(3)} == {200}
+
+
+def test_a_request_that_waits_too_long_is_refused_and_the_next_on_its_connection_read(server):
+    with full(server), server.connect() as client:
         reader = Reader(client)
-        assert reader.ask(b"GET /block?seconds=0.5 HTTP/1.1\r\nHost: t\r\n\r\n")[0] == 200
-        assert {reader.ask(ECHO)[0] for _ in range(50)} == {200}
+        until(lambda: reader.ask(ECHO)[0] == 503)
+        reader.client.sendall(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nGET /" + ECHO)
+        for _ in range(2):
+            check_refusal(reader.response())
+
+
+def test_a_client_that_leaves_the_line_leaves_no_request_behind(tmp_path):
+    with gunicorn(tmp_path, "--keep-alive", "60", overload_wait_seconds=30) as server:
+        with full(server):
+            for _ in range(3):
+                with server.connect() as client:
+                    client.sendall(ECHO)
+        with server.connect() as client:
+            assert Reader(client).ask(ECHO)[0] == 200
+        assert "Traceback" not in server.log
 
 
 def test_429_for_an_account_that_has_half_of_a_worker_that_is_half_full(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,18 +11,26 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from optimizely_api.services.http.admission import ADMISSION, ServiceAdmission, class_of, is_bulk
+from optimizely_api.services.http.admission import ADMISSION, ServiceAdmission, class_of, takes_events
 from optimizely_api.services.http.application import DATABASE, make_application
 from optimizely_api.services.http.questions import only_asks
-from optimizely_api.serving.admission import BULK, ORDINARY, PEOPLE
+from optimizely_api.serving.admission import FEWEST
+from optimizely_api.serving.line import EVENTS, ORDINARY, PEOPLE
 from tests.services.conftest import Caller, running
 
 SOON_SECONDS = 10
 
 
-def handler(held: asyncio.Event | None = None) -> Any:
+class Held(asyncio.Event):
+    """Holds the requests for GET /held until it is set."""
+
+    requests = 0
+
+
+def handler(held: Held | None = None) -> Any:
     async def respond(request: web.Request) -> web.Response:
         if held is not None:
+            held.requests += 1
             await held.wait()
         sum(range(200_000))  # the CPU that makes a loop late
         return web.json_response(class_of(request))
@@ -30,17 +39,15 @@ def handler(held: asyncio.Event | None = None) -> Any:
 
 
 @asynccontextmanager
-async def served(
-    database_url: str, overload_wait_seconds: float = 0.0
-) -> AsyncIterator[tuple[Caller, asyncio.Event]]:
-    """A service, and the event that its GET /held waits for."""
-    held = asyncio.Event()
+async def served(database_url: str, overload_wait_seconds: float = 0.0) -> AsyncIterator[tuple[Caller, Held]]:
+    """A service, and what holds the requests for its GET /held."""
+    held = Held()
     routes = [
         web.get("/entities", handler()),
         web.get("/entities/{entity_id}", handler()),
         web.patch("/entities/{entity_id}", handler()),
         web.post("/question", only_asks(handler())),
-        web.post("/batches", is_bulk(handler())),
+        web.post("/batches", takes_events(handler())),
         web.get("/held", handler(held)),
     ]
     application = make_application("sample", database_url=database_url, routes=routes)
@@ -62,7 +69,7 @@ async def served(
         ("PATCH", "/entities/1", PEOPLE),
         ("GET", "/entities", ORDINARY),
         ("POST", "/question", ORDINARY),
-        ("POST", "/batches", BULK),
+        ("POST", "/batches", EVENTS),
     ],
 )
 async def test_what_matters_more(database_url: str, method: str, path: str, kind: int) -> None:
@@ -70,20 +77,48 @@ async def test_what_matters_more(database_url: str, method: str, path: str, kind
         assert await service.call(method, path) == (200, kind)
 
 
-async def test_503_with_retry_after_while_the_loop_is_late_but_health_answers(database_url: str) -> None:
-    async with (
-        served(database_url, overload_wait_seconds=0.0005) as (service, held),
-        asyncio.timeout(SOON_SECONDS),
-    ):
-        under_way = asyncio.create_task(service.get("/held"))  # an idle service refuses nothing
-        while (answered := await service.post("/batches"))[0] == 200:
+@asynccontextmanager
+async def full(database_url: str, overload_wait_seconds: float) -> AsyncIterator[tuple[Caller, Held]]:
+    """A service without room, whose loop is always late, and what holds its requests."""
+    async with served(database_url, overload_wait_seconds) as (service, held), asyncio.TaskGroup() as group:
+        under_way = [group.create_task(service.get("/held")) for _ in range(FEWEST + 1)]
+        while held.requests <= FEWEST:
+            await asyncio.sleep(0.01)
+        group.create_task(keep_busy(held))
+        yield service, held
+        held.set()
+        assert all([await each == (200, ORDINARY) for each in under_way])  # what has begun is served
+
+
+async def keep_busy(until: Held) -> None:
+    while not until.is_set():
+        ends = time.process_time() + 0.03
+        while time.process_time() < ends:
+            pass
+        await asyncio.sleep(0)
+
+
+async def test_503_with_retry_after_when_a_line_stands_but_health_answers(database_url: str) -> None:
+    async with full(database_url, overload_wait_seconds=0.01) as (service, _), asyncio.timeout(SOON_SECONDS):
+        while (answered := await service.get("/entities"))[0] == 200:
             pass
         assert answered == (
             503,
             {"code": "overloaded", "message": "the service is overloaded; send the request again"},
         )
-        async with service.session.post(f"{service.url}/batches") as response:
+        async with service.session.get(f"{service.url}/entities") as response:
             assert response.headers["Retry-After"] in ("1", "2", "3")
         assert (await service.get("/healthz"))[0] == 200
+
+
+async def test_what_waits_is_served_when_there_is_room_whoever_left_the_line_before(
+    database_url: str,
+) -> None:
+    async with full(database_url, overload_wait_seconds=60) as (service, held), asyncio.timeout(SOON_SECONDS):
+        gone = asyncio.create_task(service.get("/entities"))
+        waits = asyncio.create_task(service.post("/batches"))
+        done, _ = await asyncio.wait((gone, waits), timeout=0.3)
+        assert not done
+        gone.cancel()
         held.set()
-        assert (await under_way) == (200, ORDINARY)  # what was admitted is served
+        assert await waits == (200, EVENTS)

@@ -1,17 +1,17 @@
 """Whom an overloaded worker serves: an event loop on virtual time, loaded with more than it can serve.
 
-The model: a turn of the loop reads all requests that have come, and works on each that was admitted for a quarter of
+The model: a turn of the loop reads all requests that have come, and works on each that has begun for a quarter of
 its cost; the timer ticks between turns. Nothing here depends on the machine, nor on the time of day.
 """
 
 import itertools
 import random
-from collections import Counter
 
 import pytest
 
-from optimizely_api.serving.admission import ALWAYS, BULK, CLASSES, ORDINARY, PEOPLE, Admission
+from optimizely_api.serving.admission import BEGIN, REFUSE, Admission
 from optimizely_api.serving.lag import TICK_SECONDS, LagMeter
+from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, ORDINARY, PEOPLE
 
 SEED = 1
 COST, REFUSAL = 0.002, 0.00005  # seconds of CPU, so that 500 requests a second are what can be served
@@ -20,19 +20,46 @@ STAGES = 4
 IN_TIME_SECONDS = 2.0
 
 
-class Loop:
-    """A worker's event loop; requests are (when it comes, its class, its account)."""
+class Asked:
+    """A request that has come to the loop."""
 
-    def __init__(self, limit_seconds=0.02):
-        self.now = self.cpu = 0.0
-        self.admission = Admission(limit_seconds, lambda: self.now, lambda: self.cpu)
+    def __init__(self, loop, request):
+        self.loop, self.request = loop, request
+
+    def begin(self):
+        self.loop.admission.begin()
+        self.loop.under_way.append((self.request, STAGES))
+
+    def refuse(self):
+        self.loop.work(REFUSAL)
+        self.loop.outcomes.append((self.request, None))
+
+
+class Loop:
+    """A worker's event loop; requests are (when it comes, its class, its account).
+
+    `neighbours` are programs on the same CPU that take their equal part of the time, `slice_seconds` each at a time,
+    whenever the loop works or wakes up.
+    """
+
+    def __init__(self, limit_seconds=0.5, neighbours=0, slice_seconds=0.003):
+        self.now = self.busy = 0.0
+        self.admission = Admission(limit_seconds, lambda: self.now, lambda: self.busy)
         self.meter = LagMeter(self.admission.sample, lambda: self.now)
         self.outcomes = []  # (request, seconds until its response, or None where it was refused)
-        self._under_way = []
+        self.under_way = []
+        self._stolen_seconds, self._slice_seconds, self._ran = neighbours * slice_seconds, slice_seconds, 0.0
 
     def work(self, seconds):
+        self._ran += seconds
+        while self._stolen_seconds and self._ran >= self._slice_seconds:
+            self._ran -= self._slice_seconds
+            self._pass(self._stolen_seconds)
+        self._pass(seconds)
+
+    def _pass(self, seconds):
         self.now += seconds
-        self.cpu += seconds
+        self.busy += seconds
 
     def serve(self, requests, until):
         """Run until this moment."""
@@ -42,29 +69,28 @@ class Loop:
             if self.now >= tick_at:
                 self.meter.tick()
                 tick_at = self.now + TICK_SECONDS
-            under_way, self._under_way = self._under_way, []
+            under_way, self.under_way = self.under_way, []
             while requests and requests[-1][0] <= began:
-                self._begin(requests.pop(), is_idle=not under_way)
+                self._ask(requests.pop())
             for request, stages_left in under_way:
                 self.work(COST / STAGES)
-                if stages_left:
-                    self._under_way.append((request, stages_left - 1))
+                if stages_left > 1:
+                    self.under_way.append((request, stages_left - 1))
                 else:
                     self.outcomes.append((request, self.now - request[0]))
+                    self.admission.end()
             if self.now == began:
                 self.now = min([tick_at, *([requests[-1][0]] if requests else [])])
+                if self._stolen_seconds:
+                    self._pass(self._stolen_seconds)  # it is ready, and waits for its neighbours
 
-    def _begin(self, request, is_idle):
-        _, kind, account = request
-        if (
-            self.admission.is_watching
-            and kind != ALWAYS
-            and not self.admission.admits(kind, account, is_idle=is_idle)
-        ):
-            self.work(REFUSAL)
-            self.outcomes.append((request, None))
-        else:
-            self._under_way.append((request, STAGES - 1))
+    def _ask(self, request):
+        asked, (_, kind, account) = Asked(self, request), request
+        decision = self.admission.ask(kind, account, asked) if self.admission.is_watching else BEGIN
+        if decision == BEGIN:
+            asked.begin()
+        elif decision == REFUSE:
+            asked.refuse()
 
     def served(self, begin, end, kind=None, account=None):
         """(served in time, came) of the requests that came in this period."""
@@ -74,6 +100,10 @@ class Loop:
             if begin <= came < end and kind in (None, its_kind) and account in (None, its_account)
         ]
         return sum(seconds is not None and seconds < IN_TIME_SECONDS for seconds in took), len(took)
+
+    @property
+    def refused(self):
+        return sum(seconds is None for _, seconds in self.outcomes)
 
 
 def arrivals(begin, end, rate, kind=ORDINARY, account=1):
@@ -89,7 +119,7 @@ def share(counts):
     return served / came
 
 
-@pytest.mark.parametrize(("times", "least"), [(2, 0.88), (5, 0.8), (10, 0.68)])
+@pytest.mark.parametrize(("times", "least"), [(2, 0.95), (5, 0.87), (10, 0.74)])
 def test_goodput_stays_near_the_limit_that_the_cost_of_refusals_sets(times, least):
     loop = Loop()
     loop.serve(arrivals(0, 14, times * CAPACITY), until=14)
@@ -130,27 +160,44 @@ def test_an_account_that_asks_little_is_not_refused_for_one_that_floods():
     assert loop.served(4, 12, account=2)[0] / 8 / CAPACITY >= 0.5
 
 
-def test_accounts_that_ask_equally_much_are_not_refused_for_ever():
-    """Of an hour's hash some have the worse part; in the next hours others."""
-    loop, served = Loop(), Counter()
-    for hour in range(6):
-        loop.now = begin = max(loop.now, hour * 3600.0 + 1)
-        load = [
-            request
-            for account in range(1, 21)
-            for request in arrivals(begin, begin + 6, 0.1 * CAPACITY, account=account)
-        ]
-        loop.serve(load, until=begin + 7)
-        for account in range(1, 21):
-            served[account] += loop.served(begin, begin + 6, account=account)[0]
-    assert min(served.values()) >= 0.2 * max(served.values())
-
-
 def test_health_is_always_served():
     loop = Loop()
     load = arrivals(0, 6, 10 * CAPACITY, PEOPLE) + arrivals(0, 6, 10, ALWAYS, account=0)
     loop.serve(load, until=8)
     assert share(loop.served(0, 6, ALWAYS)) == 1.0
+
+
+def test_batches_of_events_are_refused_last():
+    loop = Loop()
+    load = arrivals(0, 10, 0.6 * CAPACITY, EVENTS, account=0) + arrivals(0, 10, 0.6 * CAPACITY, PEOPLE)
+    loop.serve(load, until=14)
+    assert share(loop.served(0, 10, EVENTS)) == 1.0
+    assert 0.5 < share(loop.served(2, 10, PEOPLE)) < 0.8
+
+
+def test_a_flood_of_events_leaves_a_quarter_for_others():
+    loop = Loop()
+    load = arrivals(0, 6, 2 * CAPACITY, EVENTS, account=0) + arrivals(0, 6, 0.15 * CAPACITY, PEOPLE)
+    loop.serve(load, until=10)
+    assert share(loop.served(0, 6, PEOPLE)) >= 0.99
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 10])
+@pytest.mark.parametrize("slice_seconds", [0.003, 0.03])
+def test_a_machine_that_is_busy_with_other_programs_refuses_nobody(neighbours, slice_seconds):
+    """The loop is late all the time, though it could serve more than comes."""
+    loop = Loop(neighbours=neighbours, slice_seconds=slice_seconds)
+    loop.serve(arrivals(0, 6, 0.6 * CAPACITY / (neighbours + 1)), until=8)
+    assert loop.refused == 0
+
+
+def test_many_requests_that_wait_for_a_slow_service_are_no_overload():
+    loop = Loop()
+    loop.serve([(0.0, ORDINARY, 1)] * 20, until=0.05)
+    loop.admission.under_way += 500  # they wait for a service, and the loop for them
+    loop.serve(arrivals(0.1, 6, 0.5 * CAPACITY), until=8)
+    assert loop.refused == 0
+    assert share(loop.served(0.1, 6)) == 1.0
 
 
 def test_a_single_stall_refuses_nobody():
@@ -163,25 +210,9 @@ def test_a_single_stall_refuses_nobody():
 
 def test_a_burst_that_is_soon_served_refuses_nobody():
     loop = Loop()
-    loop.serve([(1.0, ORDINARY, number) for number in range(50)] + arrivals(1, 4, 0.2 * CAPACITY), until=5)
+    load = [(1.0, ORDINARY, number) for number in range(200)] + arrivals(1, 4, 0.2 * CAPACITY)
+    loop.serve(load, until=5)
     assert share(loop.served(0, 4)) == 1.0
-
-
-@pytest.mark.parametrize("is_idle", [True, False])
-def test_a_worker_that_uses_no_cpu_serves_whatever_the_machine_makes_its_loop_wait(is_idle):
-    """A neighbour that takes the CPU makes the loop late; to refuse the few requests that come would help nobody."""
-    times = itertools.count(0.0, 0.1)
-    admission = Admission(0.02, lambda: next(times), lambda: 0.0)
-    for _ in range(1000):
-        admission.sample(0.1)
-        assert admission.admits(BULK, 1, is_idle=is_idle)
-
-
-def test_an_idle_worker_serves_in_the_middle_of_an_overload():
-    loop = Loop()
-    loop.serve(arrivals(0, 5, 5 * CAPACITY, BULK), until=5)
-    assert not all(loop.admission.admits(BULK, 1) for _ in range(100))
-    assert all(loop.admission.admits(BULK, 1, is_idle=True) for _ in range(100))
 
 
 def test_no_wait_is_too_long_where_the_limit_is_0():
@@ -196,8 +227,8 @@ def test_the_log_says_once_a_second_how_many_were_refused(caplog):
     lines = [record.getMessage() for record in caplog.records]
     assert 2 <= len(lines) <= 5
     refused = sum(int(line.split()[-3]) for line in lines)
-    assert 0 < refused <= loop.served(0, 5)[1]
-    assert all(line.startswith("overloaded: work waits") for line in lines)
+    assert 0 < refused <= loop.refused
+    assert all(line.startswith("overloaded: ") for line in lines)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -212,4 +243,4 @@ def test_whatever_comes_the_least_important_are_refused_first(seed):
     ]
     loop.serve(load, until=12)
     shares = [share(loop.served(3, 10, kind)) for kind in range(PEOPLE, CLASSES)]
-    assert shares == sorted(shares, reverse=True), f"seed {seed}"
+    assert all(more >= less - 0.01 for more, less in itertools.pairwise(shares)), f"seed {seed}: {shares}"

@@ -150,7 +150,7 @@ def test_what_is_too_much_is_refused_soon_and_never_reaches_the_gateway(tmp_path
 
 
 def test_of_those_that_wait_the_important_ones_are_served_first(tmp_path, upstream):
-    paths = ["/datafiles/a.json", "/v2/projects", "/v2/projects/1"]
+    paths = ["/datafiles/a.json", "/v2/projects", "/v2/projects/1", "/v1/events"]
     changed = {"maxconn 64\n": "maxconn 1\n", "timeout queue 250ms": "timeout queue 20s"}
     with haproxy(tmp_path, upstream.server_port, **changed) as url:
 

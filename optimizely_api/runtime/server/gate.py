@@ -14,8 +14,9 @@ from optimizely_api.runtime.bridge import Classifier
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, refusal
 from optimizely_api.runtime.server.http1.head import Fields, Head
 from optimizely_api.runtime.server.http1.response import date_line, status_line
-from optimizely_api.serving.admission import ALWAYS, BULK, ORDINARY, Admission
+from optimizely_api.serving.admission import REFUSE, WAIT, Admission
 from optimizely_api.serving.lag import LagMeter
+from optimizely_api.serving.line import ALWAYS, BULK, ORDINARY
 
 if TYPE_CHECKING:
     from optimizely_api.runtime.server.protocol import GatewayProtocol
@@ -30,6 +31,7 @@ TICKS_OF_A_TURN = (
     10  # how often accounts are counted, connections read again and the log gets a line of a refusal
 )
 OVERLOADED, CROWDED = 503, 429
+WAITS = 1  # in the line, where other requests have a status or 0
 _AUTHORIZATION = b"\r\nauthorization:"
 
 
@@ -137,7 +139,7 @@ class CannedResponse:
 
 
 class Gate:
-    """Decides for each request of a worker, before it begins, whether it is served.
+    """Decides for each request of a worker, before it begins, whether it begins, waits or is refused.
 
     `is_on` is false in a worker that has room: then nothing is asked. It is true while there are signs of an overload
     (`serving/admission.py`), and while requests under way take half of the worker's connections: then an account that
@@ -160,20 +162,26 @@ class Gate:
         self._ticks = 0
         self._may_log = True
 
-    def status_for(self, asked: Asked) -> int:
-        """Return the status to refuse a request with, or 0; `kind` is its class afterwards."""
+    def ask(self, asked: Asked, connection: "GatewayProtocol") -> int:
+        """Return the status to refuse a request with, 0 for one that begins, or WAITS; `kind` is its class afterwards.
+
+        Of one that waits, `begin` or `refuse` of its connection is called later.
+        """
         kind, account = self._class_and_account(asked)
         self.kind = kind
         if kind == ALWAYS:
             return 0
         in_flight = self._in_flight
         if in_flight is not None and account:
-            if in_flight[account] >= max(FEWEST_IN_FLIGHT, self._share * self._worker.under_way):
+            if in_flight[account] >= max(FEWEST_IN_FLIGHT, self._share * self.admission.under_way):
                 return CROWDED
             in_flight[account] += 1
-        admission = self.admission
-        if admission.is_watching and not admission.admits(kind, account, is_idle=not self._worker.under_way):
-            return OVERLOADED
+        if self.admission.is_watching:
+            decision = self.admission.ask(kind, account, connection)
+            if decision == REFUSE:
+                return OVERLOADED
+            if decision == WAIT:
+                return WAITS
         return 0
 
     def _class_and_account(self, asked: Asked) -> tuple[int, int]:
@@ -210,7 +218,7 @@ class Gate:
 
     def _count_accounts(self) -> None:
         worker = self._worker
-        if self._share >= 1 or 2 * worker.under_way < worker.worker_connections:
+        if self._share >= 1 or 2 * self.admission.under_way < worker.worker_connections:
             self._in_flight = None
             return
         heads = (connection.head_under_way for connection in worker.connections)

@@ -18,7 +18,7 @@ from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.runtime.bridge import AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, log_access, refusal
-from optimizely_api.runtime.server.gate import Asked, asked_by, is_forwarded, look_at
+from optimizely_api.runtime.server.gate import OVERLOADED, WAITS, Asked, Look, asked_by, is_forwarded, look_at
 from optimizely_api.runtime.server.http1.asgi import serve_asgi
 from optimizely_api.runtime.server.http1.body import RequestBody
 from optimizely_api.runtime.server.http1.head import Head, HeadReader, Refusal
@@ -73,6 +73,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._heads = HeadReader(worker.head_limits)
         self._unread = b""
         self._exchange: Exchange | None = None
+        self._waiting: Look | Head | None = None  # the request that waits for the gate
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
         self._lingers = False
@@ -108,6 +109,9 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             if self._exchange.body is not None:  # the rest of it was being discarded
                 self._exchange.body.end()
             self._exchange = None
+        if self._waiting is not None:
+            self._waiting = None
+            self.worker.gate.admission.forget(self)
         self._resume_writers()
         self._unread = b""
         # Break the reference cycle of parser and reader, so that a closed connection is freed at once and not by the
@@ -155,7 +159,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Read as far as the request under way allows."""
-        while self._unread and not self.is_closed:
+        while self._unread and self._waiting is None and not self.is_closed:
             exchange = self._exchange
             if exchange is None:
                 if not self._read_head():
@@ -168,23 +172,27 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._pause_reading()
 
     def _read_head(self) -> bool:
-        """Read a head from the received bytes and begin its request; False if there is no complete one."""
+        """Read a head from the received bytes and begin its request; False if no other may follow now."""
+        gate = self.worker.gate
+        look = look_at(self._unread) if gate.is_on and not self._heads.held else None
+        if look is not None and (answer := gate.ask(look.asked, self)):
+            return self._begin_not(answer, look, may_rest=not look.is_forwarded)
+        return self._begin_next(was_asked=look is not None)
+
+    def _begin_next(self, head: Head | None = None, *, was_asked: bool) -> bool:
+        """Begin a request, whose head is read first unless it is given."""
         heads, gate = self._heads, self.worker.gate
-        head: Head | None = None
-        look = look_at(self._unread) if gate.is_on and not heads.held else None
-        if look is not None and (status := gate.status_for(look.asked)):
-            self._unread = self._unread[look.size :]
-            return self._turn_away(status, look.asked, closes=self._ends_now, rests=not look.is_forwarded)
-        if not heads.held:
+        if head is None and not heads.held:
             # From here on the deadline of a head applies, not that of an idle connection.
             self._expect_within(self.worker.options.header_timeout_seconds, no_later=True)
         try:
-            head, self._unread = heads.feed(self._unread)
+            if head is None:
+                head, self._unread = heads.feed(self._unread)
             if head is None:
                 return False
             self._due_at = 0.0
-            if gate.is_on and look is None and (status := gate.status_for(self._asked_by(head))):
-                return self._turn_away_read(status, head)
+            if gate.is_on and not was_asked and (answer := gate.ask(self._asked_by(head), self)):
+                return self._begin_not(answer, head, may_rest=not is_forwarded(head.fields))
             self._begin(head)
         except Refusal as refused:
             self._refuse(refused.status, refused.detail, head)
@@ -195,10 +203,33 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             return False
         return True
 
+    def _begin_not(self, answer: int, request: Look | Head, *, may_rest: bool) -> bool:
+        """Refuse a request, or let it wait; returns whether another may follow now."""
+        if answer == WAITS:
+            self._waiting = request
+            self._due_at = 0.0
+            return False
+        if isinstance(request, Head):
+            return self._turn_away_read(answer, request, may_rest=may_rest)
+        self._unread = self._unread[request.size :]
+        return self._turn_away(answer, request.asked, closes=self._ends_now, may_rest=may_rest)
+
+    def begin(self) -> None:
+        """Called by the gate: begin the request that has waited."""
+        request, self._waiting = self._waiting, None
+        self._begin_next(request if isinstance(request, Head) else None, was_asked=True)
+
+    def refuse(self) -> None:
+        """Called by the gate: refuse the request that has waited."""
+        request, self._waiting = self._waiting, None
+        if request is not None and self._begin_not(OVERLOADED, request, may_rest=False):
+            self._advance()
+            self._resume_reading()
+
     def _asked_by(self, head: Head) -> Asked:
         return asked_by(head, self.worker.proxies.prefix(head.fields, "") if self._trusted else "")
 
-    def _turn_away(self, status: int, asked: Asked, *, closes: bool, rests: bool) -> bool:
+    def _turn_away(self, status: int, asked: Asked, *, closes: bool, may_rest: bool) -> bool:
         """Refuse a request for the gate; returns whether another may follow on this connection."""
         gate, (method, target, _) = self.worker.gate, asked
         error_id, response = gate.response(status, is_head=method == b"HEAD", closes=closes)
@@ -209,19 +240,19 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._close(linger=True)
             return False
         self._expect_within(self.worker.keepalive_seconds)
-        if rests and gate.must_rest():
+        if may_rest and gate.must_rest():
             self._pause_reading()
             gate.rest(self)
             return False
         return True
 
-    def _turn_away_read(self, status: int, head: Head) -> bool:
+    def _turn_away_read(self, status: int, head: Head, *, may_rest: bool) -> bool:
         """The same for a request whose head was read, and whose body may follow."""
         exchange = Exchange(self, head)
         closes = not head.keep_alive or head.version < (1, 1) or self.ends_after(exchange)
         if closes or exchange.body is None:
-            return self._turn_away(status, asked_by(head), closes=closes, rests=not is_forwarded(head.fields))
-        self._turn_away(status, asked_by(head), closes=False, rests=False)
+            return self._turn_away(status, asked_by(head), closes=closes, may_rest=may_rest)
+        self._turn_away(status, asked_by(head), closes=False, may_rest=False)
         exchange.body.skip()
         self._exchange = exchange
         self._expect_within(self.worker.options.header_timeout_seconds)
@@ -271,7 +302,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             serving = app.serve(environ, exchange)
         else:
             serving = serve_asgi(app, self._scope(head, scheme), exchange)
-        worker.under_way += 1
+        worker.gate.admission.begin()
         # Run in a task so that the request has its own context.
         self._task = worker.loop.create_task(self._serve(exchange, serving))
 
@@ -291,7 +322,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def _end(self, exchange: Exchange) -> None:
         self._task = None
-        self.worker.under_way -= 1
+        self.worker.gate.admission.end()
         if exchange.environ is not None and exchange.started:
             self.worker.log_request(exchange)
             exchange.environ = None
@@ -527,7 +558,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request has begun."""
-        return self._exchange is None and not self._heads.held and not self._unread and not self.is_closed
+        is_between = self._exchange is None and self._waiting is None
+        return is_between and not (self._heads.held or self._unread or self.is_closed)
 
     @property
     def head_under_way(self) -> Head | None:

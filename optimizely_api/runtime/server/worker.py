@@ -121,7 +121,6 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
         self.keepalive_seconds: float = self.cfg.keepalive
         self.root_path: str = self.cfg.root_path or ""
         self.logs_requests = False
-        self.under_way = 0  # requests that the application serves at this moment
         self._use(RuntimeOptions(), any_request)
         self.connections: set[GatewayProtocol] = set()
         self._stop_requested = asyncio.Event()
@@ -199,7 +198,6 @@ class GatewayWorker(ReportsBootFailure, DefaultSignalsWhileStarting, ASGIWorker)
             [listener.sock for listener in self.sockets],
             lambda: GatewayProtocol(self),
             self.worker_connections,
-            note_unread=self.gate.meter.note_unread,
             ssl=self._ssl_context,
             ssl_handshake_timeout=None if self._ssl_context is None else self.options.header_timeout_seconds,
         )

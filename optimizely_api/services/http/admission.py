@@ -1,4 +1,4 @@
-"""Admission to a service: while its event loop is late, requests are refused early, the least important ones first.
+"""Admission to a service: while too many requests come, the least important ones wait, and then are refused.
 
 `serving/admission.py` decides. A refusal costs far less than a response but more than in the gateway, since aiohttp has
 parsed the request by then.
@@ -6,6 +6,7 @@ parsed the request by then.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,15 +15,42 @@ from aiohttp import web
 from optimizely_api.services.http.authentication import HEALTH_PATH
 from optimizely_api.services.http.errors import error_response
 from optimizely_api.services.http.questions import SAFE_METHODS, is_question
-from optimizely_api.serving.admission import ALWAYS, BULK, ORDINARY, PEOPLE, Admission
+from optimizely_api.serving.admission import BEGIN, WAIT, Admission
 from optimizely_api.serving.lag import LagMeter
+from optimizely_api.serving.line import ALWAYS, EVENTS, ORDINARY, PEOPLE
 
 RETRY_AFTER_SECONDS = (
     3  # the refusals say 1, 2 and 3 in turn, so that those who return do not all come at once
 )
-_IS_BULK = "is_bulk"
+_TAKES_EVENTS = "takes_events"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class Turn:
+    """The turn of a request that waits to begin."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._begins: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        self._admission.begin()  # now, so that no other request takes its place
+        self._begins.set_result(True)
+
+    def refuse(self) -> None:
+        self._begins.set_result(False)
+
+    async def begins(self) -> bool:
+        """Wait for the turn; False if the request is refused."""
+        try:
+            return await self._begins
+        except asyncio.CancelledError:
+            if self._begins.cancelled():
+                self._admission.forget(self)
+            elif self._begins.result():
+                self._admission.end()
+            raise
 
 
 class ServiceAdmission:
@@ -31,24 +59,27 @@ class ServiceAdmission:
     def __init__(self, overload_wait_seconds: float) -> None:
         self._admission = Admission(overload_wait_seconds)
         self.meter = LagMeter(self._admission.sample)
-        self._under_way = 0
         self._refused = 0
 
     async def serve(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Answer a request by its handler, or with 503."""
         admission = self._admission
-        if admission.is_watching and not self._admits(class_of(request)):
+        if not admission.is_watching:
+            admission.begin()
+        elif not await self._begins(class_of(request)):
             return self._refuse()
-        self._under_way += 1
         try:
             response: web.StreamResponse = await handler(request)
             return response
         finally:
-            self._under_way -= 1
+            admission.end()
 
-    def _admits(self, kind: int) -> bool:
-        # Of one account, the gateway: that knows its callers.
-        return kind == ALWAYS or self._admission.admits(kind, 0, is_idle=not self._under_way)
+    async def _begins(self, kind: int) -> bool:
+        admission, turn = self._admission, Turn(self._admission)
+        decision = admission.ask(kind, 0, turn)  # of one account, the gateway: that knows its callers
+        if decision == BEGIN:
+            admission.begin()
+        return decision == BEGIN or (decision == WAIT and await turn.begins())
 
     def _refuse(self) -> web.StreamResponse:
         self._refused += 1
@@ -70,19 +101,19 @@ async def admit(request: web.Request, handler: Any) -> web.StreamResponse:
     return await admission.serve(request, handler)
 
 
-def is_bulk(handler: Handler) -> Handler:
-    """Mark a handler whose requests are refused first: their senders send them again by themselves."""
-    setattr(handler, _IS_BULK, True)
+def takes_events(handler: Handler) -> Handler:
+    """Mark a handler whose requests are refused last: SDKs may not send a batch of events again."""
+    setattr(handler, _TAKES_EVENTS, True)
     return handler
 
 
 def class_of(request: web.Request) -> int:
-    """The class of a request (`serving/admission.py`): writes and reads of one entity before lists and questions."""
+    """The class of a request (`serving/line.py`): batches of events, writes and reads of one entity, others."""
     if request.rel_url.raw_path == HEALTH_PATH:
         return ALWAYS
     found = request.match_info
-    if getattr(found.handler, _IS_BULK, False):
-        return BULK
+    if getattr(found.handler, _TAKES_EVENTS, False):
+        return EVENTS
     resource = found.route.resource
     reads_one = request.method in SAFE_METHODS and resource is not None and resource.canonical.endswith("}")
     return PEOPLE if reads_one or not is_question(request) else ORDINARY

@@ -32,8 +32,8 @@ class Limits:
     # Longer than the gateway keeps idle connections, so that the client closes first and never sends a request on a
     # connection that the service is closing.
     keepalive_seconds: float = _limit(75.0, "KEEPALIVE_SECONDS")
-    # What may wait for the event loop before requests are refused, in the median, such as 0.05; 0 is off.
-    overload_wait_seconds: float = _limit(0.0, "OVERLOAD_WAIT_SECONDS", may_be_zero=True)
+    # Requests that wait for longer than this without a break are an overload, and some are refused; 0 is off.
+    overload_wait_seconds: float = _limit(0.5, "OVERLOAD_WAIT_SECONDS", may_be_zero=True)
 
     def body_seconds(self, received_bytes: int) -> float:
         """The time limit, from its start, of a body of which `received_bytes` have arrived."""

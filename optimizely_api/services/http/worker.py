@@ -60,7 +60,6 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
             [each.sock for each in self.sockets],
             lambda: ConnectionReader(new_connection()),
             file_limits.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log),
-            note_unread=admission.meter.note_unread,
         )
         self._acceptor.start()
         admission.meter.start(self.loop)

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from optimizely_api.http.preferences import preferred_wait
-from optimizely_api.services.http.admission import is_bulk
+from optimizely_api.services.http.admission import takes_events
 from optimizely_api.services.http.application import DATABASE
 from optimizely_api.services.http.conditional import is_known, not_modified
 from optimizely_api.services.http.errors import ServiceError, bad_request, error_response
@@ -56,7 +56,7 @@ ROUTES = web.RouteTableDef()
 
 
 @ROUTES.post(EVENTS_PATH)
-@is_bulk
+@takes_events
 async def receive_events(request: web.Request) -> web.Response:
     """Store a batch of the SDKs, whatever its Content-Type; 204 when it is durable.
 
