@@ -176,7 +176,7 @@ async def refusal_cost(served: Gateway, cost: float, options: argparse.Namespace
     loop = asyncio.get_running_loop()
     request = (REQUEST + "\r\n").encode()
     clients = []
-    for _ in range(4 * CONNECTIONS):
+    for _ in range(8 * CONNECTIONS):
         _, client = await loop.create_connection(
             lambda: CountingClient(request, statuses), "127.0.0.1", served.port
         )

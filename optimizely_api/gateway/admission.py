@@ -1,4 +1,4 @@
-"""The class of each request, for a worker that is overloaded (`serving/admission.py`): what is served first.
+"""The class of each request, for a worker that is overloaded (`serving/line.py`): what is served first.
 
 - always: `/healthz` and `/readyz`
 - events: batches of events, with browsers' preflights for them, since SDKs may not send a batch again

@@ -60,7 +60,7 @@ def set_route_namer(config: Any, namer: RouteNamer) -> None:
 def set_classifier(config: Any, classifier: Classifier) -> None:
     """Directive: `classifier(method, path, authorization)` returns (class, account) of a request, 0 for no account.
 
-    Our server asks it while the worker is overloaded: classes are those of `serving/admission.py`, the first one is
+    Our server asks it while the worker is overloaded: classes are those of `serving/line.py`, the first one is
     always served.
     """
     config.registry[CLASSIFIER_KEY] = classifier
