@@ -90,10 +90,11 @@ class Settings:
         at_least=0,
     )
     throttle_seconds: float = _setting(
-        0.0,
-        "The time, such as 10, over which a worker counts how its calls to a service ended. Where most failed or took"
-        " over a second, most calls are answered with a 503 at once, and the service is tried twice a second until it"
-        " works again. 0 sends every call.",
+        10.0,
+        "The time over which a worker counts how its calls to a service ended. Where most connections were refused or"
+        " broken, or brought a 503 or nothing within the service's time limit, most calls are answered with a 503 at"
+        " once, and the service is tried twice a second until it works again. One that is slow and answers is never"
+        " refused. 0 sends every call.",
         at_least=0,
     )
     fewest_calls: int = _setting(
@@ -104,9 +105,9 @@ class Settings:
         at_least=0,
     )
     hedge_share: float = _setting(
-        0.0,
+        0.025,
         "The part of a worker's calls to one service that may be sent a second time when no response has come after the"
-        " time that 95 of 100 take, such as 0.025; the first good response is used. Takes tokens as repetitions do."
+        " time that 95 of 100 take, and 50 ms; the first good response is used. Takes tokens as repetitions do."
         " 0 sends none.",
         at_least=0,
     )

@@ -178,7 +178,10 @@ class Client:
         self._limits = limits
         self.shapes = shapes
         timing = LoopTiming()
-        self.policies = {name: Policies(policy_options, timing) for name in upstreams}
+        self.policies = {
+            name: Policies(policy_options, timing, upstream.timeout_seconds)
+            for name, upstream in upstreams.items()
+        }
 
     async def fetch(self, call: Call, context: CallContext) -> Any:
         """Return the value of the call's response; the outage of an optional call stands for its value.
@@ -280,7 +283,7 @@ class _Sending:
     """A call that one task sends and waits for."""
 
     __slots__ = ("_call", "_client", "_context", "_ends", "account", "may_repeat", "may_wait",
-                 "second", "wait_seconds")  # fmt: skip
+                 "second", "seconds_told")  # fmt: skip
 
     def __init__(
         self, client: Client, call: Call, context: CallContext, ends: float, *, may_repeat: bool
@@ -289,7 +292,7 @@ class _Sending:
         self._client, self._call, self._ends = client, call, ends
         self._context, self.account = context, context.account_id
         self.may_repeat, self.may_wait = may_repeat, call.may_wait
-        self.wait_seconds = call.wait_seconds or 0.0
+        self.seconds_told = 0.0
         self.second: asyncio.Future[ServiceResponse] | None = None
 
     def note(self, event: str) -> None:
@@ -303,7 +306,7 @@ class _Sending:
 
     async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
         connector, address = self._client.connector, self._client.address(self._call)
-        seconds_left = self.seconds_left()
+        self.seconds_told = seconds_left = self.seconds_left()
         request = address.request(self._call, self._context.request_id, seconds_left)
         ends = asyncio.get_running_loop().time() + seconds_left
         return await connector.request(

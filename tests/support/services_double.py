@@ -127,7 +127,8 @@ class ServicesDouble:
         """The gateway's settings that lead here."""
         urls = {f"{name}_url": f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         # Gateways serve one test after another: what a service did in one must not count in the next.
-        return {**urls, "services_key": samples.SERVICES_KEY, "throttle_seconds": "0"}
+        unmoved = {"throttle_seconds": "0", "hedge_share": "0"}
+        return {**urls, "services_key": samples.SERVICES_KEY, **unmoved}
 
     def start(self) -> None:
         self.thread.start()

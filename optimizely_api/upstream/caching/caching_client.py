@@ -106,7 +106,7 @@ class _ServiceCall(PendingCall):
     """A pending call for one request only."""
 
     __slots__ = ("_address", "_entity_tag", "_request_id", "account", "call", "client", "events",
-                 "may_repeat", "may_wait", "second", "wait_seconds")  # fmt: skip
+                 "may_repeat", "may_wait", "second", "seconds_told")  # fmt: skip
 
     def __init__(
         self, client: "CachingClient", call: Call, context: CallContext, entity_tag: str = ""
@@ -116,7 +116,7 @@ class _ServiceCall(PendingCall):
         self._request_id, self.account = context.request_id, context.account_id
         self._entity_tag = entity_tag
         self._address = client.address(call)
-        self.wait_seconds = call.wait_seconds or 0.0
+        self.seconds_told = 0.0
         self.may_repeat, self.may_wait = True, call.may_wait  # it is safe
         self.events: tuple[str, ...] = ()
         self.second: asyncio.Future[ServiceResponse] | None = None
@@ -179,7 +179,8 @@ class _ServiceCall(PendingCall):
             task.cancel()  # whatever ended the wait; a task that has ended is not changed
 
     def _serialised(self) -> ServiceRequest:
-        return self._address.request(self.call, self._request_id, self.seconds_left(), self._entity_tag)
+        self.seconds_told = seconds_left = self.seconds_left()
+        return self._address.request(self.call, self._request_id, seconds_left, self._entity_tag)
 
     def read(self, response: ServiceResponse) -> Any:
         """Return the value of the response, or raise."""

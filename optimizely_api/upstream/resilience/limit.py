@@ -34,10 +34,11 @@ class Limit:
     """The calls of one worker under way at one service: between `least` and `most`; `least` of 0 is no limit."""
 
     __slots__ = ("_accounts", "_durations", "_ends", "_least", "_most", "_numbers", "_peak", "_served", "_timing",
-                 "_usual", "_waiting", "in_flight", "limit")  # fmt: skip
+                 "_usual", "_waiting", "in_flight", "is_on", "limit")  # fmt: skip
 
     def __init__(self, least: int, most: int, timing: Timing) -> None:
         self._timing, self._least, self._most = timing, min(least, most), most
+        self.is_on = least > 0
         self.limit: float = most if least else math.inf
         self.in_flight = self._peak = 0
         self._usual = math.inf  # seconds
@@ -85,7 +86,7 @@ class Limit:
     def leave(self, seconds: float | None) -> None:
         """A call has ended, after so many seconds if its duration says something about the service."""
         self.in_flight -= 1
-        if seconds is not None and self._least:
+        if seconds is not None:
             self._durations.append(seconds)
             if len(self._durations) >= LEAST_SAMPLES:
                 self._end_window()

@@ -2,8 +2,7 @@
 
     kept, shared                `caching_client.py`: a fresh kept response is used, an identical call is joined
     throttle                    `send`, below
-    limit, attempt              `_attempt`, below
-    hedge                       `_first_response`, below
+    limit, attempt, hedge       `_attempt`, below; `failures.py` says which ends the throttle counts as failures
     retry                       `send` again: with another attempt
     stale                       `caching_client.py`: a kept response stands for a service that does not answer
 
@@ -16,16 +15,15 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Protocol
 
+from optimizely_api.upstream.resilience.failures import FAILING, is_failing, is_failure
 from optimizely_api.upstream.resilience.hedge import HedgeWon
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.policies import Policies
-from optimizely_api.upstream.resilience.refusals import NotSent, Throttled
+from optimizely_api.upstream.resilience.refusals import Throttled
 from optimizely_api.upstream.resilience.retry import pause_after_error, pause_after_response
 from optimizely_api.upstream.resilience.timing import sleep
-from optimizely_api.upstream.transport.connection import IdleConnectionClosed, ServiceResponse
+from optimizely_api.upstream.transport.connection import ServiceResponse
 
-# Statuses of a service that works, or works on, but not now: they count as failures.
-FAILING = frozenset({503, 504})
 # Statuses whose duration tells how busy a service is; a 202 comes when the time for a computation is over.
 TELLING = frozenset({200, 201, 204, 304, 404})
 
@@ -35,7 +33,7 @@ class Sending(Protocol):
 
     `may_repeat`: whether it may be sent again although the service may have carried it out.
     `may_wait`: whether it is worth repeating when a service has answered that it is busy.
-    `wait_seconds`: how long the service is asked to wait for a computation before it answers.
+    `seconds_told`: how long the service was told, in the last attempt, that somebody waits.
     `account`: whose request it is for; calls of accounts take turns.
     `second`: the response to come of a second attempt that is under way beside the first.
     """
@@ -44,7 +42,7 @@ class Sending(Protocol):
     may_repeat: bool
     may_wait: bool
     second: asyncio.Future[ServiceResponse] | None
-    wait_seconds: float
+    seconds_told: float
 
     def seconds_left(self) -> float:
         """How long somebody will still wait for the response."""
@@ -64,7 +62,7 @@ async def send(sending: Sending, policies: Policies) -> ServiceResponse:
 
     Raises NotSent, or what the last attempt raises.
     """
-    if not policies.throttle.lets_pass():
+    if policies.throttle.has_failures and not policies.throttle.lets_pass():
         sending.note("throttled")
         raise Throttled
     chance = policies.timing.chance
@@ -96,49 +94,59 @@ async def _attempt(
     sending: Sending, policies: Policies, *, on_new_connection: bool = False
 ) -> ServiceResponse:
     """Send the call when it is its turn, and let the policies learn from how that ended."""
-    if not policies.limit.enter():
-        await _take_turn(sending, policies.limit)
-    started, telling_seconds = policies.timing.now(), None
-    watched = policies.watch.begin(sending, started)
+    limit, hedges = policies.limit, policies.hedges
+    if limit.is_on and not limit.enter():
+        await _take_turn(sending, limit)
+    telling_seconds, started = None, policies.timing.now()
+    if hedges.is_on:
+        hedges.begin(sending, started)
     try:
-        response = await _first_response(sending, policies, on_new_connection=on_new_connection)
-        if response[0] in FAILING:
-            policies.throttle.failed()
-            return response
-        now = policies.timing.now()
-        policies.throttle.succeeded(now)
-        policies.budget.earn()
-        if response[0] in TELLING:
-            telling_seconds = now - started
-            policies.hedges.note(telling_seconds)
+        try:
+            response = await sending.attempt(on_new_connection=on_new_connection)
+        except HedgeWon as won:
+            response = won.response
+        except Exception as exc:
+            if sending.second is None:
+                raise
+            _blame(exc, sending, policies, started)
+            response = await _second_response(sending)
+        telling_seconds = _learn(response[0], sending, policies, started)
         return response
-    finally:
-        policies.watch.end(watched)
-        policies.limit.leave(telling_seconds)
-
-
-async def _first_response(
-    sending: Sending, policies: Policies, *, on_new_connection: bool
-) -> ServiceResponse:
-    """Return the response to the attempt, or to the hedge that `policies.watch` may send beside it."""
-    try:
-        return await sending.attempt(on_new_connection=on_new_connection)
-    except HedgeWon as won:
-        return won.response
-    except Exception as exc:
-        if _is_failure(exc, sending):
-            policies.throttle.failed()
-        if sending.second is None:
-            raise
-        second, sending.second = sending.second, None
-        return await _whole(second)
+    except (Exception, asyncio.CancelledError) as exc:
+        _blame(exc, sending, policies, started)
+        raise
     finally:
         if sending.second is not None:
             sending.second.cancel()
             sending.second = None
+        if hedges.is_on:
+            hedges.end(sending, telling_seconds)
+        if limit.is_on:
+            limit.leave(telling_seconds)
 
 
-async def _whole(second: asyncio.Future[ServiceResponse]) -> ServiceResponse:
+def _learn(status: int, sending: Sending, policies: Policies, started: float) -> float | None:
+    """Note the status of a response; returns its seconds if they tell how busy the service is."""
+    now = policies.timing.now()
+    if status in FAILING:
+        if is_failing(status, sending, now - started, policies.time_limit_seconds):
+            policies.throttle.failed(now - started)
+        return None
+    policies.throttle.succeeded(now)
+    policies.budget.earn()
+    return now - started if status in TELLING else None
+
+
+def _blame(error: BaseException, sending: Sending, policies: Policies, started: float) -> None:
+    seconds = policies.timing.now() - started
+    if is_failure(error, sending, seconds, policies.time_limit_seconds):
+        policies.throttle.failed(seconds)
+
+
+async def _second_response(sending: Sending) -> ServiceResponse:
+    """Wait for the response to the hedge, where the first attempt has failed."""
+    second, sending.second = sending.second, None
+    assert second is not None  # noqa: S101
     try:
         return await second
     finally:
@@ -153,10 +161,3 @@ async def _take_turn(sending: Sending, limit: Limit) -> None:
     except asyncio.CancelledError:
         limit.forsake(turn)
         raise
-
-
-def _is_failure(error: Exception, sending: Sending) -> bool:
-    """Whether the service is to blame: not for a connection that was idle, nor for a caller with little time."""
-    if isinstance(error, NotSent | IdleConnectionClosed):
-        return False
-    return not isinstance(error, TimeoutError) or sending.seconds_left() > 0

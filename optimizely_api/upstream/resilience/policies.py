@@ -7,7 +7,6 @@ from optimizely_api.upstream.resilience.hedge import Hedges
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.throttle import Throttle
 from optimizely_api.upstream.resilience.timing import Timing
-from optimizely_api.upstream.resilience.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +24,20 @@ class PolicyOptions:
     throttle_seconds: float = 10.0
     fewest_calls: int = 0
     most_calls: int = 10_000
-    hedge_share: float = 0.0
+    hedge_share: float = 0.025
 
 
 class Policies:
-    """What a worker knows of one service, and what follows from it for the next call."""
+    """What a worker knows of one service, and what follows from it for the next call.
 
-    __slots__ = ("budget", "hedges", "limit", "throttle", "timing", "watch")
+    `time_limit_seconds` is the service's: the longest that anybody waits for one response.
+    """
 
-    def __init__(self, options: PolicyOptions, timing: Timing) -> None:
-        self.timing = timing
+    __slots__ = ("budget", "hedges", "limit", "throttle", "time_limit_seconds", "timing")
+
+    def __init__(self, options: PolicyOptions, timing: Timing, time_limit_seconds: float) -> None:
+        self.timing, self.time_limit_seconds = timing, time_limit_seconds
         self.budget = Budget(options.retry_tokens)
         self.throttle = Throttle(options.throttle_seconds, timing)
         self.limit = Limit(options.fewest_calls, options.most_calls, timing)
         self.hedges = Hedges(options.hedge_share, self.budget, self.limit, timing)
-        self.watch = Watch(self.throttle, self.hedges, timing)

@@ -1,7 +1,8 @@
 """Addresses that take no connections rest, so that few calls wait for what does not come.
 
 The second failure in a row makes an address rest for one second, each further one for twice as long, up to 30. A host
-with other addresses is reached by those. Where all rest, one of them is tried twice a second.
+with other addresses is reached by those. Where all rest, one of them is tried twice a second. An address that has
+taken a connection since an attempt began did not fail it: it has more to do than it can, and is no address to avoid.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ class Addresses:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._failing: dict[Address, _Failures] = {}
+        self._connected_at: dict[Address, float] = {}
 
     def awake(self, addresses: Sequence[Address]) -> Sequence[Address]:
         """Return those that do not rest, or else the one that is to be tried; raises AddressesRest if none is due."""
@@ -51,12 +53,15 @@ class Addresses:
     def connected(self, address: Address) -> None:
         """The address took a connection."""
         self._failing.pop(address, None)
+        self._connected_at[address] = self._timing.now()
 
     def failed(self, address: Address, began: float) -> None:
         """The address took none of an attempt that `began` then.
 
         Attempts that were under way together fail together, and count once.
         """
+        if began < self._connected_at.get(address, 0.0):
+            return
         failures = self._failing.setdefault(address, _Failures())
         if failures.number and began < failures.last:
             return

@@ -3,7 +3,9 @@
 It has no modes: of n attempts in the last seconds, s of them good, a part of (n - 2s) / (n + 1) is refused ("Handling
 Overload", Site Reliability Engineering, chapter 21, with K = 2). Refused calls do not count, so that a service that
 works again is not held to what it never saw. A probe is let through twice a second, so its first good response is there
-within a second of its return; and four good ones in a row forget the failures before them.
+within a second of its return; and four good ones in a row forget the failures before them. In turn, an attempt that
+took long to fail, while no other was answered, forgets the good ones before it: a service that falls silent is noticed
+when the first callers give up, however much it answered before.
 """
 
 from collections import deque
@@ -13,20 +15,22 @@ from optimizely_api.upstream.resilience.timing import Timing
 LEAST_ATTEMPTS = 10  # before them nothing is refused
 PROBE_SECONDS = 0.5
 GOOD_AGAIN = 4  # good responses in a row; of a service that fails in 8 of 10 calls they are one in 600
+SILENCE_SECONDS = 1.0  # a failure after less says nothing about the time before it
 SLOT_SECONDS = 1.0
 
 
 class Throttle:
     """The attempts of one worker at one service in the last `seconds`; with 0 seconds nothing is ever refused."""
 
-    __slots__ = ("_bad", "_good", "_in_a_row", "_probed_at", "_seconds", "_slot_ends", "_slots", "_timing")
+    __slots__ = ("_answered_at", "_bad", "_good", "_in_a_row", "_probed_at", "_seconds", "_slot_ends", "_slots",
+                 "_timing")  # fmt: skip
 
     def __init__(self, seconds: float, timing: Timing) -> None:
         self._timing, self._seconds = timing, seconds
         self._good = self._bad = self._in_a_row = 0
         self._slots: deque[list[float]] = deque()  # end, good and bad ones of each second, the newest last
         self._slot_ends = 0.0
-        self._probed_at = 0.0
+        self._probed_at = self._answered_at = 0.0
 
     @property
     def refused_share(self) -> float:
@@ -36,10 +40,13 @@ class Throttle:
             return 0.0
         return max(0.0, (attempts - 2 * self._good) / (attempts + 1))
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether `lets_pass` has to be asked before the next call."""
+        return self._bad > 0
+
     def lets_pass(self) -> bool:
         """Whether the next call may be sent."""
-        if not self._bad:
-            return True
         now = self._timing.now()
         self._forget(now)
         share = self.refused_share
@@ -52,6 +59,7 @@ class Throttle:
         """An attempt was answered by a service that works; `now` is the time of the clock."""
         slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
         slot[1] += 1
+        self._answered_at = now
         self._good += 1
         self._in_a_row += 1
         if self._bad and self._in_a_row >= GOOD_AGAIN:
@@ -59,11 +67,15 @@ class Throttle:
             for slot in self._slots:
                 slot[2] = 0
 
-    def failed(self) -> None:
-        """An attempt was not answered, or was answered by a service that does not work."""
+    def failed(self, seconds: float = 0.0) -> None:
+        """An attempt was, after so many seconds, not answered, or answered by a service that does not work."""
         if not self._seconds:
             return
         now = self._timing.now()
+        if seconds >= SILENCE_SECONDS and now - self._answered_at > seconds:
+            self._good = 0
+            for slot in self._slots:
+                slot[1] = 0
         slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
         slot[2] += 1
         self._bad += 1

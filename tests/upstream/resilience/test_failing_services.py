@@ -11,8 +11,9 @@ from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import CachingOptions, open_caching_client
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext, Limits, Upstream
-from optimizely_api.upstream.errors import NeverSent, UpstreamError
+from optimizely_api.upstream.errors import NeverSent, UpstreamError, UpstreamTimeout
 from optimizely_api.upstream.resilience.policies import PolicyOptions
+from tests.support.ports import free_port
 from tests.upstream.scripted_service import CLOSE, OK, scripted
 from tests.upstream.versioned_service import versioned
 
@@ -28,17 +29,17 @@ def context(seconds=5.0):
 
 
 @contextlib.asynccontextmanager
-async def client_of(urls, **policies):
-    limits = Limits(connections=100, connect_timeout_seconds=0.5, response_bytes=50_000, echo_required=False)
-    upstreams = {name: Upstream(url=url, timeout_seconds=2.0) for name, url in urls.items()}
+async def client_of(urls, *, seconds=2.0, **policies):
+    limits = Limits(connections=1000, connect_timeout_seconds=0.5, response_bytes=50_000, echo_required=False)
+    upstreams = {name: Upstream(url=url, timeout_seconds=seconds) for name, url in urls.items()}
     options = PolicyOptions(**policies)
     async with open_caching_client(upstreams, limits, SHAPES, ALONE, policy_options=options) as client:
         yield client
 
 
-async def outcome(client, call=CALL):
+async def outcome(client, call=CALL, seconds=5.0):
     try:
-        return await client.fetch(call, context())
+        return await client.fetch(call, context(seconds))
     except UpstreamError as exc:
         return exc
 
@@ -85,6 +86,52 @@ async def test_an_address_that_takes_no_connections_is_tried_seldom(monkeypatch)
     assert {type(each) for each in outcomes} == {NeverSent}
     assert "cannot be reached" in outcomes[-1].message or "fail at present" in outcomes[-1].message
     assert tried <= 10
+
+
+@contextlib.asynccontextmanager
+async def answering_after(seconds):
+    """A service that takes so long for each answer."""
+
+    async def serve(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(seconds)
+                writer.write(OK)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", free_port(), backlog=1024)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_service_that_takes_more_than_a_second_serves_all_who_ask_at_once():
+    async with answering_after(1.1) as url, client_of({"results": url}, seconds=5.0) as client:
+        for _ in range(2):
+            asking = [outcome(client) for _ in range(NUMBER)]
+            assert await asyncio.gather(*asking) == [GOOD] * NUMBER
+        assert not client.policies["results"].throttle.has_failures
+
+
+async def test_callers_of_a_silent_service_are_soon_refused_at_once_and_its_return_is_found():
+    async with scripted() as service, client_of({"results": service.url}, seconds=0.2) as client:
+        late = await asyncio.gather(*(outcome(client) for _ in range(20)))
+        assert {type(each) for each in late} == {UpstreamTimeout}
+        before = len(service.heads)
+        refused = await asyncio.gather(*(outcome(client) for _ in range(100)))
+        assert [type(each) for each in refused].count(NeverSent) > 80
+        assert len(service.heads) - before < 20
+        service.script[:] = [[OK]] * 10_000
+        async with asyncio.timeout(5):
+            while await outcome(client) != GOOD:
+                await asyncio.sleep(0.01)
+
+
+async def test_callers_with_less_time_than_a_service_takes_do_not_make_it_a_failing_one():
+    async with answering_after(0.3) as url, client_of({"results": url}) as client:
+        hasty = await asyncio.gather(*(outcome(client, seconds=0.1) for _ in range(NUMBER)))
+        assert {type(each) for each in hasty} == {UpstreamTimeout}
+        assert await outcome(client) == GOOD
 
 
 async def test_a_service_that_returns_is_found_without_being_told():

@@ -11,9 +11,7 @@ from optimizely_api.upstream.resilience.budget import Budget
 from optimizely_api.upstream.resilience.hedge import Hedges
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
-from optimizely_api.upstream.resilience.throttle import Throttle
 from optimizely_api.upstream.resilience.timing import LoopTiming
-from optimizely_api.upstream.resilience.watch import Watch
 from tests.upstream.resilience.virtual_time import VirtualTime
 from tests.upstream.scripted_service import CALL, CLOSE, OK, client_of, scripted
 
@@ -21,14 +19,13 @@ GOOD = {"status": "ok"}
 
 
 class Service:
-    """Calls under a watch, at a service with scripted durations; a hedged call ends with the earlier attempt."""
+    """Calls at a service with scripted durations; a hedged call ends with the earlier attempt."""
 
     def __init__(self, time, duration, *, share=0.025, tokens=10.0, fewest=0):
         self.time, self._duration = time, duration
         self.limit = Limit(fewest, 1000, time)
         self.budget = Budget(tokens)
         self.hedges = Hedges(share, self.budget, self.limit, time)
-        self.watch = Watch(Throttle(10, time), self.hedges, time)
         self.sent = 0
         self.durations = []
 
@@ -44,12 +41,11 @@ class Service:
 
 
 class Call:
-    wait_seconds = 0.0
-
     def __init__(self, service):
         self._service = service
         self._started = service.time.now()
-        self._watched = service.watch.begin(self, self._started)
+        self._has_ended = False
+        service.hedges.begin(self, self._started)
         service.send(self._end)
 
     def seconds_left(self):
@@ -60,14 +56,13 @@ class Call:
         return True
 
     def _end(self):
-        if self._watched is None:
+        if self._has_ended:
             return
+        self._has_ended = True
         service = self._service
         seconds = service.time.now() - self._started
-        service.watch.end(self._watched)
-        self._watched = None
         service.durations.append(seconds)
-        service.hedges.note(seconds)
+        service.hedges.end(self, seconds)
         service.budget.earn()
 
 
@@ -118,10 +113,51 @@ def test_none_is_sent_twice_while_the_limit_is_nearly_reached(time):
     assert service.sent == 3000
 
 
-def test_it_is_sent_after_five_milliseconds_at_the_earliest(time):
-    service = Service(time, lambda: 0.0005)
-    service.offer(10, 100)
-    assert service.hedges.delay == 0.005
+def test_a_service_that_takes_less_than_fifty_milliseconds_gets_no_second_attempt(time):
+    service = Service(time, lambda: 0.045 if time.chance.random() < 0.01 else 0.0005)
+    service.offer(60, 100)
+    assert service.sent == 6000
+
+
+def test_one_that_always_takes_about_as_long_gets_none_either(time):
+    service = Service(time, lambda: time.chance.uniform(1.5, 2.5))
+    service.offer(60, 100)
+    assert service.sent == 6000
+
+
+def test_after_a_moment_in_which_the_event_loop_stood_still_none_is_sent_twice(time):
+    service = Service(time, lambda: 0.2 if standing_still else 0.002)
+    standing_still = False
+    service.offer(5, 100)
+    standing_still = True
+    Call(service)
+    time.seconds += 0.19  # the response is not read yet
+    time.go_on(0.02)
+    assert service.sent == 501
+
+
+def test_where_many_take_long_the_timer_is_as_quick_as_ever(time):
+    service = Service(time, lambda: 0.002)
+    service.offer(5, 100)
+    looked_at = []
+    for _ in range(1000):
+        service.hedges.begin(Slow(looked_at), time.now())
+    time.go_on(1)
+    assert len(looked_at) <= 5
+
+
+class Slow:
+    """A call without a response, and with much time."""
+
+    def __init__(self, looked_at):
+        self._looked_at = looked_at
+
+    def seconds_left(self):
+        return 60.0
+
+    def hedge(self):
+        self._looked_at.append(self)
+        return True
 
 
 # With the client that callers use
@@ -135,12 +171,13 @@ async def service():
 
 @pytest.fixture
 async def client(service):
-    """A client that hedges after five milliseconds."""
+    """A client that hedges after fifty milliseconds."""
     async with client_of(service.url, caching=CachingOptions(definition_bytes=0)) as client:
-        policies = client.policies["results"] = Policies(PolicyOptions(hedge_share=0.025), LoopTiming())
+        options = PolicyOptions(hedge_share=0.025)
+        policies = client.policies["results"] = Policies(options, LoopTiming(), 2.0)
         hedges = policies.hedges
         for _ in range(1000):
-            hedges.note(0.001)
+            hedges.end(policies, 0.001)
         hedges.refresh(wall.monotonic())
         yield client
 

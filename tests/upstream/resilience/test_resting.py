@@ -39,6 +39,16 @@ def test_attempts_that_were_under_way_together_fail_once(time, addresses):
     assert addresses.awake([ONE, OTHER]) == [ONE, OTHER]
 
 
+def test_an_address_that_has_taken_a_connection_meanwhile_did_not_fail(time, addresses):
+    for _ in range(10):
+        began = time.now()
+        time.go_on(0.5)
+        addresses.connected(ONE)
+        time.go_on(0.5)
+        addresses.failed(ONE, began)
+    assert addresses.awake([ONE, OTHER]) == [ONE, OTHER]
+
+
 @pytest.mark.parametrize(("failures", "seconds"), [(2, 1), (3, 2), (4, 4), (6, 16), (7, 30), (100, 30)])
 def test_it_rests_longer_after_each_failure(time, addresses, failures, seconds):
     fail(time, addresses, failures)

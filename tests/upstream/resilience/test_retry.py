@@ -27,7 +27,7 @@ class ScriptedSending:
         self._time, self._outcomes, self.may_repeat = time, list(outcomes), may_repeat
         self.may_wait = may_wait
         self._ends = time.now() + seconds
-        self.wait_seconds, self.account, self.second = 0.0, 1, None
+        self.seconds_told, self.account, self.second = seconds, 1, None
         self.attempts, self.events = [], []
         self.new_connections = []
 
@@ -53,7 +53,7 @@ def time():
 
 @pytest.fixture
 def policies(time):
-    return Policies(PolicyOptions(), time)
+    return Policies(PolicyOptions(), time, 3.0)
 
 
 def outcome_of(time, sending, policies):

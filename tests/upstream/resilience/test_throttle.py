@@ -1,15 +1,12 @@
 """The throttle: few calls reach a service that fails, all reach one that works, and nothing has to be reset."""
 
-from dataclasses import dataclass
-
 import pytest
 
-from optimizely_api.upstream.resilience.budget import Budget
-from optimizely_api.upstream.resilience.hedge import Hedges
-from optimizely_api.upstream.resilience.limit import Limit
+from optimizely_api.upstream.resilience.order import send
+from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
+from optimizely_api.upstream.resilience.refusals import Throttled
 from optimizely_api.upstream.resilience.throttle import Throttle
-from optimizely_api.upstream.resilience.watch import Watch
-from tests.upstream.resilience.virtual_time import VirtualTime
+from tests.upstream.resilience.virtual_time import VirtualFuture, VirtualTime, start
 
 WINDOW = 10.0
 
@@ -22,20 +19,6 @@ def time():
 @pytest.fixture
 def throttle(time):
     return Throttle(WINDOW, time)
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A call under way that nobody gives up on."""
-
-    wait_seconds: float
-
-    def seconds_left(self):
-        return 60.0
-
-
-def no_hedges(time):
-    return Hedges(0.0, Budget(0), Limit(0, 1, time), time)
 
 
 def offer(time, throttle, seconds, rate, works):
@@ -117,21 +100,157 @@ def test_off_it_refuses_nothing(time):
     assert len(offer(time, Throttle(0, time), 10, 100, lambda _time: False)) == 1000
 
 
-def test_a_silent_service_is_noticed_after_a_second_and_not_when_its_callers_give_up(time, throttle):
-    watch = Watch(throttle, no_hedges(time), time)
+# What a service does, and what callers make of it
+
+
+class Service:
+    """Answers after `seconds` with `status`, or says nothing; callers give up when their time is over."""
+
+    def __init__(self, time, *, time_limit=3.0):
+        self.time, self.time_limit = time, time_limit
+        self.policies = Policies(PolicyOptions(throttle_seconds=WINDOW, hedge_share=0), time, time_limit)
+        self.seconds, self.status, self.is_silent = 0.005, 200, False
+        self.sent = []
+        self.waits = []  # how long each caller waited, and what for
+
+    def offer(self, seconds, rate, patience=None):
+        for _ in range(round(seconds * rate)):
+            self.time.go_on(1 / rate)
+            self.call(patience)
+
+    def call(self, patience=None):
+        began = self.time.now()
+
+        def note(ended):
+            error = ended.exception()
+            outcome = type(error) if error else ended.result()[0]
+            self.waits.append((self.time.now() - began, outcome))
+
+        call = Call(self, patience or self.time_limit)
+        start(send(call, self.policies)).add_done_callback(note)
+
+    def outcomes(self):
+        """What became of the calls since the last time."""
+        waits, self.waits = self.waits, []
+        return [outcome for _, outcome in waits]
+
+
+class Call:
+    may_repeat = may_wait = False
+    second, account, seconds_told = None, 1, 0.0
+
+    def __init__(self, service, patience):
+        self._service, self._ends = service, service.time.now() + patience
+
+    def seconds_left(self):
+        return self._ends - self._service.time.now()
+
+    def note(self, event):
+        pass
+
+    def attempt(self, *, on_new_connection=False):
+        service, ended = self._service, VirtualFuture()
+        service.sent.append(service.time.now())
+        self.seconds_told = self.seconds_left()
+        if not service.is_silent and service.seconds < self.seconds_told:
+            response = (service.status, b"", {})
+            service.time.call_later(service.seconds, lambda: ended.set_result(response))
+        else:
+            service.time.call_later(self.seconds_told, lambda: ended.set_exception(TimeoutError()))
+        return ended
+
+
+@pytest.fixture
+def service(time):
+    return Service(time)
+
+
+@pytest.mark.parametrize("seconds", [0.005, 1.5, 2.0, 2.9])
+def test_a_service_that_answers_is_never_throttled_however_slow_it_is(time, service, seconds):
+    service.seconds = seconds
+    for _ in range(1000):
+        service.call()
+    service.offer(10, 100)
+    time.go_on(3)
+    assert service.outcomes() == [200] * 2000
+
+
+def test_callers_of_a_silent_service_wait_for_its_time_limit_once_and_then_get_a_503_at_once(time, service):
+    service.offer(10, 100)
+    service.outcomes()
+    service.is_silent = True
+    service.offer(3.2, 100)
+    service.waits.clear()
+    service.sent.clear()
+    service.offer(60, 100)
+    refused = [wait for wait, outcome in service.waits if outcome is Throttled]
+    assert set(refused) == {0.0}
+    assert len(refused) > 0.95 * 6000
+    assert len(service.sent) < 60 * (2.1 + 100 * 0.05)
+
+
+def test_calls_that_take_too_long_while_others_are_answered_are_no_silence(time, service):
+    service.offer(10, 100)
+    service.is_silent = True
     for _ in range(20):
-        watch.begin(Call(wait_seconds=0.0), time.now())
-    time.go_on(0.99)
-    assert throttle.refused_share == 0
-    time.go_on(0.1)
-    assert throttle.refused_share > 0.9
+        service.call()
+    service.is_silent = False
+    service.offer(20, 100)
+    time.go_on(1)
+    assert service.outcomes().count(200) == 3000
 
 
-def test_a_computation_that_the_service_was_asked_to_wait_for_is_not_late(time, throttle):
-    watch = Watch(throttle, no_hedges(time), time)
-    attempts = [watch.begin(Call(wait_seconds=5.0), time.now()) for _ in range(20)]
-    time.go_on(5.9)
-    for attempt in attempts:
-        watch.end(attempt)
-    time.go_on(60)
-    assert throttle.refused_share == 0
+@pytest.mark.parametrize("outage_seconds", [10, 60])
+def test_its_first_good_answer_comes_within_a_second_of_its_return(time, service, outage_seconds):
+    service.is_silent = True
+    service.offer(outage_seconds, 100)
+    service.is_silent = False
+    service.sent.clear()
+    returned = time.now()
+    service.offer(5, 100)
+    time.go_on(3)
+    assert service.sent[0] - returned <= 0.5
+    service.outcomes()
+    service.offer(10, 100)
+    time.go_on(3)
+    assert service.outcomes() == [200] * 1000
+
+
+def test_callers_who_wait_for_less_than_the_service_takes_do_not_make_it_a_failing_one(time, service):
+    service.seconds = 2.0
+    service.offer(20, 100, patience=1.0)
+    time.go_on(3)
+    assert set(service.outcomes()) == {TimeoutError}
+    service.call(patience=3.0)
+    time.go_on(3)
+    assert service.outcomes() == [200]
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "patience", "fails"),
+    [
+        (503, 0.005, 3.0, True),
+        (504, 2.997, 3.0, True),
+        (504, 1.0, 3.0, True),
+        (504, 0.997, 1.0, False),
+        (500, 0.005, 3.0, False),
+        (404, 0.005, 3.0, False),
+        (202, 2.9, 3.0, False),
+    ],
+    ids=[
+        "503",
+        "a 504 at the end of the time limit",
+        "one before, as of a proxy",
+        "one at the end of the caller's time",
+        "500",
+        "404",
+        "202",
+    ],
+)
+def test_a_503_counts_as_a_failure_and_so_does_a_504_for_those_who_wait_for_the_time_limit(
+    time, service, status, seconds, patience, fails
+):
+    service.status, service.seconds = status, seconds
+    service.offer(4, 100, patience=patience)
+    time.go_on(3)
+    assert (service.policies.throttle.refused_share > 0.9) == fails

@@ -37,7 +37,10 @@ class VirtualFuture:
         return self._error
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
-        self._callbacks.append(callback)
+        if self._is_done:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
 
     def result(self) -> Any:
         assert self._is_done
@@ -78,9 +81,10 @@ class VirtualTime:
         """Let time pass, and run the timers that are due meanwhile, each at its time."""
         ends = self.seconds + seconds
         while self._timers and self._timers[0][0] <= ends:
-            self.seconds, _, callback = heapq.heappop(self._timers)
+            due, _, callback = heapq.heappop(self._timers)
+            self.seconds = max(self.seconds, due)  # it is later where a test let the event loop stand still
             callback()
-        self.seconds = ends
+        self.seconds = max(self.seconds, ends)
 
 
 def start(work: Coroutine[Any, Any, Any]) -> VirtualFuture:
