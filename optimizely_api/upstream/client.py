@@ -282,7 +282,7 @@ class Client:
 class _Sending:
     """A call that one task sends and waits for."""
 
-    __slots__ = ("_call", "_client", "_context", "_ends", "account", "may_repeat", "may_wait",
+    __slots__ = ("_call", "_client", "_context", "_ends", "account", "may_repeat",
                  "second", "seconds_told")  # fmt: skip
 
     def __init__(
@@ -291,12 +291,16 @@ class _Sending:
         """`ends` is a value of `time.monotonic()`."""
         self._client, self._call, self._ends = client, call, ends
         self._context, self.account = context, context.account_id
-        self.may_repeat, self.may_wait = may_repeat, call.may_wait
+        self.may_repeat = may_repeat
         self.seconds_told = 0.0
         self.second: asyncio.Future[ServiceResponse] | None = None
 
     def note(self, event: str) -> None:
         self._context.note_event(self._call.upstream, event)
+
+    @property
+    def may_wait(self) -> bool:
+        return self._call.may_wait
 
     def hedge(self) -> bool:
         return False  # it is a write, or a batch of events

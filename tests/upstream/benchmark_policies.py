@@ -159,7 +159,7 @@ def _ms(seconds: float) -> str:
 
 async def compare(seconds: float, rate: float) -> None:
     """Print a line for each failure."""
-    on = PolicyOptions(hedge_share=0.025)
+    on = PolicyOptions()
     for what, measure in {
         "one call in a hundred takes a second": slow_share,
         "a service is silent": lambda *args: failing(*args, hole=False),

@@ -9,6 +9,7 @@ contract's alone:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from optimizely_api.contract.composition import Composition
@@ -40,45 +41,47 @@ class Parts(dict[str, Any]):
         for step in self._steps:
             calls: list[Call] = []
             for name in step:
-                if name not in self:
-                    self._ask(name, makers[name], calls)
+                if name in self or (self.unreachable and self._is_lost(name)):
+                    continue
+                made = makers[name](self)
+                if isinstance(made, Call):
+                    made.is_optional = self._parts[name].is_optional
+                    calls.append(made)
+                    self._asked.append((name, None))
+                else:
+                    self._ask_for_several(name, made, calls)
             if calls:
                 return calls
         return []
 
     def take(self, values: Sequence[Any]) -> None:
         """Take the values of the calls that `next_calls` returned; the failure of an optional call stands for its."""
-        start = 0
+        left = iter(values)
         for name, number in self._asked:
             if number is None:
-                value, start = values[start], start + 1
+                self[name] = value = next(left)
                 if isinstance(value, UpstreamError):
-                    self.unreachable[name], value = value, None
-                self[name] = value
+                    self.unreachable[name], self[name] = value, None
                 continue
-            asked, start = values[start : start + number], start + number
+            asked = list(islice(left, number))
             self[name] = [value for value in asked if not isinstance(value, UpstreamError)]
             if len(self[name]) < number:
                 self.unreachable[name] = next(value for value in asked if isinstance(value, UpstreamError))
         self._asked.clear()
 
-    def _ask(self, name: str, maker: Maker, calls: list[Call]) -> None:
-        part = self._parts[name]
-        if self.unreachable:
-            for needed in part.after:
-                if needed in self.unreachable:
-                    self[name], self.unreachable[name] = None, self.unreachable[needed]
-                    return
-        made = maker(self)
-        if isinstance(made, Call):
-            made.is_optional = part.is_optional
-            calls.append(made)
-            self._asked.append((name, None))
-            return
+    def _is_lost(self, name: str) -> bool:
+        """Whether the part cannot be asked for, since it needs one that failed; then it is missing too."""
+        for needed in self._parts[name].after:
+            if needed in self.unreachable:
+                self[name], self.unreachable[name] = None, self.unreachable[needed]
+                return True
+        return False
+
+    def _ask_for_several(self, name: str, made: Sequence[Call], calls: list[Call]) -> None:
         if not made:
             self[name] = []
             return
         for call in made:
-            call.is_optional = part.is_optional
+            call.is_optional = self._parts[name].is_optional
         calls += made
         self._asked.append((name, len(made)))

@@ -21,7 +21,7 @@ everything cached took 0.44 of the CPU time of one with nothing cached, its upst
 import asyncio
 import mmap
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,7 +106,7 @@ class _ServiceCall(PendingCall):
     """A pending call for one request only."""
 
     __slots__ = ("_address", "_entity_tag", "_request_id", "account", "call", "client", "events",
-                 "may_repeat", "may_wait", "second", "seconds_told")  # fmt: skip
+                 "may_repeat", "second", "seconds_told")  # fmt: skip
 
     def __init__(
         self, client: "CachingClient", call: Call, context: CallContext, entity_tag: str = ""
@@ -117,9 +117,13 @@ class _ServiceCall(PendingCall):
         self._entity_tag = entity_tag
         self._address = client.address(call)
         self.seconds_told = 0.0
-        self.may_repeat, self.may_wait = True, call.may_wait  # it is safe
+        self.may_repeat = True  # it is safe
         self.events: tuple[str, ...] = ()
         self.second: asyncio.Future[ServiceResponse] | None = None
+
+    @property
+    def may_wait(self) -> bool:
+        return self.call.may_wait
 
     async def work(self) -> Any:
         try:
@@ -151,21 +155,15 @@ class _ServiceCall(PendingCall):
         else:
             self.second = None
 
-    async def attempt(self, *, on_new_connection: bool = False) -> ServiceResponse:
+    def attempt(self, *, on_new_connection: bool = False) -> Awaitable[ServiceResponse]:
         connector, destination = self.client.connector, self._address.destination
         request = self._serialised()
         connection = None if on_new_connection else connector.take_idle(destination)
         if connection is None:
-            return await self._attempt_in_task(request, on_new_connection=on_new_connection)
-        response = ResponseOnConnection()
+            return self._attempt_in_task(request, on_new_connection=on_new_connection)
+        response = ResponseOnConnection(connector, destination, connection)
         connection.send(request, None, response)
-        try:
-            received = await response
-        except BaseException:
-            connector.discard(destination, connection)
-            raise
-        connector.give_back(destination, connection)
-        return received
+        return response
 
     async def _attempt_in_task(self, request: ServiceRequest, *, on_new_connection: bool) -> ServiceResponse:
         """Only waiting for a connection needs a task."""

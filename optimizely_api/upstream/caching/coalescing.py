@@ -18,7 +18,8 @@ from operator import itemgetter
 from typing import Any, cast
 
 from optimizely_api.upstream.errors import UpstreamError
-from optimizely_api.upstream.transport.connection import ServiceResponse
+from optimizely_api.upstream.transport.connection import ServiceConnection, ServiceResponse
+from optimizely_api.upstream.transport.connector import Destination, ServiceConnector
 
 CLOCK_SECONDS = 0.001  # uvloop's clock counts milliseconds, so a timer may fire slightly too early
 
@@ -26,22 +27,31 @@ CLOCK_SECONDS = 0.001  # uvloop's clock counts milliseconds, so a timer may fire
 class ResponseOnConnection:
     """A response that a connection will bring: it can be awaited, and wakes whoever waits at once.
 
-    A future would wake a task in the next turn of the event loop.
+    A future would wake a task in the next turn of the event loop. The end of the wait gives the connection back, or
+    discards it if the response did not come.
     """
 
-    __slots__ = ("_callback", "_error", "_is_done", "_response")
+    __slots__ = ("_callback", "_connection", "_connector", "_destination", "_error", "_is_done", "_response")
 
-    def __init__(self) -> None:
+    def __init__(
+        self, connector: ServiceConnector, destination: Destination, connection: ServiceConnection
+    ) -> None:
+        self._connector, self._destination, self._connection = connector, destination, connection
         self._is_done = False
         self._response: ServiceResponse | None = None
         self._error: BaseException | None = None
         self._callback: Callable[[ResponseOnConnection], None] | None = None
 
     def __await__(self) -> "Generator[ResponseOnConnection, None, ServiceResponse]":
-        if not self._is_done:
-            yield self
-        if self._error is not None:
-            raise self._error
+        try:
+            if not self._is_done:
+                yield self
+            if self._error is not None:
+                raise self._error
+        except BaseException:
+            self._connector.discard(self._destination, self._connection)
+            raise
+        self._connector.give_back(self._destination, self._connection)
         return cast(ServiceResponse, self._response)
 
     def add_done_callback(self, callback: "Callable[[ResponseOnConnection], None]") -> None:
@@ -125,7 +135,11 @@ class PendingCall:
 
     def seconds_left(self) -> float:
         """The time until the last of the waiters gives up."""
-        return max(waiter.limit(self) for waiter in self._waiters) - self._loop.time()
+        waiters = self._waiters
+        limit = next(iter(waiters)).limit(self)
+        if len(waiters) > 1:
+            limit = max(waiter.limit(self) for waiter in waiters)
+        return limit - self._loop.time()
 
     def _go_on(self, ended: "Awaited | None" = None) -> None:
         """Run the work until it waits again, or ends; called when what it waited for has ended."""

@@ -40,9 +40,11 @@ class Sending(Protocol):
 
     account: int | None
     may_repeat: bool
-    may_wait: bool
     second: asyncio.Future[ServiceResponse] | None
     seconds_told: float
+
+    @property
+    def may_wait(self) -> bool: ...
 
     def seconds_left(self) -> float:
         """How long somebody will still wait for the response."""
