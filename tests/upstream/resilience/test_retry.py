@@ -168,7 +168,7 @@ def test_the_bucket_holds_no_more_than_its_size():
 
 
 def test_without_tokens_nothing_is_ever_repeated(time):
-    policies = Policies(PolicyOptions(retry_tokens=0), time)
+    policies = Policies(PolicyOptions(retry_tokens=0), time, 3.0)
     sending = ScriptedSending(time, [IDLE_CLOSED, GOOD])
     with pytest.raises(IdleConnectionClosed):
         outcome_of(time, sending, policies).result()
