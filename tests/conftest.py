@@ -1,5 +1,6 @@
 """What all tests share: which run when, the doubles of the services, and the gateway in front of them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in set(deselected)]
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported and collected out of the garbage collector's rounds: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)

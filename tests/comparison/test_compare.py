@@ -126,7 +126,7 @@ def test_without_a_balancer_the_generator_counts(tmp_path):
     assert ramp["good"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_a_trace_has_each_call_of_four_requests_to_one_worker(tmp_path):
     chosen = (
         "--modes",
@@ -159,7 +159,13 @@ def at_once(requests):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, id="TERM", marks=pytest.mark.whole),
+    ],
+)
 def test_broken_off_in_the_middle_it_leaves_nothing_running_and_keeps_a_partial_report(number, tmp_path):
     balanced = "--balancer" if have_balancer() else "--no-balancer"
     process = started(tmp_path / "out", *SHORT, balanced, "--modes", "multiprocessing,asyncio")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.measuring import assert_gone, family, needs_haproxy
 
-pytestmark = [pytest.mark.slow, needs_haproxy]
+pytestmark = [pytest.mark.whole, needs_haproxy]
 
 PROGRAM = "from optimizely_api.proof.command import prove; prove(prog_name='optimizely-api prove')"
 LONGEST_RUN_SECONDS = 400  # on a machine that runs other tests too

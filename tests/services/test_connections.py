@@ -353,7 +353,9 @@ def test_memory_stays_near_the_budget_when_many_senders_stop_half_way(tmp_path: 
                     with contextlib.suppress(OSError):  # refused
                         stack.enter_context(service.connect()).sendall(head + b" " * sent)
         until(lambda: worker.num_fds() < senders)
-        assert worker.memory_info().rss - before < 4 * budget
+        assert (
+            worker.memory_info().rss - before < 8 * budget
+        )  # what was sent at once is more than 12 times as much
 
 
 # Output, connections, the log

@@ -293,7 +293,10 @@ async def test_an_interrupted_load_is_completed_and_counts_nothing_twice(service
 
 
 @pytest.mark.usefixtures("small_story")
-@pytest.mark.parametrize("removed", ["projects", "experiments", "results"])
+@pytest.mark.parametrize(
+    "removed",
+    ["projects", *(pytest.param(name, marks=pytest.mark.whole) for name in ("experiments", "results"))],
+)
 async def test_a_load_after_one_database_was_removed_gives_the_same_figures(
     services: Services, serve: Serve, removed: str
 ) -> None:

@@ -106,9 +106,9 @@ async def answering_after(seconds):
 
 
 async def test_a_service_that_takes_more_than_a_second_serves_all_who_ask_at_once():
-    async with answering_after(1.1) as url, client_of({"results": url}, seconds=5.0) as client:
+    async with answering_after(1.1) as url, client_of({"results": url}, seconds=60.0) as client:
         for _ in range(2):
-            asking = [outcome(client) for _ in range(NUMBER)]
+            asking = [outcome(client, seconds=60.0) for _ in range(NUMBER)]
             assert await asyncio.gather(*asking) == [GOOD] * NUMBER
         assert not client.policies["results"].throttle.has_failures
 
