@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each overload")
     parser.add_argument("--timeout", type=float, default=2.0, help="seconds until a caller gives up")
     parser.add_argument("--share", type=float, default=0.25, help="of a core, for the worker")
-    parser.add_argument("--wait", default="0.5", help="overload_wait_seconds of the gateway")
+    parser.add_argument("--wait", default="1.0", help="overload_wait_seconds of the gateway")
     parser.add_argument(
         "--saving", choices=benchmark_stages.SAVING, default="off", help="which calls need not be made"
     )

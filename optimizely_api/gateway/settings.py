@@ -234,7 +234,7 @@ class Settings:
         0.1, "The event loop held for longer is logged with the stack that holds it; 0 is off.", at_least=0
     )
     overload_wait_seconds: float = _setting(
-        0.5,
+        1.0,
         "When requests wait in a worker's line for longer than this without a break, it is overloaded and refuses some:"
         " 503 with Retry-After, the least important first (optimizely_api/gateway/admission.py). 0 is off: no line.",
         at_least=0,
