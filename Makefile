@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve compare test lint format settings constraints newest clean
+.PHONY: help install run serve compare report test lint format settings constraints newest clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -22,6 +22,9 @@ serve: $(VENV)/.installed  ## start the gateway alone, restarting when a source 
 
 compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on this machine (20 to 25 minutes)
 	@optimizely-api compare $(COMPARE_OPTIONS)
+
+report: $(VENV)/.tests-installed  ## keep a comparison's report in docs/ and its figures in the README (FROM=comparison)
+	@python -m tests.comparison.publish $(or $(FROM),comparison)
 
 test: $(VENV)/.tests-installed  ## install what the tests need, and run them (CI=true: the slow ones too)
 	@pytest $(TEST_OPTIONS)
