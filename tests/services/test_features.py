@@ -123,6 +123,19 @@ async def test_409_the_type_of_a_variable_is_fixed_once_it_was_on(experiments: C
     assert status == 409
 
 
+async def test_409_a_started_test_fixes_the_type_of_a_variable_from_the_archive_too(
+    experiments: Caller,
+) -> None:
+    given = [{"key": "count", "type": "integer", "default_value": "1"}]
+    tested = await experiments.made("/features", {**OWNER, "key": "checkout", "variables": given})
+    test = await make(experiments, "?action=start", feature_id=tested["id"])
+    await experiments.delete(f"/experiments/{test['id']}")
+    status, _ = await experiments.patch(
+        f"/features/{tested['id']}", {"variables": [{**given[0], "type": "double"}]}
+    )
+    assert status == 409
+
+
 async def test_one_of_two_groups_gets_an_experiment_that_both_want_at_once(experiments: Caller) -> None:
     wanted = {"kind": "Experiment", "id": (await make(experiments))["id"], "weight": 1}
     made = [await experiments.made("/groups", {**OWNER, "name": str(number)}) for number in range(2)]

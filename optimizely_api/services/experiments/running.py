@@ -21,11 +21,12 @@ async def running_user(connection: AsyncConnection, kind: str, entity_id: int) -
 
     Only experiments are read that use it and may run: those that await their schedule, or that it has ended, are few.
     """
-    return await _first_user(connection, use_of(kind, entity_id), uses.c.active, shapes.runs_somewhere)
+    where = uses.c.active & ~uses.c.archived
+    return await _first_user(connection, use_of(kind, entity_id), where, shapes.runs_somewhere)
 
 
 async def started_test(connection: AsyncConnection, feature_id: int) -> int | None:
-    """The first experiment by id that tests the feature, is not archived and has started in some environment.
+    """The first experiment by id that tests the feature and has started in some environment, archived ones too.
 
     Only experiments are read that have started, or that await their schedule: those are few.
     """
@@ -45,7 +46,7 @@ async def _first_user(
     is_wanted: Callable[[Row[Any], datetime], bool],
 ) -> int | None:
     query = select(experiments).join(uses, uses.c.entity_id == experiments.c.id)
-    query = query.where(uses.c.used == used, ~uses.c.archived, where).order_by(uses.c.entity_id)
+    query = query.where(uses.c.used == used, where).order_by(uses.c.entity_id)
     last, at_once, now = 0, 1, datetime.now(UTC)  # most often the first one is wanted
     while True:
         some = query.where(uses.c.entity_id > last).limit(at_once)
