@@ -86,7 +86,7 @@ def modes() -> dict[str, Any]:
         name: {
             **description(MODES[name], workers=2, threads=32),
             "starts": [{"repetition": 1, "seconds": 3.0, "processes": 3, "memory_mb": 80.0}],
-            "watchdog": {"stalls": 0, "longest_seconds": None, "first_warning": []},
+            "watchdog": {"stalls": 0, "longest_seconds": None, "commonest_warning": []},
         }
         for name in ("multiprocessing", "threads", "asyncio")
     }

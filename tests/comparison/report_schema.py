@@ -23,7 +23,7 @@ SECOND = _entity(
     max_ms=NUMBER,
     fit={"type": "boolean"},
 )
-WATCHDOG = _entity(stalls={"type": "integer"}, longest_seconds=NUMBER, first_warning={"type": "array"})
+WATCHDOG = _entity(stalls={"type": "integer"}, longest_seconds=NUMBER, commonest_warning={"type": "array"})
 TRIAL = _entity(
     mode={"type": "string"},
     scenario={"enum": ["one", "cpu", "search", "steady", "ramp", "slow", "restart", "blocking", "overload"]},

@@ -108,8 +108,8 @@ def test_a_short_run_reports_every_mode(chosen, tmp_path):
         assert_both_counted_the_same(ramp)
     blocked = report["modes"]["asyncio-blocked"]["watchdog"]
     assert blocked["stalls"] > 0
-    assert "hold_the_loop" in "".join(blocked["first_warning"])
-    assert report["modes"]["asyncio"]["watchdog"]["first_warning"] != blocked["first_warning"]
+    assert "hold_the_loop" in "".join(blocked["commonest_warning"])
+    assert report["modes"]["asyncio"]["watchdog"]["commonest_warning"] != blocked["commonest_warning"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "asyncio, one blocking view" in page
     assert "<svg " in page

@@ -38,7 +38,7 @@ def crowded_report() -> dict[str, Any]:
         "the event loop is held for more than 0.1 s by:",
         '  File "view.py", line 40, in hold_the_loop',
     ]
-    watchdog = {"stalls": 2, "longest_seconds": 0.5, "first_warning": warning}
+    watchdog = {"stalls": 2, "longest_seconds": 0.5, "commonest_warning": warning}
     return known_report(
         modes={
             name: {**description, **describe(mode, workers=2, threads=32), "watchdog": watchdog}

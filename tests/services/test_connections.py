@@ -353,9 +353,8 @@ def test_memory_stays_near_the_budget_when_many_senders_stop_half_way(tmp_path: 
                     with contextlib.suppress(OSError):  # refused
                         stack.enter_context(service.connect()).sendall(head + b" " * sent)
         until(lambda: worker.num_fds() < senders)
-        assert (
-            worker.memory_info().rss - before < 8 * budget
-        )  # what was sent at once is more than 12 times as much
+        # What was sent at once is more than 12 times as much.
+        assert worker.memory_info().rss - before < 8 * budget
 
 
 # Output, connections, the log

@@ -101,8 +101,11 @@ class RealServices:
         with contextlib.closing(sqlite3.connect(self.folder / f"{service}.sqlite3")) as connection:
             return connection.execute(query, values).fetchall()
 
-    def send_visitors(self, count: int, at: datetime) -> None:
-        """One batch of visitors who decide, and every second of whom converts, at this moment: 1.5 events each."""
+    def send_visitors(self, count: int, at: datetime) -> list[str]:
+        """One batch of visitors who decide, and every second of whom converts, at this moment: 1.5 events each.
+
+        Returns the visitors' ids.
+        """
         moment = int(at.timestamp() * 1000)
         visitors = [self._visitor(number, moment) for number in range(count)]
         body = {
@@ -116,6 +119,7 @@ class RealServices:
         }
         answer = requests.post(self.urls["results"] + "/v1/events", json=body, headers=AS_GATEWAY, timeout=30)
         assert answer.status_code == 204, answer.text
+        return [visitor["visitor_id"] for visitor in visitors]
 
     def _visitor(self, number: int, moment: int) -> dict[str, Any]:
         variations = self.experiment["variations"]

@@ -162,13 +162,13 @@ ${table(slots, "Little's law beside the measured rates")}
 <h3>A view that blocks: ${mode["title"]}</h3>
 <p>This view holds the event loop of its worker, and with it every other request there:</p>
 ${code(mode["code"])}
-% if mode["watchdog"].get("first_warning"):
+% if mode["watchdog"].get("commonest_warning"):
 <p>The watchdog logged ${mode["watchdog"]["stalls"]} stalls\
 % if mode["watchdog"]["longest_seconds"] is not None:
 , the longest of ${"%g" % mode["watchdog"]["longest_seconds"]} s\
 % endif
-. Its first warning names the line:</p>
-${code(mode["watchdog"]["first_warning"])}
+. The commonest warning names the line:</p>
+${code(mode["watchdog"]["commonest_warning"])}
 % endif
 % endfor
 

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ PROMPT_SECONDS = 0.5
 FIRST_REQUESTS = 20
 FIRST_RESPONSE_SECONDS = 5.0
 
-_STALL = re.compile(r"the event loop is held for more than")
+_STALL = re.compile(r"(the event loop is held for more than.*)\n((?: .*\n)*)")
 _LASTED = re.compile(r"the event loop was held for about ([0-9.]+) s")
 _FOLDERS = re.compile(
     r'(?<=File ")[^"]*/(?=(?:optimizely_api|site-packages|python[0-9.]+)/)'
@@ -169,27 +170,26 @@ class Gateway:
 
 
 def watchdog(log: str) -> dict[str, Any]:
-    """What a log has of the watchdog: the number of stalls, the longest one, and the first warning with its stack."""
+    """What a log has of the watchdog: the number of stalls, the longest one, and the commonest warning."""
     durations = [float(seconds) for seconds in _LASTED.findall(log)]
     return {
         "stalls": len(_STALL.findall(log)),
         "longest_seconds": max(durations, default=None),
-        "first_warning": first_stall(log),
+        "commonest_warning": commonest_warning(log),
     }
 
 
-def first_stall(text: str) -> list[str]:
-    """The watchdog's first warning with the innermost frames of its stack; [] without a warning."""
-    warning = _STALL.search(text)
-    if warning is None:
-        return []
-    lines = text[text.rfind("\n", 0, warning.start()) + 1 :].splitlines()
-    stack = []
-    for line in lines[1:]:
-        if not line.startswith(" "):
-            break
-        stack.append(line)
-    return [lines[0][lines[0].find("the event loop") :], *(_FOLDERS.sub("", line) for line in stack[-4:])]
+def commonest_warning(log: str) -> list[str]:
+    """The watchdog's commonest warning with the innermost frames of its stack; [] without a warning.
+
+    Not the first: on a busy machine a loop is also held while its worker starts.
+    """
+    found = Counter(_STALL.findall(log)).most_common(1)
+    return [
+        line
+        for (warning, stack), _ in found
+        for line in (warning, *(_FOLDERS.sub("", frame) for frame in stack.splitlines()[-4:]))
+    ]
 
 
 def get(

@@ -247,7 +247,7 @@ def ini_text(
 ) -> str:
     """Return the text of a mode's ini file; `settings` are the gateway's.
 
-    Its access log is that of production.ini. All else is plain text, which `gateway.first_stall` reads.
+    Its access log is that of production.ini. All else is plain text, which `gateway.commonest_warning` reads.
     """
     server = {
         "bind": f"127.0.0.1:{port}",

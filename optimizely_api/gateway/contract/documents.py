@@ -21,9 +21,8 @@ from optimizely_api.gateway.contract.routes import add_get_route, address_prefix
 
 MOST_DOCUMENTS = 32  # in memory; a gateway is usually reached under one prefix
 
-_Dumper = getattr(
-    yaml, "CSafeDumper", yaml.SafeDumper
-)  # the one in C takes a sixth of the time at each start
+# The one in C takes a sixth of the time at each start.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 Write = Callable[[Json], bytes]
 

@@ -14,7 +14,7 @@ from optimizely_api.runtime.bridge import Classifier
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, refusal
 from optimizely_api.runtime.server.http1.head import Fields, Head
 from optimizely_api.runtime.server.http1.response import date_line, status_line
-from optimizely_api.serving.admission import REFUSE, WAIT, Admission
+from optimizely_api.serving.admission import REFUSE, RETRY_AFTER_SECONDS, WAIT, Admission
 from optimizely_api.serving.lag import LagMeter
 from optimizely_api.serving.line import ALWAYS, BULK, ORDINARY
 
@@ -23,13 +23,9 @@ if TYPE_CHECKING:
     from optimizely_api.runtime.server.worker import GatewayWorker
 
 LONGEST_LOOK_BYTES = 4 * 1024  # a longer head is parsed first
-RETRY_AFTER_SECONDS = (
-    3  # the refusals say 1, 2 and 3 in turn, so that those who return do not all come at once
-)
 FEWEST_IN_FLIGHT = 8  # that an account may have, however full the worker is
-TICKS_OF_A_TURN = (
-    10  # how often accounts are counted, connections read again and the log gets a line of a refusal
-)
+# How often accounts are counted, connections read again, and the log gets a line of a refusal.
+TICKS_OF_A_TURN = 10
 OVERLOADED, CROWDED = 503, 429
 WAITS = 1  # in the line, where other requests have a status or 0
 _AUTHORIZATION = b"\r\nauthorization:"

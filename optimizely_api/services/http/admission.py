@@ -15,13 +15,10 @@ from aiohttp import web
 from optimizely_api.services.http.authentication import HEALTH_PATH
 from optimizely_api.services.http.errors import error_response
 from optimizely_api.services.http.questions import SAFE_METHODS, is_question
-from optimizely_api.serving.admission import BEGIN, WAIT, Admission
+from optimizely_api.serving.admission import BEGIN, RETRY_AFTER_SECONDS, WAIT, Admission
 from optimizely_api.serving.lag import LagMeter
 from optimizely_api.serving.line import ALWAYS, EVENTS, ORDINARY, PEOPLE
 
-RETRY_AFTER_SECONDS = (
-    3  # the refusals say 1, 2 and 3 in turn, so that those who return do not all come at once
-)
 _TAKES_EVENTS = "takes_events"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]

@@ -56,9 +56,8 @@ class StaleIfError:
         if now < entry.ask_again_at:
             return False
         if now >= entry.ask_again_at + ASK_AGAIN_SECONDS:
-            entry.outage = (
-                ""  # nobody has asked for so long that the service may have returned: all ask, together
-            )
+            # Nobody has asked for so long that the service may have returned: all ask, together.
+            entry.outage = ""
         entry.ask_again_at = now + ASK_AGAIN_SECONDS
         return True
 

@@ -138,8 +138,7 @@ def export_of(app: Any, made: dict[str, Any], headers: dict[str, str] = AUTHORIZ
 def test_200_the_export_of_a_completed_request_is_where_the_request_says(
     real_app: Any, real_stack: Any
 ) -> None:
-    real_stack.send_visitors(2, datetime.now(UTC))
-    visitor = real_stack.rows("results", "SELECT key FROM visitor")[0][0]
+    visitor, _ = real_stack.send_visitors(2, datetime.now(UTC))
     made = create(real_app, {**VISITOR, "identifier": visitor}).json
     assert_error(export_of(real_app, made), 404, "not_found")
     asyncio.run(work(real_stack, made))

@@ -25,9 +25,8 @@ from optimizely_api.services.projects.delivery.store import environment_names, p
 from optimizely_api.services.projects.tables import changes
 from optimizely_api.services.storage.database import Database
 
-SNIPPETS_SECONDS = (
-    0.5  # between two questions, each of which may build a snippet: changes in between are one revision
-)
+# Between two questions, each of which may build a snippet: changes in between are one revision.
+SNIPPETS_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ depends_on = None
 def upgrade() -> None:
     """Move the column, and write all that follows from entities."""
     if _is_postgresql():
-        op.execute(
-            "TRUNCATE search_entries, search_results"
-        )  # Updates would leave twice as much on the disk.
+        # Updates would leave twice as much on the disk.
+        op.execute("TRUNCATE search_entries, search_results")
     _add("search_entries")
     _drop("search_results")
     fill(op.get_bind())
