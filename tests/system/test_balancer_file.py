@@ -27,14 +27,14 @@ pytestmark = pytest.mark.skipif(not HAPROXY, reason="haproxy is not installed")
 
 
 class Upstream(ThreadingHTTPServer):
-    """In the place of a gateway: holds each request until it is let go, and notes the paths in their order."""
+    """In the place of a gateway: holds each request until it is let go, and notes paths and headers in their order."""
 
     daemon_threads = True
     request_queue_size = 512
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Held)
-        self.go, self.paths = threading.Event(), []
+        self.go, self.paths, self.headers = threading.Event(), [], []
 
 
 class Held(BaseHTTPRequestHandler):
@@ -42,6 +42,7 @@ class Held(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path != "/healthz":
+            self.server.headers.append(self.headers)
             self.server.paths.append(self.path)
             self.server.go.wait(SOON_SECONDS)
         self.send_response(200)
@@ -119,7 +120,24 @@ def test_haproxy_takes_the_file():
 
 def test_503_in_the_one_error_shape_without_a_gateway(tmp_path):
     with haproxy(tmp_path, free_port()) as url:
-        assert_refused(requests.get(f"{url}/v2/projects", timeout=SOON_SECONDS))
+        response = requests.get(f"{url}/v2/projects", timeout=SOON_SECONDS)
+        assert_refused(response)
+        until(lambda: response.json()["uuid"] in (tmp_path / "log").read_text())
+
+
+def test_the_gateway_hears_from_haproxy_alone_who_calls(tmp_path, upstream):
+    invented = {
+        "Forwarded": "for=192.0.2.1;proto=https",
+        "X-Forwarded-For": "192.0.2.1",
+        "X-Forwarded-Prefix": "/invented",
+        "X-Forwarded-Proto": "https",
+    }
+    upstream.go.set()
+    with haproxy(tmp_path, upstream.server_port) as url:
+        requests.get(f"{url}/v2/projects", headers=invented, timeout=SOON_SECONDS).raise_for_status()
+    (headers,) = upstream.headers
+    assert {name for name in invented if name in headers} == {"X-Forwarded-For"}
+    assert ", ".join(headers.get_all("X-Forwarded-For")) == "192.0.2.1, 127.0.0.1"
 
 
 @contextmanager

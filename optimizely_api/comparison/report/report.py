@@ -121,7 +121,7 @@ def _rate_figure(rate: Rate | None) -> Figure | None:
 def machine() -> Report:
     return {
         "system": platform.system(),
-        "release": platform.release(),
+        "release": platform.release().partition("-")[0],  # the rest is its builder's
         "processor": _processor(),
         "processors": os.cpu_count(),
         "memory_mb": _memory_mb(),

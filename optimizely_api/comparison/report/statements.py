@@ -63,16 +63,17 @@ class Rate:
 
     @property
     def text(self) -> str:
-        """The rate with the digits that grid and spread carry, and after repetitions the interval that it lies in."""
+        """The rate with the digits that the grid carries; after repetitions the interval too, in rates as they were tried."""
         if self.held <= 0:
             return f"< {rounded(self.failed, 2, math.ceil):g}/s"
         if self.is_lower_bound:
             return f"≥ {rounded(self.held, 2, math.floor):g}/s"
-        carried = digits(self.failed / self.held)
-        nearest = rounded(self.middle, carried)
-        text = f"{nearest if nearest < self.failed else rounded(self.middle, carried, math.floor):g}/s"
+        digits_carried = MOST_DIGITS if self.trials > 1 else digits(self.failed / self.held)
+        nearest = rounded(self.middle, digits_carried)
+        text = f"{nearest if nearest < self.failed else rounded(self.middle, digits_carried, math.floor):g}/s"
         if self.trials > 1:
-            text += f" ({rounded(self.held, 2, math.floor):g} to {rounded(self.failed, 2, math.ceil):g})"
+            least, most = rounded(self.held, MOST_DIGITS, math.floor), rounded(self.failed, MOST_DIGITS, math.ceil)
+            text += f" ({least:g} to {most:g})"
         return text
 
 
