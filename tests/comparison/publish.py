@@ -1,7 +1,7 @@
 """Keep a report of the comparison in docs/, with its figures in the README: `make report FROM=comparison`.
 
 The folder must hold the report.json of a whole comparison: every scenario of the usual modes, with all repetitions.
-The page is made anew from the figures, and the README's table too.
+The summary, the page and the README's table are made anew from the figures.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 from optimizely_api.comparison.options import Options
 from optimizely_api.comparison.report.captions import headline, headline_figures
 from optimizely_api.comparison.report.page import write_page
-from optimizely_api.comparison.report.report import write_json
+from optimizely_api.comparison.report.report import summary, write_json
 from optimizely_api.comparison.report.table import rows
 from tests.support.serving import ROOT
 
@@ -26,6 +26,9 @@ QUOTED = (
     "asyncio carries",
     "5XX or no response, load grows",
     "equal rate",
+    "5XX or no response, restart",
+    "good responses at",
+    "recovery from",
 )
 
 
@@ -43,7 +46,8 @@ def section(report: dict[str, Any]) -> str:
             "",
             f"Of {day.day} {day:%B %Y}, on {machine['processors']} processors ({machine['processor']}),",
             f"{machine['python'].partition(' (')[0]}; upstreams that take {report['options']['delay_ms']:g} ms,",
-            f"{report['options']['repeat']} repetitions, least and most in brackets. `{report['command']}` made",
+            f"{report['options']['repeat']} repetitions where the page names no fewer, least and most in brackets.",
+            f"`{report['command']}` made",
             "[all figures](docs/comparison-report/report.json) and [the page](docs/comparison-report/report.html).",
             "",
         ]
@@ -75,6 +79,7 @@ def publish(folder: Path) -> None:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     if reason := why_not(report):
         sys.exit(f"{folder}/report.json is not of a whole comparison: {reason}.")
+    report["summary"] = summary(report["modes"], report["trials"])
     readme = with_section(README.read_text(encoding="utf-8"), report)
     print(write_json(report, KEPT).relative_to(ROOT))
     print(write_page(report, KEPT).relative_to(ROOT))

@@ -63,7 +63,7 @@ class Rate:
 
     @property
     def text(self) -> str:
-        """The rate with the digits that the grid carries; after repetitions the interval too, in rates as they were tried."""
+        """The rate with the digits that the grid carries; after repetitions the interval too, as tried."""
         if self.held <= 0:
             return f"< {rounded(self.failed, 2, math.ceil):g}/s"
         if self.is_lower_bound:
@@ -72,7 +72,10 @@ class Rate:
         nearest = rounded(self.middle, digits_carried)
         text = f"{nearest if nearest < self.failed else rounded(self.middle, digits_carried, math.floor):g}/s"
         if self.trials > 1:
-            least, most = rounded(self.held, MOST_DIGITS, math.floor), rounded(self.failed, MOST_DIGITS, math.ceil)
+            least, most = (
+                rounded(self.held, MOST_DIGITS, math.floor),
+                rounded(self.failed, MOST_DIGITS, math.ceil),
+            )
             text += f" ({least:g} to {most:g})"
         return text
 
