@@ -20,7 +20,7 @@ run: $(VENV)/.installed  ## start the gateway, the services and the demo data; p
 serve: $(VENV)/.installed  ## start the gateway alone, restarting when a source file changes
 	@SERVICES_KEY_FILE="$${SERVICES_KEY_FILE:-$$(optimizely-api services-key)}" gunicorn --paste development.ini
 
-compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on this machine (20 to 25 minutes)
+compare: $(VENV)/.compare-installed  ## compare blocking workers with asyncio on this machine (about 20 minutes)
 	@optimizely-api compare $(COMPARE_OPTIONS)
 
 report: $(VENV)/.tests-installed  ## keep a comparison's report in docs/ and its figures in the README (FROM=comparison)

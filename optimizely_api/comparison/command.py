@@ -140,7 +140,7 @@ def compare(quick: bool, diff: tuple[Path, Path] | None, **chosen: Any) -> None:
     The real gateway runs under gunicorn in its original form (multiprocessing on sync workers), with threads (gthread),
     with coroutines (asyncio), and with coroutines and one view that blocks them; behind HAProxy, in front of upstreams
     with a known delay. Requests are sent at fixed rates, whether or not earlier responses have come. All modes are
-    measured in turn, several times. The comparison takes 20 to 25 minutes, the smoke test --quick less than 60 seconds.
+    measured in turn, several times. The comparison takes about 20 minutes, the smoke test --quick less than 60 seconds.
     It is most accurate on an otherwise idle machine. Servers use free ports of 127.0.0.1.
 
     Ctrl-C stops all processes; the report has the measurements until then. The report lists what it leaves out, with

@@ -1,4 +1,4 @@
-"""The options of a comparison, with defaults that take 20 to 25 minutes."""
+"""The options of a comparison, with defaults that take about 20 minutes."""
 
 import os
 from dataclasses import dataclass, replace
