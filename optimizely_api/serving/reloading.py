@@ -57,6 +57,7 @@ def reload(arbiter: Any) -> None:
         _forget_config_module(config)
         _gunicorn_reload(arbiter)
     except NewWorkersFailed as exc:
+        arbiter.failed_start = None  # boot_failures.py: after the first failed start it ignores all others
         arbiter.app.cfg = config
         arbiter.setup(arbiter.app)
         arbiter.log.error("Not reloaded, the workers go on as they were: %s", exc)

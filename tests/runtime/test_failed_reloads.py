@@ -1,0 +1,86 @@
+"""HUP whose new workers fail, or that a stop signal ends: the old workers keep serving, or all end at once.
+
+The hooks of gunicorn's configuration file run in its workers alone, so that the trial before a reload finds nothing.
+"""
+
+import json
+import signal
+import sys
+import textwrap
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from tests.runtime.servers import running, until
+from tests.support.ports import free_port
+
+REQUEST = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
+STARTS, FAILED, STOPS = "Booting worker", "Not reloaded", "Worker shutting down"
+# The first worker has the age 1.
+REFUSES = """
+    def post_fork(arbiter, worker):
+        worker.end_start("the certificate does not fit")
+"""
+
+
+class Configured:
+    """A gunicorn with a configuration file; it starts with one worker."""
+
+    def __init__(self, server, write):
+        self.server, self.write = server, write
+
+    def hup(self, text):
+        """Change the settings and send HUP."""
+        self.write(text)
+        self.server.signal(signal.SIGHUP)
+
+    def hup_that_fails(self, text):
+        """Return the reason that the log has for the failure."""
+        count = self.server.log.count(FAILED)
+        self.hup(text)
+        until(lambda: self.server.log.count(FAILED) > count, 30)
+        return [line for line in self.server.log.splitlines() if FAILED in line][-1].partition(": ")[2]
+
+    def workers(self):
+        return {child.pid for child in psutil.Process(self.server.process.pid).children()}
+
+
+@contextmanager
+def configured(tmp_path, *options):
+    port, path = free_port(), tmp_path / "conf.py"
+
+    def write(text):
+        path.write_text(f"bind = '127.0.0.1:{port}'\n" + textwrap.dedent(text))
+
+    write("")
+    command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.server.worker.GatewayWorker"]
+    command += ["--no-control-socket", "-c", str(path), *options, "served_app:main()"]
+    with running(command, port, tmp_path / "log") as server:
+        yield Configured(server, write)
+
+
+@pytest.fixture
+def served(tmp_path):
+    with configured(tmp_path) as served:
+        yield served
+
+
+def send(client):
+    """Send a request on a persistent connection; returns the head of the response and the pid of the worker."""
+    client.sendall(REQUEST)
+    head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    return head, json.loads(body)["pid"]
+
+
+def test_each_reload_that_fails_is_reported_and_the_old_settings_stay(served):
+    before = served.workers()
+    for _ in range(2):
+        assert served.hup_that_fails(REFUSES) == "the certificate does not fit"
+        assert served.workers() == before
+    [pid] = before
+    psutil.Process(pid).kill()
+    until(lambda: served.workers() - before)
+    with served.server.connect() as client:
+        assert send(client)[1] not in before
