@@ -22,6 +22,7 @@ RELIANCE = Reliance(
             "SIG_QUEUE": "seeing a signal to stop while new workers start",
             "WORKER_BOOT_ERROR": "ending a worker that cannot start so that the master ends too",
             "setup": "returning to the old settings after a reload that fails",
+            "num_workers": "keeping the number of workers after a reload that fails",
             "manage_workers": "ending the old workers after a reload",
             "spawn_worker": "starting the worker that replaces another",
             "kill_worker": "ending new workers of a reload that fails, and a worker that is replaced",

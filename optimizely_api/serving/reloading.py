@@ -28,6 +28,7 @@ from optimizely_api.start_failures import last_line, reason
 
 POLL_SECONDS = 0.05
 LONGEST_TRIAL_SECONDS = 120.0
+LONGEST_KILL_SECONDS = 10.0
 # In gunicorn's `config` setting, this prefix stands before the name of a module.
 MODULE_PREFIX = "python:"
 
@@ -49,23 +50,27 @@ def reload(arbiter: Any) -> None:
     if reason is not None:
         arbiter.log.error("Not reloaded, the workers go on as they are: %s", reason)
         return
-    before, config = set(arbiter.WORKERS), arbiter.app.cfg
+    before, config, count = set(arbiter.WORKERS), arbiter.app.cfg, arbiter.num_workers
     # Only during this reload: `Arbiter.reload` calls `spawn_worker` for each new worker, and `manage_workers` last, to
     # end the surplus ones.
-    arbiter.spawn_worker = lambda: _start_worker(arbiter, before)
+    arbiter.spawn_worker = lambda: _start_worker(arbiter)
     try:
         _forget_config_module(config)
         _gunicorn_reload(arbiter)
     except NewWorkersFailed as exc:
-        arbiter.failed_start = None  # boot_failures.py: after the first failed start it ignores all others
+        # boot_failures.py ignores failed starts after the first: here until the new workers have ended, not for good.
+        arbiter.failed_start = str(exc)
+        _end_workers(arbiter, before)
+        arbiter.failed_start = None
         arbiter.app.cfg = config
         arbiter.setup(arbiter.app)
+        arbiter.num_workers = count  # TTIN and TTOU change it
         arbiter.log.error("Not reloaded, the workers go on as they were: %s", exc)
     finally:
         del arbiter.spawn_worker
 
 
-def _start_worker(arbiter: Any, before: set[int]) -> int:
+def _start_worker(arbiter: Any) -> int:
     """Start one worker and return when it listens; two that load the application at once would slow the old ones."""
     pid: int = Arbiter.spawn_worker(arbiter)
     if _must_stop(arbiter):
@@ -77,10 +82,22 @@ def _start_worker(arbiter: Any, before: set[int]) -> int:
             time.sleep(POLL_SECONDS)
             arbiter.reap_workers()
     except HaltServer as exc:
-        for new in arbiter.WORKERS.keys() - before:
-            arbiter.kill_worker(new, signal.SIGKILL)
         raise NewWorkersFailed(str(exc.reason)) from exc
     return pid
+
+
+def _end_workers(arbiter: Any, before: set[int]) -> None:
+    """End the workers that are not in `before`, and reap them: the master ends the oldest of those it has too many."""
+    for number, seconds in (
+        (signal.SIGTERM, arbiter.cfg.graceful_timeout),
+        (signal.SIGKILL, LONGEST_KILL_SECONDS),
+    ):
+        for pid in arbiter.WORKERS.keys() - before:
+            arbiter.kill_worker(pid, number)
+        deadline = time.monotonic() + seconds
+        while arbiter.WORKERS.keys() - before and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            arbiter.reap_workers()
 
 
 def _listens(worker: Any, born: float) -> bool:

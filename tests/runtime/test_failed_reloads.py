@@ -22,6 +22,12 @@ REFUSES = """
     def post_fork(arbiter, worker):
         worker.end_start("the certificate does not fit")
 """
+SECOND_REFUSES = """
+    workers = 2
+    def post_fork(arbiter, worker):
+        if worker.age == 3:
+            worker.end_start("the certificate does not fit")
+"""
 
 
 class Configured:
@@ -44,6 +50,12 @@ class Configured:
 
     def workers(self):
         return {child.pid for child in psutil.Process(self.server.process.pid).children()}
+
+    def end_round(self):
+        """Wait until the master has ended the workers that it has too many."""
+        count = self.server.log.count("Handling signal: usr1")
+        self.server.signal(signal.SIGUSR1)
+        until(lambda: self.server.log.count("Handling signal: usr1") > count)
 
 
 @contextmanager
@@ -84,3 +96,25 @@ def test_each_reload_that_fails_is_reported_and_the_old_settings_stay(served):
     until(lambda: served.workers() - before)
     with served.server.connect() as client:
         assert send(client)[1] not in before
+
+
+def test_the_old_worker_is_not_told_to_stop_when_one_of_the_new_ones_fails(served):
+    before = served.workers()
+    with served.server.connect() as client:
+        send(client)
+        assert served.hup_that_fails(SECOND_REFUSES) == "the certificate does not fit"
+        served.end_round()
+        head, _ = send(client)
+    assert b"Connection: close" not in head
+    assert served.workers() == before
+
+
+def test_a_worker_more_by_ttin_stays_when_a_reload_fails(served):
+    with served.server.connect() as client:
+        send(client)
+        served.server.signal(signal.SIGTTIN)
+        until(lambda: len(served.workers()) == 2)
+        served.hup_that_fails(REFUSES)
+        served.end_round()
+        head, _ = send(client)
+    assert b"Connection: close" not in head
