@@ -5,9 +5,11 @@ Overload", Site Reliability Engineering, chapter 21, with K = 2). Refused calls 
 works again is not held to what it never saw. A probe is let through twice a second, so its first good response is there
 within a second of its return; and four good ones in a row forget the failures before them. In turn, an attempt that
 took long to fail, while no other was answered, forgets the good ones before it: a service that falls silent is noticed
-when the first callers give up, however much it answered before.
+when the first callers give up, however much it answered before. Attempts that began before its return, and end after
+it, say nothing about it any more.
 """
 
+import math
 from collections import deque
 
 from optimizely_api.upstream.resilience.timing import Timing
@@ -22,8 +24,8 @@ SLOT_SECONDS = 1.0
 class Throttle:
     """The attempts of one worker at one service in the last `seconds`; with 0 seconds nothing is ever refused."""
 
-    __slots__ = ("_answered_at", "_bad", "_good", "_in_a_row", "_probed_at", "_seconds", "_slot_ends", "_slots",
-                 "_timing")  # fmt: skip
+    __slots__ = ("_answered_at", "_bad", "_good", "_in_a_row", "_probed_at", "_returned_at", "_seconds",
+                 "_slot_ends", "_slots", "_timing")  # fmt: skip
 
     def __init__(self, seconds: float, timing: Timing) -> None:
         self._timing, self._seconds = timing, seconds
@@ -31,6 +33,7 @@ class Throttle:
         self._slots: deque[list[float]] = deque()  # end, good and bad ones of each second, the newest last
         self._slot_ends = 0.0
         self._probed_at = self._answered_at = 0.0
+        self._returned_at = -math.inf  # when the first attempt succeeded after all had failed
 
     @property
     def refused_share(self) -> float:
@@ -60,6 +63,8 @@ class Throttle:
         slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
         slot[1] += 1
         self._answered_at = now
+        if self._bad and not self._good:
+            self._returned_at = now
         self._good += 1
         self._in_a_row += 1
         if self._bad and self._in_a_row >= GOOD_AGAIN:
@@ -72,6 +77,8 @@ class Throttle:
         if not self._seconds:
             return
         now = self._timing.now()
+        if now - seconds < self._returned_at:
+            return
         if seconds >= SILENCE_SECONDS and now - self._answered_at > seconds:
             self._good = 0
             for slot in self._slots:

@@ -216,6 +216,29 @@ def test_its_first_good_answer_comes_within_a_second_of_its_return(time, service
     assert service.outcomes() == [200] * 1000
 
 
+def test_attempts_from_before_its_return_that_end_after_it_refuse_nothing(time, service):
+    service.offer(10, 100)
+    service.is_silent = True
+    service.offer(3.3, 100)  # the first of them have ended, the last end in three seconds
+    service.is_silent = False
+    service.offer(2, 100)
+    service.waits.clear()
+    refused = service.policies.throttle.refused_share
+    service.offer(2, 100)
+    assert (refused, service.outcomes().count(Throttled)) == (0, 0)
+
+
+def test_what_fails_after_its_return_counts_again(time, service):
+    service.offer(10, 100)
+    service.is_silent = True
+    service.offer(3.3, 100)
+    service.is_silent = False
+    service.offer(2, 100)
+    service.is_silent = True
+    service.offer(3.3, 100)
+    assert service.policies.throttle.refused_share > 0.5
+
+
 def test_callers_who_wait_for_less_than_the_service_takes_do_not_make_it_a_failing_one(time, service):
     service.seconds = 2.0
     service.offer(20, 100, patience=1.0)
