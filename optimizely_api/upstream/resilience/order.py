@@ -112,15 +112,16 @@ async def _attempt(
                 raise
             _blame(exc, sending, policies, started)
             response = await _second_response(sending)
+        if response[0] >= 500 and sending.second is not None:
+            _learn(response[0], sending, policies, started)
+            response = await _second_response(sending)
         telling_seconds = _learn(response[0], sending, policies, started)
         return response
     except (Exception, asyncio.CancelledError) as exc:
         _blame(exc, sending, policies, started)
         raise
     finally:
-        if sending.second is not None:
-            sending.second.cancel()
-            sending.second = None
+        _end_second(sending)
         if hedges.is_on:
             hedges.end(sending, telling_seconds)
         if limit.is_on:
@@ -146,13 +147,19 @@ def _blame(error: BaseException, sending: Sending, policies: Policies, started: 
 
 
 async def _second_response(sending: Sending) -> ServiceResponse:
-    """Wait for the response to the hedge, where the first attempt has failed."""
+    """Wait for the response to the hedge, where the first attempt has failed or got a 5XX."""
     second, sending.second = sending.second, None
     assert second is not None  # noqa: S101
     try:
         return await second
     finally:
         second.cancel()  # nothing, unless the wait was cancelled
+
+
+def _end_second(sending: Sending) -> None:
+    if sending.second is not None:
+        sending.second.cancel()
+        sending.second = None
 
 
 async def _take_turn(sending: Sending, limit: Limit) -> None:

@@ -214,6 +214,17 @@ async def test_a_failed_first_attempt_waits_for_the_second(client, service, cont
     assert len(service.heads) == 2
 
 
+@pytest.mark.parametrize("status", [500, 503, 504])
+async def test_so_does_one_that_gets_a_5xx(client, service, context, status):
+    asking = asyncio.create_task(client.fetch(CALL, context))
+    await service.until(lambda: len(service.heads) == 2)
+    service.writers[0].write(b"HTTP/1.1 %d Bad\r\nContent-Length: 0\r\n\r\n" % status)
+    await service.until(lambda: any(client.connector._conns.values()))  # it has come
+    service.writers[1].write(OK)
+    assert await asking == GOOD
+    assert len(service.heads) == 2
+
+
 async def test_a_failed_second_attempt_changes_nothing(client, service, context):
     service.script += [[], [CLOSE]]
     asking = asyncio.create_task(client.fetch(CALL, context))
