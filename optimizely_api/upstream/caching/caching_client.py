@@ -139,7 +139,9 @@ class _ServiceCall(PendingCall):
             return False
         self.may_repeat = False
         self.note("hedged")
-        work = self.client.connector.request(self._address.destination, self._serialised())
+        # `seconds_told` stays that of the first attempt: its 504 is judged by it.
+        request = self._serialised(self.seconds_left())
+        work = self.client.connector.request(self._address.destination, request)
         self.second = second = self._loop.create_task(work)
         second.add_done_callback(self._end_second)
         return True
@@ -157,7 +159,8 @@ class _ServiceCall(PendingCall):
 
     def attempt(self, *, on_new_connection: bool = False) -> Awaitable[ServiceResponse]:
         connector, destination = self.client.connector, self._address.destination
-        request = self._serialised()
+        self.seconds_told = seconds_left = self.seconds_left()
+        request = self._serialised(seconds_left)
         connection = None if on_new_connection else connector.take_idle(destination)
         if connection is None:
             return self._attempt_in_task(request, on_new_connection=on_new_connection)
@@ -176,8 +179,7 @@ class _ServiceCall(PendingCall):
         finally:
             task.cancel()  # whatever ended the wait; a task that has ended is not changed
 
-    def _serialised(self) -> ServiceRequest:
-        self.seconds_told = seconds_left = self.seconds_left()
+    def _serialised(self, seconds_left: float) -> ServiceRequest:
         return self._address.request(self.call, self._request_id, seconds_left, self._entity_tag)
 
     def read(self, response: ServiceResponse) -> Any:

@@ -33,7 +33,7 @@ class Sending(Protocol):
 
     `may_repeat`: whether it may be sent again although the service may have carried it out.
     `may_wait`: whether it is worth repeating when a service has answered that it is busy.
-    `seconds_told`: how long the service was told, in the last attempt, that somebody waits.
+    `seconds_told`: how long the service was told, in the last attempt that is no hedge, that somebody waits.
     `account`: whose request it is for; calls of accounts take turns.
     `second`: the response to come of a second attempt that is under way beside the first.
     """

@@ -7,6 +7,7 @@ import pytest
 
 from optimizely_api.upstream.caching.caching_client import CachingOptions
 from optimizely_api.upstream.client import CallContext
+from optimizely_api.upstream.errors import UpstreamTimeout
 from optimizely_api.upstream.resilience.budget import Budget
 from optimizely_api.upstream.resilience.hedge import Hedges
 from optimizely_api.upstream.resilience.limit import Limit
@@ -223,6 +224,24 @@ async def test_so_does_one_that_gets_a_5xx(client, service, context, status):
     service.writers[1].write(OK)
     assert await asking == GOOD
     assert len(service.heads) == 2
+
+
+async def test_a_504_at_the_time_that_the_first_was_told_is_no_failure_for_who_joined_and_waits_longer(
+    client, service
+):
+    began, uuid = wall.monotonic(), "8f14e45f-ceea-467f-a0e6-0c1f7d6a0001"
+    hasty = asyncio.create_task(client.fetch(CALL, CallContext(uuid, began + 0.5)))
+    await service.until(lambda: len(service.heads) == 1)
+    patient = asyncio.create_task(client.fetch(CALL, CallContext(uuid, began + 5)))
+    await service.until(lambda: len(service.heads) == 2)
+    await service.until(lambda: wall.monotonic() > began + 0.5)
+    service.writers[0].write(b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n")
+    await service.until(lambda: any(client.connector._conns.values()))  # it has come
+    service.writers[1].write(OK)
+    assert await patient == GOOD
+    assert not client.policies["results"].throttle.has_failures
+    with pytest.raises(UpstreamTimeout):
+        await hasty
 
 
 async def test_a_failed_second_attempt_changes_nothing(client, service, context):
