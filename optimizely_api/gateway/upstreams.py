@@ -50,6 +50,7 @@ def limits(settings: Settings) -> Limits:
         response_bytes=settings.upstream_answer_bytes,
         most_connections=file_limits.for_services(),
         echo_required=settings.upstream_echo_required,
+        request_seconds=settings.request_deadline_seconds,
     )
 
 

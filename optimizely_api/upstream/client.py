@@ -66,7 +66,8 @@ class Limits:
     """The limits of all calls: connections per service, the time to open one, and the largest response body.
 
     `most_connections` bounds the connections to all services together; 0 means no bound. With `echo_required` a
-    response below 500 must echo the number of its call.
+    response below 500 must echo the number of its call. `request_seconds` is the longest that a request waits for all
+    of its calls.
     """
 
     connections: int
@@ -74,6 +75,7 @@ class Limits:
     response_bytes: int
     most_connections: int = 0
     echo_required: bool = True
+    request_seconds: float = math.inf
 
 
 @dataclass(slots=True)
@@ -179,7 +181,7 @@ class Client:
         self.shapes = shapes
         timing = LoopTiming()
         self.policies = {
-            name: Policies(policy_options, timing, upstream.timeout_seconds)
+            name: Policies(policy_options, timing, upstream.timeout_seconds, limits.request_seconds)
             for name, upstream in upstreams.items()
         }
 
@@ -282,8 +284,8 @@ class Client:
 class _Sending:
     """A call that one task sends and waits for."""
 
-    __slots__ = ("_call", "_client", "_context", "_ends", "account", "may_repeat",
-                 "second", "seconds_told")  # fmt: skip
+    __slots__ = ("_call", "_client", "_context", "_ends", "account", "counts_since", "may_repeat", "second",
+                 "seconds_told")  # fmt: skip
 
     def __init__(
         self, client: Client, call: Call, context: CallContext, ends: float, *, may_repeat: bool
@@ -292,7 +294,7 @@ class _Sending:
         self._client, self._call, self._ends = client, call, ends
         self._context, self.account = context, context.account_id
         self.may_repeat = may_repeat
-        self.seconds_told = 0.0
+        self.seconds_told, self.counts_since = 0.0, math.inf
         self.second: asyncio.Future[ServiceResponse] | None = None
 
     def note(self, event: str) -> None:

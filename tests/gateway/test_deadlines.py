@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from optimizely_api.gateway.settings import Settings
+from optimizely_api.gateway.upstreams import limits
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error, get
 
@@ -35,6 +37,10 @@ def test_a_wait_for_results_stays_within_it(gateway, services):
     get(gateway, RESULTS, **{"X-Request-Timeout-Ms": "1000", "Prefer": "wait=60"})
     (waited,) = (seen.headers["Prefer"] for seen in services.seen if seen.service == "results")
     assert float(waited.removeprefix("wait=")) <= 0.8
+
+
+def test_a_service_is_judged_by_no_more_time_than_requests_have():
+    assert limits(Settings(request_deadline_seconds=2.0)).request_seconds == 2.0
 
 
 def test_it_cannot_be_longer_than_the_settings_allow(gateway, services):

@@ -13,7 +13,8 @@ from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import CachingOptions
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext
-from optimizely_api.upstream.errors import BadUpstreamResponse, EntityNotFound, UpstreamTimeout
+from optimizely_api.upstream.errors import BadUpstreamResponse, EntityNotFound, NeverSent, UpstreamTimeout
+from optimizely_api.upstream.resilience.throttle import SILENT_ATTEMPTS
 from tests.upstream.scripted_service import CLOSE, OK, scripted
 from tests.upstream.versioned_service import FakeClock, caching_client, versioned
 
@@ -159,6 +160,37 @@ async def test_a_call_past_its_time_limit_is_not_joined(service):
         service.open.set()
         assert await asyncio.gather(lost, found) == [{"id": 1}] * 2
         assert client.shared_calls == {}
+
+
+async def test_a_call_past_its_time_limit_counts_as_a_failure_once_though_others_wait_on(service):
+    service.open.clear()
+    async with caching_client(service.url, ONLY_SHARED, seconds=0.3) as client:
+        throttle = client.policies["projects"].throttle
+        first = start_fetch(client)
+        await service.until(inside=1)
+        await asyncio.sleep(0.1)
+        second = start_fetch(client)
+        with pytest.raises(UpstreamTimeout):
+            await first
+        assert throttle._bad == 1
+        with pytest.raises(UpstreamTimeout):
+            await second
+        assert throttle._bad == 1
+
+
+async def test_a_call_to_a_silent_service_is_not_joined(service, monkeypatch):
+    service.open.clear()
+    async with caching_client(service.url, ONLY_SHARED) as client:
+        policies = client.policies["projects"]
+        monkeypatch.setattr(policies.timing.chance, "random", lambda: 0.0)
+        for _ in range(SILENT_ATTEMPTS):
+            policies.throttle.failed(3.0)
+        probe = start_fetch(client)
+        await service.until(inside=1)
+        with pytest.raises(NeverSent):
+            await start_fetch(client)
+        service.open.set()
+        assert await probe == {"id": 1}
 
 
 async def test_a_call_that_ends_leaves_the_call_after_it_joinable(service):

@@ -19,6 +19,7 @@ everything cached took 0.44 of the CPU time of one with nothing cached, its upst
 """
 
 import asyncio
+import math
 import mmap
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -47,7 +48,7 @@ from optimizely_api.upstream.errors import (
     UpstreamTimeout,
 )
 from optimizely_api.upstream.resilience.hedge import HedgeWon
-from optimizely_api.upstream.resilience.order import send
+from optimizely_api.upstream.resilience.order import count_silence, send
 from optimizely_api.upstream.resilience.policies import PolicyOptions
 from optimizely_api.upstream.resilience.stale import StaleIfError
 from optimizely_api.upstream.shapes import Check
@@ -105,8 +106,8 @@ class CachingOptions:
 class _ServiceCall(PendingCall):
     """A pending call for one request only."""
 
-    __slots__ = ("_address", "_entity_tag", "_request_id", "account", "call", "client", "events",
-                 "may_repeat", "second", "seconds_told")  # fmt: skip
+    __slots__ = ("_address", "_entity_tag", "_request_id", "account", "call", "client", "counts_since",
+                 "events", "may_repeat", "second", "seconds_told")  # fmt: skip
 
     def __init__(
         self, client: "CachingClient", call: Call, context: CallContext, entity_tag: str = ""
@@ -116,7 +117,7 @@ class _ServiceCall(PendingCall):
         self._request_id, self.account = context.request_id, context.account_id
         self._entity_tag = entity_tag
         self._address = client.address(call)
-        self.seconds_told = 0.0
+        self.seconds_told, self.counts_since = 0.0, math.inf
         self.may_repeat = True  # it is safe
         self.events: tuple[str, ...] = ()
         self.second: asyncio.Future[ServiceResponse] | None = None
@@ -190,6 +191,10 @@ class _ServiceCall(PendingCall):
             self.client.drop(self.call)
             raise
 
+    def lost_waiter(self) -> None:
+        # A call that is joined again and again may last for twice the time limit, and is silent all the time.
+        count_silence(self, self.client.policies[self.call.upstream])
+
     def stop_sharing(self) -> None:
         """Nothing to do: it is not shared."""
 
@@ -214,8 +219,13 @@ class _SharedCall(_ServiceCall):
 
     @property
     def may_be_joined(self) -> bool:
-        """False once a write was made: a read that begins afterwards must show it."""
-        return self.send_time.snapshot.is_current and self.client.clock.monotonic() < self.joinable_until
+        """False once a write was made: a read that begins afterwards must show it.
+
+        And while the service is silent: the throttle is to say who waits for it.
+        """
+        if not self.send_time.snapshot.is_current or self.client.clock.monotonic() >= self.joinable_until:
+            return False
+        return not self.client.policies[self.call.upstream].throttle.is_silent
 
     def read(self, response: ServiceResponse) -> Any:
         status, body, headers = response

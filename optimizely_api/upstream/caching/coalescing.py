@@ -109,6 +109,10 @@ class PendingCall:
         """Let no further waiter join; called once."""
         raise NotImplementedError
 
+    def lost_waiter(self) -> None:
+        """A waiter has left, and others wait on."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """Begin the call, unless it has begun: all that can be done at once is done at once. Does not wait."""
         if self._work is None:
@@ -120,7 +124,11 @@ class PendingCall:
 
     def remove(self, waiter: "Waiter") -> None:
         self._waiters.pop(waiter, None)
-        if not self._waiters and not self._done:
+        if self._done:
+            return
+        if self._waiters:
+            self.lost_waiter()
+        else:
             self._abandon()
 
     @property

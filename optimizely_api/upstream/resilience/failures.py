@@ -33,7 +33,7 @@ def is_failing(status: int, call: Attempted, seconds: float, time_limit_seconds:
     """
     if status == 504:
         in_time = seconds < call.seconds_told - TOLERANCE_SECONDS
-        return in_time or _is_whole(seconds, time_limit_seconds)
+        return in_time or is_whole(seconds, time_limit_seconds)
     return True
 
 
@@ -46,7 +46,7 @@ def is_failure(error: BaseException, call: Attempted, seconds: float, time_limit
     if isinstance(error, NotSent | IdleConnectionClosed):
         return False
     if isinstance(error, TimeoutError | asyncio.CancelledError):
-        if _is_whole(seconds, time_limit_seconds):
+        if is_whole(seconds, time_limit_seconds):
             return True
         return isinstance(error, aiohttp.ConnectionTimeoutError) and call.seconds_left() > 0
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
@@ -54,5 +54,6 @@ def is_failure(error: BaseException, call: Attempted, seconds: float, time_limit
     return False
 
 
-def _is_whole(seconds: float, time_limit_seconds: float) -> bool:
+def is_whole(seconds: float, time_limit_seconds: float) -> bool:
+    """Whether an attempt has taken the service's time limit."""
     return seconds >= time_limit_seconds - TOLERANCE_SECONDS

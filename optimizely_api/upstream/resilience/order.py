@@ -12,10 +12,11 @@ A call is sent once more at most.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import Protocol
 
-from optimizely_api.upstream.resilience.failures import FAILING, is_failing, is_failure
+from optimizely_api.upstream.resilience.failures import FAILING, is_failing, is_failure, is_whole
 from optimizely_api.upstream.resilience.hedge import HedgeWon
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.policies import Policies
@@ -34,11 +35,13 @@ class Sending(Protocol):
     `may_repeat`: whether it may be sent again although the service may have carried it out.
     `may_wait`: whether it is worth repeating when a service has answered that it is busy.
     `seconds_told`: how long the service was told, in the last attempt that is no hedge, that somebody waits.
+    `counts_since`: when the attempt under way began, until it counts as a failure; then, and before it, infinite.
     `account`: whose request it is for; calls of accounts take turns.
     `second`: the response to come of a second attempt that is under way beside the first.
     """
 
     account: int | None
+    counts_since: float
     may_repeat: bool
     second: asyncio.Future[ServiceResponse] | None
     seconds_told: float
@@ -81,6 +84,7 @@ async def send(sending: Sending, policies: Policies) -> ServiceResponse:
         pause = pause_after_response(response, left, chance, may_repeat=may_repeat)
         if pause is None or not _may_retry(sending, policies, pause):
             return response
+    sending.counts_since = math.inf
     if pause:
         await sleep(policies.timing, pause)
     sending.may_repeat = False
@@ -99,7 +103,8 @@ async def _attempt(
     limit, hedges = policies.limit, policies.hedges
     if limit.is_on and not limit.enter():
         await _take_turn(sending, limit)
-    telling_seconds, started = None, policies.timing.now()
+    telling_seconds = None
+    sending.counts_since = started = policies.timing.now()
     if hedges.is_on:
         hedges.begin(sending, started)
     try:
@@ -132,7 +137,9 @@ def _learn(status: int, sending: Sending, policies: Policies, started: float) ->
     """Note the status of a response; returns its seconds if they tell how busy the service is."""
     now = policies.timing.now()
     if status in FAILING:
-        if is_failing(status, sending, now - started, policies.time_limit_seconds):
+        if sending.counts_since < math.inf and is_failing(
+            status, sending, now - started, policies.time_limit_seconds
+        ):
             policies.throttle.failed(now - started)
         return None
     policies.throttle.succeeded(now)
@@ -142,8 +149,16 @@ def _learn(status: int, sending: Sending, policies: Policies, started: float) ->
 
 def _blame(error: BaseException, sending: Sending, policies: Policies, started: float) -> None:
     seconds = policies.timing.now() - started
-    if is_failure(error, sending, seconds, policies.time_limit_seconds):
+    if sending.counts_since < math.inf and is_failure(error, sending, seconds, policies.time_limit_seconds):
         policies.throttle.failed(seconds)
+
+
+def count_silence(sending: Sending, policies: Policies) -> None:
+    """Count the attempt under way as a failure if it has taken the whole time limit, though somebody waits on."""
+    seconds = policies.timing.now() - sending.counts_since
+    if is_whole(seconds, policies.time_limit_seconds):
+        policies.throttle.failed(seconds)
+        sending.counts_since = math.inf
 
 
 async def _second_response(sending: Sending) -> ServiceResponse:

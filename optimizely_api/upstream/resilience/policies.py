@@ -1,5 +1,6 @@
 """The policies of the calls of one worker to one service, put together from their options."""
 
+import math
 from dataclasses import dataclass
 
 from optimizely_api.upstream.resilience.budget import Budget
@@ -7,6 +8,8 @@ from optimizely_api.upstream.resilience.hedge import Hedges
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.throttle import Throttle
 from optimizely_api.upstream.resilience.timing import Timing
+
+SHARE_OF_REQUEST = 0.9  # that a request has left for a call, whatever came before it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +33,20 @@ class PolicyOptions:
 class Policies:
     """What a worker knows of one service, and what follows from it for the next call.
 
-    `time_limit_seconds` is the service's: the longest that anybody waits for one response.
+    `time_limit_seconds` is the service's, or less where requests have less: the longest that anybody is sure to wait.
     """
 
     __slots__ = ("budget", "hedges", "limit", "throttle", "time_limit_seconds", "timing")
 
-    def __init__(self, options: PolicyOptions, timing: Timing, time_limit_seconds: float) -> None:
-        self.timing, self.time_limit_seconds = timing, time_limit_seconds
+    def __init__(
+        self,
+        options: PolicyOptions,
+        timing: Timing,
+        time_limit_seconds: float,
+        request_seconds: float = math.inf,
+    ) -> None:
+        self.timing = timing
+        self.time_limit_seconds = min(time_limit_seconds, SHARE_OF_REQUEST * request_seconds)
         self.budget = Budget(options.retry_tokens)
         self.throttle = Throttle(options.throttle_seconds, timing)
         self.limit = Limit(options.fewest_calls, options.most_calls, timing)

@@ -5,8 +5,8 @@ Overload", Site Reliability Engineering, chapter 21, with K = 2). Refused calls 
 works again is not held to what it never saw. A probe is let through twice a second, so its first good response is there
 within a second of its return; and four good ones in a row forget the failures before them. In turn, an attempt that
 took long to fail, while no other was answered, forgets the good ones before it: a service that falls silent is noticed
-when the first callers give up, however much it answered before. Attempts that began before its return, and end after
-it, say nothing about it any more.
+when the first callers give up, however much it answered before, and however few they are. Attempts that began before
+its return, and end after it, say nothing about it any more.
 """
 
 import math
@@ -15,6 +15,8 @@ from collections import deque
 from optimizely_api.upstream.resilience.timing import Timing
 
 LEAST_ATTEMPTS = 10  # before them nothing is refused
+# So many in silence are enough: all who ask for one key share an attempt, and each attempt takes the whole time limit.
+SILENT_ATTEMPTS = 2
 PROBE_SECONDS = 0.5
 GOOD_AGAIN = 4  # good responses in a row; of a service that fails in 8 of 10 calls they are one in 600
 SILENCE_SECONDS = 1.0  # a failure after less says nothing about the time before it
@@ -24,12 +26,13 @@ SLOT_SECONDS = 1.0
 class Throttle:
     """The attempts of one worker at one service in the last `seconds`; with 0 seconds nothing is ever refused."""
 
-    __slots__ = ("_answered_at", "_bad", "_good", "_in_a_row", "_probed_at", "_returned_at", "_seconds",
+    __slots__ = ("_answered_at", "_bad", "_good", "_in_a_row", "_probed_at", "_returned_at", "_seconds", "_silent",
                  "_slot_ends", "_slots", "_timing")  # fmt: skip
 
     def __init__(self, seconds: float, timing: Timing) -> None:
         self._timing, self._seconds = timing, seconds
         self._good = self._bad = self._in_a_row = 0
+        self._silent = 0  # attempts in silence since the last good response
         self._slots: deque[list[float]] = deque()  # end, good and bad ones of each second, the newest last
         self._slot_ends = 0.0
         self._probed_at = self._answered_at = 0.0
@@ -39,6 +42,8 @@ class Throttle:
     def refused_share(self) -> float:
         """The part of the calls that is refused at present."""
         attempts = self._good + self._bad
+        if self.is_silent:
+            attempts = max(attempts, LEAST_ATTEMPTS)
         if attempts < LEAST_ATTEMPTS:
             return 0.0
         return max(0.0, (attempts - 2 * self._good) / (attempts + 1))
@@ -47,6 +52,11 @@ class Throttle:
     def has_failures(self) -> bool:
         """Whether `lets_pass` has to be asked before the next call."""
         return self._bad > 0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the last attempts took long and nothing has been answered since: those under way may be stuck."""
+        return self._silent >= SILENT_ATTEMPTS and self._bad > 0
 
     def lets_pass(self) -> bool:
         """Whether the next call may be sent."""
@@ -65,6 +75,7 @@ class Throttle:
         self._answered_at = now
         if self._bad and not self._good:
             self._returned_at = now
+        self._silent = 0
         self._good += 1
         self._in_a_row += 1
         if self._bad and self._in_a_row >= GOOD_AGAIN:
@@ -80,6 +91,7 @@ class Throttle:
         if now - seconds < self._returned_at:
             return
         if seconds >= SILENCE_SECONDS and now - self._answered_at > seconds:
+            self._silent += 1
             self._good = 0
             for slot in self._slots:
                 slot[1] = 0

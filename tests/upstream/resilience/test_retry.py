@@ -1,6 +1,7 @@
 """The retry policy: what is sent once more, when, and how often when everything fails."""
 
 import errno
+import math
 
 import aiohttp
 import pytest
@@ -27,7 +28,7 @@ class ScriptedSending:
         self._time, self._outcomes, self.may_repeat = time, list(outcomes), may_repeat
         self.may_wait = may_wait
         self._ends = time.now() + seconds
-        self.seconds_told, self.account, self.second = seconds, 1, None
+        self.seconds_told, self.account, self.second, self.counts_since = seconds, 1, None, math.inf
         self.attempts, self.events = [], []
         self.new_connections = []
 

@@ -1,5 +1,7 @@
 """The throttle: few calls reach a service that fails, all reach one that works, and nothing has to be reset."""
 
+import math
+
 import pytest
 
 from optimizely_api.upstream.resilience.order import send
@@ -106,9 +108,10 @@ def test_off_it_refuses_nothing(time):
 class Service:
     """Answers after `seconds` with `status`, or says nothing; callers give up when their time is over."""
 
-    def __init__(self, time, *, time_limit=3.0):
+    def __init__(self, time, *, time_limit=3.0, request_seconds=10.0):
         self.time, self.time_limit = time, time_limit
-        self.policies = Policies(PolicyOptions(throttle_seconds=WINDOW, hedge_share=0), time, time_limit)
+        options = PolicyOptions(throttle_seconds=WINDOW, hedge_share=0)
+        self.policies = Policies(options, time, time_limit, request_seconds)
         self.seconds, self.status, self.is_silent = 0.005, 200, False
         self.sent = []
         self.waits = []  # how long each caller waited, and what for
@@ -137,7 +140,7 @@ class Service:
 
 class Call:
     may_repeat = may_wait = False
-    second, account, seconds_told = None, 1, 0.0
+    second, account, seconds_told, counts_since = None, 1, 0.0, math.inf
 
     def __init__(self, service, patience):
         self._service, self._ends = service, service.time.now() + patience
@@ -214,6 +217,37 @@ def test_its_first_good_answer_comes_within_a_second_of_its_return(time, service
     service.offer(10, 100)
     time.go_on(3)
     assert service.outcomes() == [200] * 1000
+
+
+def test_two_attempts_in_silence_are_as_good_as_ten(time, service):
+    service.is_silent = True
+    service.call()
+    time.go_on(3)
+    assert service.policies.throttle.refused_share == 0
+    service.call()
+    time.go_on(3)
+    assert service.policies.throttle.refused_share > 0.9
+    service.is_silent = False
+    service.call()
+    time.go_on(3)
+    assert service.policies.throttle.refused_share == 0
+
+
+def test_two_that_take_too_long_while_another_is_answered_are_not(time, service):
+    service.is_silent = True
+    service.call()
+    service.call()
+    service.is_silent = False
+    service.call()
+    time.go_on(3)
+    assert service.policies.throttle.refused_share == 0
+
+
+def test_the_silence_of_a_service_that_has_more_time_than_requests_have_is_noticed(time):
+    service = Service(time, time_limit=3.0, request_seconds=2.0)
+    service.is_silent = True
+    service.offer(5, 100, patience=1.9)  # a tenth of a second is spent before
+    assert service.policies.throttle.refused_share > 0.9
 
 
 def test_attempts_from_before_its_return_that_end_after_it_refuse_nothing(time, service):
