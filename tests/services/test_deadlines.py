@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -96,7 +97,17 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         async with request.app[DATABASE].transaction():
             return web.Response(status=204)
 
-    routes = [web.get("/ask", ask), web.get("/wait", wait), web.post("/write", write)]
+    async def write_slowly(request: web.Request) -> web.Response:
+        async with request.app[DATABASE].transaction() as connection:
+            await connection.execute(text(slow(request.app[DATABASE])))
+        return web.Response()
+
+    routes = [
+        web.get("/ask", ask),
+        web.get("/wait", wait),
+        web.post("/write", write),
+        web.post("/write_slowly", write_slowly),
+    ]
     async with running(make_application("test", database_url=database_url, routes=routes)) as caller:
         yield caller
 
@@ -105,6 +116,22 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
 async def test_504_for_a_question_whose_time_is_spent(caller: Caller, path: str) -> None:
     async with asyncio.timeout(SOON_SECONDS):
         status, body = await caller.get(path, headers={EXPECTED_TIMEOUT: "200"})
+    assert (status, body["code"]) == (504, "deadline_passed")
+
+
+async def test_504_too_when_the_timer_fires_a_moment_early(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("optimizely_api.services.http.deadline.time", clock)
+    status, body = await caller.get("/wait", headers={EXPECTED_TIMEOUT: "50"})
+    assert (status, body["code"]) == (504, "deadline_passed")
+
+
+@pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
+async def test_504_for_a_write_that_postgresql_stops_at_its_deadline(caller: Caller) -> None:
+    async with asyncio.timeout(SOON_SECONDS):
+        status, body = await caller.post("/write_slowly", headers={EXPECTED_TIMEOUT: "300"})
     assert (status, body["code"]) == (504, "deadline_passed")
 
 

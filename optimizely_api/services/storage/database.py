@@ -51,6 +51,7 @@ ASYNC_DRIVERS = {
 # (read-only after a failover), transaction rollback (deadlock, serialization failure), insufficient resources, object
 # not in prerequisite state, operator intervention, system error.
 UNAVAILABLE_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
+QUERY_CANCELED = "57014"  # in PostgreSQL, by the statement timeout too
 # Locked, out of memory or space, unreadable, damaged: none of these is the fault of the statement.
 UNAVAILABLE_SQLITE = {
     sqlite3.SQLITE_BUSY,
@@ -187,6 +188,17 @@ def _stopping(connection: AsyncConnection) -> Iterator[None]:
         stop.at = math.inf
 
 
+@contextlib.contextmanager
+def _timed_out() -> Iterator[None]:
+    """Raise DeadlinePassed for a statement that PostgreSQL's statement timeout stopped at the request's deadline."""
+    try:
+        yield
+    except DBAPIError as exc:
+        if getattr(exc.orig, "sqlstate", None) == QUERY_CANCELED and time.monotonic() >= DEADLINE.get():
+            raise DeadlinePassed from exc
+        raise
+
+
 def _threaded_engine(url: URL) -> Engine:
     """A synchronous engine of one connection, for SQLite."""
     engine = sqlalchemy.create_engine(
@@ -270,15 +282,16 @@ class Database:
 
         On SQLite the transaction takes the write lock at its start, and waits up to BUSY_TIMEOUT_SECONDS for it. Once
         the block has ended without an exception, the data is durable. Raises DatabaseBusy, and DeadlinePassed when the
-        time for the request is spent before the transaction begins.
+        time for the request is spent before the transaction begins or, on PostgreSQL, during one of its statements.
         """
-        async with self._writes.turn(), self.engine.begin() as connection:
-            await self._limit_statements(connection)
-            changed = connection.info[CHANGED_PROJECTS] = set[int]()
-            connection.info[RECORDED] = []
-            yield connection
-            if changed and self.before_commit is not None:
-                await self.before_commit(connection, changed)
+        with _timed_out():
+            async with self._writes.turn(), self.engine.begin() as connection:
+                await self._limit_statements(connection)
+                changed = connection.info[CHANGED_PROJECTS] = set[int]()
+                connection.info[RECORDED] = []
+                yield connection
+                if changed and self.before_commit is not None:
+                    await self.before_commit(connection, changed)
 
     async def write(self, work: Callable[[Connection], T], *, is_short: bool) -> T:
         """Run synchronous work in a transaction as `transaction` makes it, but for `before_commit`; return its result.
