@@ -71,12 +71,14 @@ async def send(sending: Sending, policies: Policies) -> ServiceResponse:
         sending.note("throttled")
         raise Throttled
     chance = policies.timing.chance
+    has_broken = False
     try:
         response = await _attempt(sending, policies)
     except Exception as exc:
         pause = pause_after_error(exc, chance, may_repeat=sending.may_repeat)
         if pause is None or not _may_retry(sending, policies, pause):
             raise
+        has_broken = True
     else:
         if response[0] < 500:
             return response
@@ -89,7 +91,8 @@ async def send(sending: Sending, policies: Policies) -> ServiceResponse:
         await sleep(policies.timing, pause)
     sending.may_repeat = False
     sending.note("repeated")
-    return await _attempt(sending, policies, on_new_connection=True)
+    # After a response the connections are as good as before.
+    return await _attempt(sending, policies, on_new_connection=has_broken)
 
 
 def _may_retry(sending: Sending, policies: Policies, pause_seconds: float) -> bool:

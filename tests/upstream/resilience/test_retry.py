@@ -89,6 +89,13 @@ def test_a_503_is_sent_again_when_its_retry_after_has_passed(time, policies):
     assert 1.010 <= sending.attempts[1] - sending.attempts[0] <= 1.0501
 
 
+@pytest.mark.parametrize("status", [503, 504])
+def test_after_a_response_the_connections_are_as_good_as_before(time, policies, status):
+    sending = ScriptedSending(time, [(status, b"{}", {"Retry-After": "0"}), GOOD])
+    assert outcome_of(time, sending, policies).result() == GOOD
+    assert sending.new_connections == [False, False]
+
+
 def test_a_504_is_sent_again_at_once_for_a_request_that_joined_later_and_waits_longer(time, policies):
     sending = ScriptedSending(time, [(504, b"{}", {}), GOOD], seconds=1.0)
     assert outcome_of(time, sending, policies).result() == GOOD
