@@ -1,8 +1,8 @@
 """Which ends of an attempt count as failures of its service, for the throttle.
 
-A connection that is refused or breaks off, a 503, and no response within the service's whole time limit, which is what
-its own 504 says too. A service that is slow and responds is none that fails, however long it takes; and a caller who
-waits for less than the time limit learns nothing about the service by giving up.
+A connection that is refused or breaks off, a 502 or 503, and no response within the service's whole time limit, which
+is what its own 504 says too. A service that is slow and responds is none that fails, however long it takes; and a
+caller who waits for less than the time limit learns nothing about the service by giving up.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from optimizely_api.upstream.resilience.refusals import NotSent
 from optimizely_api.upstream.transport.connection import IdleConnectionClosed
 from optimizely_api.upstream.transport.connector import TOO_MANY_FILES
 
-FAILING = frozenset({503, 504})  # statuses of a service that does not work, or works on, but not now
+# Statuses of a service that does not work, or works on, but not now. No service answers 502: it is a proxy's.
+FAILING = frozenset({502, 503, 504})
 TOLERANCE_SECONDS = 0.010  # timers may fire early, and services are told two milliseconds less than there is
 
 

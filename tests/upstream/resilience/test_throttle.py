@@ -287,6 +287,7 @@ def test_callers_who_wait_for_less_than_the_service_takes_do_not_make_it_a_faili
     ("status", "seconds", "patience", "fails"),
     [
         (503, 0.005, 3.0, True),
+        (502, 0.005, 3.0, True),
         (504, 2.997, 3.0, True),
         (504, 1.0, 3.0, True),
         (504, 0.997, 1.0, False),
@@ -296,6 +297,7 @@ def test_callers_who_wait_for_less_than_the_service_takes_do_not_make_it_a_faili
     ],
     ids=[
         "503",
+        "502, of a proxy",
         "a 504 at the end of the time limit",
         "one before, as of a proxy",
         "one at the end of the caller's time",
@@ -304,7 +306,7 @@ def test_callers_who_wait_for_less_than_the_service_takes_do_not_make_it_a_faili
         "202",
     ],
 )
-def test_a_503_counts_as_a_failure_and_so_does_a_504_for_those_who_wait_for_the_time_limit(
+def test_a_502_or_503_counts_as_a_failure_and_so_does_a_504_for_those_who_wait_for_the_time_limit(
     time, service, status, seconds, patience, fails
 ):
     service.status, service.seconds = status, seconds
