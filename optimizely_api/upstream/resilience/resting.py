@@ -7,6 +7,7 @@ taken a connection since an attempt began did not fail it: it has more to do tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optimizely_api.upstream.resilience.refusals import AddressesRest
 from optimizely_api.upstream.resilience.throttle import PROBE_SECONDS
@@ -15,6 +16,8 @@ from optimizely_api.upstream.resilience.timing import Timing
 FAILURES_BEFORE_REST = 2
 SHORTEST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
+# That are remembered, of those that took a connection and of those that did not: names may resolve to ever new ones.
+MOST_ADDRESSES = 1000
 
 Address = tuple[str, int]  # host and port
 
@@ -53,7 +56,9 @@ class Addresses:
     def connected(self, address: Address) -> None:
         """The address took a connection."""
         self._failing.pop(address, None)
+        self._connected_at.pop(address, None)
         self._connected_at[address] = self._timing.now()
+        _forget_oldest(self._connected_at)
 
     def failed(self, address: Address, began: float) -> None:
         """The address took none of an attempt that `began` then.
@@ -62,7 +67,9 @@ class Addresses:
         """
         if began < self._connected_at.get(address, 0.0):
             return
-        failures = self._failing.setdefault(address, _Failures())
+        failures = self._failing.pop(address, None) or _Failures()
+        self._failing[address] = failures
+        _forget_oldest(self._failing)
         if failures.number and began < failures.last:
             return
         failures.last = now = self._timing.now()
@@ -76,3 +83,9 @@ class Addresses:
     def _rests_until(self, address: Address) -> float:
         failures = self._failing.get(address)
         return 0.0 if failures is None else failures.rests_until
+
+
+def _forget_oldest(addresses: dict[Address, Any]) -> None:
+    """Keep those that were put in last."""
+    if len(addresses) > MOST_ADDRESSES:
+        del addresses[next(iter(addresses))]

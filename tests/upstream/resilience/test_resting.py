@@ -3,7 +3,7 @@
 import pytest
 
 from optimizely_api.upstream.resilience.refusals import AddressesRest
-from optimizely_api.upstream.resilience.resting import Addresses
+from optimizely_api.upstream.resilience.resting import MOST_ADDRESSES, Addresses
 from tests.upstream.resilience.virtual_time import VirtualTime
 
 ONE, OTHER = ("192.0.2.1", 80), ("192.0.2.2", 80)
@@ -77,6 +77,18 @@ def test_the_first_connection_ends_the_rest(time, addresses):
     assert addresses.awake([ONE]) == [ONE]
     fail(time, addresses, 1)
     assert addresses.awake([ONE]) == [ONE]
+
+
+def test_of_ever_new_addresses_only_the_last_ones_are_remembered(time, addresses):
+    fail(time, addresses, 2, OTHER)
+    for number in range(MOST_ADDRESSES + 1):
+        new = (f"192.0.2.{number}", 80)
+        addresses.connected(new)
+        fail(time, addresses, 1, new)
+        if number % 100 == 0:
+            fail(time, addresses, 1, OTHER)
+    assert len(addresses._connected_at) == len(addresses._failing) == MOST_ADDRESSES
+    assert addresses.awake([OTHER, new]) == [new]
 
 
 def test_an_attempt_that_ends_after_the_return_puts_off_no_trial(time, addresses):
