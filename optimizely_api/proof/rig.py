@@ -20,9 +20,8 @@ from optimizely_api.proof.options import Options
 from optimizely_api.proof.proxy import FaultProxy
 
 _BIND = re.compile(r"^(\s*bind ).*$", re.MULTILINE)
-_SERVER = re.compile(r"^ +server .*$", re.MULTILINE)
+_SERVER = re.compile(r"^( +server )(\S+) \S+ maxconn (\d+)(.*)$", re.MULTILINE)
 DEADLINE_SECONDS = Settings.request_deadline_seconds
-PLACES_OF_A_WORKER = 64  # the servers' maxconn, as the shipped file says
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,17 @@ async def running_rig(options: Options, folder: Path) -> AsyncIterator[Rig]:
 
 
 def balancer_text(text: str, port: int, gateway_ports: Sequence[int], workers: int) -> str:
-    """HAProxy's configuration with this port, and a line for each gateway in place of its servers."""
-    text = _BIND.sub(f"\\g<1>127.0.0.1:{port}", text)
-    lines = [
-        f"    server gateway{number} 127.0.0.1:{each} maxconn {PLACES_OF_A_WORKER * workers}"
-        for number, each in enumerate(gateway_ports, start=1)
-    ]
-    return _SERVER.sub("\n".join(lines), text)
+    """HAProxy's configuration with this port, and a line for each gateway in place of each server's."""
+
+    def lines(found: re.Match[str]) -> str:
+        begin, name, places, rest = found.groups()
+        return "\n".join(
+            f"{begin}gateway{number} 127.0.0.1:{each} maxconn {int(places) * workers}"
+            + rest.replace(name, f"gateway{number}")
+            for number, each in enumerate(gateway_ports, start=1)
+        )
+
+    return _SERVER.sub(lines, _BIND.sub(f"\\g<1>127.0.0.1:{port}", text))
 
 
 async def _proxies(

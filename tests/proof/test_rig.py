@@ -13,5 +13,7 @@ def test_the_shipped_settings_get_the_ports_of_the_proof_and_stay_as_they_are():
         "bind 127.0.0.1:1234",
         "server gateway1 127.0.0.1:5001 maxconn 128",
         "server gateway2 127.0.0.1:5002 maxconn 128",
+        "server gateway1 127.0.0.1:5001 maxconn 32 track gateways/gateway1",
+        "server gateway2 127.0.0.1:5002 maxconn 32 track gateways/gateway2",
     ]
-    assert len(lines) == len(shipped.splitlines()) + 1
+    assert len(lines) == len(shipped.splitlines()) + 2
