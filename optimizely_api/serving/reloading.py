@@ -51,9 +51,10 @@ def reload(arbiter: Any) -> None:
         arbiter.log.error("Not reloaded, the workers go on as they are: %s", reason)
         return
     before, config, count = set(arbiter.WORKERS), arbiter.app.cfg, arbiter.num_workers
+    started: set[int] = set()
     # Only during this reload: `Arbiter.reload` calls `spawn_worker` for each new worker, and `manage_workers` last, to
     # end the surplus ones.
-    arbiter.spawn_worker = lambda: _start_worker(arbiter)
+    arbiter.spawn_worker = lambda: _start_worker(arbiter, started)
     try:
         _forget_config_module(config)
         _gunicorn_reload(arbiter)
@@ -70,19 +71,24 @@ def reload(arbiter: Any) -> None:
         del arbiter.spawn_worker
 
 
-def _start_worker(arbiter: Any) -> int:
-    """Start one worker and return when it listens; two that load the application at once would slow the old ones."""
+def _start_worker(arbiter: Any, started: set[int]) -> int:
+    """Start one worker and return when it listens; two that load the application at once would slow the old ones.
+
+    Adds its pid to `started`, the new workers; raises NewWorkersFailed when one of these has ended.
+    """
     pid: int = Arbiter.spawn_worker(arbiter)
-    if _must_stop(arbiter):
-        return pid
+    started.add(pid)
     worker = arbiter.WORKERS[pid]
     born = worker.tmp.last_update()
-    try:
-        while pid in arbiter.WORKERS and not _listens(worker, born) and not _must_stop(arbiter):
-            time.sleep(POLL_SECONDS)
+    while not _must_stop(arbiter) and not _listens(worker, born):
+        time.sleep(POLL_SECONDS)
+        try:
             arbiter.reap_workers()
-    except HaltServer as exc:
-        raise NewWorkersFailed(str(exc.reason)) from exc
+        except HaltServer as exc:
+            raise NewWorkersFailed(str(exc.reason)) from exc
+        # gunicorn halts for two statuses of a worker that ends; others and signals, such as out of memory, come here.
+        if ended := started - arbiter.WORKERS.keys():
+            raise NewWorkersFailed(f"worker (pid:{min(ended)}) ended before all new workers listened")
     return pid
 
 

@@ -28,6 +28,20 @@ SECOND_REFUSES = """
         if worker.age == 3:
             worker.end_start("the certificate does not fit")
 """
+IS_KILLED = """
+    import os, signal
+    def post_fork(arbiter, worker):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+FIRST_IS_KILLED = """
+    import os, signal
+    workers = 2
+    def post_fork(arbiter, worker):
+        if worker.age == 3:
+            [pid] = [pid for pid, other in arbiter.WORKERS.items() if other.age == 2]
+            os.kill(pid, signal.SIGKILL)
+            signal.pause()
+"""
 
 
 class Configured:
@@ -118,3 +132,10 @@ def test_a_worker_more_by_ttin_stays_when_a_reload_fails(served):
         served.end_round()
         head, _ = send(client)
     assert b"Connection: close" not in head
+
+
+@pytest.mark.parametrize("settings", [IS_KILLED, FIRST_IS_KILLED], ids=["while it starts", "when it listens"])
+def test_a_new_worker_that_is_killed_fails_the_reload(served, settings):
+    before = served.workers()
+    assert "ended before all new workers listened" in served.hup_that_fails(settings)
+    assert served.workers() == before
