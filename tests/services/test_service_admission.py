@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from optimizely_api.services.http.admission import ADMISSION, ServiceAdmission, class_of, takes_events
+from optimizely_api.services.http.admission import ADMISSION, ServiceAdmission, Turn, class_of, takes_events
 from optimizely_api.services.http.application import DATABASE, make_application
 from optimizely_api.services.http.questions import only_asks
-from optimizely_api.serving.admission import FEWEST
+from optimizely_api.serving.admission import FEWEST, WAIT, Admission
 from optimizely_api.serving.line import EVENTS, ORDINARY, PEOPLE
 from tests.services.conftest import Caller, running
 
@@ -122,3 +122,36 @@ async def test_what_waits_is_served_when_there_is_room_whoever_left_the_line_bef
         gone.cancel()
         held.set()
         assert await waits == (200, EVENTS)
+
+
+async def waiting(admission: Admission, number: int) -> list[tuple[Turn, asyncio.Task[bool]]]:
+    """So many requests in the line of a worker without room, each with its wait."""
+    admission.sample(late_seconds=1.0)
+    for _ in range(FEWEST):
+        admission.begin()
+    turns = [Turn(admission) for _ in range(number)]
+    assert {admission.ask(ORDINARY, 0, turn) for turn in turns} == {WAIT}
+    waits = [asyncio.create_task(turn.begins()) for turn in turns]
+    await asyncio.sleep(0)
+    return list(zip(turns, waits, strict=True))
+
+
+async def test_the_room_goes_to_the_next_in_the_line_in_the_moment_when_a_client_goes() -> None:
+    admission = Admission(longest_wait_seconds=60)
+    (_, gone), (_, waits) = await waiting(admission, 2)
+    gone.cancel()
+    admission.end()  # before the cancelled request has left the line
+    assert await waits
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert admission.under_way == FEWEST
+
+
+async def test_a_request_whose_client_goes_may_be_refused_in_that_moment() -> None:
+    admission = Admission(longest_wait_seconds=60)
+    ((turn, gone),) = await waiting(admission, 1)
+    gone.cancel()
+    turn.refuse()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert admission.under_way == FEWEST

@@ -32,11 +32,14 @@ class Turn:
         self._begins: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def begin(self) -> None:
-        self._admission.begin()  # now, so that no other request takes its place
-        self._begins.set_result(True)
+        # A cancelled request leaves the line only at the next turn of the loop; it uses no room.
+        if not self._begins.done():
+            self._admission.begin()  # now, so that no other request takes its place
+            self._begins.set_result(True)
 
     def refuse(self) -> None:
-        self._begins.set_result(False)
+        if not self._begins.done():
+            self._begins.set_result(False)
 
     async def begins(self) -> bool:
         """Wait for the turn; False if the request is refused."""
