@@ -104,7 +104,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
                 timer.cancel()
         self._due_timer = self._write_timer = None
         if self._task is not None:
-            self._task.cancel()
+            # One turn later: a task that is cancelled before its first step would end without `_serve` and its `_end`.
+            self.worker.loop.call_soon(self._task.cancel)
         elif self._exchange is not None:
             if self._exchange.body is not None:  # the rest of it was being discarded
                 self._exchange.body.end()
@@ -162,7 +163,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         while self._unread and self._waiting is None and not self.is_closed:
             exchange = self._exchange
             if exchange is None:
-                if not self._read_head():
+                # Of a closing transport, `connection_lost` has not been called yet: nobody waits for a response.
+                if self.transport.is_closing() or not self._read_head():
                     break
             elif exchange.body is not None and exchange.body.is_wanted and not exchange.body.complete:
                 self._take_body(exchange.body)
@@ -215,16 +217,19 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         return self._turn_away(answer, request.asked, closes=self._ends_now, may_rest=may_rest)
 
     def begin(self) -> None:
-        """Called by the gate: begin the request that has waited."""
+        """Called by the gate: begin the request that has waited, unless its client has gone."""
         request, self._waiting = self._waiting, None
-        self._begin_next(request if isinstance(request, Head) else None, was_asked=True)
+        if not self.transport.is_closing():
+            self._begin_next(request if isinstance(request, Head) else None, was_asked=True)
 
     def refuse(self) -> None:
         """Called by the gate: refuse the request that has waited."""
         request, self._waiting = self._waiting, None
-        if request is not None and self._begin_not(OVERLOADED, request, may_rest=False):
-            self._advance()
-            self._resume_reading()
+        if request is None or self.transport.is_closing():
+            return
+        if self._begin_not(OVERLOADED, request, may_rest=False):
+            # Not in this call: the gate may refuse the request of another connection in favour of the next one here.
+            self.worker.loop.call_soon(self.read_again)
 
     def _asked_by(self, head: Head) -> Asked:
         return asked_by(head, self.worker.proxies.prefix(head.fields, "") if self._trusted else "")
@@ -567,7 +572,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         return self._exchange.head if self._exchange is not None and self._task is not None else None
 
     def read_again(self) -> None:
-        """Called by the gate at the end of a rest."""
+        """Called at the end of a rest, and after the refusal of a request that waited."""
         self._advance()
         self._resume_reading()
 

@@ -1,0 +1,172 @@
+"""Requests of many connections that wait for their turn in one worker, without sockets."""
+
+import asyncio
+import time
+
+import pytest
+
+from optimizely_api.runtime.options import RuntimeOptions
+from optimizely_api.runtime.server.forwarded import TrustedProxies
+from optimizely_api.runtime.server.gate import Gate
+from optimizely_api.runtime.server.http1.head import HeadLimits
+from optimizely_api.runtime.server.protocol import GatewayProtocol
+from optimizely_api.serving.admission import FEWEST, FEWEST_WAITING
+from optimizely_api.serving.line import BULK, PEOPLE
+
+LIMIT_SECONDS = 0.5
+
+
+def get(path, *lines):
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: t", *lines, "\r\n"]).encode()
+
+
+class Transport:
+    """What a connection has written; `is_closing` as after the client's last byte."""
+
+    def __init__(self):
+        self.written = b""
+        self.closing = False
+
+    def write(self, data):
+        self.written += b"" if self.closing else data
+
+    def is_closing(self):
+        return self.closing
+
+    def get_extra_info(self, name):
+        return ("192.0.2.1", 5000) if name == "peername" else None
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def pause_reading(self):
+        pass
+
+    resume_reading = close = pause_reading
+
+
+class Worker:
+    """As much of a worker as connections need; a request is served until `held` is set."""
+
+    def __init__(self, classify):
+        self.loop, self.now, self.held = asyncio.get_running_loop(), time.monotonic(), asyncio.Event()
+        self.served = []
+        self.options = RuntimeOptions(overload_wait_seconds=LIMIT_SECONDS)
+        self.head_limits, self.proxies = HeadLimits(), TrustedProxies(["*"], [], {})
+        self.root_path, self.worker_connections, self.keepalive_seconds = "", 1000, 60
+        self.alive, self.is_full, self.logs_requests = True, False, False
+        self.connections = set()
+        self.gate = Gate(self, classify)
+        self.admission = self.gate.admission
+        self.admission._clock = self.admission._busy_clock = lambda: self.now
+
+    async def asgi(self, scope, _receive, send):
+        self.served.append(scope["path"])
+        await self.held.wait()
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    def request_begins(self):
+        pass
+
+    def connection_ended(self, connection):
+        self.connections.discard(connection)
+
+    def fill(self):
+        """From now on requests are judged, and there is no room."""
+        self.pass_time(0.1)
+        for _ in range(FEWEST):
+            self.admission.begin()
+
+    def pass_time(self, seconds):
+        """Wait for so long, with a late tick at the end."""
+        self.now += seconds
+        self.gate._tick(seconds)
+
+    async def end(self):
+        for connection in list(self.connections):
+            connection.connection_lost(None)
+        await turns_of_the_loop()
+
+    def connect(self):
+        connection = GatewayProtocol(self)
+        connection.connection_made(Transport())
+        return connection
+
+
+def receive(connection, data):
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
+def end_of_input(connection):
+    """What a transport does at the end of its input."""
+    assert not connection.eof_received()
+    connection.transport.closing = True
+    connection.worker.loop.call_soon(connection.connection_lost, None)
+
+
+def people_at_people(_method, path, authorization):
+    """An account is the number of its token."""
+    return PEOPLE if path == b"/people" else BULK, int(authorization or 0)
+
+
+@pytest.fixture
+async def worker():
+    worker = Worker(people_at_people)
+    yield worker
+    await worker.end()
+
+
+async def turns_of_the_loop():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_the_turn_of_a_client_that_has_just_gone_goes_to_the_next(worker):
+    worker.fill()
+    gone, waits = worker.connect(), worker.connect()
+    receive(gone, get("/gone"))
+    receive(waits, get("/waits"))
+    end_of_input(gone)
+    worker.admission.end()
+    await turns_of_the_loop()
+    assert worker.served == ["/waits"]
+    assert worker.admission.under_way == FEWEST
+
+
+async def test_a_pipelined_request_is_not_begun_for_a_client_that_has_gone(worker):
+    connection = worker.connect()
+    receive(connection, get("/first") + get("/second"))
+    await turns_of_the_loop()
+    worker.held.set()  # so that the first ends before the connection does, in the same turn of the loop
+    end_of_input(connection)
+    await turns_of_the_loop()
+    assert worker.served == ["/first"]
+    assert worker.admission.under_way == 0
+
+
+async def test_a_request_that_is_lost_before_its_task_runs_is_counted_no_more(worker):
+    connection = worker.connect()
+    receive(connection, get("/"))
+    connection.connection_lost(None)
+    assert worker.admission.under_way == 1
+    await turns_of_the_loop()
+    assert worker.admission.under_way == 0
+
+
+async def test_a_refusal_leads_to_no_other_in_the_same_call(worker):
+    """Each connection has an important request behind an unimportant one, which another's may be refused for."""
+    worker.fill()
+    connections = [worker.connect() for _ in range(FEWEST_WAITING + 500)]
+    for connection in connections:
+        receive(connection, get("/bulk") + get("/people"))
+    worker.pass_time(LIMIT_SECONDS)
+    first = worker.connect()
+    receive(first, get("/people"))
+    assert [bool(each.transport.written) for each in connections].count(True) == 1
+    for _ in connections:
+        await turns_of_the_loop()
+    written = [each.transport.written for each in connections]
+    assert {each.partition(b"\r\n")[0] for each in written} == {b"HTTP/1.1 503 Service Unavailable"}
+    assert {each.count(b"HTTP/1.1 ") for each in written} == {1}
