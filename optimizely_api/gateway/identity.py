@@ -6,7 +6,8 @@ The projects service knows the tokens, by hash only: a token never leaves the ga
 
 While the projects service does not answer, an accepted token goes on reading, and never writing, for
 `stale_if_error_identity_seconds` since it was accepted last, unless it was refused since. So a token that is revoked
-during an outage reads until the service answers again.
+during an outage reads until the service answers again. A time-out is no outage where the caller's own deadline
+(`X-Request-Timeout-Ms`) is shorter than the service's time limit: a revoked token could read on by giving up early.
 """
 
 import asyncio
@@ -218,6 +219,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
     operations = registry[CONTRACT].operations
     routes = registry.getUtility(IRoutesMapper)
     cache = IdentityCache(registry["settings"], Refusals(shared_memory()))
+    time_limit_seconds = registry["settings"].projects_timeout_seconds
     accounts = registry[ACCOUNTS]
     fetch = (
         _fetch_blocking
@@ -227,10 +229,12 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
 
     def identify(request: Request) -> Identity:
         token_hash = token_sha256(bearer_token(request.environ.get("HTTP_AUTHORIZATION")))
-        takes_stale = request.call_context.takes_stale
+        context = request.call_context
+        takes_stale = context.takes_stale
         if known := cache.get(token_hash, takes_stale=takes_stale):
             return known
         refusals = cache.refusals.generation(token_hash)
+        wait_seconds = context.deadline - time.monotonic()
         try:
             identity = fetch(request, calls.identify(token_hash), token_hash)
             return cache.keep(token_hash, identity, refusals)
@@ -238,7 +242,7 @@ def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:
             cache.refuse(token_hash)
             raise Unauthorized(UNKNOWN) from None
         except UpstreamError as exc:
-            if exc.is_outage and takes_stale:
+            if takes_stale and context.shows_outage(exc, wait_seconds, time_limit_seconds):
                 return cache.after_outage(token_hash, exc)
             raise
 

@@ -99,6 +99,14 @@ class CallContext:
     unreachable: tuple[str, ...] = ()
     kept: tuple[KeptUse, ...] = ()
 
+    def shows_outage(self, error: UpstreamError, wait_seconds: float, time_limit_seconds: float) -> bool:
+        """Whether an error after a wait of at most `wait_seconds` is an outage for other callers too.
+
+        Not a time-out where the caller wished to wait for less than the service's time limit.
+        """
+        is_hurried = wait_seconds < time_limit_seconds and self.wished_deadline <= self.deadline
+        return error.is_outage and not (is_hurried and isinstance(error, UpstreamTimeout))
+
     def note(self, upstream: str, seconds: float) -> None:
         self.durations_ms.setdefault(upstream, []).append(round(seconds * 1000, 2))
 

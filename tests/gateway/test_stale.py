@@ -133,6 +133,21 @@ class TestTokens:
             services.close("projects")
             get(app, EXPERIMENT, status=503)
 
+    def test_a_caller_who_gives_up_early_makes_no_outage_of_a_service_that_is_well(self, app, services):
+        get(app, EXPERIMENT)
+        services.hung_tokens.add(samples.TOKEN)
+        get(app, EXPERIMENT, status=504, **{"X-Request-Timeout-Ms": "50"})
+        services.hung_tokens.clear()
+        services.tokens.pop(samples.TOKEN)
+        get(app, EXPERIMENT, status=401)
+
+    def test_a_caller_who_waits_for_the_services_whole_time_limit_has_met_an_outage(self, services):
+        settings = {**services.settings(), **KEPT_ONLY, "projects_timeout_seconds": "0.2"}
+        with GatewayTestApp(main({}, **settings)) as app:
+            get(app, EXPERIMENT)
+            services.hung_tokens.add(samples.TOKEN)
+            get(app, EXPERIMENT, **{"X-Request-Timeout-Ms": "5000"})
+
     def test_what_it_may_see_is_judged_as_ever(self, app, services):
         get(app, EXPERIMENT)
         other = {"Authorization": f"Bearer {samples.OTHER_TOKEN}"}
