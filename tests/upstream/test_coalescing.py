@@ -1,6 +1,7 @@
 """Coalescing: identical calls at the same time are made once, and no request is worse off than alone."""
 
 import asyncio
+import contextvars
 import dataclasses
 import gc
 import random
@@ -11,6 +12,7 @@ import pytest
 
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import CachingOptions
+from optimizely_api.upstream.caching.coalescing import PendingCall, Waiter
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import BadUpstreamResponse, EntityNotFound, NeverSent, UpstreamTimeout
@@ -359,6 +361,33 @@ async def test_a_write_on_an_idle_connection_that_closes_is_not_repeated():
         with pytest.raises(BadUpstreamResponse, match="the connection broke off"):
             await client.fetch(dataclasses.replace(WRITE, upstream="results"), context())
         assert len(service.heads) == 2
+
+
+class Ending(PendingCall):
+    """A pending call that a test ends."""
+
+    async def work(self):
+        await asyncio.get_running_loop().create_future()
+
+    def stop_sharing(self):
+        pass
+
+    def end(self):
+        self._done = True
+        self._wake_waiters()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_call_that_ends_just_after_its_limit_is_late_if_others_have_no_value_yet(others):
+    waiter, late = Waiter(contextvars.Context()), Ending()
+    waiter.join(late, 0.0)
+    for _ in range(others):
+        waiter.join(Ending(), 5.0)
+    await waiter.ended
+    late.end()
+    waiter.leave()
+    assert waiter.was_late(late) is bool(others)
+    assert waiter.has_ended_well is not bool(others)
 
 
 async def one_request(client, chance):

@@ -321,7 +321,7 @@ class CachingClient(Client):
                     context.note_event(upstream, event)
         if waiter.has_ended_well:
             return [pending_call.value for pending_call in pending_calls]
-        return self._outcomes(calls, pending_calls, limits, waiter, context)
+        return self._outcomes(calls, pending_calls, limits, kept, waiter, context)
 
     def _longest_wait(self, call: Call, context: CallContext, now: float, *, has_kept: bool) -> float:
         """The limit of a call; where a kept value may stand for its own, half of the time is left to what follows.
@@ -338,6 +338,7 @@ class CachingClient(Client):
         calls: Sequence[Call],
         pending_calls: Sequence[_ServiceCall],
         limits: Sequence[float],
+        kept: Sequence[bool],
         waiter: Waiter,
         context: CallContext,
     ) -> list[Any]:
@@ -347,7 +348,7 @@ class CachingClient(Client):
         """
         outcomes: list[Any] = []
         failure: UpstreamError | None = None
-        for call, pending_call, limit in zip(calls, pending_calls, limits, strict=True):
+        for call, pending_call, limit, had_kept in zip(calls, pending_calls, limits, kept, strict=True):
             error = pending_call.failure
             if waiter.was_late(pending_call):
                 error = UpstreamTimeout(call.upstream, limit)
@@ -357,7 +358,8 @@ class CachingClient(Client):
             if not isinstance(error, UpstreamError):
                 raise error
             error.call = call
-            entry = self._kept(call, context) if error.is_outage else None
+            # Not one that was stored since: without one at the start, the failure has ended the wait for the others.
+            entry = self._kept(call, context) if had_kept and error.is_outage else None
             if entry is not None:
                 # The service may have answered another call since, which was sent later: then it has returned.
                 if not (isinstance(pending_call, _SharedCall) and pending_call.is_older_than(entry)):

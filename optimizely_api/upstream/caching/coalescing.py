@@ -265,7 +265,12 @@ class Waiter:
         return not (self._unfinished or self._has_failed or self.given_up)
 
     def was_late(self, call: PendingCall) -> bool:
-        """Whether a call was not waited for any longer, and has not ended since."""
+        """Whether a call was not waited for any longer, and has not ended since.
+
+        The late call that ended the wait is late all the same where others had not ended: they have no values.
+        """
+        if call is self.late and self._unfinished:
+            return True
         return call.ended_at is None and (call is self.late or call in self.given_up)
 
     def leave(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.caching_client import CachingOptions
 from optimizely_api.upstream.client import CallContext
-from optimizely_api.upstream.errors import NeverSent, UpstreamError
+from optimizely_api.upstream.errors import NeverSent, UpstreamError, UpstreamUnavailable
 from optimizely_api.upstream.resilience.stale import ASK_AGAIN_SECONDS
 from tests.upstream.test_caching_client import write
 from tests.upstream.versioned_service import FakeClock, caching_client, versioned
@@ -236,3 +236,25 @@ async def test_a_value_that_had_to_go_for_lack_of_room_does_not_serve():
             service.instead = 503
             await outage.failure(calls.get_experiment(1))
             await outage.fetch(calls.get_experiment(3))
+
+
+async def test_a_failure_that_ends_the_wait_is_not_replaced_by_what_was_stored_meanwhile():
+    """The calls that were still under way would have no values."""
+    async with versioned() as service:
+        service.entities |= {"/experiments/1": {"id": 1}, "/layers/1": {"id": 1}}
+        async with caching_client(service.url, CachingOptions(stale_seconds=STALE_SECONDS)) as client:
+            service.open.clear()
+            layer = asyncio.create_task(client.fetch(LAYER, reading()))
+            await service.until(inside=1)
+            service.open, layers_open = asyncio.Event(), service.open
+            both = asyncio.create_task(client.fetch_all([EXPERIMENT, LAYER], reading()))
+            await service.until(inside=2)
+            service.held = ()
+            await client.fetch(dataclasses.replace(EXPERIMENT, entity="what is not shared"), reading())
+            service.instead = 503
+            service.open.set()
+            with pytest.raises(UpstreamUnavailable):
+                await both
+            layers_open.set()
+            with pytest.raises(UpstreamUnavailable):
+                await layer
