@@ -47,6 +47,7 @@ from optimizely_api.upstream.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from optimizely_api.upstream.resilience.failures import TOLERANCE_SECONDS
 from optimizely_api.upstream.resilience.hedge import HedgeWon
 from optimizely_api.upstream.resilience.order import count_silence, send
 from optimizely_api.upstream.resilience.policies import PolicyOptions
@@ -134,6 +135,10 @@ class _ServiceCall(PendingCall):
 
     def note(self, event: str) -> None:
         self.events += (event,)
+
+    def has_less_time_than(self, limit: float) -> bool:
+        """Whether it has ended, and its service was told of a shorter wait than `limit`."""
+        return self.ended_at is not None and self.seconds_told < limit - TOLERANCE_SECONDS
 
     def hedge(self) -> bool:
         if not self.may_repeat:
@@ -361,8 +366,7 @@ class CachingClient(Client):
             # Not one that was stored since: without one at the start, the failure has ended the wait for the others.
             entry = self._kept(call, context) if had_kept and error.is_outage else None
             if entry is not None:
-                # The service may have answered another call since, which was sent later: then it has returned.
-                if not (isinstance(pending_call, _SharedCall) and pending_call.is_older_than(entry)):
+                if self._is_out(error, pending_call, limit, entry, context):
                     self.stale.note_outage(entry, error.code)
                 outcomes.append(self._use(call, entry, context, error.code, was_asked=True))
                 continue
@@ -372,6 +376,21 @@ class CachingClient(Client):
         if failure is not None:
             raise failure
         return outcomes
+
+    def _is_out(
+        self,
+        error: UpstreamError,
+        pending_call: _ServiceCall,
+        limit: float,
+        entry: Entry,
+        context: CallContext,
+    ) -> bool:
+        """Whether the error of a call is a reason for other callers to use the entry without asking the service."""
+        if isinstance(pending_call, _SharedCall) and pending_call.is_older_than(entry):
+            return False  # the service has answered a call that was sent later: it has returned
+        if isinstance(error, UpstreamTimeout) and pending_call.has_less_time_than(limit):
+            return False  # the service gave up when another caller would, who sent the shared call
+        return context.shows_outage(error, limit, self.address(pending_call.call).timeout_seconds)
 
     def _kept(self, call: Call, context: CallContext) -> Entry | None:
         """The entry that may stand for the value of a call, if its service does not answer."""

@@ -4,6 +4,7 @@
   (`Call.cached_as`). An outage is what `UpstreamError.is_outage` says: a 5XX, a time-out, no connection, a response
   that is not as agreed.
 - A 401, 403, 404 or 410 is an answer: it drops what is kept (`CachingClient.drop`).
+- A time-out that a caller's own deadline brings about makes nothing stale for others (`CallContext.shows_outage`).
 - A value from before a write through this gateway never serves, and no write is prepared with one
   (`CallContext.takes_stale`).
 - While a service is out, one call a second asks for a key; the others get what is kept at once. What nobody has asked

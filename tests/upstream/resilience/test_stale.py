@@ -27,6 +27,12 @@ def reading(seconds=5.0, *, takes_stale=True):
     )
 
 
+def hurried(seconds):
+    """Reading for a caller who wishes to wait for so long only."""
+    context = reading(seconds)
+    return dataclasses.replace(context, wished_deadline=context.deadline)
+
+
 class Outage:
     """A client that has kept an experiment, a campaign and results, which are no longer fresh."""
 
@@ -258,3 +264,45 @@ async def test_a_failure_that_ends_the_wait_is_not_replaced_by_what_was_stored_m
             layers_open.set()
             with pytest.raises(UpstreamUnavailable):
                 await layer
+
+
+async def test_a_caller_who_gives_up_early_makes_nothing_stale_for_others(out):
+    context = hurried(seconds=0.02)
+    out.service.open.clear()
+    value = await out.client.fetch(EXPERIMENT, context)
+    assert (value["name"], context.kept[0].reason) == ("first", "upstream_timeout")
+    out.service.open.set()
+    assert await out.fetch(EXPERIMENT) == ({"id": 1, "name": "first"}, ())
+
+
+@pytest.mark.parametrize("seconds", [0.05, 5.0], ids=["early", "not early"])
+async def test_the_504_of_a_service_counts_unless_the_caller_gives_up_early(out, seconds):
+    out.service.instead = 504
+    await out.client.fetch(EXPERIMENT, hurried(seconds))
+    out.service.instead = None
+    _, kept = await out.fetch(EXPERIMENT)
+    assert bool(kept) is (seconds == 5.0)
+
+
+async def test_a_deadline_of_the_gateways_own_counts_though_it_is_shorter_than_the_services(out):
+    out.service.open.clear()
+    await out.client.fetch(EXPERIMENT, reading(seconds=0.1))
+    _, (use,) = await out.fetch(EXPERIMENT)
+    assert not use.was_asked
+    out.service.open.set()
+
+
+async def test_who_joins_the_call_of_a_hurried_caller_makes_nothing_stale_by_its_504(out):
+    out.client.policies["experiments"].budget.tokens = 0.0  # for sending the call once more
+    out.service.open.clear()
+    early = asyncio.create_task(out.client.fetch(EXPERIMENT, hurried(seconds=0.5)))
+    await out.service.until(inside=1)
+    patient = asyncio.create_task(out.fetch(EXPERIMENT))
+    await asyncio.sleep(0)  # it has joined
+    out.service.instead = 504
+    out.service.open.set()
+    await early
+    _, (use,) = await patient
+    assert use.reason == "upstream_timeout"
+    out.service.instead = None
+    assert await out.fetch(EXPERIMENT) == ({"id": 1, "name": "first"}, ())
