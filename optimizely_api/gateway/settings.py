@@ -148,7 +148,7 @@ class Settings:
         86_400.0,
         "How long a kept experiment, campaign, project, event or datafile stands for the one that its service does"
         " not give: for reading only, never from before a write through this gunicorn, and never after a 401, 403,"
-        " 404 or 410. 0 is never.",
+        " 404 or 410 that the same worker got. 0 is never.",
         at_least=0,
     )
     stale_if_error_results_seconds: float = _setting(

@@ -68,6 +68,19 @@ def test_a_confirmed_value_is_fresh_again_and_stays_the_same_object():
     assert fixture.cache.get(("a",)).value is value
 
 
+def test_a_value_that_was_asked_for_before_its_key_was_dropped_is_not_stored_after_it():
+    fixture = Fixture()
+    fixture.put("a")
+    entry, early = fixture.cache.get(("a",)), fixture.now()
+    fixture.clock.go_on(1)
+    fixture.cache.drop(("a",))
+    fixture.put("a", sent=early)
+    fixture.cache.confirm(("a",), entry, early)
+    assert fixture.cache.get(("a",)) is None
+    fixture.put("a")
+    assert fixture.is_fresh("a")
+
+
 def test_a_new_period_of_the_clock_ends_freshness_however_young_the_value():
     fixture = Fixture(period_seconds=300)
     fixture.clock.seconds = 300 * 4000 - 0.5

@@ -1,7 +1,9 @@
 """A cache of the values of responses: least recently used, bounded in bytes, and bounded in age."""
 
+import math
 import re
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,6 +18,7 @@ from optimizely_api.upstream.calls import Key
 # seven for a list of numbers. `tests/upstream/test_cache.py` compares both constants with what Python allocates.
 BYTES_PER_BYTE = 8
 BYTES_PER_ENTRY = 1500
+DENIALS = 4096  # whose times are known; a hash collision only costs one extra call
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, ASCII only
 
@@ -67,6 +70,7 @@ class Cache:
         self._period_seconds = period_seconds
         self._clock = clock or Clock()
         self._entries: LRUCache[Key, Entry] = LRUCache(most_bytes, getsizeof=attrgetter("size"))
+        self._denied_at = [-math.inf] * DENIALS
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -105,8 +109,9 @@ class Cache:
         self._put(key, Entry(entry.value, entry.entity_tag, send_time, entry.size))
 
     def drop(self, key: Key) -> None:
-        """Keep nothing under a key."""
+        """Keep nothing under a key, nor the value of a call that was sent before now and has not ended."""
         self._entries.pop(key, None)
+        self._denied_at[_denial_index(key)] = self._clock.monotonic()
 
     def _put(self, key: Key, entry: Entry) -> None:
         previous = self._entries.get(key)
@@ -115,6 +120,8 @@ class Cache:
             return  # a write was made while the call was under way: the value may be the old one
         if previous is not None and previous.send_time.sent > send_time.sent:
             return
+        if send_time.sent < self._denied_at[_denial_index(key)]:
+            return
         # The previous entry goes first: beside it, the new one might evict others for lack of room.
         self._entries.pop(key, None)
         if entry.size <= self._entries.maxsize:
@@ -122,3 +129,8 @@ class Cache:
 
     def _period(self) -> int:
         return int(self._clock.wall() // self._period_seconds) if self._period_seconds else 0
+
+
+def _denial_index(key: Key) -> int:
+    # Not hash(): its seed differs between processes, and a simulation is the same each time.
+    return zlib.crc32(key[0].encode()) % DENIALS

@@ -3,7 +3,8 @@
 - Kept values go on serving for `seconds` after the call that last confirmed them, by the kind of what is kept
   (`Call.cached_as`). An outage is what `UpstreamError.is_outage` says: a 5XX, a time-out, no connection, a response
   that is not as agreed.
-- A 401, 403, 404 or 410 is an answer: it drops what is kept (`CachingClient.drop`).
+- A 401, 403, 404 or 410 is an answer: it drops what is kept in its worker (`CachingClient.drop`), and what was asked
+  for before it is not kept after it. Other workers drop theirs when they ask.
 - A time-out that a caller's own deadline brings about makes nothing stale for others (`CallContext.shows_outage`).
 - A value from before a write through this gateway never serves, and no write is prepared with one
   (`CallContext.takes_stale`).

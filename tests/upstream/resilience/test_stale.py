@@ -134,6 +134,22 @@ async def test_a_denial_of_a_call_that_keeps_nothing_drops_it_too(out):
     await out.failure(EXPERIMENT)
 
 
+@pytest.mark.parametrize("gives_tags", [False, True], ids=["200", "304"])
+async def test_what_was_asked_for_before_a_denial_is_not_kept_after_it(out, gives_tags):
+    out.service.gives_tags = gives_tags
+    out.service.open.clear()
+    early = asyncio.create_task(out.fetch(EXPERIMENT))
+    await out.service.until(inside=1)
+    out.clock.go_on(1)
+    out.service.held = ()
+    del out.service.entities["/experiments/1"]
+    assert await out.failure(dataclasses.replace(EXPERIMENT, entity="what is not shared")) == "not_found"
+    out.service.open.set()
+    assert await early == ({"id": 1, "name": "first"}, ())
+    out.service.instead = 503
+    assert await out.failure(EXPERIMENT) == "upstream_unavailable"
+
+
 async def test_waiting_for_what_is_kept_leaves_time_for_what_follows(out):
     out.service.held = ("GET",)
     out.service.open.clear()
