@@ -7,23 +7,26 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import func, insert, select
 
 from optimizely_api.services.http.addresses import EXPERIMENTS_URL
 from optimizely_api.services.http.server import EVENTS
-from optimizely_api.services.results.tables import EVENT_KEY
+from optimizely_api.services.results.ingest.group_commit import GroupCommit
+from optimizely_api.services.results.tables import EVENT, EVENT_KEY
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, running
 from tests.services.results.sending import (
     CONTROL,
     EXPERIMENT,
     PROJECT,
+    PURCHASE,
     SIGNUP,
     Entry,
     batch,
     conversion,
     impression,
     metric,
+    parsed,
     question,
     the_event,
 )
@@ -124,3 +127,21 @@ async def test_an_event_that_was_sent_before_its_key_was_known_counts_once(shop:
     await shop.event("order")
     await shop.send(early)
     assert await shop.count(None) == 1
+
+
+async def test_an_event_that_was_sent_before_its_key_was_known_counts_once_when_its_batch_is_stored_apart(
+    database: Database,
+) -> None:
+    early, bad = by_key("order"), parsed(impression("bad"))
+    bad.events[0].happened = 2**70  # no database stores this: the two batches are tried again, one by one
+    async with GroupCommit(database).running() as commits:
+        await commits.store(parsed(early))
+        async with database.transaction() as connection:
+            row = {"project_id": PROJECT, "key": "order", "event_id": PURCHASE}
+            await connection.execute(insert(EVENT_KEY).values(row))
+        again = (commits.store(parsed(early)), commits.store(bad))
+        outcomes = await asyncio.gather(*again, return_exceptions=True)
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True]
+    async with database.snapshot() as connection:
+        stored = (await connection.execute(select(func.count()).select_from(EVENT))).scalar_one()
+    assert stored == 1

@@ -100,6 +100,7 @@ class Event:
     tags: str | None
     attributes: tuple[Attribute, ...]  # all events of a visitor entry share one tuple
     decisions: list[Decision] = field(default_factory=list)
+    is_named: bool = False  # whether `entity_id` was found by the key, after the event had been read
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,11 @@ def _event_ids(one_of: OneOf) -> Select[Any]:
     return select(c.key, c.event_id).where(c.project_id == bindparam("project_id"), one_of(c.key, "keys"))
 
 
-def name_events(connection: Connection, batches: Sequence[Batch]) -> list[Event]:
-    """Give the events that have a key and no id the id of the project's event with this key; returns those.
+def name_events(connection: Connection, batches: Sequence[Batch]) -> None:
+    """Give the events that have a key and no id the id of the project's event with this key.
 
-    One whose key is unknown stays without an id, and counts for no metric that names an event.
+    One whose key is unknown stays without an id, and counts for no metric that names an event. The ids stay when the
+    transaction is rolled back; `Event.is_named` says which were given here.
     """
     nameless: dict[tuple[int, str], list[Event]] = {}
     for batch in batches:
@@ -51,12 +52,9 @@ def name_events(connection: Connection, batches: Sequence[Batch]) -> list[Event]
             for event in paced(batch.events):
                 if event.entity_id is None and event.key is not None and not event.is_impression:
                     nameless.setdefault((batch.project_id, event.key), []).append(event)
-    named: list[Event] = []
     for project_id, key, event_id in _known(connection, nameless):
         for event in nameless.get((project_id, key), ()):
-            event.entity_id = event_id
-            named.append(event)
-    return named
+            event.entity_id, event.is_named = event_id, True
 
 
 def _known(

@@ -96,7 +96,8 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
     to the event loop between slices of work.
     """
     lock_storing(connection)
-    fresh = _new_events(connection, batches, name_events(connection, batches))
+    name_events(connection, batches)
+    fresh = _new_events(connection, batches)
     if not fresh:
         return Stored(len(batches))
     visitors = _visitor_ids(connection, batches, fresh)
@@ -132,18 +133,18 @@ def _affected_experiments(received: Collection[Received], assigned: Iterable[tup
     )
 
 
-def _new_events(
-    connection: Connection, batches: Sequence[Batch], named: Collection[Event]
-) -> list[tuple[Event, int]]:
+def _new_events(connection: Connection, batches: Sequence[Batch]) -> list[tuple[Event, int]]:
     """The events that are not stored yet, each with the index of its batch.
 
-    One of `named` may have been stored before its key had an id.
+    A named one may have been stored before its key had an id.
     """
-    former = {(event.uuid, event.happened): event.entity_id for event in named}
+    former: dict[tuple[bytes, int], int | None] = {}
     fresh: dict[_Identity, tuple[Event, int]] = {}
     for number, batch in enumerate(batches):
         for event in paced(batch.events):
             fresh.setdefault((event.uuid, event.entity_id, event.happened), (event, number))
+            if event.is_named:
+                former[event.uuid, event.happened] = event.entity_id
     for chunk in chunks({uuid: None for uuid, _, _ in fresh}):
         for uuid, entity_id, happened in _events.rows(connection, uuids=chunk):
             if entity_id is None:
