@@ -13,13 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from optimizely_api.services.results import create_application
 from optimizely_api.services.results.ingest import group_commit
@@ -153,6 +154,23 @@ async def locked(database: Database) -> AsyncIterator[None]:
             yield
     finally:
         await other.close()
+
+
+async def test_a_writer_that_has_vanished_blocks_the_others_for_a_short_time_only(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite's lock ends with the process")
+    silent = Database(database.engine.url)
+    with suppress(DBAPIError):  # the connection is ended
+        async with asyncio.timeout(20), silent.transaction() as connection:
+            with monkeypatch.context() as shorter:
+                shorter.setattr(ingest, "LONGEST_IDLE_SECONDS", 0.1)
+                await connection.run_sync(ingest.lock_storing)
+            async with GroupCommit(database).running() as commits:
+                await commits.store(parsed(impression("ann")))
+    assert await stored_events(database) == 1
+    await silent.close()
 
 
 async def test_a_locked_database_fails_the_whole_group_in_one_attempt(

@@ -32,12 +32,15 @@ from optimizely_api.services.storage.rows import upsert
 
 # An arbitrary number; it must only differ from other locks in the same database.
 _POSTGRESQL_LOCK = 0x6F70_7265_7375_6C74
+# PostgreSQL notices the loss of a machine after some two hours, and would leave the lock to its transaction until then.
+LONGEST_IDLE_SECONDS = 30.0  # between two statements
 
 # One transaction stores at a time, and finds everything by the keys of its batches, in indexes. PostgreSQL may choose
 # otherwise where autovacuum has left no statistics yet: a scan of a whole table, or of an account, for every batch.
 _BEGIN_ON_POSTGRESQL = text(
     "SELECT pg_advisory_xact_lock(:key), set_config('enable_seqscan', 'off', true),"
-    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 
 _Identity = tuple[bytes, int | None, int]  # an event's uuid, entity and time
@@ -117,7 +120,8 @@ def store(connection: Connection, batches: Sequence[Batch]) -> Stored:
 def lock_storing(connection: Connection) -> None:
     """Let no other transaction store until the end of this one."""
     if connection.dialect.name == "postgresql":
-        connection.execute(_BEGIN_ON_POSTGRESQL, {"key": _POSTGRESQL_LOCK})
+        idle = f"{LONGEST_IDLE_SECONDS * 1000:.0f}ms"
+        connection.execute(_BEGIN_ON_POSTGRESQL, {"key": _POSTGRESQL_LOCK, "idle": idle})
 
 
 def _received(event: Event, number: int, batch: Batch, visitors: dict[tuple[str, str], int]) -> Received:
