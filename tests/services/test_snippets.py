@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from optimizely_api.services.experiments.snippets.build import build
+from optimizely_api.services.experiments.snippets.content import content
 from optimizely_api.services.experiments.tables import snippets
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller
@@ -201,3 +202,27 @@ async def test_200_the_feed_builds_nothing_of_other_projects(experiments: Caller
             assert (await connection.execute(select(snippets.c.revision))).scalar_one() == 1
     finally:
         await database.close()
+
+
+async def test_200_the_feed_goes_on_where_a_snippet_cannot_be_built(
+    experiments: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def content_of_others(project_id: int, *of_project: Any) -> Any:
+        if project_id == PROJECT:
+            raise ValueError("a shape that nobody expected")
+        return content(project_id, *of_project)
+
+    other = {**OWNER, "project_id": PROJECT + 1}
+    body = {"projects": [{**owner, "version": NOON, "settings": {}} for owner in (OWNER, other)]}
+    assert (await experiments.post("/snippets", body))[0] == 200
+    for owner in (OWNER, other):
+        await experiments.made("/pages", {**owner, "name": "Cart", "edit_url": "https://shop.example/cart"})
+    both = (PROJECT, PROJECT + 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("optimizely_api.services.experiments.snippets.build.content", content_of_others)
+        for _ in range(2):
+            assert await revisions(experiments, *both) == [(PROJECT, 1), (PROJECT + 1, 1), (PROJECT + 1, 2)]
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert logged == [f"the snippet of project {PROJECT} cannot be built"]
+    await make(experiments)
+    assert (await revisions(experiments, *both))[-1] == (PROJECT, 2)

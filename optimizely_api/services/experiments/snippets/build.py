@@ -8,8 +8,9 @@ projects service's; the sender of webhooks asks for the projects that a webhook 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -35,6 +36,8 @@ from optimizely_api.services.http.json_body import read_object
 from optimizely_api.services.http.query import parse_time
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.schema import ID, TEXT, Schema, list_of, object_of
+from optimizely_api.services.storage.database import is_unavailable
+from optimizely_api.services.storage.deadlines import DeadlinePassed
 
 Json = dict[str, Any]
 
@@ -43,6 +46,9 @@ REGISTRATION = Schema(object_of({"projects": list_of(object_of(PROJECT, *PROJECT
 LISTENED = Schema(object_of({"project_ids": list_of(ID)}, "project_ids"))
 UNBUILT: Json = {"revision": 0, "size": 0, "digest": ""}
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+RETRY = timedelta(minutes=1)  # until a snippet that could not be built is tried again, if nothing changes
+
+log = logging.getLogger("optimizely_api.services.experiments")
 
 
 async def register_projects(request: web.Request) -> web.Response:
@@ -68,7 +74,7 @@ async def register_projects(request: web.Request) -> web.Response:
 async def list_revisions(request: web.Request) -> web.Response:
     """Revisions of the snippets of the body's projects, in the order in which they came: a feed, for webhooks.
 
-    What is due of these snippets is built first.
+    What is due of these snippets is built first; one that cannot be built is logged.
     """
     project_ids = LISTENED.read(await read_object(request))["project_ids"]
     database, now = request.app[DATABASE], datetime.now(UTC)
@@ -76,8 +82,16 @@ async def list_revisions(request: web.Request) -> web.Response:
     async with database.snapshot() as connection:
         due = (await connection.execute(query.where(snippets.c.next_change <= now))).scalars().all()
     for project_id in due:
-        async with database.transaction() as connection:
-            await build(connection, project_id)
+        try:
+            async with database.transaction() as connection:
+                await build(connection, project_id)
+        except Exception as exc:
+            if is_unavailable(exc) or isinstance(exc, DeadlinePassed):
+                raise
+            # The webhooks of the other projects do not wait for this one.
+            log.exception("the snippet of project %d cannot be built", project_id)
+            async with database.transaction() as connection:
+                await _try_again(connection, project_id, now + RETRY)
     of_these = snippet_revisions.c.project_id.in_(project_ids)
     return await feed_response(request, snippet_revisions, _revision, of_these)
 
@@ -85,6 +99,12 @@ async def list_revisions(request: web.Request) -> web.Response:
 def _revision(row: Row[Any]) -> Json:
     names = ("id", "account_id", "project_id", "revision")
     return {**{name: getattr(row, name) for name in names}, "created": format_time(row.created)}
+
+
+async def _try_again(connection: AsyncConnection, project_id: int, at: datetime) -> None:
+    await connection.execute(
+        update(snippets).where(snippets.c.project_id == project_id).values(next_change=at)
+    )
 
 
 async def mark_changed(connection: AsyncConnection, project_ids: Iterable[int]) -> None:
