@@ -191,11 +191,21 @@ async def test_200_the_feed_has_each_revision_once_and_builds_what_is_due(experi
     assert await revisions(experiments, PROJECT) == [(PROJECT, 1), (PROJECT, 2), (PROJECT, 3)]
 
 
+async def test_200_the_feed_has_every_row_before_its_last_whatever_projects_are_asked_for(
+    experiments: Caller,
+) -> None:
+    """A webhook of another project may be made while a question is under way, and its row come before the last."""
+    others = {**OWNER, "project_id": PROJECT + 1, "version": NOON, "settings": {}}
+    assert (await experiments.post("/snippets", {"projects": [others]}))[0] == 200
+    await snippet(experiments)
+    assert await revisions(experiments, PROJECT) == [(PROJECT + 1, 1), (PROJECT, 1)]
+
+
 async def test_200_the_feed_builds_nothing_of_other_projects(experiments: Caller) -> None:
     await snippet(experiments)
     await make(experiments)
-    assert await revisions(experiments, PROJECT + 1) == []
-    assert await revisions(experiments) == []
+    assert await revisions(experiments, PROJECT + 1) == [(PROJECT, 1)]
+    assert await revisions(experiments) == [(PROJECT, 1)]
     database = Database(experiments.database_url)
     try:
         async with database.snapshot() as connection:

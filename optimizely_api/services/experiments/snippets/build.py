@@ -72,9 +72,9 @@ async def register_projects(request: web.Request) -> web.Response:
 
 
 async def list_revisions(request: web.Request) -> web.Response:
-    """Revisions of the snippets of the body's projects, in the order in which they came: a feed, for webhooks.
+    """Revisions of all snippets, in the order in which they came: a feed, for webhooks.
 
-    What is due of these snippets is built first; one that cannot be built is logged.
+    What is due of the snippets of the body's projects is built first; one that cannot be built is logged.
     """
     project_ids = LISTENED.read(await read_object(request))["project_ids"]
     database, now = request.app[DATABASE], datetime.now(UTC)
@@ -92,8 +92,8 @@ async def list_revisions(request: web.Request) -> web.Response:
             log.exception("the snippet of project %d cannot be built", project_id)
             async with database.transaction() as connection:
                 await _try_again(connection, project_id, now + RETRY)
-    of_these = snippet_revisions.c.project_id.in_(project_ids)
-    return await feed_response(request, snippet_revisions, _revision, of_these)
+    # Those of other projects too: the reader has one position, and its projects change from one question to the next.
+    return await feed_response(request, snippet_revisions, _revision)
 
 
 def _revision(row: Row[Any]) -> Json:

@@ -76,7 +76,7 @@ async def _read_own_changes(database: Database, after: int) -> tuple[int, Items]
 async def _read_snippets(
     database: Database, read: Callable[..., Awaitable[tuple[int, Items]]], after: int
 ) -> tuple[int, Items]:
-    """Ask again and again, for a snippet is built when somebody asks; for those alone that a webhook listens to."""
+    """Ask again and again, for a snippet is built when somebody asks; only those are that a webhook listens to."""
     while True:
         async with database.snapshot() as connection:
             project_ids = await projects_listening(connection, SNIPPET_UPDATED)
