@@ -18,7 +18,7 @@ from optimizely_api.services.projects.delivery.settings import PRIVATE, PUBLIC_U
 from optimizely_api.services.projects.lease import RENEWAL, TERM, LeaseHolder
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Serve
-from tests.services.webhooks.conftest import Clock, Shop, opened_post
+from tests.services.webhooks.conftest import TIME_LIMIT_SECONDS, Clock, Shop, opened_post
 from tests.services.webhooks.receiver import Receiver, receiving
 
 WITHIN_A_SECOND = 1.0
@@ -363,6 +363,36 @@ async def test_a_sender_keeps_the_lease_while_it_prolongs_it_and_no_longer(shop:
     await waiting.let_go()
     assert await working.holds()
     await database.close()
+
+
+async def test_a_call_begins_only_while_the_lease_outlasts_it(
+    shop: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, due_delivery, left = Clock(), store.due_delivery, list[float]()
+    database_takes = [TERM.total_seconds() - TIME_LIMIT_SECONDS / 2]  # the first time
+
+    async def due_after_a_while(*given: Any) -> Any:
+        delivery = await due_delivery(*given)
+        if delivery is not None and database_takes:
+            clock.move(seconds=database_takes.pop())
+        return delivery
+
+    monkeypatch.setattr(store, "due_delivery", due_after_a_while)
+    await shop.webhook(receiver.url)
+    await shop.change()
+    async with opened_post() as posting:
+
+        class Noting:
+            time_limit_seconds = posting.time_limit_seconds
+
+            async def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> str | None:
+                left.append(sender._lease.seconds_left)
+                return await posting(url, headers, body)
+
+        async with shop.sender(clock, Noting()) as sender:
+            await receiver.until(lambda: len(receiver.calls) == 1)
+    assert not database_takes
+    assert min(left) > TIME_LIMIT_SECONDS
 
 
 async def test_a_webhook_hears_what_it_listens_to(shop: Shop, receiver: Receiver) -> None:

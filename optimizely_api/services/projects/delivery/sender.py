@@ -196,6 +196,9 @@ class Sender:
             "X-Webhook-Delivery": delivery.uuid,
             **signature_headers(delivery.webhook["secret"], body),
         }
+        # Again: the database may have taken long to say what is due.
+        if not self._may_call():
+            return False
         error = await self._post(delivery.webhook["url"], headers, body)
         if error is None:
             await self._store(lambda each, now: store.finish(each, delivery, "delivered", now))
