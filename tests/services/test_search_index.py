@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -271,6 +272,38 @@ async def test_entities_of_an_earlier_release_are_found(experiments: Caller) -> 
     await migrate_to(experiments.database_url, "experiments", "0005")
     await migrate_to(experiments.database_url, "experiments", "head")
     assert await found(experiments, query="flow") == [made["id"]]
+
+
+async def test_the_migration_waits_for_a_writer_that_has_begun(experiments: Caller) -> None:
+    writer, url = Database(experiments.database_url), experiments.database_url
+    if writer.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    audience = await experiments.made("/audiences", {**OWNER, "name": "Shoppers"})
+    conditions = json.dumps(["or", {"audience_id": audience["id"]}])
+    made = await make(experiments, key="flow", audience_conditions=conditions)
+    await migrate_to(url, "experiments", "0013")
+    async with asyncio.timeout(30):
+        async with writer.transaction() as connection:
+            written = await connection.execute(delete(uses).where(uses.c.entity_id == made["id"]))
+            assert written.rowcount == 1
+            migration = asyncio.create_task(migrate_to(url, "experiments", "head"))
+            await something_waits(writer)
+            await connection.execute(delete(search_entries).where(search_entries.c.id == made["id"]))
+        await migration
+    await writer.close()
+    assert await found(experiments, query="flow") == [made["id"]]
+
+
+async def something_waits(database: Database) -> None:
+    """Return when a transaction of the database waits for another one."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while True:
+        async with database.snapshot() as connection:
+            if (await connection.execute(waiting)).scalar_one():
+                return
+        await asyncio.sleep(0.02)
 
 
 async def test_in_all_texts_a_word_is_found_by_its_beginning(experiments: Caller) -> None:

@@ -17,6 +17,8 @@ depends_on = None
 def upgrade() -> None:
     """Move the column, and write all that follows from entities."""
     if _is_postgresql():
+        # In the order in which writers take them: one that has written its uses ends first.
+        op.execute("LOCK TABLE uses, search_entries, search_results")
         # Updates would leave twice as much on the disk.
         op.execute("TRUNCATE search_entries, search_results")
     _add("search_entries")
