@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import aiohttp
+
+from optimizely_api.contract.times import read_time
+from optimizely_api.services.http.feeds import CLOCK
 
 ITEMS = 200  # in one response
 WAIT_SECONDS = 20  # how long the other service may wait for news
@@ -18,6 +22,14 @@ class FeedFailed(Exception):
     """The feed cannot be read now; the message says why."""
 
 
+class Page(NamedTuple):
+    """The next items of a feed, and the last of their ids."""
+
+    last: int
+    items: Items
+    clock: datetime | None = None  # the time by the clock that dates the items, when they were sent
+
+
 async def read_feed(
     session: aiohttp.ClientSession,
     url: str,
@@ -25,6 +37,18 @@ async def read_feed(
     wait_seconds: int = WAIT_SECONDS,
     body: Mapping[str, Any] | None = None,
 ) -> tuple[int, Items]:
+    """The items of `read_page`, and the last of their ids."""
+    page = await read_page(session, url, after, wait_seconds, body)
+    return page.last, page.items
+
+
+async def read_page(
+    session: aiohttp.ClientSession,
+    url: str,
+    after: int,
+    wait_seconds: int = WAIT_SECONDS,
+    body: Mapping[str, Any] | None = None,
+) -> Page:
     """The next items, and the last of their ids, which is `after` while there is none.
 
     A `body` is posted, to a feed that needs one. `session` sends the services' key, and has TIMEOUT or, without
@@ -37,7 +61,10 @@ async def read_feed(
             if response.status != 200:
                 raise FeedFailed(f"answered {response.status}")
             items: Items = (await response.json())["items"]
-            return max((int(item["id"]) for item in items), default=after), items
+            last = max((int(item["id"]) for item in items), default=after)
+            # A service of an older release sends no clock.
+            clock = response.headers.get(CLOCK)
+            return Page(last, items, read_time(clock) if clock else None)
     except TimeoutError:
         raise FeedFailed("did not answer in time") from None
     except (aiohttp.ClientError, ValueError, KeyError, TypeError) as exc:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 from sqlalchemy import ColumnElement, Row, Table, func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from optimizely_api.contract.times import format_time
 from optimizely_api.services.http.application import CLOSING, DATABASE
 from optimizely_api.services.http.query import read_integer
 from optimizely_api.services.http.responses import JSONResponse
 from optimizely_api.services.storage.database import Database
 
+CLOCK = "X-Clock"  # header of a response: its time by the clock that dates the rows
 MAX_ITEMS = 500
 LONGEST_WAIT_SECONDS = 30
 LOOK_SECONDS = 0.2  # between two looks into the database, into which other processes write too
@@ -52,7 +55,8 @@ async def feed_response(
         rows = await read_rows(request.app[DATABASE], table, after, limit, where)
         left = deadline - loop.time()
         if rows or left <= 0 or closing.is_set():
-            return JSONResponse({"items": [show(row) for row in rows]})
+            headers = {CLOCK: format_time(datetime.now(UTC))}
+            return JSONResponse({"items": [show(row) for row in rows]}, headers=headers)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), min(LOOK_SECONDS, left))
 

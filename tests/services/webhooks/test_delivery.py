@@ -6,11 +6,14 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from optimizely_api.contract.times import read_time
 from optimizely_api.services.http.addresses import EXPERIMENTS_URL
 from optimizely_api.services.projects.delivery import store
 from optimizely_api.services.projects.delivery.schedule import RETRIES
@@ -300,8 +303,8 @@ async def _is_read(shop: Shop, clock: Clock) -> None:
     """Wait until the sender has read all changes, as another webhook shows."""
     async with receiving() as other:
         await shop.webhook(other.url)
-        await shop.change()
-        await other.until(lambda: len(other.calls) == 1)
+        last = await shop.change()
+        await other.until(lambda: last in [call.summary for call in other.calls])
 
 
 async def test_a_webhook_that_was_deleted_is_silent(shop: Shop, receiver: Receiver) -> None:
@@ -326,6 +329,26 @@ async def test_a_webhook_hears_nothing_from_before_it(shop: Shop, receiver: Rece
         await receiver.until(lambda: len(receiver.calls) >= 1)
     assert [call.summary for call in receiver.calls] == [summary]
     assert len(await shop.deliveries(webhook)) == 1
+
+
+async def test_a_new_webhook_hears_changes_that_a_clock_behind_dates_before_it(
+    shop: Shop, receiver: Receiver
+) -> None:
+    ahead = timedelta(minutes=1)
+
+    class Ahead(Clock):
+        def now(self) -> datetime:
+            return datetime.now(UTC) + ahead
+
+    webhook, database = await shop.webhook(receiver.url), Database(shop.projects.database_url)
+    this_one = update(store.webhooks).where(store.webhooks.c.id == webhook["id"])
+    async with database.transaction() as connection:
+        await connection.execute(this_one.values(created=read_time(webhook["created"]) + ahead))
+    await database.close()
+    async with shop.sender(Ahead()):
+        summary = await shop.change()
+        await receiver.until(lambda: len(receiver.calls) == 1)
+    assert receiver.calls[0].summary == summary
 
 
 async def test_one_sender_at_a_time_has_the_lease_and_stores_deliveries(shop: Shop) -> None:

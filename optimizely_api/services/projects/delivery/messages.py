@@ -38,7 +38,7 @@ class Message:
 
     project_id: int
     event: str
-    created: datetime
+    created: datetime  # the sender moves it to the clock of this service
     body: str
     wait: timedelta = timedelta()  # from then to the first call
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from typing import Protocol, TypeVar
@@ -25,6 +25,7 @@ from optimizely_api.services.storage.database import Database, is_unavailable
 LOOK_SECONDS = 0.25  # between two looks for due deliveries; new ones are attempted at once
 PAUSE_SECONDS = 1.0  # after a feed or the database has failed
 FORGETTING = timedelta(hours=1)
+ON_THE_WAY = timedelta(seconds=0.5)  # a response may be; a larger difference is that of two clocks
 
 T = TypeVar("T")
 log = logging.getLogger("optimizely_api.services.projects.delivery")
@@ -153,14 +154,16 @@ class Sender:
     async def _read_once(self, feed: Feed) -> None:
         async with self._database.snapshot() as connection:
             before = await store.position(connection, feed.name)
-        last, items = await feed.read(before)
-        if last == before:
+        page = await feed.read(before)
+        if page.last == before:
             return
+        behind = _behind(page.clock, self._given.now())
         async with self._database.snapshot() as connection:
-            messages = await feed.messages(connection, items)
+            messages = await feed.messages(connection, page.items)
+        messages = [replace(message, created=message.created + behind) for message in messages]
         now = self._given.now()
         await self._write(
-            lambda each: store.store_messages(each, self._lease.name, feed.name, last, messages, now)
+            lambda each: store.store_messages(each, self._lease.name, feed.name, page.last, messages, now)
         )
         self._wake.set()
 
@@ -232,6 +235,12 @@ class Sender:
     async def _write(self, change: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async with self._database.transaction() as connection:
             return await change(connection)
+
+
+def _behind(clock: datetime | None, now: datetime) -> timedelta:
+    """How far the clock of a feed's service is behind this one."""
+    difference = timedelta() if clock is None else now - clock
+    return difference if difference > ON_THE_WAY else timedelta()
 
 
 def _log_failure(what: str, exc: Exception) -> None:
