@@ -88,8 +88,10 @@ class Sender:
             except Exception as exc:
                 _log_failure("webhooks wait", exc)
                 pause = self._given.pause_seconds
+            # Not `wait_for`: in Python 3.11 it may lose a cancellation that comes at the same time as the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
         await self._stop_reading()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
         await self._lease.let_go()
