@@ -27,7 +27,7 @@ from optimizely_api.serving.boot_failures import LONGEST_REASON_BYTES, left_reas
 from optimizely_api.start_failures import last_line, reason
 
 POLL_SECONDS = 0.05
-LONGEST_TRIAL_SECONDS = 120.0
+LONGEST_TRIAL_SECONDS = 120.0  # of the trial, and then of the start of each new worker
 LONGEST_KILL_SECONDS = 10.0
 # In gunicorn's `config` setting, this prefix stands before the name of a module.
 MODULE_PREFIX = "python:"
@@ -74,13 +74,16 @@ def reload(arbiter: Any) -> None:
 def _start_worker(arbiter: Any, started: set[int]) -> int:
     """Start one worker and return when it listens; two that load the application at once would slow the old ones.
 
-    Adds its pid to `started`, the new workers; raises NewWorkersFailed when one of these has ended.
+    Adds its pid to `started`, the new workers; raises NewWorkersFailed when one of these has ended, or this one
+    does not listen in LONGEST_TRIAL_SECONDS.
     """
     pid: int = Arbiter.spawn_worker(arbiter)
     started.add(pid)
     worker = arbiter.WORKERS[pid]
-    born = worker.tmp.last_update()
+    born, deadline = worker.tmp.last_update(), time.monotonic() + LONGEST_TRIAL_SECONDS
     while not _must_stop(arbiter) and not _listens(worker, born):
+        if time.monotonic() > deadline:
+            raise NewWorkersFailed(f"a new worker does not listen within {LONGEST_TRIAL_SECONDS:g} seconds")
         time.sleep(POLL_SECONDS)
         try:
             arbiter.reap_workers()

@@ -42,6 +42,17 @@ FIRST_IS_KILLED = """
             os.kill(pid, signal.SIGKILL)
             signal.pause()
 """
+HANGS = """
+    import signal
+    workers = 2
+    def post_fork(arbiter, worker):
+        signal.pause()
+"""
+HANGS_FOR_TOO_LONG = f"""
+    from optimizely_api.serving import reloading
+    reloading.LONGEST_TRIAL_SECONDS = 0.5
+    {HANGS}
+"""
 
 
 class Configured:
@@ -138,4 +149,10 @@ def test_a_worker_more_by_ttin_stays_when_a_reload_fails(served):
 def test_a_new_worker_that_is_killed_fails_the_reload(served, settings):
     before = served.workers()
     assert "ended before all new workers listened" in served.hup_that_fails(settings)
+    assert served.workers() == before
+
+
+def test_a_new_worker_that_hangs_fails_the_reload(served):
+    before = served.workers()
+    assert served.hup_that_fails(HANGS_FOR_TOO_LONG) == "a new worker does not listen within 0.5 seconds"
     assert served.workers() == before
