@@ -16,6 +16,7 @@ ALWAYS, EVENTS, PEOPLE, ORDINARY, BULK = range(CLASSES)
 # Of those that leave the line, one in so many is no batch of events, if others wait: a flood of events, which takes no
 # token, leaves something for people.
 EVENTS_IN_A_ROW = 3
+NOBODY = 0.0, 0
 
 
 class Waiting(Protocol):
@@ -55,8 +56,9 @@ class Line:
         self._since = [0.0] * CLASSES  # when none of the class waited
         self._waiting: list[Place] = []
         self._places: dict[Waiting, Place] = {}  # the oldest first
-        # The virtual finish time of each account's last request in the line, and of the last one that left each class.
-        self._accounts: dict[tuple[int, int], float] = {}
+        # Of each account in the line: the virtual finish time of its last request, and how many wait.
+        self._accounts: dict[tuple[int, int], tuple[float, int]] = {}
+        # The virtual finish time of the last request of each class that began.
         self._served = [0.0] * CLASSES
         self._events_in_a_row = 0
         self._numbers = count()
@@ -93,7 +95,9 @@ class Line:
         if not self._counts[kind]:
             self._since[kind] = now
         self._counts[kind] += 1
-        finish = self._accounts[kind, account] = self._finish(kind, account)
+        finish = self._finish(kind, account)
+        _, waiting = self._accounts.get((kind, account), NOBODY)
+        self._accounts[kind, account] = finish, waiting + 1
         place = Place(kind, finish, next(self._numbers), account, now, request)
         self._places[request] = place
         insort(self._waiting, place)
@@ -109,8 +113,7 @@ class Line:
             self._events_in_a_row = 0
         place = self._waiting[index]
         self._served[place.kind] = place.finish
-        self._take_out(index)
-        return place.request
+        return self._take_out(index)
 
     def drop_last(self) -> Waiting:
         """Take the last request out of the line, which is not empty."""
@@ -125,18 +128,23 @@ class Line:
     def _drop(self, index: int) -> Waiting:
         place = self._waiting[index]
         key = place.kind, place.account
-        if self._accounts[key] == place.finish:  # it has used nothing of its account's turn
-            self._accounts[key] = place.finish - 1
-        self._take_out(index)
-        return place.request
+        last, waiting = self._accounts[key]
+        if last == place.finish:  # it has used nothing of its account's turn
+            self._accounts[key] = last - 1, waiting
+        return self._take_out(index)
 
-    def _take_out(self, index: int) -> None:
+    def _take_out(self, index: int) -> Waiting:
         place = self._waiting.pop(index)
         del self._places[place.request]
         self._counts[place.kind] -= 1
-        if not self._waiting:
-            self._accounts.clear()
-            self._served = [0.0] * CLASSES
+        key = place.kind, place.account
+        last, waiting = self._accounts[key]
+        if waiting == 1:
+            del self._accounts[key]
+        else:
+            self._accounts[key] = last, waiting - 1
+        return place.request
 
     def _finish(self, kind: int, account: int) -> float:
-        return max(self._served[kind], self._accounts.get((kind, account), 0.0)) + 1
+        last, _ = self._accounts.get((kind, account), NOBODY)
+        return max(self._served[kind], last) + 1

@@ -1,0 +1,58 @@
+"""The order in which requests that wait are to begin."""
+
+import random
+
+import pytest
+
+from optimizely_api.serving.line import BULK, CLASSES, EVENTS, ORDINARY, Line
+
+
+class Asked:
+    """A request in the line."""
+
+    def begin(self):
+        raise AssertionError("the line begins nothing itself")
+
+    refuse = begin
+
+
+def add(line, account, number=1, kind=ORDINARY):
+    requests = [Asked() for _ in range(number)]
+    for request in requests:
+        line.add(kind, account, 0.0, request)
+    return requests
+
+
+def test_accounts_have_their_turns_one_after_another():
+    line = Line()
+    many, few = add(line, 1, 3), add(line, 2, 2)
+    assert [line.next() for _ in range(5)] == [many[0], few[0], many[1], few[1], many[2]]
+
+
+def test_an_account_does_not_pay_for_turns_that_it_had_not():
+    """All that an account had in the line was refused, the oldest first, while others waited on."""
+    line = Line()
+    refused = add(line, 1, 50)
+    others = add(line, 2, 3)
+    for request in refused:
+        line.drop(request)
+    (again,) = add(line, 1)
+    assert [line.next() for _ in range(4)] == [others[0], again, *others[1:]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_kept_of_an_account_that_has_left_a_line_that_is_never_empty(seed):
+    chance, line, waiting = random.Random(seed), Line(), []
+    add(line, 0, kind=BULK)
+    for account in range(1, 2000):
+        waiting += add(line, account, chance.randint(1, 3), kind=chance.randrange(EVENTS, CLASSES))
+        while len(waiting) > 20:
+            left = waiting.pop(chance.randrange(len(waiting)))
+            line.drop(left)
+            if len(waiting) > 15:
+                left = line.next() if chance.random() < 0.5 else line.drop_last()
+                if left in waiting:
+                    waiting.remove(left)
+                else:  # the first one, which is always there
+                    add(line, 0, kind=BULK)
+    assert len(line._accounts) <= len(line) <= 21, f"seed {seed}"
