@@ -26,6 +26,8 @@ TWEENS = (
     RESPONSE_CHECK,
     # Pyramid's own: exceptions become responses of the one error shape.
     EXCVIEW,
+    # Before anything is done for a request that has waited for too long to begin.
+    f"{__name__}.overdue.overdue_tween_factory",
     # Before the token is looked at: a body that is too large costs nothing.
     f"{__name__}.body_limit.body_limit_tween_factory",
     # Before validation: who has no token learns nothing about the contract's checks.
@@ -46,6 +48,7 @@ ROOMS = (
     "cors",
     "finishing",
     "errors",
+    "overdue",
     "body_limit",
     "identity",
     "contract",

@@ -26,7 +26,7 @@ from optimizely_api.gateway.contract.routes import operation_of
 from optimizely_api.gateway.finishing import READING
 from optimizely_api.http.deadlines import WISHED_TIMEOUT, seconds_of
 from optimizely_api.http.request_ids import kept_or_new
-from optimizely_api.runtime.bridge import LOGGED
+from optimizely_api.runtime.bridge import CAME_AT, LOGGED
 from optimizely_api.serving.log import GATEWAY_ACCESS, log_request
 from optimizely_api.upstream.client import CallContext
 
@@ -49,7 +49,8 @@ def access_log_tween_factory(handler: Handler, registry: Registry) -> Handler:
     deadline_seconds = registry["settings"].request_deadline_seconds
 
     def access_log_tween(request: Request) -> Response:
-        started = time.monotonic()
+        # A caller's time runs while its request waits to begin.
+        started = request.environ.get(CAME_AT) or time.monotonic()
         request.request_id, request.uuid = kept_or_new(request.environ.get(REQUEST_ID_KEY))
         wish = seconds_of(request.environ.get(WISHED_TIMEOUT_KEY))
         wished_deadline = math.inf if wish is None else started + wish

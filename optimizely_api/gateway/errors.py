@@ -46,7 +46,7 @@ CODES: dict[str, int] = {
     "internal_error": 500,  # a defect of the gateway; the log has more under the same uuid
     "bad_upstream_answer": 502,  # a service answered with something it should not
     "upstream_unavailable": 503,  # a service cannot be reached; `Retry-After` says when to return
-    "upstream_timeout": 504,  # a service did not answer in time
+    "upstream_timeout": 504,  # a service did not answer in time, or the request could not begin in time
 }
 
 
@@ -122,6 +122,13 @@ class PreconditionFailed(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("precondition_failed", "If-Match does not name the answer's ETag.")
+
+
+class Overdue(GatewayError):
+    """504: the request waited to begin until its deadline had passed."""
+
+    def __init__(self) -> None:
+        super().__init__("upstream_timeout", "The request's time was spent before it could begin.")
 
 
 class RequestTooLarge(GatewayError):

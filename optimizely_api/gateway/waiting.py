@@ -18,9 +18,8 @@ SHARE_OF_LIMITS = 0.8
 def wait_seconds(request: Request) -> float:
     """The wait; the response to a caller with a preference gets `Preference-Applied`."""
     settings: Settings = request.registry["settings"]
-    wished: float = request.call_context.wished_deadline - time.monotonic()
-    limits = settings.results_timeout_seconds, settings.request_deadline_seconds, wished
-    longest = SHARE_OF_LIMITS * max(0.0, min(limits))
+    seconds_left: float = request.call_context.deadline - time.monotonic()
+    longest = SHARE_OF_LIMITS * max(0.0, min(settings.results_timeout_seconds, seconds_left))
     preferred = preferred_wait(request.environ.get("HTTP_PREFER"))
     if preferred is None:
         return min(longest, settings.results_wait_seconds)

@@ -19,6 +19,7 @@ from optimizely_api.runtime import (
 )
 from optimizely_api.runtime.bridge import (
     BODY_OVER_LIMIT,
+    CAME_AT,
     CLASSIFIER_KEY,
     LIFESPAN_KEY,
     OPTIONS_KEY,
@@ -35,6 +36,7 @@ from aiopyramid.helpers import spawn_greenlet, synchronize  # isort: skip
 
 __all__ = [
     "BODY_OVER_LIMIT",
+    "CAME_AT",
     "AsgiBridge",
     "RuntimeOptions",
     "add_lifespan",

@@ -34,6 +34,8 @@ CLASSIFIER_KEY = "optimizely_api.runtime.classifier"
 BODY_OVER_LIMIT = "optimizely_api.body_over_limit"
 # Key of the environ: (status, uuid) of the request's access-log line, once the application has written it.
 LOGGED = "optimizely_api.logged"
+# Key of the environ: when the request came, on `time.monotonic()`, if it had to wait before it began.
+CAME_AT = "optimizely_api.came_at"
 
 # A server with this extension cancels the task of a request whose client has gone, as our worker does. With any other
 # server, a task of ours waits for `http.disconnect`. The extension may have an `is_open` function, because gunicorn
@@ -121,7 +123,7 @@ class AsgiBridge:
 
     async def serve(self, environ: Environ, connection: Connection) -> None:
         """Serve one request; `environ` is without `wsgi.input`. A server that builds both arguments needs no scope."""
-        started = time.monotonic()
+        started = environ.get(CAME_AT) or time.monotonic()
         if environ["PATH_INFO"] == "*":
             await self._respond_for_the_server(environ, connection, started)
             return

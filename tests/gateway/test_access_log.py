@@ -3,14 +3,16 @@
 import json
 import logging
 import socket
+import time
 import uuid
 
 import pytest
 
 from optimizely_api.http.request_ids import new_request_id
+from optimizely_api.runtime import CAME_AT
 from optimizely_api.serving.log import JSONLines
 from tests.support import samples
-from tests.support.asserting import get
+from tests.support.asserting import AUTHORIZED, get
 from tests.support.serving import serve
 
 RESULTS = f"/v2/experiments/{samples.EXPERIMENT}/results"
@@ -49,6 +51,12 @@ def test_one_line_says_what_was_asked_how_it_ended_and_where_the_time_went(gatew
         "results": 1,
     }
     assert line["duration_ms"] >= max(max(took) for took in line["upstreams_ms"].values())
+
+
+def test_the_duration_has_the_time_in_which_the_request_waited_to_begin(gateway, lines):
+    environ = {CAME_AT: time.monotonic() - 3}
+    gateway.get("/v2/projects", headers=AUTHORIZED, extra_environ=environ)
+    assert lines()[-1]["duration_ms"] >= 3000
 
 
 def test_every_request_has_an_id_of_its_own(gateway):

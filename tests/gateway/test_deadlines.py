@@ -4,8 +4,11 @@ import time
 
 import pytest
 
+from optimizely_api import main
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.gateway.upstreams import limits
+from optimizely_api.runtime import CAME_AT
+from optimizely_api.runtime.testing import GatewayTestApp
 from tests.support import samples
 from tests.support.asserting import AUTHORIZED, assert_error, get
 
@@ -63,3 +66,31 @@ def test_the_504_of_a_service_is_the_gateways(gateway, services):
     services.manners["results"].status = 504
     response = gateway.get(RESULTS, headers=AUTHORIZED, status=504)
     assert_error(response, 504, "upstream_timeout", "The results service did not answer in time")
+
+
+def after_a_wait(gateway, seconds, timeout_ms, **options):
+    """The response to a request that waited to begin for so long."""
+    headers = {**AUTHORIZED, "X-Request-Timeout-Ms": str(timeout_ms)}
+    environ = {CAME_AT: time.monotonic() - seconds}
+    return gateway.get(RESULTS, headers=headers, extra_environ=environ, **options)
+
+
+def test_the_time_in_which_a_request_waits_to_begin_counts(gateway, services):
+    after_a_wait(gateway, 7.5, 10_000)
+    assert max(told(services)) <= 2498
+
+
+def test_504_and_no_work_for_a_request_that_waits_to_begin_for_longer_than_its_caller(gateway, services):
+    response = after_a_wait(gateway, 2, 1500, status=504)
+    assert_error(response, 504, "upstream_timeout", "before it could begin")
+    assert services.seen == []
+
+
+def test_it_waits_for_results_no_longer_than_the_rest_of_the_requests_time(services):
+    """The request has a time limit of its own, from which the wait to begin is taken too."""
+    settings = {"request_deadline_seconds": "100", "results_timeout_seconds": "90"}
+    with GatewayTestApp(main({}, **services.settings(), **settings)) as app:
+        headers = {**AUTHORIZED, "Prefer": "wait=60"}
+        app.get(RESULTS, headers=headers, extra_environ={CAME_AT: time.monotonic() - 95})
+    (waited,) = (seen.headers["Prefer"] for seen in services.seen if seen.service == "results")
+    assert float(waited.removeprefix("wait=")) <= 4

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from optimizely_api.runtime.bridge import CAME_AT, AsgiBridge
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.server.forwarded import TrustedProxies
 from optimizely_api.runtime.server.gate import Gate
@@ -153,6 +154,34 @@ async def test_a_request_that_is_lost_before_its_task_runs_is_counted_no_more(wo
     assert worker.admission.under_way == 1
     await turns_of_the_loop()
     assert worker.admission.under_way == 0
+
+
+class Recording(AsgiBridge):
+    """An application that keeps the environ of each request, and answers none."""
+
+    def __init__(self):
+        super().__init__(None, registry={})
+        self.environs = []
+
+    async def serve(self, environ, connection):
+        self.environs.append(environ)
+        await connection.send_whole(204, [], b"")
+
+
+async def test_a_request_that_waited_says_since_when_and_the_next_on_its_connection_did_not(worker):
+    worker.asgi = Recording()
+    worker.fill()
+    connection = worker.connect()
+    before = time.monotonic()
+    receive(connection, get("/waits"))
+    after = time.monotonic()
+    worker.admission.end()
+    await turns_of_the_loop()
+    receive(connection, get("/next"))
+    await turns_of_the_loop()
+    waited, begun_at_once = worker.asgi.environs
+    assert before <= waited[CAME_AT] <= after
+    assert CAME_AT not in begun_at_once
 
 
 async def test_a_refusal_leads_to_no_other_in_the_same_call(worker):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from optimizely_api.http.deadlines import EXPECTED_TIMEOUT
 from optimizely_api.services.http.admission import ADMISSION, ServiceAdmission, Turn, class_of, takes_events
 from optimizely_api.services.http.application import DATABASE, make_application
 from optimizely_api.services.http.questions import only_asks
@@ -24,13 +25,22 @@ SOON_SECONDS = 10
 class Held(asyncio.Event):
     """Holds the requests for GET /held until it is set."""
 
-    requests = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.came: list[str] = []  # the method of each request
+        self.began: list[str] = []
+
+    @web.middleware
+    async def note(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.came.append(request.method)
+        response: web.StreamResponse = await handler(request)
+        return response
 
 
 def handler(held: Held | None = None) -> Any:
     async def respond(request: web.Request) -> web.Response:
         if held is not None:
-            held.requests += 1
+            held.began.append(request.method)
             await held.wait()
         sum(range(200_000))  # the CPU that makes a loop late
         return web.json_response(class_of(request))
@@ -49,8 +59,10 @@ async def served(database_url: str, overload_wait_seconds: float = 0.0) -> Async
         web.post("/question", only_asks(handler())),
         web.post("/batches", takes_events(handler())),
         web.get("/held", handler(held)),
+        web.put("/held", handler(held)),
     ]
     application = make_application("sample", database_url=database_url, routes=routes)
+    application.middlewares.insert(0, held.note)
     admission = application[ADMISSION] = ServiceAdmission(overload_wait_seconds)
     async with running(application) as service:
         await application[DATABASE].ping()  # which makes the file that health looks at
@@ -82,7 +94,7 @@ async def full(database_url: str, overload_wait_seconds: float) -> AsyncIterator
     """A service without room, whose loop is always late, and what holds its requests."""
     async with served(database_url, overload_wait_seconds) as (service, held), asyncio.TaskGroup() as group:
         under_way = [group.create_task(service.get("/held")) for _ in range(FEWEST + 1)]
-        while held.requests <= FEWEST:
+        while len(held.began) <= FEWEST:
             await asyncio.sleep(0.01)
         group.create_task(keep_busy(held))
         yield service, held
@@ -122,6 +134,21 @@ async def test_what_waits_is_served_when_there_is_room_whoever_left_the_line_bef
         gone.cancel()
         held.set()
         assert await waits == (200, EVENTS)
+
+
+async def test_504_in_the_line_for_a_question_and_after_it_for_a_write_whose_client_waits_no_longer(
+    database_url: str,
+) -> None:
+    async with full(database_url, overload_wait_seconds=60) as (service, held), asyncio.timeout(SOON_SECONDS):
+        write = asyncio.create_task(service.call("PUT", "/held", headers={EXPECTED_TIMEOUT: "50"}))
+        while "PUT" not in held.came:
+            await asyncio.sleep(0.01)
+        status, body = await service.get("/entities", headers={EXPECTED_TIMEOUT: "200"})
+        assert (status, body["code"]) == (504, "deadline_passed")
+        held.set()
+        status, body = await write
+        assert (status, body["code"]) == (504, "deadline_passed")
+        assert "PUT" not in held.began
 
 
 async def waiting(admission: Admission, number: int) -> list[tuple[Turn, asyncio.Task[bool]]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from optimizely_api.runtime.body_input import BodyError
-from optimizely_api.runtime.bridge import AsgiBridge
+from optimizely_api.runtime.bridge import CAME_AT, AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, log_access, refusal
 from optimizely_api.runtime.server.gate import OVERLOADED, WAITS, Asked, Look, asked_by, is_forwarded, look_at
@@ -74,6 +74,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._unread = b""
         self._exchange: Exchange | None = None
         self._waiting: Look | Head | None = None  # the request that waits for the gate
+        self._waits_since = 0.0
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
         self._lingers = False
@@ -208,7 +209,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     def _begin_not(self, answer: int, request: Look | Head, *, may_rest: bool) -> bool:
         """Refuse a request, or let it wait; returns whether another may follow now."""
         if answer == WAITS:
-            self._waiting = request
+            self._waiting, self._waits_since = request, time.monotonic()
             self._due_at = 0.0
             return False
         if isinstance(request, Head):
@@ -221,10 +222,11 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         request, self._waiting = self._waiting, None
         if not self.transport.is_closing():
             self._begin_next(request if isinstance(request, Head) else None, was_asked=True)
+        self._waits_since = 0.0
 
     def refuse(self) -> None:
         """Called by the gate: refuse the request that has waited."""
-        request, self._waiting = self._waiting, None
+        request, self._waiting, self._waits_since = self._waiting, None, 0.0
         if request is None or self.transport.is_closing():
             return
         if self._begin_not(OVERLOADED, request, may_rest=False):
@@ -302,8 +304,11 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             environ = self._environ(head, scheme)
             if self._trusted:
                 self._apply_proxy_headers(environ, head)
+            if self._waits_since:
+                environ[CAME_AT] = self._waits_since
             if worker.logs_requests:
-                exchange.environ, exchange.started_at = environ, time.monotonic()
+                exchange.environ = environ
+                exchange.started_at = self._waits_since or time.monotonic()
             serving = app.serve(environ, exchange)
         else:
             serving = serve_asgi(app, self._scope(head, scheme), exchange)

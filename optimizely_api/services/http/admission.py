@@ -15,6 +15,7 @@ from aiohttp import web
 from optimizely_api.services.http.authentication import HEALTH_PATH
 from optimizely_api.services.http.errors import error_response
 from optimizely_api.services.http.questions import SAFE_METHODS, is_question
+from optimizely_api.services.storage.deadlines import seconds_left
 from optimizely_api.serving.admission import BEGIN, RETRY_AFTER_SECONDS, WAIT, Admission
 from optimizely_api.serving.lag import LagMeter
 from optimizely_api.serving.line import ALWAYS, EVENTS, ORDINARY, PEOPLE
@@ -62,13 +63,14 @@ class ServiceAdmission:
         self._refused = 0
 
     async def serve(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Answer a request by its handler, or with 503."""
+        """Answer a request by its handler, or with 503; raises DeadlinePassed for one that begins too late."""
         admission = self._admission
         if not admission.is_watching:
             admission.begin()
         elif not await self._begins(class_of(request)):
             return self._refuse()
         try:
+            seconds_left()  # it may have waited for longer than its client
             response: web.StreamResponse = await handler(request)
             return response
         finally:

@@ -48,7 +48,8 @@ def make_application(
     """
     authentication = [] if is_public else [require_key()]
     application = web.Application(
-        middlewares=[log_access, admit, _answer_errors, *authentication, keep_deadline],
+        # The deadline is outside the admission: the time in the line is its client's too.
+        middlewares=[log_access, _answer_errors, keep_deadline, admit, *authentication],
         client_max_size=max_body_bytes,
     )
     application[SERVICE_NAME] = name
