@@ -67,10 +67,13 @@ class Admission:
         self._clock, self._busy_clock = clock, busy_clock
         self._line = Line()
         self._room = math.inf
-        self._stands, self._refused_at = [False] * CLASSES, [-math.inf] * CLASSES
+        self._begin_judging()
         self._calm_since = self._logged_at = clock()
         self._refused = [0] * CLASSES  # since the last line of the log
         self._begin_window()
+
+    def _begin_judging(self) -> None:
+        self._stands, self._refused_at = [False] * CLASSES, [-math.inf] * CLASSES
 
     def _begin_window(self) -> None:
         self._began_at, self._busy_at = self._clock(), self._busy_clock()
@@ -150,6 +153,7 @@ class Admission:
         self.is_watching = True
         self._room = max(FEWEST, self.under_way)
         self._calm_since = self._clock()
+        self._begin_judging()  # an overload before says nothing about this one
         self._begin_window()
 
     def _end_window(self, now: float) -> None:

@@ -137,6 +137,18 @@ def test_nothing_is_refused_again_three_seconds_after_an_overload():
     assert not loop.admission.is_watching
 
 
+def test_an_overload_long_ago_is_no_reason_to_refuse():
+    loop = Loop(limit_seconds=5)
+    loop.serve(arrivals(0, 12, 10 * CAPACITY, BULK), until=14)
+    assert loop.refused > 0
+    while loop.admission.is_watching:
+        loop.serve([], until=loop.now + 0.1)
+    loop.work(0.05)  # the next tick is late
+    begin = loop.now
+    loop.serve([(begin + 0.04, BULK, 1)] * 200, until=begin + 3)
+    assert share(loop.served(begin, begin + 3)) == 1.0
+
+
 def test_people_are_served_while_bulk_comes_at_twelve_times_the_capacity():
     loop = Loop()
     load = arrivals(0, 12, 0.3 * CAPACITY, PEOPLE) + arrivals(2, 12, 12 * CAPACITY, BULK, account=2)
