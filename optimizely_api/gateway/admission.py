@@ -23,6 +23,9 @@ ACCOUNTS = "optimizely_api.gateway.accounts"  # on the registry: the KnownAccoun
 HEALTH_PATHS = frozenset((b"/healthz", b"/readyz"))
 _EVENTS = EVENTS_PATH.encode()
 ANY_ID = b"*"
+# Of all tokens that are not known: as an account each, invented ones would leave a caller without a token one turn in
+# as many.
+UNKNOWN_ACCOUNT = -1
 _ENDS_WITH_AN_ID = re.compile(r"\{\w+_id\}$")
 
 Place = tuple[bytes, bytes, int, bytes]  # method, first segment, number of segments, last segment or ANY_ID
@@ -73,7 +76,7 @@ class RequestClasses:
             return BULK, 0
         account = self._accounts.get(authorization)
         if account is None:
-            return BULK, hash(authorization)
+            return BULK, UNKNOWN_ACCOUNT
         place = _place(b"GET" if method == b"HEAD" else method, path)
         found = self._classes.get(place)
         if found is None:

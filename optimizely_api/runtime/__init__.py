@@ -60,7 +60,8 @@ def set_route_namer(config: Any, namer: RouteNamer) -> None:
 
 
 def set_classifier(config: Any, classifier: Classifier) -> None:
-    """Directive: `classifier(method, path, authorization)` returns (class, account) of a request, 0 for no account.
+    """Directive: `classifier(method, path, authorization)` returns (class, account) of a request, 0 for no account,
+    and below 0 for callers who have only their turn in common.
 
     Our server asks it while the worker is overloaded: classes are those of `serving/line.py`, the first one is
     always served.

@@ -48,8 +48,8 @@ ALLOWED_BY_THE_SERVER = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 # Maps method and PATH_INFO to the name of the route in the access log, or None.
 RouteNamer = Callable[[str, str], str | None]
 
-# Maps method, path and Authorization header to the class of a request (`serving/line.py`) and its account, 0 for
-# none; it decides which requests an overloaded worker refuses.
+# Maps method, path and Authorization header to the class of a request (`serving/line.py`) and its account: 0 for none,
+# below 0 for callers who have only their turn in common. It decides which requests an overloaded worker refuses.
 Classifier = Callable[[bytes, bytes, bytes | None], tuple[int, int]]
 
 log = logging.getLogger(__name__)

@@ -93,7 +93,7 @@ def is_forwarded(fields: Fields) -> bool:
 
 def any_request(method: bytes, path: bytes, authorization: bytes | None) -> tuple[int, int]:
     """The classifier of an application that has none: all requests are alike, and a token is an account."""
-    return ORDINARY, 0 if authorization is None else hash(authorization)
+    return ORDINARY, 0 if authorization is None else abs(hash(authorization))
 
 
 class CannedResponse:
@@ -168,7 +168,7 @@ class Gate:
         if kind == ALWAYS:
             return 0
         in_flight = self._in_flight
-        if in_flight is not None and account:
+        if in_flight is not None and account > 0:
             if in_flight[account] >= max(FEWEST_IN_FLIGHT, self._share * self.admission.under_way):
                 return CROWDED
             in_flight[account] += 1
