@@ -24,10 +24,11 @@ def busy_seconds() -> float:
     does not tell, all the time counts.
     """
     try:
-        running, ready, _ = _SCHEDULER_STATISTICS.read_bytes().split()
+        running, ready, _ = map(int, _SCHEDULER_STATISTICS.read_bytes().split())
     except (OSError, ValueError):
         return time.monotonic()
-    return (int(running) + int(ready)) / 1e9
+    # Some kernels have the file and count nothing: all numbers are 0.
+    return (running + ready) / 1e9 if running else time.monotonic()
 
 
 class LagMeter:

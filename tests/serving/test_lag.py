@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from optimizely_api.serving import lag
 from optimizely_api.serving.lag import TICK_SECONDS, LagMeter, busy_seconds
 
 
@@ -36,3 +37,13 @@ def test_a_thread_that_sleeps_is_not_busy_and_one_that_computes_is():
             pass
 
     assert busy_share(time.sleep) < 0.9 < busy_share(compute)
+
+
+@pytest.mark.parametrize("statistics", ["0 0 0\n", "", "1 2\n", None])
+def test_all_the_time_counts_where_the_system_does_not_tell(tmp_path, monkeypatch, statistics):
+    path = tmp_path / "schedstat"
+    monkeypatch.setattr(lag, "_SCHEDULER_STATISTICS", path)
+    if statistics is not None:
+        path.write_text(statistics)
+    before = time.monotonic()
+    assert before <= busy_seconds() <= time.monotonic()
