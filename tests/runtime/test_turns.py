@@ -8,7 +8,7 @@ import pytest
 from optimizely_api.runtime.bridge import CAME_AT, AsgiBridge
 from optimizely_api.runtime.options import RuntimeOptions
 from optimizely_api.runtime.server.forwarded import TrustedProxies
-from optimizely_api.runtime.server.gate import Gate
+from optimizely_api.runtime.server.gate import FEWEST_IN_FLIGHT, TICKS_OF_A_TURN, Gate
 from optimizely_api.runtime.server.http1.head import HeadLimits
 from optimizely_api.runtime.server.protocol import GatewayProtocol
 from optimizely_api.serving.admission import FEWEST, FEWEST_WAITING
@@ -78,6 +78,11 @@ class Worker:
         self.pass_time(0.1)
         for _ in range(FEWEST):
             self.admission.begin()
+
+    def pass_a_turn(self):
+        """Time enough to look whether the worker is half full, with no tick late."""
+        for _ in range(TICKS_OF_A_TURN):
+            self.gate._tick(0.0)
 
     def pass_time(self, seconds):
         """Wait for so long, with a late tick at the end."""
@@ -199,3 +204,61 @@ async def test_a_refusal_leads_to_no_other_in_the_same_call(worker):
     written = [each.transport.written for each in connections]
     assert {each.partition(b"\r\n")[0] for each in written} == {b"HTTP/1.1 503 Service Unavailable"}
     assert {each.count(b"HTTP/1.1 ") for each in written} == {1}
+
+
+def begin(worker, account, times):
+    """So many requests of an account, each on a connection of its own."""
+    connections = [worker.connect() for _ in range(times)]
+    for connection in connections:
+        receive(connection, get("/", f"Authorization: {account}"))
+    return connections
+
+
+def is_429(connection):
+    return connection.transport.written.startswith(b"HTTP/1.1 429 ")
+
+
+@pytest.fixture
+async def half_full(worker):
+    """A worker of 30 connections with 12 requests of account 1, whose connections it returns, and 6 of account 2."""
+    worker.worker_connections = 30
+    greedy = begin(worker, 1, 12)
+    begin(worker, 2, 6)
+    return greedy
+
+
+async def test_an_account_is_refused_until_it_has_few_requests_under_way_again(worker, half_full):
+    worker.pass_a_turn()
+    assert all(is_429(each) for each in begin(worker, 1, 5))
+    assert not any(is_429(each) for each in begin(worker, 2, 2))
+    for connection in half_full[:6]:
+        connection.connection_lost(None)
+    await turns_of_the_loop()
+    more = begin(worker, 1, 3)  # to the six that it has
+    assert [is_429(each) for each in more] == [False] * (FEWEST_IN_FLIGHT - 6) + [True]
+
+
+async def test_requests_that_wait_in_the_line_do_not_count(worker, half_full):
+    worker.pass_a_turn()
+    worker.pass_time(0.1)  # now there is no room
+    assert not any(is_429(each) for each in begin(worker, 3, 2 * FEWEST_IN_FLIGHT))
+
+
+async def test_what_began_before_is_judged_without_the_prefix_of_its_proxy():
+    worker = Worker(lambda _method, path, _authorization: (BULK, int(path == b"/people")))
+    worker.worker_connections = 20
+    request = get("/api/people", "X-Forwarded-Prefix: /api")
+    for _ in range(12):
+        receive(worker.connect(), request)
+    worker.pass_a_turn()
+    crowded = worker.connect()
+    receive(crowded, request)
+    assert is_429(crowded)
+    await worker.end()
+
+
+async def test_tokens_that_share_only_their_turn_are_not_refused_for_their_number(worker):
+    worker.worker_connections = 30
+    begin(worker, -1, 20)
+    worker.pass_a_turn()
+    assert not any(is_429(each) for each in begin(worker, -1, 5))

@@ -14,7 +14,7 @@ from optimizely_api.runtime.bridge import Classifier
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, refusal
 from optimizely_api.runtime.server.http1.head import Fields, Head
 from optimizely_api.runtime.server.http1.response import date_line, status_line
-from optimizely_api.serving.admission import REFUSE, RETRY_AFTER_SECONDS, WAIT, Admission
+from optimizely_api.serving.admission import BEGIN, REFUSE, RETRY_AFTER_SECONDS, WAIT, Admission
 from optimizely_api.serving.lag import LagMeter
 from optimizely_api.serving.line import ALWAYS, BULK, ORDINARY
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONGEST_LOOK_BYTES = 4 * 1024  # a longer head is parsed first
 FEWEST_IN_FLIGHT = 8  # that an account may have, however full the worker is
-# How often accounts are counted, connections read again, and the log gets a line of a refusal.
+# How often connections are read again, the log gets a line of a refusal, and the worker looks whether it is half full.
 TICKS_OF_A_TURN = 10
 OVERLOADED, CROWDED = 503, 429
 WAITS = 1  # in the line, where other requests have a status or 0
@@ -167,18 +167,28 @@ class Gate:
         self.kind = kind
         if kind == ALWAYS:
             return 0
-        in_flight = self._in_flight
-        if in_flight is not None and account > 0:
-            if in_flight[account] >= max(FEWEST_IN_FLIGHT, self._share * self.admission.under_way):
+        if self._in_flight is not None and account > 0:
+            most = max(FEWEST_IN_FLIGHT, self._share * self.admission.under_way)
+            if self._in_flight[account] >= most:
                 return CROWDED
-            in_flight[account] += 1
-        if self.admission.is_watching:
-            decision = self.admission.ask(kind, account, connection)
-            if decision == REFUSE:
-                return OVERLOADED
-            if decision == WAIT:
-                return WAITS
-        return 0
+        decision = self.admission.ask(kind, account, connection) if self.admission.is_watching else BEGIN
+        if decision == REFUSE:
+            return OVERLOADED
+        connection.account = account
+        return WAITS if decision == WAIT else 0
+
+    def count_begin(self, account: int) -> None:
+        """Called when a request of an account begins."""
+        if self._in_flight is not None:
+            self._in_flight[account] += 1
+
+    def count_end(self, account: int) -> None:
+        """Called when such a request ends."""
+        in_flight = self._in_flight
+        if in_flight is not None:
+            in_flight[account] -= 1
+            if not in_flight[account]:
+                del in_flight[account]
 
     def _class_and_account(self, asked: Asked) -> tuple[int, int]:
         method, target, authorization = asked
@@ -206,18 +216,24 @@ class Gate:
         self._ticks += 1
         if self._ticks % TICKS_OF_A_TURN == 0:
             self._may_log = True
-            self._count_accounts()
+            self._watch_accounts()
             resting, self._resting = self._resting, []
             for connection in resting:
                 connection.read_again()
         self.is_on = self.admission.is_watching or self._in_flight is not None
 
-    def _count_accounts(self) -> None:
+    def _watch_accounts(self) -> None:
         worker = self._worker
         if self._share >= 1 or 2 * self.admission.under_way < worker.worker_connections:
             self._in_flight = None
-            return
-        heads = (connection.head_under_way for connection in worker.connections)
-        self._in_flight = Counter(
-            self._class_and_account(asked_by(head))[1] for head in heads if head is not None
-        )
+        elif self._in_flight is None:
+            self._in_flight = Counter(filter(None, map(self._account_under_way, worker.connections)))
+
+    def _account_under_way(self, connection: "GatewayProtocol") -> int:
+        """The account of the request under way, 0 for none; it may have begun before the gate was on."""
+        asked = connection.asked_under_way
+        if asked is None:
+            return 0
+        if not connection.account:
+            connection.account = self._class_and_account(asked)[1]
+        return connection.account

@@ -75,6 +75,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._exchange: Exchange | None = None
         self._waiting: Look | Head | None = None  # the request that waits for the gate
         self._waits_since = 0.0
+        self.account = 0  # of the request that waits or is under way, if the gate has found it
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
         self._lingers = False
@@ -227,6 +228,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     def refuse(self) -> None:
         """Called by the gate: refuse the request that has waited."""
         request, self._waiting, self._waits_since = self._waiting, None, 0.0
+        self.account = 0
         if request is None or self.transport.is_closing():
             return
         if self._begin_not(OVERLOADED, request, may_rest=False):
@@ -313,6 +315,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         else:
             serving = serve_asgi(app, self._scope(head, scheme), exchange)
         worker.gate.admission.begin()
+        if self.account:
+            worker.gate.count_begin(self.account)
         # Run in a task so that the request has its own context.
         self._task = worker.loop.create_task(self._serve(exchange, serving))
 
@@ -332,6 +336,9 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def _end(self, exchange: Exchange) -> None:
         self._task = None
+        if self.account:
+            self.worker.gate.count_end(self.account)
+            self.account = 0
         self.worker.gate.admission.end()
         if exchange.environ is not None and exchange.started:
             self.worker.log_request(exchange)
@@ -572,9 +579,14 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         return is_between and not (self._heads.held or self._unread or self.is_closed)
 
     @property
-    def head_under_way(self) -> Head | None:
-        """The head of the request that the application serves at this moment."""
-        return self._exchange.head if self._exchange is not None and self._task is not None else None
+    def asked_under_way(self) -> Asked | None:
+        """What the request that the application serves at this moment is judged by."""
+        if self._exchange is None or self._task is None:
+            return None
+        try:
+            return self._asked_by(self._exchange.head)
+        except Refusal:  # of its prefix, which only a Pyramid application needs
+            return None
 
     def read_again(self) -> None:
         """Called at the end of a rest, and after the refusal of a request that waited."""
