@@ -13,7 +13,7 @@ neither classified nor counted.
   served whole. (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012; for requests: Maurer, "Fail at Scale",
   ACM Queue 2015.)
 - Batches of events, which SDKs may not send again, are refused last: they begin first, and only those are refused that
-  have waited for ten times as long.
+  have waited for ten times as long. But they wait on no more than half of the connections: others are let in too.
 """
 
 import logging
@@ -51,7 +51,8 @@ log = logging.getLogger(__name__)
 class Admission:
     """Lets the requests of one worker begin; `sample` feeds it with the lateness of the event loop.
 
-    A line that stands for `longest_wait_seconds` is an overload; with 0 all requests begin at once, always.
+    A line that stands for `longest_wait_seconds` is an overload; with 0 all requests begin at once, always. At most
+    `most_events` batches of events wait.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class Admission:
         longest_wait_seconds: float,
         clock: Clock = time.monotonic,
         busy_clock: Clock = busy_seconds,
+        *,
+        most_events: float = math.inf,
     ) -> None:
         self.is_watching = False  # whether requests must be asked about
         self.refuses_most = False  # more than half of the last window
         self.under_way = 0
-        self._limit = longest_wait_seconds
+        self._limit, self._most_events = longest_wait_seconds, most_events
         self._clock, self._busy_clock = clock, busy_clock
         self._line = Line()
         self._room = math.inf
@@ -89,6 +92,9 @@ class Admission:
         if not line and self.under_way < self._room:
             return BEGIN
         now = self._clock()
+        if kind == EVENTS and line.events >= self._most_events:
+            self._count_refusal(kind, now)
+            return REFUSE
         if line.without_events >= max(FEWEST_WAITING, self._room / 2):
             is_last = line.is_last(kind, account)
             last_kind = kind if is_last else line.last_kind

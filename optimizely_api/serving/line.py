@@ -71,6 +71,11 @@ class Line:
         return iter(self._places.values())
 
     @property
+    def events(self) -> int:
+        """How many batches of events wait."""
+        return self._counts[EVENTS]
+
+    @property
     def without_events(self) -> int:
         """How many requests wait that are no batches of events."""
         return len(self._waiting) - self._counts[EVENTS]

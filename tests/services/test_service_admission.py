@@ -49,7 +49,9 @@ def handler(held: Held | None = None) -> Any:
 
 
 @asynccontextmanager
-async def served(database_url: str, overload_wait_seconds: float = 0.0) -> AsyncIterator[tuple[Caller, Held]]:
+async def served(
+    database_url: str, overload_wait_seconds: float = 0.0, connections: int = 1000
+) -> AsyncIterator[tuple[Caller, Held]]:
     """A service, and what holds the requests for its GET /held."""
     held = Held()
     routes = [
@@ -63,7 +65,7 @@ async def served(database_url: str, overload_wait_seconds: float = 0.0) -> Async
     ]
     application = make_application("sample", database_url=database_url, routes=routes)
     application.middlewares.insert(0, held.note)
-    admission = application[ADMISSION] = ServiceAdmission(overload_wait_seconds)
+    admission = application[ADMISSION] = ServiceAdmission(overload_wait_seconds, connections)
     async with running(application) as service:
         await application[DATABASE].ping()  # which makes the file that health looks at
         admission.meter.start(asyncio.get_running_loop())
@@ -90,9 +92,12 @@ async def test_what_matters_more(database_url: str, method: str, path: str, kind
 
 
 @asynccontextmanager
-async def full(database_url: str, overload_wait_seconds: float) -> AsyncIterator[tuple[Caller, Held]]:
+async def full(
+    database_url: str, overload_wait_seconds: float, connections: int = 1000
+) -> AsyncIterator[tuple[Caller, Held]]:
     """A service without room, whose loop is always late, and what holds its requests."""
-    async with served(database_url, overload_wait_seconds) as (service, held), asyncio.TaskGroup() as group:
+    serving = served(database_url, overload_wait_seconds, connections)
+    async with serving as (service, held), asyncio.TaskGroup() as group:
         under_way = [group.create_task(service.get("/held")) for _ in range(FEWEST + 1)]
         while len(held.began) <= FEWEST:
             await asyncio.sleep(0.01)
@@ -134,6 +139,19 @@ async def test_what_waits_is_served_when_there_is_room_whoever_left_the_line_bef
         gone.cancel()
         held.set()
         assert await waits == (200, EVENTS)
+
+
+async def test_503_for_a_batch_of_events_when_batches_wait_on_half_of_the_connections(
+    database_url: str,
+) -> None:
+    serving = full(database_url, overload_wait_seconds=60, connections=4)
+    async with serving as (service, held), asyncio.timeout(SOON_SECONDS):
+        waiting = [asyncio.create_task(service.post("/batches")) for _ in range(3)]
+        (refused, *_), waits = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert (await refused)[0] == 503
+        assert len(waits) == 2
+        held.set()
+        assert [await each for each in waits] == [(200, EVENTS)] * 2
 
 
 async def test_504_in_the_line_for_a_question_and_after_it_for_a_write_whose_client_waits_no_longer(

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from optimizely_api.serving.admission import BEGIN, REFUSE, Admission
+from optimizely_api.serving.admission import BEGIN, FEWEST, REFUSE, WAIT, Admission
 from optimizely_api.serving.lag import TICK_SECONDS, LagMeter
 from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, ORDINARY, PEOPLE
 
@@ -42,9 +42,9 @@ class Loop:
     whenever the loop works or wakes up.
     """
 
-    def __init__(self, limit_seconds=0.5, neighbours=0, slice_seconds=0.003):
+    def __init__(self, limit_seconds=0.5, neighbours=0, slice_seconds=0.003, **options):
         self.now = self.busy = 0.0
-        self.admission = Admission(limit_seconds, lambda: self.now, lambda: self.busy)
+        self.admission = Admission(limit_seconds, lambda: self.now, lambda: self.busy, **options)
         self.meter = LagMeter(self.admission.sample, lambda: self.now)
         self.outcomes = []  # (request, seconds until its response, or None where it was refused)
         self.under_way = []
@@ -256,3 +256,18 @@ def test_whatever_comes_the_least_important_are_refused_first(seed):
     loop.serve(load, until=12)
     shares = [share(loop.served(3, 10, kind)) for kind in range(PEOPLE, CLASSES)]
     assert all(more >= less - 0.01 for more, less in itertools.pairwise(shares)), f"seed {seed}: {shares}"
+
+
+def test_batches_of_events_wait_on_no_more_connections_than_they_may():
+    loop = Loop(limit_seconds=60, most_events=2)
+    loop.admission.sample(1.0)
+    for _ in range(FEWEST):
+        loop.admission.begin()
+
+    def ask(kind):
+        return loop.admission.ask(kind, 0, Asked(loop, (0.0, kind, 0)))
+
+    assert [ask(EVENTS) for _ in range(4)] == [WAIT, WAIT, REFUSE, REFUSE]
+    assert [ask(PEOPLE) for _ in range(4)] == [WAIT] * 4
+    loop.admission.end()  # a batch begins
+    assert [ask(EVENTS) for _ in range(2)] == [WAIT, REFUSE]

@@ -145,7 +145,7 @@ class Gate:
     def __init__(self, worker: "GatewayWorker", classify: Classifier) -> None:
         options = worker.options
         self.is_on = False
-        self.admission = Admission(options.overload_wait_seconds)
+        self.admission = Admission(options.overload_wait_seconds, most_events=worker.worker_connections // 2)
         self.meter = LagMeter(self._tick)
         self.kind = ALWAYS
         self._worker = worker

@@ -57,8 +57,8 @@ class Turn:
 class ServiceAdmission:
     """The admission to one worker of a service, which starts and stops its meter."""
 
-    def __init__(self, overload_wait_seconds: float) -> None:
-        self._admission = Admission(overload_wait_seconds)
+    def __init__(self, overload_wait_seconds: float, connections: int) -> None:
+        self._admission = Admission(overload_wait_seconds, most_events=connections // 2)
         self.meter = LagMeter(self._admission.sample)
         self._refused = 0
 

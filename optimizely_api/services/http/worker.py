@@ -39,7 +39,9 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
 
     async def _run(self) -> None:
         self.application = self.wsgi
-        admission = self.application[ADMISSION] = ServiceAdmission(self.limits.overload_wait_seconds)
+        connections = file_limits.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log)
+        admission = ServiceAdmission(self.limits.overload_wait_seconds, connections)
+        self.application[ADMISSION] = admission
         self.body_memory = BodyMemory(self.limits.bodies_bytes)
         self.connections: set[ServiceConnection] = set()
         options: dict[str, Any] = {
@@ -59,7 +61,7 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
         self._acceptor = Acceptor(
             [each.sock for each in self.sockets],
             lambda: ConnectionReader(new_connection()),
-            file_limits.possible_connections(self.limits.connections, "MAX_CONNECTIONS", self.log),
+            connections,
         )
         self._acceptor.start()
         admission.meter.start(self.loop)
