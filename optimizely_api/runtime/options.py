@@ -27,7 +27,7 @@ class RuntimeOptions:
     header_timeout_seconds: float = 10.0
     write_timeout_seconds: float = 60.0  # while output waits and the client reads none of it
     stall_warning_seconds: float = 0.1  # 0 turns the watchdog off
-    # What may wait for the event loop before requests are refused; 0 refuses none.
+    # Requests that wait in the line for longer than this without a break are an overload: some are refused; 0 is off.
     overload_wait_seconds: float = 0.0
     account_in_flight_share: float = 0.5  # of a worker's requests, once it is half full; 1 limits no account
 
