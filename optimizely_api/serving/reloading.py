@@ -3,7 +3,7 @@
 gunicorn reads its settings again in the master, where a mistake ends it. It ends the old workers as soon as the new
 ones are forked, seconds before these have loaded the application. Here a forked child first tries to load settings and
 application; if that fails, one line is logged and nothing changes. Then gunicorn reloads as usual, but each new worker
-starts when the one before it listens, and the old workers end only when all of them do.
+starts when the one before it listens, and the old workers end only when all of them do. A stop signal ends the reload.
 
 `Arbiter.reload` calls `app.reload`, `setup`, `spawn_worker` and then `manage_workers`. The time of change of
 `Worker.tmp` says that the worker is alive, for the first time when it listens. `relied_on.py` lists the names of
@@ -45,16 +45,20 @@ def install() -> None:
 
 
 def reload(arbiter: Any) -> None:
-    """Replaces `Arbiter.reload`, as the docstring of this module describes."""
+    """Replaces `Arbiter.reload`, as the docstring of this module describes.
+
+    Raises StopIteration when a stop signal is queued, as gunicorn's handler of TERM does: `Arbiter.run` then stops all.
+    """
     reason = _try_in_child(arbiter)
     if reason is not None:
         arbiter.log.error("Not reloaded, the workers go on as they are: %s", reason)
         return
     before, config, count = set(arbiter.WORKERS), arbiter.app.cfg, arbiter.num_workers
     started: set[int] = set()
-    # Only during this reload: `Arbiter.reload` calls `spawn_worker` for each new worker, and `manage_workers` last, to
-    # end the surplus ones.
+    # Only during this reload: `Arbiter.reload` calls `spawn_worker` for each new worker, `manage_workers` to end the
+    # surplus ones, and `reap_workers` while it waits for their end.
     arbiter.spawn_worker = lambda: _start_worker(arbiter, started)
+    arbiter.reap_workers = lambda: _reap_or_stop(arbiter)
     try:
         _forget_config_module(config)
         _gunicorn_reload(arbiter)
@@ -68,7 +72,7 @@ def reload(arbiter: Any) -> None:
         arbiter.num_workers = count  # TTIN and TTOU change it
         arbiter.log.error("Not reloaded, the workers go on as they were: %s", exc)
     finally:
-        del arbiter.spawn_worker
+        del arbiter.spawn_worker, arbiter.reap_workers
 
 
 def _start_worker(arbiter: Any, started: set[int]) -> int:
@@ -77,11 +81,12 @@ def _start_worker(arbiter: Any, started: set[int]) -> int:
     Adds its pid to `started`, the new workers; raises NewWorkersFailed when one of these has ended, or this one
     does not listen in LONGEST_TRIAL_SECONDS.
     """
+    _leave_to_stop(arbiter)
     pid: int = Arbiter.spawn_worker(arbiter)
     started.add(pid)
     worker = arbiter.WORKERS[pid]
     born, deadline = worker.tmp.last_update(), time.monotonic() + LONGEST_TRIAL_SECONDS
-    while not _must_stop(arbiter) and not _listens(worker, born):
+    while not _listens(worker, born):
         if time.monotonic() > deadline:
             raise NewWorkersFailed(f"a new worker does not listen within {LONGEST_TRIAL_SECONDS:g} seconds")
         time.sleep(POLL_SECONDS)
@@ -107,6 +112,19 @@ def _end_workers(arbiter: Any, before: set[int]) -> None:
         while arbiter.WORKERS.keys() - before and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
             arbiter.reap_workers()
+
+
+def _reap_or_stop(arbiter: Any) -> None:
+    _leave_to_stop(arbiter)
+    Arbiter.reap_workers(arbiter)
+
+
+def _leave_to_stop(arbiter: Any) -> None:
+    """Raise StopIteration if a stop signal is queued; it stays there, as `Arbiter.stop` looks for INT and QUIT."""
+    if _must_stop(arbiter):
+        # boot_failures.py: a failed start does not halt the master, which is about to end, once more.
+        arbiter.failed_start = "a stop signal has ended the reload"
+        raise StopIteration
 
 
 def _listens(worker: Any, born: float) -> bool:
@@ -138,14 +156,17 @@ def _try_in_child(arbiter: Any) -> str | None:
         os.close(reading)
         _try_and_exit(arbiter, writing)
     os.close(writing)
+    deadline = time.monotonic() + LONGEST_TRIAL_SECONDS
     try:
-        if not select.select([reading], [], [], LONGEST_TRIAL_SECONDS)[0]:
-            os.kill(child, signal.SIGKILL)
-            return f"the application has not loaded within {LONGEST_TRIAL_SECONDS:g} seconds"
+        while not select.select([reading], [], [], POLL_SECONDS)[0]:
+            _leave_to_stop(arbiter)
+            if time.monotonic() > deadline:
+                return f"the application has not loaded within {LONGEST_TRIAL_SECONDS:g} seconds"
         outcome = os.read(reading, LONGEST_REASON_BYTES).decode("utf-8", "replace")
     finally:
         os.close(reading)
-        with suppress(ChildProcessError):
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)  # it has written all that it does, or must not go on
             os.waitpid(child, 0)
     if outcome == "ok":
         return None

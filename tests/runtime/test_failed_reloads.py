@@ -156,3 +156,44 @@ def test_a_new_worker_that_hangs_fails_the_reload(served):
     before = served.workers()
     assert served.hup_that_fails(HANGS_FOR_TOO_LONG) == "a new worker does not listen within 0.5 seconds"
     assert served.workers() == before
+
+
+def test_term_ends_a_reload_whose_new_worker_hangs_and_no_other_is_started(served):
+    served.hup(HANGS)
+    until(lambda: served.server.log.count(STARTS) == 2)
+    served.server.signal(signal.SIGTERM)
+    assert served.server.wait() == 0
+    assert served.server.log.count(STARTS) == 2
+
+
+def test_term_ends_a_reload_whose_trial_hangs(served, tmp_path):
+    served.hup(f"""
+        import pathlib, signal
+        pathlib.Path({str(tmp_path / "tried")!r}).touch()
+        signal.pause()
+    """)
+    until((tmp_path / "tried").exists)
+    served.server.signal(signal.SIGTERM)
+    assert served.server.wait() == 0
+
+
+def test_term_ends_the_new_workers_while_old_ones_finish_their_requests(tmp_path):
+    with configured(tmp_path, "--graceful-timeout", "60") as served, served.server.connect() as client:
+        before = served.workers()
+        client.sendall(b"GET /wait?seconds=50 HTTP/1.1\r\nHost: t\r\n\r\n")
+        served.hup("")
+        until(lambda: STOPS in served.server.log, 30)
+        assert served.workers() > before
+        served.server.signal(signal.SIGTERM)
+        until(lambda: served.workers() == before)
+
+
+def test_term_ends_a_reload_whose_new_worker_fails_meanwhile(served):
+    served.hup("""
+        import os, signal
+        def post_fork(arbiter, worker):
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(arbiter.WORKER_BOOT_ERROR)
+    """)
+    assert served.server.wait() == 0
+    assert "Shutting down: Master" in served.server.log
