@@ -14,7 +14,6 @@ import io
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -24,7 +23,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from optimizely_api.serving.boot_failures import LONGEST_REASON_BYTES, left_reason
-from optimizely_api.start_failures import last_line, reason
+from optimizely_api.start_failures import CannotStart, last_line, reason
 
 POLL_SECONDS = 0.05
 LONGEST_TRIAL_SECONDS = 120.0  # of the trial, and then of the start of each new worker
@@ -193,9 +192,11 @@ def _load_again(arbiter: Any) -> None:
     cfg = arbiter.app.cfg
     for kind in ("worker_class", "logger_class"):
         getattr(cfg, kind)  # imports the class
-    for address in cfg.address:
-        if address not in before.address and isinstance(address, tuple):
-            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-            socket.create_server(address, family=family).close()
+    # gunicorn closes its sockets before it binds others. The old workers listen on until they end, so that an address
+    # which stays is in use, which ends the master; and a reload that fails could not return to the old addresses.
+    if cfg.address != before.address:
+        raise CannotStart(
+            f"bind has changed to {', '.join(cfg.bind)}: HUP keeps the addresses, stop and start the server"
+        )
     arbiter.app.callable = None  # with --preload the master has cached the old application
     arbiter.app.wsgi()

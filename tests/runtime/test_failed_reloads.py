@@ -188,6 +188,13 @@ def test_term_ends_the_new_workers_while_old_ones_finish_their_requests(tmp_path
         until(lambda: served.workers() == before)
 
 
+def test_another_address_is_refused(served):
+    before = served.workers()
+    reason = served.hup_that_fails("bind = '127.0.0.1:1'")
+    assert reason == "bind has changed to 127.0.0.1:1: HUP keeps the addresses, stop and start the server"
+    assert served.workers() == before
+
+
 def test_term_ends_a_reload_whose_new_worker_fails_meanwhile(served):
     served.hup("""
         import os, signal
