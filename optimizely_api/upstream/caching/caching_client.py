@@ -210,10 +210,15 @@ class _SharedCall(_ServiceCall):
     __slots__ = ("cache", "entry", "joinable_until", "send_time")
 
     def __init__(
-        self, client: "CachingClient", call: Call, context: CallContext, cache: Cache | None
+        self,
+        client: "CachingClient",
+        call: Call,
+        context: CallContext,
+        cache: Cache | None,
+        entry: Entry | None,
     ) -> None:
-        self.cache = cache
-        self.entry = None if cache is None else cache.get(call.key)
+        """`entry` is what the cache has, to be confirmed."""
+        self.cache, self.entry = cache, entry
         snapshot = client.generations.snapshot(call)
         self.send_time = (
             SendTime(client.clock.monotonic(), 0, snapshot) if cache is None else cache.send_time(snapshot)
@@ -280,28 +285,42 @@ class CachingClient(Client):
         """Return the value of the call's response, as `Client.fetch` does, or a fresh value from the cache."""
         if not call.is_safe:
             return await self._write(call, context)
-        if (value := self._cached(call, context)) is not _MISSING:
+        entry = self._entry(call)
+        if (value := self._cached(call, entry, context)) is not _MISSING:
             return value
-        return (await self._fetch_safe([call], context))[0]
+        return (await self._fetch_safe([call], [entry], context))[0]
 
     async def fetch_all(
         self, calls: Sequence[Call], context: CallContext, *, at_most: int | None = None
     ) -> list[Any]:
         """As `Client.fetch_all`, without a task for each call when all calls may be sent at once."""
-        values = [self._cached(call, context) if call.is_safe else _MISSING for call in calls]
+        entries = [self._entry(call) if call.is_safe else None for call in calls]
+        values = [
+            self._cached(call, entry, context) if entry is not None else _MISSING
+            for call, entry in zip(calls, entries, strict=True)
+        ]
         missing = [call for call, value in zip(calls, values, strict=True) if value is _MISSING]
         if not missing:
             return values
         if len(missing) > (at_most or len(missing)) or not all(call.is_safe for call in missing):
             fetched = iter(await super().fetch_all(missing, context, at_most=at_most))
         else:
-            fetched = iter(await self._fetch_safe(missing, context))
+            to_confirm = [entry for entry, value in zip(entries, values, strict=True) if value is _MISSING]
+            fetched = iter(await self._fetch_safe(missing, to_confirm, context))
         return [next(fetched) if value is _MISSING else value for value in values]
 
-    async def _fetch_safe(self, calls: Sequence[Call], context: CallContext) -> list[Any]:
-        """Send safe calls, or join those under way, and return their values; the first failure ends the wait."""
+    async def _fetch_safe(
+        self, calls: Sequence[Call], entries: Sequence[Entry | None], context: CallContext
+    ) -> list[Any]:
+        """Send safe calls, or join those under way, and return their values; the first failure ends the wait.
+
+        `entries` are what the caches have for the calls.
+        """
         started = time.monotonic()
-        kept = [self._kept(call, context) is not None for call in calls]
+        kept = [
+            entry is not None and self._may_stand(call, entry, context)
+            for call, entry in zip(calls, entries, strict=True)
+        ]
         limits = [
             self._longest_wait(call, context, started, has_kept=has_kept)
             for call, has_kept in zip(calls, kept, strict=True)
@@ -309,8 +328,8 @@ class CachingClient(Client):
         pending_calls: list[_ServiceCall] = []
         waiter = Waiter(self.connector.context)
         try:
-            for call, limit, has_kept in zip(calls, limits, kept, strict=True):
-                pending_call = self._pending_call(call, context)
+            for call, entry, limit, has_kept in zip(calls, entries, limits, kept, strict=True):
+                pending_call = self._pending_call(call, entry, context)
                 pending_calls.append(pending_call)
                 waiter.join(pending_call, limit, is_optional=call.is_optional or has_kept)
             for pending_call in pending_calls:
@@ -394,9 +413,16 @@ class CachingClient(Client):
 
     def _kept(self, call: Call, context: CallContext) -> Entry | None:
         """The entry that may stand for the value of a call, if its service does not answer."""
-        cache = self.caches.get(call.cached_as) if context.takes_stale else None
-        entry = None if cache is None else cache.get(call.key)
-        return entry if entry is not None and self.stale.may_serve(call, entry) else None
+        entry = self._entry(call)
+        return entry if entry is not None and self._may_stand(call, entry, context) else None
+
+    def _may_stand(self, call: Call, entry: Entry, context: CallContext) -> bool:
+        return context.takes_stale and self.stale.may_serve(call, entry)
+
+    def _entry(self, call: Call) -> Entry | None:
+        """What the cache has, fresh or not; looked up once for a call, since a look-up is not cheap."""
+        cache = self.caches.get(call.cached_as)
+        return None if cache is None else cache.get(call.key)
 
     def _use(self, call: Call, entry: Entry, context: CallContext, reason: str, *, was_asked: bool) -> Any:
         value, use = self.stale.use(call, entry, reason, was_asked=was_asked)
@@ -420,15 +446,13 @@ class CachingClient(Client):
             if may_be_made:
                 self.generations.advance(call)
 
-    def _cached(self, call: Call, context: CallContext) -> Any:
+    def _cached(self, call: Call, entry: Entry | None, context: CallContext) -> Any:
         """A fresh value; or one whose service was asked a moment ago, and did not answer."""
-        cache = self.caches.get(call.cached_as)
-        entry = None if cache is None else cache.get(call.key)
-        if cache is None or entry is None:
+        if entry is None:
             return _MISSING
-        if cache.is_fresh(entry):
+        if self.caches[call.cached_as].is_fresh(entry):
             return entry.value
-        if not (entry.outage and context.takes_stale and self.stale.may_serve(call, entry)):
+        if not (entry.outage and self._may_stand(call, entry, context)):
             return _MISSING
         return (
             _MISSING
@@ -436,7 +460,7 @@ class CachingClient(Client):
             else self._use(call, entry, context, entry.outage, was_asked=False)
         )
 
-    def _pending_call(self, call: Call, context: CallContext) -> _ServiceCall:
+    def _pending_call(self, call: Call, entry: Entry | None, context: CallContext) -> _ServiceCall:
         """Return a shared call that is under way already, or a new one, which is to be started."""
         cache = self.caches.get(call.cached_as)
         is_shared = self.coalesce and not (call.cached_as == "results" and self.confirms_results)
@@ -446,7 +470,7 @@ class CachingClient(Client):
         key = call.key, call.entity
         shared = self.shared_calls.get(key) if is_shared else None
         if shared is None or not shared.may_be_joined:
-            shared = _SharedCall(self, call, context, cache)
+            shared = _SharedCall(self, call, context, cache, entry)
             if is_shared:
                 self.shared_calls[key] = shared
         return shared

@@ -10,15 +10,14 @@ TOKENS_PER_SUCCESS = 0.1
 class Budget:
     """Tokens for repetitions of the calls of one worker to one service; with `most_tokens` of 0 there is never one."""
 
-    __slots__ = ("_most_tokens", "tokens")
+    __slots__ = ("most_tokens", "tokens")
 
     def __init__(self, most_tokens: float) -> None:
-        self.tokens = self._most_tokens = most_tokens
+        self.tokens = self.most_tokens = most_tokens
 
     def earn(self) -> None:
         """Called for every good response."""
-        if self.tokens < self._most_tokens:
-            self.tokens = min(self._most_tokens, self.tokens + TOKENS_PER_SUCCESS)
+        self.tokens = min(self.most_tokens, self.tokens + TOKENS_PER_SUCCESS)
 
     def spend(self) -> bool:
         """Take a token for one repetition; False if there is none."""

@@ -7,6 +7,7 @@ attempt at once would double the calls; one after the time in which 95 of 100 re
 Arming a call takes an entry in a dictionary: one timer looks over all attempts under way, when the oldest may be due.
 """
 
+import asyncio
 import math
 from collections import deque
 from typing import Protocol
@@ -37,7 +38,9 @@ class HedgeWon(Exception):
 
 
 class Hedged(Protocol):
-    """A call with an attempt under way."""
+    """A call with an attempt under way; `second` is the response to come of its hedge."""
+
+    second: asyncio.Future[ServiceResponse] | None
 
     def seconds_left(self) -> float: ...
 

@@ -62,98 +62,54 @@ class Sending(Protocol):
         """Begin a second attempt, if it may be repeated, and throw HedgeWon into the first at a good response."""
 
 
-async def send(sending: Sending, policies: Policies) -> ServiceResponse:
+async def send(sending: Sending, policies: Policies) -> ServiceResponse:  # noqa: C901 - the order, in one place
     """Send a call under the policies of its service; returns the response, whatever its status.
 
     Raises NotSent, or what the last attempt raises.
+
+    Fast path: the only coroutine of a call, which notes a good response with one call (`Policies.good`).
     """
+    timing, limit, hedges = policies.timing, policies.limit, policies.hedges
     if policies.throttle.has_failures and not policies.throttle.lets_pass():
         sending.note("throttled")
         raise Throttled
-    chance = policies.timing.chance
-    has_broken = False
-    try:
-        response = await _attempt(sending, policies)
-    except Exception as exc:
-        pause = pause_after_error(exc, chance, may_repeat=sending.may_repeat)
-        if pause is None or not _may_retry(sending, policies, pause):
-            raise
-        has_broken = True
-    else:
-        if response[0] < 500:
-            return response
-        left, may_repeat = sending.seconds_left(), sending.may_repeat and sending.may_wait
-        pause = pause_after_response(response, left, chance, may_repeat=may_repeat)
-        if pause is None or not _may_retry(sending, policies, pause):
-            return response
-    sending.counts_since = math.inf
-    if pause:
-        await sleep(policies.timing, pause)
-    sending.may_repeat = False
-    sending.note("repeated")
-    # After a response the connections are as good as before.
-    return await _attempt(sending, policies, on_new_connection=has_broken)
-
-
-def _may_retry(sending: Sending, policies: Policies, pause_seconds: float) -> bool:
-    return pause_seconds < sending.seconds_left() and policies.budget.spend()
-
-
-async def _attempt(
-    sending: Sending, policies: Policies, *, on_new_connection: bool = False
-) -> ServiceResponse:
-    """Send the call when it is its turn, and let the policies learn from how that ended."""
-    limit, hedges = policies.limit, policies.hedges
-    if limit.is_on and not limit.enter():
-        await _take_turn(sending, limit)
-    telling_seconds = None
-    sending.counts_since = started = policies.timing.now()
-    if hedges.is_on:
-        hedges.begin(sending, started)
-    try:
-        try:
-            response = await sending.attempt(on_new_connection=on_new_connection)
-        except HedgeWon as won:
-            response = won.response
-        except Exception as exc:
-            if sending.second is None:
-                raise
-            _blame(exc, sending, policies, started)
-            response = await _second_response(sending)
-        if response[0] >= 500 and sending.second is not None:
-            _learn(response[0], sending, policies, started)
-            response = await _second_response(sending)
-        telling_seconds = _learn(response[0], sending, policies, started)
-        return response
-    except (Exception, asyncio.CancelledError) as exc:
-        _blame(exc, sending, policies, started)
-        raise
-    finally:
-        _end_second(sending)
+    is_repeated = on_new_connection = False
+    while True:
+        if limit.is_on and not limit.enter():
+            await _take_turn(sending, limit)
+        sending.counts_since = began = timing.now()
         if hedges.is_on:
-            hedges.end(sending, telling_seconds)
-        if limit.is_on:
-            limit.leave(telling_seconds)
-
-
-def _learn(status: int, sending: Sending, policies: Policies, started: float) -> float | None:
-    """Note the status of a response; returns its seconds if they tell how busy the service is."""
-    now = policies.timing.now()
-    if status in FAILING:
-        if sending.counts_since < math.inf and is_failing(
-            status, sending, now - started, policies.time_limit_seconds
-        ):
-            policies.throttle.failed(now - started)
-        return None
-    policies.throttle.succeeded(now)
-    policies.budget.earn()
-    return now - started if status in TELLING else None
-
-
-def _blame(error: BaseException, sending: Sending, policies: Policies, started: float) -> None:
-    seconds = policies.timing.now() - started
-    if sending.counts_since < math.inf and is_failure(error, sending, seconds, policies.time_limit_seconds):
-        policies.throttle.failed(seconds)
+            hedges.begin(sending, began)
+        try:
+            try:
+                response = await sending.attempt(on_new_connection=on_new_connection)
+            except HedgeWon as won:
+                response = won.response
+            except Exception as exc:
+                if sending.second is None:
+                    raise
+                response = await _second_response(exc, sending, policies, began)
+            if response[0] >= 500 and sending.second is not None:
+                response = await _second_response(response, sending, policies, began)
+            if response[0] not in FAILING:
+                now = timing.now()
+                policies.good(sending, now, now - began if response[0] in TELLING else None)
+                return response
+            _end(response, sending, policies, began)
+            pause = None if is_repeated else _pause_after(response, sending, policies)
+            if pause is None:
+                return response
+        except (Exception, asyncio.CancelledError) as exc:
+            _end(exc, sending, policies, began)
+            pause = None if is_repeated else _pause_after(exc, sending, policies)
+            if pause is None:
+                raise
+            # After a response the connections are as good as before.
+            on_new_connection = True
+        if pause:
+            await sleep(timing, pause)
+        is_repeated, sending.may_repeat = True, False
+        sending.note("repeated")
 
 
 def count_silence(sending: Sending, policies: Policies) -> None:
@@ -164,20 +120,52 @@ def count_silence(sending: Sending, policies: Policies) -> None:
         sending.counts_since = math.inf
 
 
-async def _second_response(sending: Sending) -> ServiceResponse:
+def _end(how: ServiceResponse | BaseException, sending: Sending, policies: Policies, began: float) -> None:
+    """The attempt has ended, and not well."""
+    _count(how, sending, policies, began)
+    sending.counts_since = math.inf
+    policies.end(sending, None)
+
+
+def _count(how: ServiceResponse | BaseException, sending: Sending, policies: Policies, began: float) -> None:
+    """Let the throttle know how an attempt has ended, unless it counts as a failure already."""
+    now, time_limit = policies.timing.now(), policies.time_limit_seconds
+    if sending.counts_since == math.inf:
+        return
+    if isinstance(how, BaseException):
+        has_failed = is_failure(how, sending, now - began, time_limit)
+    elif how[0] in FAILING:
+        has_failed = is_failing(how[0], sending, now - began, time_limit)
+    else:
+        policies.throttle.succeeded(now)
+        return
+    if has_failed:
+        policies.throttle.failed(now - began)
+
+
+def _pause_after(how: ServiceResponse | BaseException, sending: Sending, policies: Policies) -> float | None:
+    """The seconds to wait before the call is sent once more; None if it is not."""
+    chance = policies.timing.chance
+    if isinstance(how, BaseException):
+        pause = pause_after_error(how, chance, may_repeat=sending.may_repeat)
+    else:
+        left, may_repeat = sending.seconds_left(), sending.may_repeat and sending.may_wait
+        pause = pause_after_response(how, left, chance, may_repeat=may_repeat)
+    may_retry = pause is not None and pause < sending.seconds_left() and policies.budget.spend()
+    return pause if may_retry else None
+
+
+async def _second_response(
+    first: ServiceResponse | BaseException, sending: Sending, policies: Policies, began: float
+) -> ServiceResponse:
     """Wait for the response to the hedge, where the first attempt has failed or got a 5XX."""
+    _count(first, sending, policies, began)
     second, sending.second = sending.second, None
     assert second is not None  # noqa: S101
     try:
         return await second
     finally:
         second.cancel()  # nothing, unless the wait was cancelled
-
-
-def _end_second(sending: Sending) -> None:
-    if sending.second is not None:
-        sending.second.cancel()
-        sending.second = None
 
 
 async def _take_turn(sending: Sending, limit: Limit) -> None:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from optimizely_api.upstream.resilience.budget import Budget
-from optimizely_api.upstream.resilience.hedge import Hedges
+from optimizely_api.upstream.resilience.hedge import Hedged, Hedges
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.throttle import Throttle
 from optimizely_api.upstream.resilience.timing import Timing
@@ -51,3 +51,24 @@ class Policies:
         self.throttle = Throttle(options.throttle_seconds, timing)
         self.limit = Limit(options.fewest_calls, options.most_calls, timing)
         self.hedges = Hedges(options.hedge_share, self.budget, self.limit, timing)
+
+    def good(self, call: Hedged, now: float, seconds: float | None) -> None:
+        """An attempt has ended with a response of a service that works; `seconds` if they tell how busy it is.
+
+        Fast path: most calls end here.
+        """
+        self.throttle.succeeded(now)
+        budget = self.budget
+        if budget.tokens < budget.most_tokens:
+            budget.earn()
+        self.end(call, seconds)
+
+    def end(self, call: Hedged, seconds: float | None) -> None:
+        """An attempt has ended, after so many seconds if they tell how busy the service is."""
+        if call.second is not None:
+            call.second.cancel()
+            call.second = None
+        if self.hedges.is_on:
+            self.hedges.end(call, seconds)
+        if self.limit.is_on:
+            self.limit.leave(seconds)

@@ -27,10 +27,11 @@ class Throttle:
     """The attempts of one worker at one service in the last `seconds`; with 0 seconds nothing is ever refused."""
 
     __slots__ = ("_answered_at", "_bad", "_good", "_in_a_row", "_probed_at", "_returned_at", "_seconds", "_silent",
-                 "_slot_ends", "_slots", "_timing")  # fmt: skip
+                 "_slot_ends", "_slots", "_timing", "has_failures")  # fmt: skip
 
     def __init__(self, seconds: float, timing: Timing) -> None:
         self._timing, self._seconds = timing, seconds
+        self.has_failures = False  # whether `lets_pass` has to be asked before the next call
         self._good = self._bad = self._in_a_row = 0
         self._silent = 0  # attempts in silence since the last good response
         self._slots: deque[list[float]] = deque()  # end, good and bad ones of each second, the newest last
@@ -49,14 +50,9 @@ class Throttle:
         return max(0.0, (attempts - 2 * self._good) / (attempts + 1))
 
     @property
-    def has_failures(self) -> bool:
-        """Whether `lets_pass` has to be asked before the next call."""
-        return self._bad > 0
-
-    @property
     def is_silent(self) -> bool:
         """Whether the last attempts took long and nothing has been answered since: those under way may be stuck."""
-        return self._silent >= SILENT_ATTEMPTS and self._bad > 0
+        return self.has_failures and self._silent >= SILENT_ATTEMPTS
 
     def lets_pass(self) -> bool:
         """Whether the next call may be sent."""
@@ -73,13 +69,17 @@ class Throttle:
         slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
         slot[1] += 1
         self._answered_at = now
-        if self._bad and not self._good:
-            self._returned_at = now
         self._silent = 0
         self._good += 1
+        if self.has_failures:
+            self._succeeded_again(now)
+
+    def _succeeded_again(self, now: float) -> None:
+        if self._good == 1:
+            self._returned_at = now
         self._in_a_row += 1
-        if self._bad and self._in_a_row >= GOOD_AGAIN:
-            self._bad = 0
+        if self._in_a_row >= GOOD_AGAIN:
+            self.has_failures, self._bad = False, 0
             for slot in self._slots:
                 slot[2] = 0
 
@@ -97,6 +97,7 @@ class Throttle:
                 slot[1] = 0
         slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)
         slot[2] += 1
+        self.has_failures = True
         self._bad += 1
         self._in_a_row = 0
 
@@ -112,3 +113,4 @@ class Throttle:
             _, good, bad = self._slots.popleft()
             self._good -= int(good)
             self._bad -= int(bad)
+        self.has_failures = self._bad > 0
