@@ -40,7 +40,7 @@ GROWTH = 1.25
 LONGEST_FOR_REQUESTS, LONGEST_FOR_EVENTS = 2, 10  # times the longest wait
 # Of those that have waited too long, so that the others need not wait for their refusals.
 REFUSED_AT_ONCE = 64
-# Refusals say 1, 2 and 3 in turn, so that those who return do not all come at once.
+# Refusals say 1, 2 or 3, so that those who return do not all come at once.
 RETRY_AFTER_SECONDS = 3
 CALM_SECONDS = 1.0  # without a line, before requests are no longer counted
 LOG_SECONDS = 1.0

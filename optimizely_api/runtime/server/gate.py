@@ -5,6 +5,7 @@ refused with bytes that were made before, without llhttp, an environ, a task or 
 `python -m tests.benchmark_overload`.
 """
 
+import random
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -130,7 +131,8 @@ class CannedResponse:
         self._number += 1
         error_id = f"{self._first}{self._number:012x}"
         text = error_id.encode()
-        seconds = 1 + self._number % RETRY_AFTER_SECONDS
+        # By chance: those who wait are refused in rounds, in which a turn would give one client always the same.
+        seconds = 1 + int(random.random() * RETRY_AFTER_SECONDS)  # noqa: S311
         return error_id, self._whole[is_head, closes] % (date_line(), seconds, text, text)
 
 
