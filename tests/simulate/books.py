@@ -36,12 +36,15 @@ class Books:
         self._trusted_from = -math.inf
         self._good_since = GOOD_AGAIN
         self._called_at = self._longest_gap = 0.0  # of the calls since the return
+        self._under_way: dict[int, float] = {}  # when each began, the oldest first
         self._before = (0, 0, 0)  # an outage in which everything fails: calls, attempts, and calls under way
 
     async def call(self, send: Any, sending: Any) -> ServiceResponse:
         """Send a call of the client."""
         begun = self._steps.now()
         self.calls += 1
+        number = self.calls
+        self._under_way[number] = begun
         try:
             response: ServiceResponse = await send(sending, self.policies)
         except Exception as exc:
@@ -49,6 +52,9 @@ class Books:
             self._failed(begun, sending, exc)
             raise
         finally:
+            del self._under_way[number]
+            if begun < self._returned_at:
+                self._trusted_from = max(self._trusted_from, self._steps.now() + 2 * ASK_AGAIN_SECONDS)
             for event in getattr(sending, "events", ()):
                 self.events[event] += 1
         self._ended(begun)
@@ -61,8 +67,12 @@ class Books:
         return response
 
     def is_trusted(self, since: float) -> bool:
-        """Whether all that began then must be as if there had been no outage, and there is none now."""
-        return self.service.is_well and since > self._trusted_from
+        """Whether all that began then must be as if there had been no outage, and there is none now.
+
+        While a call from before the return is under way, who gives it up keeps others from asking for the same.
+        """
+        oldest = next(iter(self._under_way.values()), math.inf)
+        return self.service.is_well and since > self._trusted_from and oldest >= self._returned_at
 
     def outage_begins(self) -> None:
         self._trusted_from = math.inf
