@@ -8,10 +8,10 @@ neither classified nor counted.
   otherwise. Lateness alone says little: on a busy machine another program may be its cause. (The signal is the queueing
   time of Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018, section 4.1.)
 - An overload is a line that stands: requests of a class have waited all the time for `longest_wait_seconds`. Only then
-  are any of that class refused: the last in the line, while it is long (48, or half of the room), and those that have
-  waited for twice as long. It is over when none had to be refused for as long. A burst that is worked off sooner is
-  served whole. (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012; for requests: Maurer, "Fail at Scale",
-  ACM Queue 2015.)
+  are any of that class refused: the last in the line, while it is long (48, or half of the room) and more requests
+  come, and those that have waited for twice as long. It is over when none had to be refused for as long. A burst that
+  is worked off sooner is served whole. (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012; for
+  requests: Maurer, "Fail at Scale", ACM Queue 2015.)
 - Batches of events, which SDKs may not send again, are refused last: they begin first, and only those are refused that
   have waited for ten times as long. But they wait on no more than half of the connections: others are let in too.
 """
@@ -38,7 +38,7 @@ FEWEST_TICKS = 3  # of a window
 SHARPEST_CUT, MILDEST_CUT = 0.5, 0.95
 GROWTH = 1.25
 LONGEST_FOR_REQUESTS, LONGEST_FOR_EVENTS = 2, 10  # times the longest wait
-# Of those that have waited too long, so that the others need not wait for their refusals.
+# In one tick, so that the others need not wait for the refusals.
 REFUSED_AT_ONCE = 64
 # Refusals say 1, 2 or 3, so that those who return do not all come at once.
 RETRY_AFTER_SECONDS = 3
@@ -66,6 +66,7 @@ class Admission:
         self.is_watching = False  # whether requests must be asked about
         self.refuses_most = False  # more than half of the last window
         self.under_way = 0
+        self._must_shorten = False  # whether a request has come while the line was long
         self._limit, self._most_events = longest_wait_seconds, most_events
         self._clock, self._busy_clock = clock, busy_clock
         self._line = Line()
@@ -96,6 +97,7 @@ class Admission:
             self._count_refusal(kind, now)
             return REFUSE
         if line.without_events >= max(FEWEST_WAITING, self._room / 2):
+            self._must_shorten = True
             is_last = line.is_last(kind, account)
             last_kind = kind if is_last else line.last_kind
             if self._stands[last_kind]:
@@ -105,6 +107,19 @@ class Admission:
                 line.drop_last().refuse()
         line.add(kind, account, now, request)
         return WAIT
+
+    def _shorten(self, now: float) -> None:
+        """Refuse some at the end of a line that is too long, where who waits is served too late, and others too.
+
+        Only while more requests come: without them a line ends by itself.
+        """
+        line, self._must_shorten = self._line, False
+        longest = max(FEWEST_WAITING, self._room / 2)
+        for _ in range(REFUSED_AT_ONCE):
+            if line.without_events <= longest or not self._stands[line.last_kind]:
+                return
+            self._count_refusal(line.last_kind, now)
+            line.drop_last().refuse()
 
     def forget(self, request: Waiting) -> None:
         """Called for a request that waits no more, perhaps since it has begun."""
@@ -140,6 +155,8 @@ class Admission:
         self._find_what_stands(now)
         self._let_in()
         self._refuse_late(now)
+        if self._must_shorten:
+            self._shorten(now)
         if self._line or late_seconds > SPIKE_SECONDS:
             self._calm_since = now
         elif now - self._calm_since >= CALM_SECONDS:

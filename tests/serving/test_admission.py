@@ -128,6 +128,13 @@ def test_goodput_stays_near_the_limit_that_the_cost_of_refusals_sets(times, leas
     assert least <= served / 8 / CAPACITY <= possible + 0.1
 
 
+def test_a_second_after_its_beginning_an_overload_costs_no_more_than_its_refusals():
+    loop = Loop(limit_seconds=1.0)
+    loop.serve(arrivals(0, 4, 5 * CAPACITY), until=7)
+    served, _ = loop.served(2, 3)
+    assert served / CAPACITY >= 0.5
+
+
 def test_nothing_is_refused_again_three_seconds_after_an_overload():
     loop = Loop()
     load = arrivals(0, 8, 10 * CAPACITY) + arrivals(8, 16, 0.5 * CAPACITY)
