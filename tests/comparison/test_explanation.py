@@ -55,4 +55,4 @@ def test_a_timeline_draws_every_call_that_ended_in_the_colour_of_its_service():
 
 
 def test_littles_law_is_beside_the_measured_rate():
-    assert slots(known_report())[2] == ["threads", "64", "100 ms", "640/s", "200/s (200 to 230)"]
+    assert slots(known_report())[2] == ["threads", "64", "100 ms", "640/s", "200/s (200 to 224)"]
