@@ -274,10 +274,10 @@ async def test_entities_of_an_earlier_release_are_found(experiments: Caller) -> 
     assert await found(experiments, query="flow") == [made["id"]]
 
 
+# SQLite has one writer at a time.
+@pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
 async def test_the_migration_waits_for_a_writer_that_has_begun(experiments: Caller) -> None:
     writer, url = Database(experiments.database_url), experiments.database_url
-    if writer.is_sqlite:
-        pytest.skip("SQLite has one writer at a time")
     audience = await experiments.made("/audiences", {**OWNER, "name": "Shoppers"})
     conditions = json.dumps(["or", {"audience_id": audience["id"]}])
     made = await make(experiments, key="flow", audience_conditions=conditions)

@@ -156,11 +156,11 @@ async def locked(database: Database) -> AsyncIterator[None]:
         await other.close()
 
 
+# SQLite's lock ends with the process.
+@pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
 async def test_a_writer_that_has_vanished_blocks_the_others_for_a_short_time_only(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite's lock ends with the process")
     silent = Database(database.engine.url)
     with suppress(DBAPIError):  # the connection is ended
         async with asyncio.timeout(20), silent.transaction() as connection:
