@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,7 +155,7 @@ def compare(quick: bool, diff: tuple[Path, Path] | None, **chosen: Any) -> None:
             _print_differences(*diff, console)
             return
         options = _options(quick, chosen)
-        _refuse_without_extra()
+        _refuse_without_extra(options)
         sys.exit(run_comparison(options, console))
     except CannotCompare as exc:
         raise click.ClickException(str(exc)) from None
@@ -242,12 +242,19 @@ def _options(quick: bool, chosen: dict[str, Any]) -> Options:
     return options.shortened() if quick else options
 
 
-def _refuse_without_extra() -> None:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+def _refuse_without_extra(options: Options) -> None:
+    _refuse_without("A comparison", NEEDED, "compare")
+    for name in options.modes:
+        if needed := MODES[name].needs:
+            _refuse_without(f"The mode {name}", (needed,), needed)
+
+
+def _refuse_without(what: str, needed: Sequence[str], extra: str) -> None:
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise CannotCompare(
-            f"A comparison needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
-            "pip install 'optimizely_api[compare]'  (in a checkout: pip install -e '.[compare]')"
+            f"{what} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
+            f"pip install 'optimizely_api[{extra}]'  (in a checkout: pip install -e '.[{extra}]')"
         )
 
 

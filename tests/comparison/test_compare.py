@@ -252,6 +252,17 @@ def test_without_the_extra_it_says_how_to_install_it(monkeypatch, tmp_path):
     assert "pip install 'optimizely_api[compare]'" in done.output
 
 
+def test_a_mode_whose_package_is_missing_says_how_to_install_it(monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gevent" else find(name))
+    done = run("--output", str(tmp_path), "--modes", "asyncio,gevent")
+    assert done.exit_code == 1
+    assert (
+        "The mode gevent needs gevent, which is not installed: pip install 'optimizely_api[gevent]'"
+        in done.output
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

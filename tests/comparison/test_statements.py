@@ -46,6 +46,7 @@ def found(held: float, failed: float | None = None, trials: int = 3) -> Rate:
     [
         (found(451), found(9), "about 50 times (44 to 57)"),
         (found(100), found(292), "about 0.34 times (0.3 to 0.39)"),
+        (Rate(2110, 2640, 2110, True, 3), Rate(13.4, 15, 13.4, True, 3), "about 160 times (140 to 200)"),
         (found(451), found(292, math.inf), UNDECIDED),
         (found(200), found(292, math.inf), LESS),
         (found(451, math.inf), found(292), "at least 1.3 times"),

@@ -6,11 +6,15 @@ import asyncio
 import fcntl
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -153,6 +157,30 @@ async def test_a_cancelled_transaction_leaves_nothing_and_the_next_one_works(dat
     async with database.transaction() as connection:
         await connection.execute(insert(things).values(id=1))
     assert await count(database) == 1
+
+
+async def test_a_database_that_is_closed_has_waited_for_a_connection_that_was_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended, connect = threading.Event(), threading.Event(), sqlite3.connect
+
+    def slow(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        begun.set()
+        time.sleep(0.5)
+        ended.set()
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", slow)
+    database = Database(f"sqlite:///{tmp_path / 'database.sqlite3'}")
+    asking = asyncio.create_task(database.ping())
+    while not begun.is_set():
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not ended.is_set()
+    await database.close()
+    assert ended.is_set()
 
 
 async def test_times_come_back_in_utc_and_naive_ones_are_refused(database: Database) -> None:

@@ -162,7 +162,12 @@ def compare_rates(rate: Rate, other: Rate, *, quick: bool = False) -> Comparison
     if rate.is_lower_bound:
         quotient = rounded(least, digits(other.failed / other.held), math.floor)
     else:
-        quotient = rounded(rate.middle / other.middle, digits(most / least))
+        carried = digits(most / least)
+        quotient = rounded(rate.middle / other.middle, carried)
+        if (
+            not least <= quotient < most
+        ):  # one digit is too few for some figures; the interval stands beside it
+            quotient = rounded(rate.middle / other.middle, carried + 1)
     # Too few digits can leave a quotient of 1, or one outside the bounds of the true one.
     if quotient == 1 or not quotient < most or (quotient < least and not rate.is_lower_bound):
         return Comparison(relation, why="the digits that the grid carries do not tell the ratio")

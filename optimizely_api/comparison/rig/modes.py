@@ -39,7 +39,7 @@ class Mode:
     blocks_the_loop: bool = False  # the blocking view is called during all measurements
     is_extra: bool = False  # measured only when it is named
     more_workers: bool = False  # 2 x processors + 1 instead of the same number as the other modes
-    needs: str = ""  # a package that is not among the dependencies
+    needs: str = ""  # a package that is not among the dependencies, and the extra of this name
 
     def workers(self, same: int) -> int:
         """The number of worker processes, where the other modes have `same`."""

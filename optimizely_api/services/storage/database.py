@@ -344,6 +344,7 @@ class Database:
         """Close every pooled connection."""
         await self.engine.dispose()
         if self._threaded is not None:
+            await self.engine.dialect.dbapi.stopped()  # type: ignore[union-attr]
             self._threaded.dispose()
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdap
 from optimizely_api.foreign_names import Reliance
 
 CURSORS = "running a SQLite statement in one visit to its thread"
+STOPPING = "waiting for the threads of connections that were given up"
 SQLALCHEMY = Reliance(
     "SQLAlchemy",
     "install SQLAlchemy>=2.1,<3",  # as in setup.py
@@ -28,8 +29,8 @@ SQLALCHEMY = Reliance(
 )
 AIOSQLITE = Reliance(
     "aiosqlite",
-    "install aiosqlite>=0.21",  # as in setup.py
-    used={aiosqlite.Connection: dict.fromkeys(("_conn", "_execute"), CURSORS)},
+    "install aiosqlite>=0.22.1",  # as in setup.py
+    used={aiosqlite.Connection: dict.fromkeys(("_conn", "_execute"), CURSORS) | {"stop": STOPPING}},
 )
 
 

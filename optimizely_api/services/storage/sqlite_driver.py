@@ -20,6 +20,8 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_dbapi,
 )
 
+LONGEST_STOP_SECONDS = 10.0
+
 
 @dataclass
 class _Closed:
@@ -82,7 +84,31 @@ class Driver(AsyncAdapt_aiosqlite_dbapi):
 
     def __init__(self) -> None:
         super().__init__(aiosqlite, sqlite3)
+        self._stopping: set[asyncio.Future[Any]] = set()
 
     def connect(self, *arg: Any, **kw: Any) -> _Connection:
         """Open the file as SQLAlchemy does, with cursors of ours."""
-        return _Connection(self, super().connect(*arg, **kw)._connection)
+        return _Connection(self, super().connect(*arg, async_creator_fn=self._open, **kw)._connection)
+
+    def _open(self, *arg: Any, **kw: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*arg, **kw)
+        connection._thread.daemon = True  # as SQLAlchemy has it
+        stop = connection.stop
+
+        def stop_and_remember() -> Any:
+            stopping = stop()
+            if stopping is not None:
+                self._stopping.add(stopping)
+                stopping.add_done_callback(self._stopping.discard)
+            return stopping
+
+        connection.stop = stop_and_remember  # type: ignore[method-assign]
+        return connection
+
+    async def stopped(self) -> None:
+        """Wait for the threads of connections that were given up in the middle of their work.
+
+        Nobody else waits for them, and a thread that ends after the event loop dies with a traceback.
+        """
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=LONGEST_STOP_SECONDS)
