@@ -13,12 +13,15 @@ from typing import Any, Final
 
 import psutil
 
+from optimizely_api.comparison.options import CannotCompare
 from optimizely_api.comparison.rig.processes import POLL_SECONDS, Process
 from optimizely_api.proof.faults import KINDS, Fault
 from optimizely_api.proof.rig import Rig
 
 RELOAD_SECONDS: Final = 2.0  # how long the requests count as sent during a reload
 STOP_SECONDS: Final = 8.0  # how long a service may take to stop
+LONGEST_START_SECONDS: Final = 60.0  # of a service that ends again and again
+AGAIN_SECONDS: Final = 1.0
 FULL_AT_BYTES: Final = 4096  # all databases are larger; a write-ahead log grows beyond it at once
 
 
@@ -127,8 +130,17 @@ class Injector:
         await self._start(fault.target)
 
     async def _start(self, name: str) -> None:
-        self._rig.services.start(name)
-        await self._rig.services.until_listening(name)
+        """Start a service, and again where it ends: its disk may be full at that moment. So would a process manager."""
+        deadline = time.monotonic() + LONGEST_START_SECONDS
+        while True:
+            self._rig.services.start(name)
+            try:
+                await self._rig.services.until_listening(name)
+                break
+            except CannotCompare:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
         await self._rig.proxies[name].listen()
 
     async def _freeze_service(self, fault: Fault) -> None:
