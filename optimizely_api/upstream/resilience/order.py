@@ -20,7 +20,7 @@ from optimizely_api.upstream.resilience.failures import FAILING, is_failing, is_
 from optimizely_api.upstream.resilience.hedge import HedgeWon
 from optimizely_api.upstream.resilience.limit import Limit
 from optimizely_api.upstream.resilience.policies import Policies
-from optimizely_api.upstream.resilience.refusals import Throttled
+from optimizely_api.upstream.resilience.refusals import AddressesRest, Throttled
 from optimizely_api.upstream.resilience.retry import pause_after_error, pause_after_response
 from optimizely_api.upstream.resilience.timing import sleep
 from optimizely_api.upstream.transport.connection import ServiceResponse
@@ -131,6 +131,9 @@ def _count(how: ServiceResponse | BaseException, sending: Sending, policies: Pol
     """Let the throttle know how an attempt has ended, unless it counts as a failure already."""
     now, time_limit = policies.timing.now(), policies.time_limit_seconds
     if sending.counts_since == math.inf:
+        return
+    if isinstance(how, AddressesRest):
+        policies.throttle.was_not_sent()
         return
     if isinstance(how, BaseException):
         has_failed = is_failure(how, sending, now - began, time_limit)

@@ -64,6 +64,10 @@ class Throttle:
         self._probed_at = now
         return True
 
+    def was_not_sent(self) -> None:
+        """The call that passed was not sent, so it was no probe: the next one may be."""
+        self._probed_at = -math.inf
+
     def succeeded(self, now: float) -> None:
         """An attempt was answered by a service that works; `now` is the time of the clock."""
         slot = self._slots[-1] if now < self._slot_ends else self._new_slot(now)

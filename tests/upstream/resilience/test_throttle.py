@@ -6,7 +6,7 @@ import pytest
 
 from optimizely_api.upstream.resilience.order import send
 from optimizely_api.upstream.resilience.policies import Policies, PolicyOptions
-from optimizely_api.upstream.resilience.refusals import Throttled
+from optimizely_api.upstream.resilience.refusals import AddressesRest, Throttled
 from optimizely_api.upstream.resilience.throttle import Throttle
 from tests.upstream.resilience.virtual_time import VirtualFuture, VirtualTime, start
 
@@ -113,6 +113,7 @@ class Service:
         options = PolicyOptions(throttle_seconds=WINDOW, hedge_share=0)
         self.policies = Policies(options, time, time_limit, request_seconds)
         self.seconds, self.status, self.is_silent = 0.005, 200, False
+        self.rests = False  # all its addresses
         self.sent = []
         self.waits = []  # how long each caller waited, and what for
 
@@ -153,6 +154,9 @@ class Call:
 
     def attempt(self, *, on_new_connection=False):
         service, ended = self._service, VirtualFuture()
+        if service.rests:
+            ended.set_exception(AddressesRest())
+            return ended
         service.sent.append(service.time.now())
         self.seconds_told = self.seconds_left()
         if not service.is_silent and service.seconds < self.seconds_told:
@@ -190,6 +194,19 @@ def test_callers_of_a_silent_service_wait_for_its_time_limit_once_and_then_get_a
     assert set(refused) == {0.0}
     assert len(refused) > 0.95 * 6000
     assert len(service.sent) < 60 * (2.1 + 100 * 0.05)
+
+
+def test_a_call_that_finds_all_addresses_resting_is_no_probe(time, service):
+    service.status = 503
+    service.offer(10, 100)
+    time.go_on(1)
+    service.outcomes()
+    service.rests = True
+    service.call()
+    service.rests, service.status = False, 200
+    service.call()
+    time.go_on(1)
+    assert service.outcomes() == [AddressesRest, 200]
 
 
 def test_calls_that_take_too_long_while_others_are_answered_are_no_silence(time, service):
