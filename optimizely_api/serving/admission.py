@@ -84,6 +84,11 @@ class Admission:
         self._least_late, self._ticks = math.inf, 0
         self._asked = self._turned_away = 0
 
+    @property
+    def _longest(self) -> float:
+        """How many requests may wait in a line that stands, beside batches of events."""
+        return max(FEWEST_WAITING, self._room / 2)
+
     def ask(self, kind: int, account: int, request: Waiting) -> int:
         """Return BEGIN, REFUSE or WAIT; after WAIT the request is in the line."""
         if kind == ALWAYS:
@@ -96,7 +101,7 @@ class Admission:
         if kind == EVENTS and line.events >= self._most_events:
             self._count_refusal(kind, now)
             return REFUSE
-        if line.without_events >= max(FEWEST_WAITING, self._room / 2):
+        if line.without_events >= self._longest:
             self._must_shorten = True
             is_last = line.is_last(kind, account)
             last_kind = kind if is_last else line.last_kind
@@ -114,9 +119,8 @@ class Admission:
         Only while more requests come: without them a line ends by itself.
         """
         line, self._must_shorten = self._line, False
-        longest = max(FEWEST_WAITING, self._room / 2)
         for _ in range(REFUSED_AT_ONCE):
-            if line.without_events <= longest or not self._stands[line.last_kind]:
+            if line.without_events <= self._longest or not self._stands[line.last_kind]:
                 return
             self._count_refusal(line.last_kind, now)
             line.drop_last().refuse()

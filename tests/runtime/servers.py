@@ -56,6 +56,14 @@ def until(condition, seconds=10.0):
         time.sleep(0.02)
 
 
+def send(client):
+    """Send a request on a persistent connection; returns the head of the response and the pid of the worker."""
+    client.sendall(b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n")
+    head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    return head, json.loads(body)["pid"]
+
+
 def read_to_end(client):
     received = b""
     while chunk := client.recv(65536):

@@ -3,7 +3,6 @@
 The hooks of gunicorn's configuration file run in its workers alone, so that the trial before a reload finds nothing.
 """
 
-import json
 import signal
 import sys
 import textwrap
@@ -12,10 +11,9 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from tests.runtime.servers import running, until
+from tests.runtime.servers import running, send, until
 from tests.support.ports import free_port
 
-REQUEST = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
 STARTS, FAILED, STOPS = "Booting worker", "Not reloaded", "Worker shutting down"
 # The first worker has the age 1.
 REFUSES = """
@@ -101,14 +99,6 @@ def configured(tmp_path, *options):
 def served(tmp_path):
     with configured(tmp_path) as served:
         yield served
-
-
-def send(client):
-    """Send a request on a persistent connection; returns the head of the response and the pid of the worker."""
-    client.sendall(REQUEST)
-    head, _, body = client.recv(65536).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 OK")
-    return head, json.loads(body)["pid"]
 
 
 def test_each_reload_that_fails_is_reported_and_the_old_settings_stay(served):

@@ -1,14 +1,12 @@
 """`max_requests`: a worker keeps serving until its replacement listens."""
 
-import json
 import os
 
 import psutil
 import pytest
 
-from tests.runtime.servers import HERE, ROOT, gunicorn, read_to_end, until
+from tests.runtime.servers import HERE, ROOT, gunicorn, read_to_end, send, until
 
-KEPT = b"GET /echo HTTP/1.1\r\nHost: t\r\n\r\n"
 APPLICATION = """
 import os
 import served_app
@@ -33,14 +31,6 @@ def server(tmp_path, flag):
     options = ("--max-requests", "5", "--keep-alive", "60")
     with gunicorn(tmp_path, *options, application="flagged_app:main()", environment=environment) as server:
         yield server
-
-
-def send(client):
-    """Send a request on a persistent connection; returns the head of the response and the pid of the worker."""
-    client.sendall(KEPT)
-    head, _, body = client.recv(65536).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 OK")
-    return head, json.loads(body)["pid"]
 
 
 def workers(server):

@@ -49,7 +49,7 @@ class ProjectsFeed:
             last = (await connection.execute(select(func.max(changes.c.origin_id)))).scalar_one() or 0
         while True:
             before = last
-            last, items = await self._read(before)
+            last, items, _ = await self._read(before)
             if last == before:
                 return
             async with database.transaction() as connection:

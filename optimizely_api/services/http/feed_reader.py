@@ -22,7 +22,7 @@ class FeedFailed(Exception):
     """The feed cannot be read now; the message says why."""
 
 
-class Page(NamedTuple):
+class FeedPage(NamedTuple):
     """The next items of a feed, and the last of their ids."""
 
     last: int
@@ -36,19 +36,7 @@ async def read_feed(
     after: int,
     wait_seconds: int = WAIT_SECONDS,
     body: Mapping[str, Any] | None = None,
-) -> tuple[int, Items]:
-    """The items of `read_page`, and the last of their ids."""
-    page = await read_page(session, url, after, wait_seconds, body)
-    return page.last, page.items
-
-
-async def read_page(
-    session: aiohttp.ClientSession,
-    url: str,
-    after: int,
-    wait_seconds: int = WAIT_SECONDS,
-    body: Mapping[str, Any] | None = None,
-) -> Page:
+) -> FeedPage:
     """The next items, and the last of their ids, which is `after` while there is none.
 
     A `body` is posted, to a feed that needs one. `session` sends the services' key, and has TIMEOUT or, without
@@ -64,7 +52,7 @@ async def read_page(
             last = max((int(item["id"]) for item in items), default=after)
             # A service of an older release sends no clock.
             clock = response.headers.get(CLOCK)
-            return Page(last, items, read_time(clock) if clock else None)
+            return FeedPage(last, items, read_time(clock) if clock else None)
     except TimeoutError:
         raise FeedFailed("did not answer in time") from None
     except (aiohttp.ClientError, ValueError, KeyError, TypeError) as exc:

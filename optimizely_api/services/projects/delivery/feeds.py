@@ -11,7 +11,7 @@ import aiohttp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.entities.history import shown
-from optimizely_api.services.http.feed_reader import ITEMS, Items, Page, read_page
+from optimizely_api.services.http.feed_reader import ITEMS, FeedPage, Items, read_feed
 from optimizely_api.services.http.feeds import LOOK_SECONDS, read_rows
 from optimizely_api.services.projects.delivery.messages import (
     SNIPPET_UPDATED,
@@ -34,7 +34,7 @@ class Feed:
     """One feed: how its next items are read after an id, and what they mean."""
 
     name: str
-    read: Callable[[int], Awaitable[Page]]
+    read: Callable[[int], Awaitable[FeedPage]]
     messages: Callable[[AsyncConnection, Items], Awaitable[list[Message]]]
 
 
@@ -55,8 +55,8 @@ def feeds_of(settings: Settings, session: aiohttp.ClientSession, database: Datab
     async def of_snippets(connection: AsyncConnection, items: Items) -> list[Message]:
         return [message_of_snippet(item, public_url) for item in items]
 
-    def at(path: str) -> Callable[..., Awaitable[Page]]:
-        return partial(read_page, session, f"{settings.experiments_url}{path}")
+    def at(path: str) -> Callable[..., Awaitable[FeedPage]]:
+        return partial(read_feed, session, f"{settings.experiments_url}{path}")
 
     return [
         Feed("changes", at("/changes/feed"), of_changes),
@@ -66,14 +66,16 @@ def feeds_of(settings: Settings, session: aiohttp.ClientSession, database: Datab
     ]
 
 
-async def _read_own_changes(database: Database, after: int) -> Page:
+async def _read_own_changes(database: Database, after: int) -> FeedPage:
     while True:
         if rows := await read_rows(database, changes, after, ITEMS):
-            return Page(rows[-1].id, [shown(row) for row in rows])
+            return FeedPage(rows[-1].id, [shown(row) for row in rows])
         await asyncio.sleep(LOOK_SECONDS)  # other workers write there
 
 
-async def _read_snippets(database: Database, read: Callable[..., Awaitable[Page]], after: int) -> Page:
+async def _read_snippets(
+    database: Database, read: Callable[..., Awaitable[FeedPage]], after: int
+) -> FeedPage:
     """Ask again and again, for a snippet is built when somebody asks; only those are that a webhook listens to."""
     while True:
         async with database.snapshot() as connection:

@@ -92,7 +92,7 @@ async def _follow(database: Database, session: aiohttp.ClientSession, url: str) 
         try:
             async with database.snapshot() as connection:
                 before: int = (await connection.execute(select(FEED_POSITION.c.position))).scalar_one()
-            last, items = await read_feed(session, url, before)
+            last, items, _ = await read_feed(session, url, before)
             if last != before:
                 async with database.transaction() as connection:
                     await connection.run_sync(store_keys, items, before, last)
