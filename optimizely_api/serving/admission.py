@@ -10,8 +10,12 @@ neither classified nor counted.
 - An overload is a line that stands: requests of a class have waited all the time for `longest_wait_seconds`. Only then
   are any of that class refused: the last in the line, while it is long (48, or half of the room) and more requests
   come, and those that have waited for twice as long. It is over when none had to be refused for as long. A burst that
-  is worked off sooner is served whole. (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012; for
-  requests: Maurer, "Fail at Scale", ACM Queue 2015.)
+  is worked off sooner is served whole: before the line stands, only those are refused before whom so many wait that, at
+  the rate of the last responses, they would be refused for their wait in the end. (Nichols and Jacobson, "Controlling
+  Queue Delay", ACM Queue 2012.)
+- While the line is long, an account with many requests in it is served the newest first. In their order each would wait
+  as long as the line is, and the first seconds of an overload would be spent on callers that have given up. Those that
+  newer ones have passed over are refused soon, once the line stands. (Maurer, "Fail at Scale", ACM Queue 2015.)
 - Batches of events, which SDKs may not send again, are refused last: they begin first, and only those are refused that
   have waited for ten times as long. But they wait on no more than half of the connections: others are let in too.
 """
@@ -21,7 +25,7 @@ import math
 import time
 
 from optimizely_api.serving.lag import Clock, busy_seconds
-from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, ORDINARY, PEOPLE, Line, Waiting
+from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, ORDINARY, PEOPLE, Line, Waiter, Waiting
 
 CAN_STAND = (PEOPLE, ORDINARY, BULK)
 BEGIN, WAIT, REFUSE = range(3)  # what becomes of a request
@@ -30,14 +34,17 @@ FEWEST = 16  # requests that are always let be under way
 # In the line, before one is refused: with those under way as many as deploy/haproxy.cfg lets a worker have.
 FEWEST_WAITING = 48
 SPIKE_SECONDS = 0.02  # of lateness, after which there may be a line
-LATE_SECONDS = 0.01  # the loop is so late when it has enough to do
-SOON_SECONDS = 0.005
+LATE_SECONDS = 0.005  # the loop is so late when it has enough to do
+SOON_SECONDS = 0.0025
 BUSY = 0.9  # of the time
 WINDOW_SECONDS = 0.05
 FEWEST_TICKS = 3  # of a window
+# Before the rate of responses says anything; and those of which it is the mean, the last ones most.
+FEWEST_WINDOWS, WINDOWS_OF_A_RATE = 4, 10
 SHARPEST_CUT, MILDEST_CUT = 0.5, 0.95
 GROWTH = 1.25
-LONGEST_FOR_REQUESTS, LONGEST_FOR_EVENTS = 2, 10  # times the longest wait
+# Times the longest wait; the last is for those that newer ones of their account have passed over.
+LONGEST_FOR_REQUESTS, LONGEST_FOR_EVENTS, LONGEST_FOR_PASSED_OVER = 2, 10, 0.1
 # In one tick, so that the others need not wait for the refusals.
 REFUSED_AT_ONCE = 64
 # Refusals say 1, 2 or 3, so that those who return do not all come at once.
@@ -78,16 +85,25 @@ class Admission:
 
     def _begin_judging(self) -> None:
         self._stands, self._refused_at = [False] * CLASSES, [-math.inf] * CLASSES
+        self._line_was_long_at = [-math.inf] * CLASSES
+        self._windows, self._rate = 0, 0.0  # the rate is that of responses, each second
 
     def _begin_window(self) -> None:
         self._began_at, self._busy_at = self._clock(), self._busy_clock()
         self._least_late, self._ticks = math.inf, 0
-        self._asked = self._turned_away = 0
+        self._asked = self._turned_away = self._ended = 0
 
     @property
     def _longest(self) -> float:
         """How many requests may wait in a line that stands, beside batches of events."""
         return max(FEWEST_WAITING, self._room / 2)
+
+    @property
+    def _most(self) -> float:
+        """How many requests may wait, beside batches of events: those that can begin before it is too late."""
+        if self._windows < FEWEST_WINDOWS:
+            return math.inf
+        return max(self._longest, self._rate * LONGEST_FOR_REQUESTS * self._limit)
 
     def ask(self, kind: int, account: int, request: Waiting) -> int:
         """Return BEGIN, REFUSE or WAIT; after WAIT the request is in the line."""
@@ -105,7 +121,8 @@ class Admission:
             self._must_shorten = True
             is_last = line.is_last(kind, account)
             last_kind = kind if is_last else line.last_kind
-            if self._stands[last_kind]:
+            self._line_was_long_at[last_kind] = now
+            if self._stands[last_kind] or line.without_events >= self._most:
                 self._count_refusal(last_kind, now)
                 if is_last:
                     return REFUSE
@@ -120,7 +137,9 @@ class Admission:
         """
         line, self._must_shorten = self._line, False
         for _ in range(REFUSED_AT_ONCE):
-            if line.without_events <= self._longest or not self._stands[line.last_kind]:
+            if line.without_events <= self._longest:
+                return
+            if not self._stands[line.last_kind] and line.without_events <= self._most:
                 return
             self._count_refusal(line.last_kind, now)
             line.drop_last().refuse()
@@ -136,6 +155,7 @@ class Admission:
     def end(self) -> None:
         """Count the end of a request, and let another one begin."""
         self.under_way -= 1
+        self._ended += 1
         if self._line:
             self._let_in()
 
@@ -175,6 +195,7 @@ class Admission:
                 self._stands[kind] = True
             elif now - self._refused_at[kind] >= self._limit:
                 self._stands[kind] = False
+            self._line.newest_first[kind] = now - self._line_was_long_at[kind] < self._limit
 
     def _watch(self) -> None:
         self.is_watching = True
@@ -190,6 +211,9 @@ class Admission:
         else:
             cut = min(MILDEST_CUT, max(SHARPEST_CUT, LATE_SECONDS / self._least_late))
             self._room = max(FEWEST, cut * min(self._room, self.under_way))
+        self._windows += 1
+        rate = self._ended / (now - self._began_at)
+        self._rate += (rate - self._rate) / min(self._windows, WINDOWS_OF_A_RATE)
         self.refuses_most = 2 * self._turned_away > self._asked
         self._begin_window()
 
@@ -198,17 +222,26 @@ class Admission:
             self._room = GROWTH * self._room + 1
 
     def _refuse_late(self, now: float) -> None:
-        late = []
-        for place in self._line:
-            longest = LONGEST_FOR_EVENTS if place.kind == EVENTS else LONGEST_FOR_REQUESTS
-            if now - place.since > longest * self._limit:
-                late.append(place)
-            elif place.kind != EVENTS or len(late) >= REFUSED_AT_ONCE:
+        line = self._line
+        late: list[Waiter] = []
+        soonest = LONGEST_FOR_PASSED_OVER if any(self._stands) else LONGEST_FOR_REQUESTS
+        for waiter in line:
+            waited = now - waiter.since
+            if waited <= soonest * self._limit or len(late) >= REFUSED_AT_ONCE:
                 break  # those behind it came later
-        for place in late[:REFUSED_AT_ONCE]:
-            self._line.drop(place.request)
-            self._count_refusal(place.kind, now)
-            place.request.refuse()
+            if waited > self._most_seconds(waiter):
+                late.append(waiter)
+        for waiter in late:
+            line.drop(waiter.request)
+            self._count_refusal(waiter.kind, now)
+            waiter.request.refuse()
+
+    def _most_seconds(self, waiter: Waiter) -> float:
+        """How long one in the line may wait."""
+        if waiter.kind == EVENTS:
+            return LONGEST_FOR_EVENTS * self._limit
+        is_passed_over = self._stands[waiter.kind] and self._line.is_passed_over(waiter)
+        return (LONGEST_FOR_PASSED_OVER if is_passed_over else LONGEST_FOR_REQUESTS) * self._limit
 
     def _count_refusal(self, kind: int, now: float) -> None:
         self._refused_at[kind] = now

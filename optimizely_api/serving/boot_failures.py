@@ -16,6 +16,8 @@ from gunicorn.errors import HaltServer
 from optimizely_api.start_failures import explains_itself, reason
 
 LONGEST_REASON_BYTES = 2000
+# Before the reason in the file, in which a worker that serves may leave another note (runtime/server/replacing.py).
+_FAILED = b"cannot start: "
 
 # relied_on.py refuses to start without them.
 _gunicorn_run: Any = getattr(Arbiter, "run", None)
@@ -41,7 +43,7 @@ class ReportsBootFailure:
 
     def end_start(self, why: str) -> NoReturn:
         """End this worker, and with it the master, which prints the reason."""
-        os.pwrite(self.tmp.fileno(), why.encode("utf-8", "replace")[:LONGEST_REASON_BYTES], 0)
+        os.pwrite(self.tmp.fileno(), _FAILED + why.encode("utf-8", "replace")[:LONGEST_REASON_BYTES], 0)
         raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
 
 
@@ -94,9 +96,10 @@ def reap_workers(arbiter: Any) -> None:
 def left_reason(worker: Any) -> str:
     """Return why this worker's start failed; "" if it did not fail."""
     try:
-        return os.pread(worker.tmp.fileno(), LONGEST_REASON_BYTES, 0).decode("utf-8", "replace")
+        left = os.pread(worker.tmp.fileno(), len(_FAILED) + LONGEST_REASON_BYTES, 0)
     except (OSError, ValueError):  # the file is closed: the worker did not fail
         return ""
+    return left.removeprefix(_FAILED).decode("utf-8", "replace") if left.startswith(_FAILED) else ""
 
 
 def _unavailable_address(arbiter: Any) -> str | None:

@@ -5,6 +5,7 @@ account with a thousand requests does not hold up one with a single request.
 """
 
 from bisect import bisect_left, insort
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple, Protocol
@@ -16,7 +17,7 @@ ALWAYS, EVENTS, PEOPLE, ORDINARY, BULK = range(CLASSES)
 # Of those that leave the line, one in so many is no batch of events, if others wait: a flood of events, which takes no
 # token, leaves something for people.
 EVENTS_IN_A_ROW = 3
-NOBODY = 0.0, 0
+FEW = 8  # requests of an account that always begin in the order in which they came
 
 
 class Waiting(Protocol):
@@ -27,18 +28,42 @@ class Waiting(Protocol):
 
 
 class Place(NamedTuple):
-    """A place in the line; less is earlier."""
+    """A place in the line, for one of its account's requests; less is earlier."""
 
     kind: int
     finish: float  # virtual finish time
     number: int
     account: int
+
+
+class Waiter(NamedTuple):
+    """Who waits, and since when."""
+
+    kind: int
+    account: int
     since: float
     request: Waiting
 
 
+Requests = OrderedDict[Waiting, None]  # the oldest first
+
+
+class Account:
+    """What an account has in the line in one class: as many places as requests."""
+
+    __slots__ = ("places", "requests")
+
+    def __init__(self) -> None:
+        self.places: deque[Place] = deque()  # the earliest first
+        self.requests: Requests = OrderedDict()
+
+
 class Line:
-    """Requests in the order in which they are to begin."""
+    """Requests in the order in which they are to begin.
+
+    The places say which account has its turn next. Its oldest request takes the turn; where `newest_first` is true of
+    their class, and the account has more than FEW in the line, the newest.
+    """
 
     __slots__ = (
         "_accounts",
@@ -48,27 +73,28 @@ class Line:
         "_places",
         "_served",
         "_since",
-        "_waiting",
+        "_waiters",
+        "newest_first",
     )
 
     def __init__(self) -> None:
+        self.newest_first = [False] * CLASSES  # for each class
         self._counts = [0] * CLASSES
         self._since = [0.0] * CLASSES  # when none of the class waited
-        self._waiting: list[Place] = []
-        self._places: dict[Waiting, Place] = {}  # the oldest first
-        # Of each account in the line: the virtual finish time of its last request, and how many wait.
-        self._accounts: dict[tuple[int, int], tuple[float, int]] = {}
+        self._places: list[Place] = []
+        self._waiters: dict[Waiting, Waiter] = {}  # the oldest first
+        self._accounts: dict[tuple[int, int], Account] = {}
         # The virtual finish time of the last request of each class that began.
         self._served = [0.0] * CLASSES
         self._events_in_a_row = 0
         self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._places)
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[Waiter]:
         """The oldest first."""
-        return iter(self._places.values())
+        return iter(self._waiters.values())
 
     @property
     def events(self) -> int:
@@ -78,78 +104,88 @@ class Line:
     @property
     def without_events(self) -> int:
         """How many requests wait that are no batches of events."""
-        return len(self._waiting) - self._counts[EVENTS]
+        return len(self._places) - self._counts[EVENTS]
 
     @property
     def last_kind(self) -> int:
-        """The class of the last request in the line, which is not empty."""
-        return self._waiting[-1].kind
+        """The class of the last place in the line, which is not empty."""
+        return self._places[-1].kind
 
     def seconds_of(self, kind: int, now: float) -> float:
         """For how long there have been requests of this class in the line, not always the same ones."""
         return now - self._since[kind] if self._counts[kind] else 0.0
 
+    def is_passed_over(self, waiter: Waiter) -> bool:
+        """Whether newer requests of its account and class are to begin before it."""
+        requests = self._accounts[waiter.kind, waiter.account].requests
+        return self._takes_newest(waiter.kind, requests) and next(reversed(requests)) is not waiter.request
+
     def is_last(self, kind: int, account: int) -> bool:
-        """Whether a request of this class and account would be the last in the line."""
-        if not self._waiting:
+        """Whether a request of this class and account would get the last place in the line."""
+        if not self._places:
             return True
-        last = self._waiting[-1]
-        return (kind, self._finish(kind, account)) >= (last.kind, last.finish)
+        last = self._places[-1]
+        return (kind, self._finish(kind, self._accounts.get((kind, account)))) >= (last.kind, last.finish)
 
     def add(self, kind: int, account: int, now: float, request: Waiting) -> None:
         if not self._counts[kind]:
             self._since[kind] = now
         self._counts[kind] += 1
-        finish = self._finish(kind, account)
-        _, waiting = self._accounts.get((kind, account), NOBODY)
-        self._accounts[kind, account] = finish, waiting + 1
-        place = Place(kind, finish, next(self._numbers), account, now, request)
-        self._places[request] = place
-        insort(self._waiting, place)
+        held = self._accounts.get((kind, account))
+        place = Place(kind, self._finish(kind, held), next(self._numbers), account)
+        if held is None:
+            held = self._accounts[kind, account] = Account()
+        held.places.append(place)
+        held.requests[request] = None
+        self._waiters[request] = Waiter(kind, account, now, request)
+        insort(self._places, place)
 
     def next(self) -> Waiting:
         """Take the request that is to begin out of the line, which is not empty."""
         index = 0
-        if self._waiting[0].kind == EVENTS:
+        if self._places[0].kind == EVENTS:
             self._events_in_a_row += 1
             if self._events_in_a_row > EVENTS_IN_A_ROW:
-                index = bisect_left(self._waiting, (PEOPLE,)) % len(self._waiting)
-        if index or self._waiting[0].kind != EVENTS:
+                index = bisect_left(self._places, (PEOPLE,)) % len(self._places)
+        if index or self._places[0].kind != EVENTS:
             self._events_in_a_row = 0
-        place = self._waiting[index]
+        place = self._places.pop(index)
         self._served[place.kind] = place.finish
-        return self._take_out(index)
+        held = self._accounts[place.kind, place.account]
+        held.places.popleft()
+        request, _ = held.requests.popitem(last=self._takes_newest(place.kind, held.requests))
+        self._forget(self._waiters.pop(request))
+        return request
 
     def drop_last(self) -> Waiting:
-        """Take the last request out of the line, which is not empty."""
-        return self._drop(len(self._waiting) - 1)
+        """Take the last place out of the line, which is not empty, with the last of its account's requests to begin."""
+        place = self._places.pop()
+        held = self._accounts[place.kind, place.account]
+        held.places.pop()
+        request, _ = held.requests.popitem(last=not self._takes_newest(place.kind, held.requests))
+        self._forget(self._waiters.pop(request))
+        return request
 
     def drop(self, request: Waiting) -> None:
-        """Take a request out of the line, if it is in it."""
-        place = self._places.get(request)
-        if place is not None:
-            self._drop(bisect_left(self._waiting, place))
+        """Take a request out of the line, if it is in it; its account loses its last place."""
+        waiter = self._waiters.pop(request, None)
+        if waiter is None:
+            return
+        held = self._accounts[waiter.kind, waiter.account]
+        del held.requests[request]
+        del self._places[bisect_left(self._places, held.places.pop())]
+        self._forget(waiter)
 
-    def _drop(self, index: int) -> Waiting:
-        place = self._waiting[index]
-        key = place.kind, place.account
-        last, waiting = self._accounts[key]
-        if last == place.finish:  # it has used nothing of its account's turn
-            self._accounts[key] = last - 1, waiting
-        return self._take_out(index)
+    def _takes_newest(self, kind: int, requests: Requests) -> bool:
+        return self.newest_first[kind] and len(requests) > FEW
 
-    def _take_out(self, index: int) -> Waiting:
-        place = self._waiting.pop(index)
-        del self._places[place.request]
-        self._counts[place.kind] -= 1
-        key = place.kind, place.account
-        last, waiting = self._accounts[key]
-        if waiting == 1:
+    def _forget(self, waiter: Waiter) -> None:
+        self._counts[waiter.kind] -= 1
+        key = waiter.kind, waiter.account
+        if not self._accounts[key].places:
             del self._accounts[key]
-        else:
-            self._accounts[key] = last, waiting - 1
-        return place.request
 
-    def _finish(self, kind: int, account: int) -> float:
-        last, _ = self._accounts.get((kind, account), NOBODY)
+    def _finish(self, kind: int, held: Account | None) -> float:
+        """The virtual finish time of an account's next place."""
+        last = held.places[-1].finish if held is not None else 0.0
         return max(self._served[kind], last) + 1

@@ -34,7 +34,7 @@ MODULE_PREFIX = "python:"
 _gunicorn_reload: Any = getattr(Arbiter, "reload", None)  # relied_on.py refuses to start without it
 
 
-class NewWorkersFailed(Exception):
+class NewWorkersFailed(CannotStart):
     """The new workers failed, so the old ones must keep serving; the message is the reason."""
 
 
@@ -48,11 +48,12 @@ def reload(arbiter: Any) -> None:
 
     Raises StopIteration when a stop signal is queued, as gunicorn's handler of TERM does: `Arbiter.run` then stops all.
     """
-    reason = _try_in_child(arbiter)
-    if reason is not None:
-        arbiter.log.error("Not reloaded, the workers go on as they are: %s", reason)
+    why_not = _try_in_child(arbiter)
+    if why_not is not None:
+        arbiter.log.error("Not reloaded, the workers go on as they are: %s", why_not)
         return
     before, config, count = set(arbiter.WORKERS), arbiter.app.cfg, arbiter.num_workers
+    pidfile = arbiter.pidfile
     started: set[int] = set()
     # Only during this reload: `Arbiter.reload` calls `spawn_worker` for each new worker, `manage_workers` to end the
     # surplus ones, and `reap_workers` while it waits for their end.
@@ -61,17 +62,31 @@ def reload(arbiter: Any) -> None:
     try:
         _forget_config_module(config)
         _gunicorn_reload(arbiter)
-    except NewWorkersFailed as exc:
+    except StopIteration:
+        raise
+    except Exception as exc:  # also of the hook `on_reload`, and of a pidfile that cannot be written
         # boot_failures.py ignores failed starts after the first: here until the new workers have ended, not for good.
-        arbiter.failed_start = str(exc)
+        arbiter.failed_start = reason(exc)
         _end_workers(arbiter, before)
         arbiter.failed_start = None
         arbiter.app.cfg = config
         arbiter.setup(arbiter.app)
         arbiter.num_workers = count  # TTIN and TTOU change it
-        arbiter.log.error("Not reloaded, the workers go on as they were: %s", exc)
+        _return_to_pidfile(arbiter, pidfile)
+        arbiter.log.error("Not reloaded, the workers go on as they were: %s", reason(exc))
     finally:
         del arbiter.spawn_worker, arbiter.reap_workers
+
+
+def _return_to_pidfile(arbiter: Any, pidfile: Any) -> None:
+    """Write the old pidfile again: `Arbiter.reload` deletes it before it writes the new one."""
+    if arbiter.pidfile is not None:
+        arbiter.pidfile.unlink()
+    arbiter.pidfile = pidfile
+    if pidfile is not None:
+        # RuntimeError: its folder has gone, or another process has taken it.
+        with suppress(OSError, RuntimeError):
+            pidfile.create(arbiter.pid)
 
 
 def _start_worker(arbiter: Any, started: set[int]) -> int:

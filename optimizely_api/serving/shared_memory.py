@@ -7,10 +7,10 @@ runs in the master, and it survives a HUP. Any other process has memory of its o
 import functools
 import mmap
 
-BYTES = 64 * 1024  # two tables of upstream/caching/generations.py
+TABLES_BYTES = 64 * 1024  # two tables of upstream/caching/generations.py
 
 
 @functools.cache
 def shared_memory() -> mmap.mmap:
     """The one memory of this process and of all processes that it forks from now on."""
-    return mmap.mmap(-1, BYTES)  # anonymous; shared with processes forked later
+    return mmap.mmap(-1, TABLES_BYTES)  # anonymous; shared with processes forked later

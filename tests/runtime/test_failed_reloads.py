@@ -82,13 +82,13 @@ class Configured:
 
 
 @contextmanager
-def configured(tmp_path, *options):
+def configured(tmp_path, *options, settings=""):
     port, path = free_port(), tmp_path / "conf.py"
 
     def write(text):
         path.write_text(f"bind = '127.0.0.1:{port}'\n" + textwrap.dedent(text))
 
-    write("")
+    write(settings)
     command = [sys.executable, "-m", "gunicorn", "-k", "optimizely_api.runtime.server.worker.GatewayWorker"]
     command += ["--no-control-socket", "-c", str(path), *options, "served_app:main()"]
     with running(command, port, tmp_path / "log") as server:
@@ -176,6 +176,29 @@ def test_term_ends_the_new_workers_while_old_ones_finish_their_requests(tmp_path
         assert served.workers() > before
         served.server.signal(signal.SIGTERM)
         until(lambda: served.workers() == before)
+
+
+RAISES = """
+    def on_reload(arbiter):
+        raise ValueError("the hook fails")
+"""
+
+
+def test_a_hook_that_fails_fails_the_reload(served):
+    before = served.workers()
+    assert served.hup_that_fails(RAISES) == "ValueError: the hook fails"
+    assert served.workers() == before
+
+
+def test_a_pidfile_that_cannot_be_written_fails_the_reload_and_the_old_one_stays(tmp_path):
+    old, taken, nowhere = tmp_path / "pid", tmp_path / "taken", tmp_path / "nowhere" / "pid"
+    taken.write_text("1")  # of a process that runs
+    with configured(tmp_path, settings=f"pidfile = '{old}'") as served:
+        before = served.workers()
+        assert "Already running on PID 1 " in served.hup_that_fails(f"pidfile = '{taken}'")
+        assert str(nowhere.parent) in served.hup_that_fails(f"pidfile = '{nowhere}'")
+        assert int(old.read_text()) == served.server.process.pid
+        assert served.workers() == before
 
 
 def test_another_address_is_refused(served):

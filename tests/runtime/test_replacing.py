@@ -49,6 +49,21 @@ def test_a_response_with_connection_close_moves_a_client_to_the_new_worker(serve
     until(lambda: len(workers(server)) == 1)
 
 
+def test_a_worker_that_serves_max_requests_as_soon_as_it_listens_is_replaced_too(tmp_path):
+    answered = set()
+
+    def ask():
+        with server.connect() as client:
+            answered.add(send(client)[1])
+
+    def five_workers_have_answered():
+        ask()
+        return len(answered) >= 5
+
+    with gunicorn(tmp_path, "--max-requests", "1") as server:
+        until(five_workers_have_answered, seconds=60)
+
+
 def test_the_old_worker_keeps_serving_when_the_new_one_cannot_start(server, flag):
     flag.touch()
     [before] = workers(server)

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from optimizely_api.serving.admission import BEGIN, FEWEST, REFUSE, WAIT, Admission
+from optimizely_api.serving.admission import BEGIN, FEWEST, FEWEST_WAITING, REFUSE, WAIT, Admission
 from optimizely_api.serving.lag import TICK_SECONDS, LagMeter
 from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, ORDINARY, PEOPLE
 
@@ -101,6 +101,12 @@ class Loop:
         ]
         return sum(seconds is not None and seconds < IN_TIME_SECONDS for seconds in took), len(took)
 
+    def seconds(self, begin, end):
+        """The seconds until each response to the requests that came in this period, the shortest first."""
+        return sorted(
+            seconds for (came, _, _), seconds in self.outcomes if seconds is not None and begin <= came < end
+        )
+
     @property
     def refused(self):
         return sum(seconds is None for _, seconds in self.outcomes)
@@ -112,6 +118,10 @@ def arrivals(begin, end, rate, kind=ORDINARY, account=1):
     while (begin := begin + chance.expovariate(rate)) < end:
         requests.append((begin, kind, account))
     return requests
+
+
+def percentile(seconds, part):
+    return seconds[int(part * len(seconds))]
 
 
 def share(counts):
@@ -126,6 +136,37 @@ def test_goodput_stays_near_the_limit_that_the_cost_of_refusals_sets(times, leas
     served, _ = loop.served(4, 12)
     possible = (1 - times * REFUSAL / COST) / (1 - REFUSAL / COST)
     assert least <= served / 8 / CAPACITY <= possible + 0.1
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(2, 0.08), (5, 0.16), (10, 0.2)])
+def test_what_is_served_in_an_overload_is_served_soon(times, seconds):
+    """In the order in which they came each would wait for all that are in the line: for 0.2 s and more."""
+    loop = Loop(limit_seconds=1.0)
+    loop.serve(arrivals(0, 12, times * CAPACITY), until=14)
+    assert percentile(loop.seconds(3, 12), 0.99) <= seconds
+    assert loop.served(3, 12)[0] / 9 / CAPACITY >= 0.75
+
+
+def test_the_beginning_of_an_overload_is_not_spent_on_callers_that_have_given_up():
+    loop = Loop(limit_seconds=1.0)
+    loop.serve(arrivals(0, 4, 5 * CAPACITY), until=7)
+    assert percentile(loop.seconds(0, 3), 0.95) <= 0.5
+
+
+def test_a_second_after_its_beginning_an_overload_is_served_soon():
+    """The line is no longer by then than what can be served in time, so that little of it is to be refused."""
+    loop = Loop(limit_seconds=1.0)
+    loop.serve(arrivals(0, 4, 10 * CAPACITY), until=7)
+    assert percentile(loop.seconds(1, 3), 0.99) <= 0.25
+
+
+def test_who_would_wait_too_long_in_any_case_is_refused_before_the_line_has_stood_for_long():
+    loop = Loop(limit_seconds=1.0)
+    loop.serve(arrivals(0, 2, 10 * CAPACITY), until=1.0)
+    assert loop.refused > 0
+    loop = Loop(limit_seconds=1.0)
+    loop.serve(arrivals(0, 2, 2 * CAPACITY), until=1.0)
+    assert loop.refused == 0
 
 
 def test_a_second_after_its_beginning_an_overload_costs_no_more_than_its_refusals():
@@ -278,3 +319,16 @@ def test_batches_of_events_wait_on_no_more_connections_than_they_may():
     assert [ask(PEOPLE) for _ in range(4)] == [WAIT] * 4
     loop.admission.end()  # a batch begins
     assert [ask(EVENTS) for _ in range(2)] == [WAIT, REFUSE]
+
+
+def test_a_long_line_may_be_gone_before_any_of_it_is_refused():
+    loop = Loop()
+    loop.admission.sample(1.0)
+    for _ in range(FEWEST):
+        loop.admission.begin()
+    for _ in range(FEWEST_WAITING + 1):
+        loop.admission.ask(ORDINARY, 0, Asked(loop, (0.0, ORDINARY, 0)))
+    for _ in range(FEWEST + FEWEST_WAITING + 1):
+        loop.admission.end()
+    loop.admission.sample(1.0)
+    assert loop.refused == 0

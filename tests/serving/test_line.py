@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from optimizely_api.serving.line import BULK, CLASSES, EVENTS, ORDINARY, Line
+from optimizely_api.serving.line import BULK, CLASSES, EVENTS, FEW, ORDINARY, Line
 
 
 class Asked:
@@ -40,12 +40,33 @@ def test_an_account_does_not_pay_for_turns_that_it_had_not():
     assert [line.next() for _ in range(4)] == [others[0], again, *others[1:]]
 
 
+def test_where_the_newest_come_first_the_accounts_have_their_turns_and_the_oldest_of_many_is_dropped():
+    line = Line()
+    line.newest_first[ORDINARY] = True
+    many, few = add(line, 1, FEW + 3), add(line, 2, 2)
+    assert [line.next() for _ in range(4)] == [many[-1], few[0], many[-2], few[1]]
+    assert line.drop_last() is many[0]
+    assert [line.next() for _ in range(FEW)] == many[1:-2]  # few are left, in their order
+    assert not line
+
+
+def test_only_who_has_newer_ones_before_it_is_passed_over():
+    line = Line()
+    many, _ = add(line, 1, FEW + 1), add(line, 2, FEW)
+    assert not any(map(line.is_passed_over, line))
+    line.newest_first[ORDINARY] = True
+    assert [waiter.request for waiter in line if line.is_passed_over(waiter)] == many[:-1]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_kept_of_an_account_that_has_left_a_line_that_is_never_empty(seed):
     chance, line, waiting = random.Random(seed), Line(), []
     add(line, 0, kind=BULK)
     for account in range(1, 2000):
-        waiting += add(line, account, chance.randint(1, 3), kind=chance.randrange(EVENTS, CLASSES))
+        line.newest_first = [chance.random() < 0.5 for _ in range(CLASSES)]
+        waiting += add(
+            line, account, chance.choice([1, 2, 3, FEW + 2]), kind=chance.randrange(EVENTS, CLASSES)
+        )
         while len(waiting) > 20:
             left = waiting.pop(chance.randrange(len(waiting)))
             line.drop(left)

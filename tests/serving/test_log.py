@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from configparser import RawConfigParser
 from datetime import UTC, datetime, timedelta
@@ -93,3 +94,11 @@ def test_every_handler_of_an_ini_file_has_the_one_shape(ini: str, formatter: typ
     for handler in config["handlers"]["keys"].split(","):
         name = config[f"handler_{handler.strip()}"]["formatter"]
         assert config[f"formatter_{name}"]["class"] == f"{formatter.__module__}.{formatter.__qualname__}"
+
+
+@pytest.mark.parametrize("module", ["runtime.server.worker", "services.http.worker"])
+def test_a_start_writes_no_line_before_the_first_of_the_log(module: str) -> None:
+    """gunicorn's master imports the class of its workers before it has a log; warnings would be lines of text."""
+    command = [sys.executable, "-c", f"import optimizely_api.{module}"]
+    started = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert started.stdout + started.stderr == ""
