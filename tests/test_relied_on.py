@@ -30,6 +30,7 @@ RELIANCES = {
     "the services' server": services.RELIANCE,
     "the services' cursors": storage.SQLALCHEMY,
     "the services' SQLite": storage.AIOSQLITE,
+    "the services' PostgreSQL": storage.ASYNCPG,
     "the clients of the services": transport.RELIANCE,
     "the clients' timers": transport.ASYNCIO,
 }

@@ -13,12 +13,38 @@ Check = Callable[[Any], str | None]  # returns where a value violates its shape,
 
 _ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
 _TEXT = {"type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_COUNT = {"type": "integer", "minimum": 0}
+_BASE64 = {
+    "type": "string",
+    "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}
 _NAMES = {"type": "array", "items": {"type": "string"}}
 _ACCOUNT = {"id": _ID, "account_id": _ID, "project_id": _ID}
+_ROLES = (
+    "viewer",
+    "restricted_editor",
+    "editor",
+    "restricted_publisher",
+    "publisher",
+    "project_owner",
+    "administrator",
+)
+# What a claim of an idempotency key has beside its state.
+_CLAIMS: Mapping[str, Mapping[str, Schema]] = {
+    "claimed": {"operation": _TEXT},
+    "answered": {
+        "status": {"type": "integer", "minimum": 200, "maximum": 499},
+        "entity_tag": _TEXT,
+        "body": _BASE64,
+    },
+    "under_way": {"retry_after_seconds": _COUNT},
+    "of_another_request": {},
+}
 
 
 def schemas() -> dict[str, Schema]:
-    """Return {shape name: JSON schema}; `#/definitions/...` refers to the contract's definitions."""
+    """Return {shape name: schema object of Swagger 2.0, or `oneOf`}; `#/definitions/...` is one of the contract's."""
     entities = {
         "Project": _entity(
             "Project", {"id": _ID, "account_id": _ID, "confidence_threshold": {"type": "number"}}
@@ -53,11 +79,18 @@ def schemas() -> dict[str, Schema]:
         "metrics": {"type": "array"},
     }
     user = _entity(None, {"id": {"type": "string"}, "account_id": _ID, "roles": {"type": "object"}})
+    ratio = {"sample_ratio_p_value": {"type": "number"}}
+    roles = {"type": "object", "additionalProperties": {"enum": list(_ROLES)}}
+    token_user = _entity(
+        None,
+        {"id": _TEXT, "email": _TEXT, "is_administrator": {"type": "boolean"}, "roles": roles},
+        {"first_name": _TEXT, "last_name": _TEXT},
+    )
     label = _entity(None, {**_ACCOUNT, "name": {"type": "string"}, "status": {"type": "string"}})
     registered = _entity(None, {"environment_id": _ID, "revision": _ID, "size": _ID})
     snippet = _entity(None, {"project_id": _ID, "revision": _ID, "size": _ID})
     decision = _entity(None, {"experiment_id": _ID, "timestamp": {"type": "integer"}})
-    count = _entity(None, {"experiment_id": _ID, "impressions": {"type": "integer", "minimum": 0}})
+    count = _entity(None, {"experiment_id": _ID, "impressions": _COUNT})
     return {
         **entities,
         **{f"{name}List": _list_of(schema) for name, schema in entities.items()},
@@ -65,7 +98,7 @@ def schemas() -> dict[str, Schema]:
         "Decisions": _entity(
             None,
             {
-                "total": {"type": "integer", "minimum": 0},
+                "total": _COUNT,
                 "items": {"type": "array", "items": decision},
             },
         ),
@@ -73,16 +106,25 @@ def schemas() -> dict[str, Schema]:
         "Account": _entity(None, {"id": _ID}),
         "UserList": _list_of(user),
         "BuiltDatafile": _entity(
-            None, {"sdk_key": _TEXT, "revision": _ID, "last_modified": _TEXT, "content": _TEXT}
+            None, {"sdk_key": _TEXT, "revision": _ID, "last_modified": _TIME, "content": _TEXT}
         ),
         "Registered": _entity(None, {"items": {"type": "array", "items": registered}}),
         "Snippets": _entity(None, {"items": {"type": "array", "items": snippet}}),
-        "SarExport": _entity(None, {"id": _ID, "content": _TEXT}),
+        "SarExport": _entity(None, {"id": _ID, "content": _BASE64}),
         "SdkKey": _entity(None, {"sdk_key": _TEXT, "environment_id": _ID}),
-        "Claim": _entity(None, {"key_sha256": {"type": "string"}, "state": {"type": "string"}}),
-        "Results": _entity("ExperimentResults", {**results, "reach": {"type": "object"}}),
-        "Timeseries": _entity("ExperimentTimeseries", results),
-        "Token": _entity(None, {"account_id": _ID}),
+        "Claim": {
+            "oneOf": [
+                _entity(None, {"key_sha256": _TEXT, "state": {"enum": [state]}, **members})
+                for state, members in _CLAIMS.items()
+            ]
+        },
+        "Results": _entity("ExperimentResults", {**results, "reach": {"type": "object"}}, ratio),
+        "Timeseries": _entity("ExperimentTimeseries", results, ratio),
+        "Token": _entity(
+            None,
+            {"account_id": _ID},
+            {"token_id": _COUNT, "name": _TEXT, "user": {**token_user, "x-nullable": True}},
+        ),
         "Health": _entity(None, {"status": {"type": "string"}}),
     }
 
@@ -103,8 +145,11 @@ class Checks(dict[str, Check]):
         return self.setdefault(name, check)
 
 
-def _entity(definition: str | None, required: Mapping[str, Schema]) -> Schema:
-    own: Schema = {"type": "object", "required": list(required), "properties": dict(required)}
+def _entity(
+    definition: str | None, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None
+) -> Schema:
+    properties = {**required, **(optional or {})}
+    own: Schema = {"type": "object", "required": list(required), "properties": properties}
     return {"allOf": [{"$ref": f"#/definitions/{definition}"}, own]} if definition else own
 
 
@@ -113,7 +158,7 @@ def _list_of(entity: Schema) -> Schema:
         "type": "object",
         "required": ["total", "items"],
         "properties": {
-            "total": {"type": "integer", "minimum": 0},
+            "total": _COUNT,
             "items": {"type": "array", "items": entity},
         },
     }

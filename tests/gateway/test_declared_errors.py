@@ -64,6 +64,12 @@ CODES = {
     503: "upstream_unavailable",
     504: "upstream_timeout",
 }
+# What a request says to be answered so.
+HEADERS = {
+    412: {"If-Match": '"of another version"'},
+    415: {"Content-Type": "text/xml"},
+    504: {"X-Request-Timeout-Ms": "300"},
+}
 DECLARED = [
     (operation.operation_id, int(status))
     for operation in CONTRACT.operations.values()
@@ -195,7 +201,7 @@ def provoke(app, operation, status, services, monkeypatch):
     """Send a request that is answered with the status."""
     if status == 500:
         monkeypatch.setattr(Resource, "visible", None)  # a defect
-    ids = own(operation)
+    ids, headers = own(operation), HEADERS.get(status, {})
     break_upstream(operation, status, services)
     if status == 403 and operation.operation_id in FOR_ROLES:
         services.tokens[USERS_TOKEN], services.users[USERS_TOKEN] = (
@@ -211,31 +217,28 @@ def provoke(app, operation, status, services, monkeypatch):
         if status == 403:
             return ask(app, operation, ids, Authorization=f"Bearer {samples.OTHER_TOKEN}")
         if status >= 500:
-            return ask(app, operation, ids, **new_token(operation, status, services))
+            return ask(app, operation, ids, **new_token(operation, status, services), **headers)
     asked = {
         403: others(operation) or OTHERS,
         404: unknown(operation),
         409: in_the_way(operation),
         410: archived(operation),
     }
-    headers = {412: {"If-Match": '"of another version"'}, 415: {"Content-Type": "text/xml"}}
     content = b" " * (1024 * 1024 + 1) if status == 413 else None
-    return ask(
-        app, operation, asked.get(status, ids), content=content, **AUTHORIZED, **headers.get(status, {})
-    )
+    return ask(app, operation, asked.get(status, ids), content=content, **AUTHORIZED, **headers)
 
 
 @contextmanager
-def impatient_gateway(running_services, folder):
-    """A gateway that waits 0.3 seconds for a service, keeps nothing but the token, and has files of a recommender."""
+def forgetful_gateway(running_services, folder):
+    """A gateway that keeps nothing but the token, and has files of a recommender."""
     for place in ("catalog", "stats", f"recommenders/{samples.ENTITY}"):
         (folder / f"{samples.ACCOUNT}/{samples.ENTITY}" / place).mkdir(parents=True)
         (folder / f"{samples.ACCOUNT}/{samples.ENTITY}" / place / "2026-01-31.csv").write_text("item\n")
     settings = {
         **running_services.settings(),
-        **{f"{name}_timeout_seconds": "0.3" for name in running_services.ports},
         "definition_cache_seconds": "0",
         "identity_cache_seconds": "600",
+        "retry_tokens": "1000",  # many tests break connections, and each is to learn how the service is now
         "recommendations_folder": str(folder),
     }
     with GatewayTestApp(main({}, **settings)) as opened:
@@ -246,7 +249,7 @@ def impatient_gateway(running_services, folder):
 
 @pytest.fixture(scope="module")
 def app(running_services, tmp_path_factory):
-    with impatient_gateway(running_services, tmp_path_factory.mktemp("recommendations")) as opened:
+    with forgetful_gateway(running_services, tmp_path_factory.mktemp("recommendations")) as opened:
         yield opened
 
 

@@ -23,7 +23,7 @@ FAILURES = {
 
 @pytest.fixture(scope="module")
 def impatient(running_services):
-    settings = {**running_services.settings(), **KEEPS_NOTHING, "results_timeout_seconds": "0.3"}
+    settings = {**running_services.settings(), **KEEPS_NOTHING, "results_timeout_seconds": "1.0"}
     with GatewayTestApp(main({}, **settings)) as app:
         yield app
 

@@ -142,7 +142,7 @@ class TestTokens:
         get(app, EXPERIMENT, status=401)
 
     def test_a_caller_who_waits_for_the_services_whole_time_limit_has_met_an_outage(self, services):
-        settings = {**services.settings(), **KEPT_ONLY, "projects_timeout_seconds": "0.2"}
+        settings = {**services.settings(), **KEPT_ONLY, "projects_timeout_seconds": "1.0"}
         with GatewayTestApp(main({}, **settings)) as app:
             get(app, EXPERIMENT)
             services.hung_tokens.add(samples.TOKEN)

@@ -61,10 +61,10 @@ class ScriptedService:
 
 @contextlib.asynccontextmanager
 async def scripted(
-    host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, port: int | None = None
 ) -> AsyncIterator[ScriptedService]:
     service = ScriptedService()
-    server = await asyncio.start_server(service.serve, host, free_port(), ssl=tls)
+    server = await asyncio.start_server(service.serve, host, port or free_port(), ssl=tls)
     name = f"[{host}]" if ":" in host else host
     service.url = f"{'https' if tls else 'http'}://{name}:{server.sockets[0].getsockname()[1]}"
     try:

@@ -362,7 +362,7 @@ async def test_results_are_not_cached_when_that_is_off(make):
 # Bounds, under everything at once
 
 
-@pytest.mark.parametrize("requests", [5_000, pytest.param(40_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("requests", [5_000, pytest.param(40_000, marks=pytest.mark.whole)])
 async def test_under_churn_memory_and_age_stay_within_their_bounds(requests):
     """Every entity has a version: a value must not be older than the bound allows, nor than the last write."""
     seed = random.randrange(2**32)

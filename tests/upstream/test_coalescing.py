@@ -264,6 +264,23 @@ async def test_leaving_while_waiting_for_a_connection_frees_its_place(service):
         assert await staying == {"id": 2}
 
 
+async def test_callers_who_leave_together_leave_their_connection_to_the_next(service):
+    """The second has been given the connection of the first by then, and does not use it."""
+    service.entities["/projects/3"] = {"id": 3}
+    async with caching_client(service.url, ONLY_SHARED, connections=1) as client:
+        await start_fetch(client)  # from now on the connection is there
+        service.open.clear()
+        leaving = [start_fetch(client), start_fetch(client, OTHER)]
+        await service.until(inside=1)
+        staying = start_fetch(client, dataclasses.replace(OTHER, path="/projects/3", about=()))
+        while sum(map(len, client.connector._waiters.values())) < 2:
+            await asyncio.sleep(0)
+        for each in leaving:
+            each.cancel()
+        service.open.set()
+        assert await staying == {"id": 3}
+
+
 async def test_an_error_reaches_all_waiters_and_is_not_cached(client, service):
     del service.entities["/projects/1"]
     service.open.clear()

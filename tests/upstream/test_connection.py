@@ -1,12 +1,14 @@
 """The bytes on a connection to a service, and how the client treats odd, late and broken responses."""
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import errno
 import functools
 import gc
 import gzip
+import os
 import re
 import resource
 import socket
@@ -220,6 +222,27 @@ async def test_a_response_is_read_however_it_is_split_and_the_connection_stays_o
 async def test_a_connection_that_ends_with_its_response_is_replaced(client, service, context, parts):
     service.script += [parts, [OK]]
     assert await client.fetch(CALL, context) == GOOD
+    assert await client.fetch(CALL, context) == GOOD
+    assert service.connections == 2
+
+
+@pytest.mark.parametrize("late", [(), (b"0\r\n\r\n",)], ids=["no body", "the end of a body"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        answer(b"", CHUNKED, status=b"204 No Content"),
+        answer(b"", CHUNKED, status=b"304 Not Modified"),
+        answer(b"", b"Content-Length: 5", status=b"204 No Content"),
+    ],
+    ids=["204 in chunks", "304 in chunks", "204 with a length"],
+)
+async def test_204_and_304_end_with_their_heads_whatever_these_say_of_a_body(
+    client, service, context, head, late
+):
+    """What may come all the same is never read as the response to the next call."""
+    service.script += [[head, *late], [OK]]
+    with pytest.raises(BadUpstreamResponse, match=r"status [23]04"):  # not agreed for this call
+        await client.fetch(CALL, context)
     assert await client.fetch(CALL, context) == GOOD
     assert service.connections == 2
 
@@ -455,6 +478,43 @@ async def test_a_connection_that_cannot_be_made_in_time_is_unavailable(context, 
             one.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_service_that_resets_each_connection_at_once_is_a_bad_one(context, client_of, turns):
+    """Whether the client has seen by then that it is connected, or has sent the request: so many turns of its loop."""
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
+        listening.setblocking(False)
+        async with client_of(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+            work = asyncio.create_task(client.fetch(CALL, context))
+            while not work.done():
+                await asyncio.sleep(0)
+                with contextlib.suppress(BlockingIOError):
+                    peer, _ = listening.accept()
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    peer.close()
+            with pytest.raises((BadUpstreamResponse, UpstreamUnavailable)):
+                await work
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_the_first_connection_ends_the_rest_of_an_address_whatever_its_peer_is_called(
+    context, client_of, host
+):
+    port, first = free_port(), None
+    async with client_of(f"http://{host}:{port}") as client:
+        with pytest.raises(UpstreamUnavailable):
+            await client.fetch(CALL, context)  # two attempts, so that the address rests now
+        async with scripted(port=port) as service:
+            service.script += [[answer(BODY, b"Content-Length: 15", b"Connection: close")], [OK]]
+            while first is None:
+                with contextlib.suppress(UpstreamUnavailable):
+                    first = await client.fetch(CALL, context)
+                await asyncio.sleep(0.01)
+            assert await client.fetch(CALL, context) == GOOD
+            assert service.connections == 2
+
+
 async def test_a_name_that_does_not_resolve_is_unavailable(context, client_of):
     async with client_of("http://service.invalid") as client:
         with pytest.raises(UpstreamUnavailable):
@@ -553,6 +613,20 @@ async def test_a_response_must_echo_the_number_of_its_call(
         assert ("the answer to this call" in str(caught.value)) == refused
         if refused:
             await service.until(lambda: service.closed == 1)
+
+
+async def test_a_write_is_not_sent_on_a_connection_that_the_service_has_just_closed(client, service, context):
+    """It could not be sent again: its caller would get an error, though nothing is wrong."""
+    service.script += [[OK[:9], OK[9:]]] * 2
+    await asyncio.gather(client.fetch(CALL, context), client.fetch(CALL, context))
+    for writer in service.writers:
+        # The client's event loop has no turn between this and the write.
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as of_service:
+            of_service.shutdown(socket.SHUT_RDWR)
+    service.script.append([OK])
+    write = Call("results", "/healthz", "Health", method="PATCH", body={})
+    assert await client.fetch(write, context) == GOOD
+    assert (service.connections, len(service.heads)) == (3, 3)
 
 
 async def test_each_call_has_a_number_of_its_own(client, service, context):

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.upstream.scripted_service import OK, scripted
 
 # aiohttp reads the authorities when it is imported: a process of its own for each setting of SSL_CERT_FILE.
@@ -28,6 +30,21 @@ except UpstreamError as exc:
     print(type(exc).__name__, exc.message)
 """
 
+LATE = """
+import asyncio, contextlib, sys, time
+from optimizely_api.upstream.client import CallContext
+from optimizely_api.upstream.errors import UpstreamTimeout
+from tests.upstream.scripted_service import CALL, client_of
+
+async def late():
+    async with client_of(sys.argv[1], seconds=0.1) as client:
+        with contextlib.suppress(UpstreamTimeout):
+            await client.fetch(CALL, CallContext("id", time.monotonic() + 5))
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(late())
+"""
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
@@ -40,10 +57,14 @@ def certificate(tmp_path_factory):
     return folder
 
 
-async def fetched(certificate, authorities):
+def tls_of(certificate):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate / "certificate.pem", certificate / "key.pem")
-    async with scripted(tls=context) as service:
+    return context
+
+
+async def fetched(certificate, authorities):
+    async with scripted(tls=tls_of(certificate)) as service:
         service.script += [[OK], [OK]]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", FETCH, service.url),
@@ -61,3 +82,29 @@ async def test_a_trusted_certificate_makes_one_connection_for_all_calls(certific
 async def test_503_when_the_certificate_is_not_trusted(certificate):
     lines, _ = await fetched(certificate, "/dev/null")
     assert lines == ["NeverSent The results service cannot be reached."]
+
+
+async def test_a_call_that_is_late_ends_its_connection_though_the_service_is_silent(certificate):
+    """It does not wait for the service to end TLS: such connections would be beyond `upstream_connections`."""
+
+    def until_closed(listening):
+        with listening.accept()[0] as peer:
+            peer.settimeout(5)
+            tls = tls_of(certificate).wrap_socket(peer, server_side=True)
+            with socket.socket(fileno=tls.detach()) as silent:  # reads what comes, and sends nothing more
+                silent.settimeout(5)
+                while silent.recv(4096):
+                    pass
+
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
+        listening.settimeout(10)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", LATE, f"https://127.0.0.1:{listening.getsockname()[1]}"),
+            env={**os.environ, "SSL_CERT_FILE": str(certificate / "certificate.pem")},
+            stdin=subprocess.PIPE,
+        )
+        try:
+            await asyncio.to_thread(until_closed, listening)
+        finally:
+            await process.communicate(b"")
+    assert process.returncode == 0

@@ -53,7 +53,7 @@ class Snapshot:
 
 
 class Generations:
-    """The table, in the first half of shared or private memory of `2 * TABLE_BYTES`."""
+    """The table, at the beginning of shared or private memory of at least `2 * TABLE_BYTES`."""
 
     def __init__(self, memory: mmap.mmap | None = None) -> None:
         self._table = memoryview(memory or private_memory())[:TABLE_BYTES].cast("Q")
@@ -82,13 +82,13 @@ class Generations:
 
 
 class Refusals:
-    """Generations of tokens by their hashes, in the second half of the memory: a refusal replaces its token's.
+    """Generations of tokens by their hashes, behind the table of `Generations`: a refusal replaces its token's.
 
     A table of its own: whoever guesses tokens must not make stale what is kept of entities.
     """
 
     def __init__(self, memory: mmap.mmap | None = None) -> None:
-        self._table = memoryview(memory or private_memory())[TABLE_BYTES:].cast("Q")
+        self._table = memoryview(memory or private_memory())[TABLE_BYTES : 2 * TABLE_BYTES].cast("Q")
 
     def generation(self, token_sha256: str) -> int:
         """Another one than before if the token was refused since, in any worker."""

@@ -1,6 +1,7 @@
 """Which outcomes of a call are worth sending it once more, and after which pause."""
 
 import random
+import re
 
 import aiohttp
 
@@ -15,6 +16,8 @@ from optimizely_api.upstream.transport.connector import NOT_OF_THE_ADDRESS, TOO_
 SHORTEST_PAUSE_SECONDS = 0.010
 LONGEST_PAUSE_SECONDS = 0.050
 SPENT_SECONDS = 0.010  # so little that another attempt would come to nothing
+
+_SECONDS = re.compile("[0-9]{1,9}")  # nobody waits for more, and int and float have their limits
 
 
 def pause_after_error(error: BaseException, chance: random.Random, *, may_repeat: bool) -> float | None:
@@ -47,7 +50,7 @@ def pause_after_response(
     if status == 504:
         return 0.0 if seconds_left > SPENT_SECONDS else None
     after = headers.get("Retry-After", "")
-    return int(after) + _jitter(chance) if status == 503 and after.isascii() and after.isdigit() else None
+    return int(after) + _jitter(chance) if status == 503 and _SECONDS.fullmatch(after) else None
 
 
 def _jitter(chance: random.Random) -> float:

@@ -17,6 +17,7 @@ release.
 
 import asyncio
 import contextvars
+import select
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -31,6 +32,8 @@ ServiceResponse = tuple[int, bytes, Mapping[str, str]]  # status, complete body,
 
 ECHO: Final = istr("X-Request-Id")
 HEAD_BYTES = 16 * 1024  # the longest head, including all interim responses before it
+# Their heads end them, though a 304 may have the framing of the 200 that it stands for (RFC 9112 section 6.3).
+WITHOUT_BODY = frozenset({101, 204, 304})
 INTERIM_RESPONSES = 10  # the most before the final one (RFC 9110 section 15.2)
 # The framing of a chunked body may take this much plus an eighth of the body: a body in chunks of one byte costs a
 # thousand times the CPU of its bytes. The parser gets each read in pieces, so that it parses little before we notice.
@@ -107,6 +110,18 @@ class ServiceConnection(ResponseHandler):
             self._read_timeout_handle = self._loop.call_at(ends, self._on_read_timeout, context=self._context)
         self.transport.write(content)
 
+    def is_ended_by_service(self) -> bool:
+        """Whether the service has closed the idle connection, or sent what nobody asked for, as the system knows it.
+
+        The event loop learns of it only when it looks at its sockets next; a request written until then is lost.
+        """
+        of_transport = None if self.transport is None else self.transport.get_extra_info("socket")
+        if of_transport is None:
+            return False  # a transport without a socket has nothing that it did not hand over
+        readable = select.poll()
+        readable.register(of_transport, select.POLLIN)
+        return bool(readable.poll(0))
+
     def data_received(self, data: bytes) -> None:
         if self._receiver is None:
             # No request is under way: these bytes could be mistaken for the response to the next one.
@@ -124,10 +139,9 @@ class ServiceConnection(ResponseHandler):
         """Let the transport close, but keep the timer: the transport closes only after all bytes are sent."""
 
     def close(self) -> None:
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self.abort()  # nobody waits for the response, and the service may never read the rest of the request
-        else:
-            super().close()
+        # Nobody waits for a response, and the service may never read the rest of a request, nor end TLS: `close()` of a
+        # transport waits for both.
+        self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._receiver is not None:
@@ -203,11 +217,13 @@ class ServiceConnection(ResponseHandler):
             raise ResponseToAnother
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ResponseEncoded
-        if message.chunked:
+        if message.code in WITHOUT_BODY:
+            self._length, self._payload = 0, None
+            if message.chunked or (message.code == 204 and headers.get("Content-Length", "0") != "0"):
+                self._should_close = True  # the announced body may come all the same
+        elif message.chunked:
             if headers["Transfer-Encoding"].lower() != "chunked":
                 raise ResponseEncoded
-        elif message.code in (101, 204, 304):  # RFC 9112 section 6.3
-            self._length = 0
         elif (length := headers.get("Content-Length")) is not None:
             self._length = int(length)
             if self._length > self._most_body_bytes:

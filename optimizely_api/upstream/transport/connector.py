@@ -95,6 +95,10 @@ class ServiceConnector(aiohttp.TCPConnector):
             # The idle ones may be closed too; and if the limit of connections is reached, aiohttp may hand out one.
             self.close_idle(destination)
         connection = self.take_idle(destination)
+        # Writes come here, which may not be sent twice: one that meets a closed connection is an error to its caller.
+        while connection is not None and connection.is_ended_by_service():
+            self.discard(destination, connection)
+            connection = self.take_idle(destination)
         if connection is None:
             connection = await in_context(self.context, self._connect(destination, ends))
         try:
@@ -163,6 +167,14 @@ class ServiceConnector(aiohttp.TCPConnector):
         except TimeoutError:
             return await self.connect(destination, [], _NO_TIMEOUTS)
 
+    async def _wait_for_available_connection(self, *args: Any) -> None:
+        """Wait for a connection; a caller who leaves when the turn has just come passes it on."""
+        try:
+            await super()._wait_for_available_connection(*args)
+        except asyncio.CancelledError:
+            self._release_waiter()
+            raise
+
     async def _create_connection(self, *args: Any) -> Any:
         self._make_room()
         return await super()._create_connection(*args)
@@ -185,10 +197,12 @@ class ServiceConnector(aiohttp.TCPConnector):
             if not isinstance(exc, NOT_OF_THE_ADDRESS) and getattr(exc, "errno", None) not in TOO_MANY_FILES:
                 self._note_connect(began, failed=tried)
             raise
-        connected = made[0].get_extra_info("peername")[:2]
-        # Those before it had a head start, and did not use it.
-        before = tried[: tried.index(connected)] if connected in tried else []
-        self._note_connect(began, failed=before, connected=connected)
+        # The name of the peer is another one at 0.0.0.0 and ::, and none where it has reset the connection since.
+        peer = made[0].get_extra_info("peername")
+        connected = tried[0] if len(tried) == 1 else peer and peer[:2]
+        if connected in tried:
+            # Those before it had a head start, and did not use it.
+            self._note_connect(began, failed=tried[: tried.index(connected)], connected=connected)
         return made
 
     def _note_connect(self, began: float, failed: list[Any], connected: Any = None) -> None:

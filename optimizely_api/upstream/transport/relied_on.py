@@ -26,6 +26,7 @@ RELIANCE = Reliance(
             "_factory": "making protocols of ours",
             "_loop": "the time, and timers",
             "_release": "giving a connection back, or having it closed",
+            "_release_waiter": "letting the next call have a connection that another no longer waits for",
             "_waiters": "knowing whether a call waits for a connection",
         },
         Connection: {"_protocol": "using a connection without the object that aiohttp puts around it"},
@@ -42,6 +43,7 @@ RELIANCE = Reliance(
         TCPConnector: {
             "_create_connection": "closing an idle connection where a new one would be one too many",
             "_resolve_host": "leaving out the addresses that rest",
+            "_wait_for_available_connection": "knowing that a call no longer waits for a connection",
             "_wrap_create_connection": "the deadline for connecting, and knowing which addresses fail",
         },
         ResponseHandler: {"_on_read_timeout": "the deadline of a call"},

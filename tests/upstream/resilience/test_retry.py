@@ -108,6 +108,7 @@ def test_a_504_is_sent_again_at_once_for_a_request_that_joined_later_and_waits_l
         (REFUSED, {"seconds": 0.005}),
         ((503, b"", {}), {}),
         ((503, b"", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), {}),
+        ((503, b"", {"Retry-After": "9" * 400}), {}),
         ((504, b"", {}), {"seconds": 0.002}),
         ((500, b"", {"Retry-After": "1"}), {}),
         (TimeoutError(), {}),

@@ -18,6 +18,7 @@ EXPERIMENT = calls.get_experiment(1)
 LAYER = calls.get_layer(1)
 RESULTS = calls.compute_results(1, {"metrics": []})
 DAY, HOUR = 86_400, 3600
+LIMIT_SECONDS = 1.0  # of the service
 STALE_SECONDS = {"definition": DAY, "results": HOUR}
 
 
@@ -58,7 +59,7 @@ async def out():
         service.entities["/results/1"] = {"experiment_id": 1, "is_stale": False}
         clock = FakeClock()
         caching = CachingOptions(results_seconds=1.0, stale_seconds=STALE_SECONDS, clock=clock.clock)
-        async with caching_client(service.url, caching, seconds=0.3) as client:
+        async with caching_client(service.url, caching, seconds=LIMIT_SECONDS) as client:
             outage = Outage(service, clock, client)
             for call in (EXPERIMENT, LAYER, RESULTS):
                 assert await outage.fetch(call) == (service.entities[call.path], ())
@@ -153,7 +154,7 @@ async def test_what_was_asked_for_before_a_denial_is_not_kept_after_it(out, give
 async def test_waiting_for_what_is_kept_leaves_time_for_what_follows(out):
     out.service.held = ("GET",)
     out.service.open.clear()
-    context = reading(seconds=0.3)  # the service's time limit, too
+    context = reading(seconds=LIMIT_SECONDS)
     experiment = await out.client.fetch(dataclasses.replace(EXPERIMENT), context)
     results = await out.client.fetch(dataclasses.replace(RESULTS), context)
     assert (experiment["id"], results["experiment_id"]) == (1, 1)
