@@ -14,7 +14,7 @@ from tests.services.conftest import Caller
 
 OWNER = {"account_id": 11, "project_id": 22}
 TWO = [{"name": name, "weight": 5000} for name in ("old", "new")]
-FEW, MANY = 2, 25
+FEW, MANY = 2, 10
 RunsOf = Callable[[Caller], Awaitable[tuple[str, str, Any]]]
 
 

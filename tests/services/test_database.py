@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -38,6 +40,7 @@ from optimizely_api.services.experiments.tables import METADATA as EXPERIMENTS
 from optimizely_api.services.http.server import SERVICES
 from optimizely_api.services.projects.tables import METADATA as PROJECTS
 from optimizely_api.services.storage import database as database_module
+from optimizely_api.services.storage.data_version import DataVersion
 from optimizely_api.services.storage.database import (
     Database,
     InvalidDatabaseURL,
@@ -121,6 +124,42 @@ async def test_a_snapshot_sees_one_state_while_others_write(database: Database) 
     assert await count(database) == 1
 
 
+async def test_its_version_changes_with_each_commit_of_anybody_and_with_nothing_else(
+    database: Database, database_url: str
+) -> None:
+    seen = database.version()
+    if not database.is_sqlite:
+        assert seen is None
+        assert database.may_have_changed(seen)
+        return
+    assert await count(database) == 0
+    with contextlib.suppress(RuntimeError):
+        async with database.transaction() as connection:
+            await connection.execute(insert(things).values(id=1))
+            raise RuntimeError
+    assert not database.may_have_changed(seen)
+    async with database.transaction() as connection:
+        await connection.execute(insert(things).values(id=1))
+        assert not database.may_have_changed(seen)
+    assert database.may_have_changed(seen)
+    seen = database.version()
+    with contextlib.closing(sqlite3.connect(read_url(database_url).database or "")) as other:
+        other.execute("INSERT INTO things (id) VALUES (2)")
+        assert not database.may_have_changed(seen)
+        other.commit()
+    assert database.may_have_changed(seen)
+
+
+def test_a_version_that_cannot_be_read_may_be_another_one(tmp_path: Path) -> None:
+    version = DataVersion(str(tmp_path / "missing" / "file"))
+    assert version.read() is None
+    (tmp_path / "missing").mkdir()
+    first = version.read()
+    version.close()
+    assert version.read() != first  # by another connection, whose numbers say nothing of before
+    version.close()
+
+
 async def test_read_then_write_never_loses_an_update(database: Database, database_url: str) -> None:
     async with database.transaction() as connection:
         await connection.execute(text("CREATE TABLE counter (n INTEGER)"))
@@ -181,6 +220,19 @@ async def test_a_database_that_is_closed_has_waited_for_a_connection_that_was_gi
     assert not ended.is_set()
     await database.close()
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
+async def test_the_kernel_probes_the_machine_of_postgresql(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        sock = driver._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        found = {
+            name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in database_module.TCP_OPTIONS
+        }
+    assert found == database_module.TCP_OPTIONS
 
 
 async def test_times_come_back_in_utc_and_naive_ones_are_refused(database: Database) -> None:

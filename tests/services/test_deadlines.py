@@ -119,12 +119,13 @@ async def test_504_for_a_question_whose_time_is_spent(caller: Caller, path: str)
     assert (status, body["code"]) == (504, "deadline_passed")
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/wait"), ("POST", "/write")])
 async def test_504_too_when_the_timer_fires_a_moment_early(
-    caller: Caller, monkeypatch: pytest.MonkeyPatch
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, method: str, path: str
 ) -> None:
     clock = SimpleNamespace(monotonic=lambda: 0.0)
     monkeypatch.setattr("optimizely_api.services.http.deadline.time", clock)
-    status, body = await caller.get("/wait", headers={EXPECTED_TIMEOUT: "50"})
+    status, body = await caller.call(method, path, headers={EXPECTED_TIMEOUT: "50"})
     assert (status, body["code"]) == (504, "deadline_passed")
 
 

@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from rich.console import Console
 
 from optimizely_api.contract.times import format_time
 from optimizely_api.demo import DemoError, DemoSummary, load_demo, story
-from optimizely_api.demo.client import ServiceClient
+from optimizely_api.demo.client import ATTEMPTS, ServiceClient
 from optimizely_api.demo.loader import TOKEN_SHA256, Loader
 from optimizely_api.demo.visitors import Batch, Target, batches
 from optimizely_api.services.http.server import SERVICES
@@ -155,14 +157,14 @@ def test_entries_have_the_shape_of_the_sdks() -> None:
 
 @pytest.fixture
 def small_story(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same story with a tenth of the visitors."""
+    """The same story with a fiftieth of the visitors."""
 
     def smaller(project: story.Project) -> story.Project:
-        fewer = (dataclasses.replace(one, visitors=one.visitors // 10) for one in project.experiments)
+        fewer = (dataclasses.replace(one, visitors=one.visitors // 50) for one in project.experiments)
         return dataclasses.replace(project, experiments=tuple(fewer))
 
     monkeypatch.setattr(story, "PROJECTS", tuple(smaller(project) for project in story.PROJECTS))
-    monkeypatch.setattr(story, "VISITORS", 5_000)
+    monkeypatch.setattr(story, "VISITORS", 1_000)
 
 
 @dataclasses.dataclass
@@ -241,8 +243,8 @@ async def test_a_load_shows_every_state_and_every_visitor(services: Services) ->
     output = io.StringIO()
     summary = await services.load(output)
     assert (summary.token, summary.loaded) == (story.TOKEN, True)
-    assert summary.counts["visitors"] == 5_000
-    assert summary.counts["events"] > 10_000
+    assert summary.counts["visitors"] == story.VISITORS
+    assert summary.counts["events"] > 2 * story.VISITORS
     _, found = await services.experiments.get("/experiments?per_page=100")
     assert Counter(one["status"] for one in found["items"]) == {
         "running": 6,
@@ -256,8 +258,8 @@ async def test_a_load_shows_every_state_and_every_visitor(services: Services) ->
     assert (headline["key"], headline["status"]) == (story.HEADLINE, "running")
     figures = await services.reach()
     arms = [count for one in figures.values() for key, count in one.items() if " " not in key]
-    assert sum(arms) == 5_000
-    assert "Demo data: 5,000 of 5,000 visitors" in output.getvalue()
+    assert sum(arms) == story.VISITORS
+    assert f"Demo data: {story.VISITORS:,} of {story.VISITORS:,} visitors" in output.getvalue()
     (campaign,) = [
         one
         for one in (await services.experiments.get("/layers?per_page=100"))[1]["items"]
@@ -287,7 +289,10 @@ async def test_an_interrupted_load_is_completed_and_counts_nothing_twice(service
     assert again.loaded
     assert await services.token_status() == 200
     completed = await services.reach()
-    assert sum(value for one in completed.values() for key, value in one.items() if " " not in key) == 5_000
+    assert (
+        sum(value for one in completed.values() for key, value in one.items() if " " not in key)
+        == story.VISITORS
+    )
     await services.load_again()
     assert await services.reach() == completed
 
@@ -327,6 +332,21 @@ async def test_an_unreachable_service_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(DemoError, match=url):
         await load_demo(url, url, url, Console(file=io.StringIO()), key=KEY)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_batch_is_sent_until_an_overloaded_service_takes_it(status: int) -> None:
+    busy = [web.Response(status=status, headers={"Retry-After": "0"}) for _ in range(2 * ATTEMPTS)]
+
+    async def take_last(request: web.Request) -> web.Response:
+        return busy.pop() if busy else web.Response(status=204)
+
+    application = web.Application()
+    application.router.add_post("/v1/events", take_last)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        client = ServiceClient(session, str(server.make_url("")))
+        assert await client.call("POST", "/v1/events", expected={204}, body=b"{}") == (204, None)
+    assert busy == []
 
 
 @pytest.mark.whole  # tests/system looks at what `make run` loads

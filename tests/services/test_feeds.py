@@ -7,10 +7,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import insert
 
 from optimizely_api.services.experiments.tables import changes
+from optimizely_api.services.http import feeds
+from optimizely_api.services.http.feeds import read_rows
 from optimizely_api.services.http.server import SERVICES
+from optimizely_api.services.storage.data_version import Version
 from optimizely_api.services.storage.database import Database
 from tests.services.conftest import Caller, Serve, running, session_with_key
 
@@ -54,6 +58,36 @@ async def test_200_a_reader_that_waits_gets_a_change_at_once(experiments: Caller
     await asyncio.sleep(0.1)  # so that the reader waits already
     made = await attribute(experiments, "plan")
     [item] = await asyncio.wait_for(reader, 10)  # of 30
+    assert item["entity"]["id"] == made["id"]
+
+
+async def test_while_a_reader_waits_sqlite_is_asked_for_rows_only_after_a_commit(
+    experiments: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, looked = [], asyncio.Semaphore(0)
+    may_have_changed = Database.may_have_changed
+
+    async def read(*args: Any) -> Any:
+        asked.append(args)
+        return await read_rows(*args)
+
+    def look(database: Database, since: Version) -> bool:
+        looked.release()
+        return may_have_changed(database, since)
+
+    monkeypatch.setattr(feeds, "read_rows", read)
+    monkeypatch.setattr(Database, "may_have_changed", look)
+    monkeypatch.setattr(feeds, "LOOK_SECONDS", 0.01)
+    reader = asyncio.create_task(feed(experiments, "wait=30"))
+    async with asyncio.timeout(20):
+        while not asked:
+            await asyncio.sleep(0.01)
+        for _ in range(20):
+            await looked.acquire()
+    if experiments.database_url.startswith("sqlite"):
+        assert len(asked) == 1
+    made = await attribute(experiments, "plan")
+    [item] = await asyncio.wait_for(reader, 10)
     assert item["entity"]["id"] == made["id"]
 
 

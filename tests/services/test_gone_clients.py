@@ -71,7 +71,7 @@ async def served() -> AsyncIterator[tuple[int, Handlers]]:
     worker: Any = SimpleNamespace(
         limits=Limits(),
         connections=set(),
-        is_full=False,
+        keeps_connections=True,
         connection_ended=lambda _connection: handlers.client_gone.set(),
     )
     server = await loop.create_server(

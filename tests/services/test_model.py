@@ -26,7 +26,7 @@ from tests.services.model_of_lives import (
 Json = dict[str, Any]
 ACCOUNT = 1
 SEED = int(os.environ.get("MODEL_SEED", "1"))
-SEQUENCES, WHOLE_SEQUENCES, STEPS = 100, 5_000, 10  # for each database
+SEQUENCES, WHOLE_SEQUENCES, STEPS = 40, 5_000, 10  # for each database
 AT_ONCE = 4  # sequences: while the database works for one, another goes on
 COMPARED = 0.1  # the share of steps after which everything is compared, besides the last
 PROJECTS = count(1)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp.worker import GunicornWebWorker
 from sqlalchemy import text
+from yarl import URL
 
 from optimizely_api.services.http.limits import Limits
 from optimizely_api.services.http.server import EVENTS, SERVICES, run_service
@@ -26,16 +30,20 @@ from tests.support.ports import free_port
 from tests.support.samples import SERVICES_KEY
 
 ROOT = Path(__file__).parents[2]
+SILENCE_SECONDS = 2.0  # a service that reads nothing for so long waits for its client
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def service_process(
-    name: str, database_url: str, folder: Path, workers: int = 1
+    name: str, database_url: str, folder: Path, workers: int = 1, graceful_seconds: int = 30
 ) -> AsyncIterator[tuple[Caller, asyncio.subprocess.Process]]:
     """`run_service` in a process of its own, in a strange folder, ready to answer."""
     port = free_port()
     arguments = f"{name!r}, port={port}, workers={workers}, database_url={database_url!r}"
-    program = f"from optimizely_api.services.http.server import run_service; run_service({arguments})"
+    program = (
+        "from optimizely_api.services.http import server;"
+        f" server.GRACEFUL_TIMEOUT_SECONDS = {graceful_seconds}; server.run_service({arguments})"
+    )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program),
         cwd=folder,
@@ -90,7 +98,9 @@ async def test_a_service_migrates_serves_and_logs_from_any_folder(database_url: 
         assert await caller.get(f"/accounts/{made['id']}") == (200, made)
 
 
-async def test_term_finishes_the_request_in_flight(database_url: str, tmp_path: Path) -> None:
+async def test_term_finishes_the_request_in_flight_and_its_connection(
+    database_url: str, tmp_path: Path
+) -> None:
     async with service_process("projects", database_url, tmp_path) as (caller, process):
         host, port = caller.url.removeprefix("http://").split(":")
         database = Database(database_url)
@@ -98,15 +108,62 @@ async def test_term_finishes_the_request_in_flight(database_url: str, tmp_path: 
             if not database.is_sqlite:
                 await connection.execute(text("LOCK TABLE accounts"))
             # The request is in flight for as long as this transaction has the lock that it needs.
-            request = asyncio.create_task(caller.post("/accounts", {"name": "Late"}))
+            request = asyncio.create_task(_create_account(caller))
             await _until_stuck(database, caller)
             process.send_signal(signal.SIGTERM)
             await _until_refused(host, int(port))
             assert not request.done()
         await database.close()
-        assert (await request)[0] == 201
+        assert await request == (201, "close")
         await asyncio.wait_for(process.wait(), 30)
         assert process.returncode == 0
+
+
+async def test_a_client_that_takes_nothing_of_its_responses_holds_a_stop_for_the_graceful_timeout(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'p.sqlite3'}"
+    async with service_process("projects", url, tmp_path, graceful_seconds=4) as (caller, process):
+        output = asyncio.create_task(process.communicate())
+        with socket.socket() as client:
+            await asyncio.to_thread(_send_until_nobody_reads, client, URL(caller.url).port or 0)
+            process.send_signal(signal.SIGTERM)
+            lines, _ = await asyncio.wait_for(output, 30)
+    messages = [json.loads(line)["message"] for line in lines.splitlines()]
+    assert "Cancelling 1 connections still open at the end of graceful_timeout" in messages
+    # The worker has ended by itself, and closed its database: a worker that is killed has no such line.
+    assert any(message.startswith("Worker exiting") for message in messages)
+
+
+def _send_until_nobody_reads(client: socket.socket, port: int) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(SILENCE_SECONDS)
+    client.connect(("127.0.0.1", port))
+    fields = "".join(f"{name}: {value}\r\n" for name, value in authorization(SERVICES_KEY).items())
+    request = f"GET /{'x' * 7_000} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode()
+    with contextlib.suppress(TimeoutError):
+        while True:
+            client.sendall(request)
+
+
+async def test_a_stop_needs_a_small_part_of_the_work_of_a_start(tmp_path: Path) -> None:
+    def ended() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before, url = ended(), f"sqlite:///{tmp_path / 'e.sqlite3'}"
+    async with service_process("experiments", url, tmp_path) as (_, process):
+        master = psutil.Process(process.pid)
+        times = [each.cpu_times() for each in (master, *master.children())]
+        start = sum(each.user + each.system for each in times)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+    assert ended() - before - start < start / 4
+
+
+async def _create_account(caller: Caller) -> tuple[int, str | None]:
+    async with caller.session.post(f"{caller.url}/accounts", json={"name": "Late"}) as response:
+        return response.status, response.headers.get("Connection")
 
 
 async def _until_stuck(database: Database, caller: Caller) -> None:

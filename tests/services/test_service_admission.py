@@ -29,6 +29,7 @@ class Held(asyncio.Event):
         super().__init__()
         self.came: list[str] = []  # the method of each request
         self.began: list[str] = []
+        self.admission: Admission
 
     @web.middleware
     async def note(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -66,6 +67,8 @@ async def served(
     application = make_application("sample", database_url=database_url, routes=routes)
     application.middlewares.insert(0, held.note)
     admission = application[ADMISSION] = ServiceAdmission(overload_wait_seconds, connections)
+    held.admission = admission._admission
+    held.admission._busy_clock = time.monotonic  # whatever other programs take of the processors
     async with running(application) as service:
         await application[DATABASE].ping()  # which makes the file that health looks at
         admission.meter.start(asyncio.get_running_loop())
@@ -102,6 +105,8 @@ async def full(
         while len(held.began) <= FEWEST:
             await asyncio.sleep(0.01)
         group.create_task(keep_busy(held))
+        while not held.admission.is_watching:
+            await asyncio.sleep(0.01)
         yield service, held
         held.set()
         assert all([await each == (200, ORDINARY) for each in under_way])  # what has begun is served

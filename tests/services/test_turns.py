@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from aiohttp import web
 
 from optimizely_api.services.http.application import DATABASE, make_application
 from optimizely_api.services.storage.database import Database, is_unavailable
-from optimizely_api.services.storage.turns import DatabaseBusy, Turns
+from optimizely_api.services.storage.deadlines import DEADLINE, DeadlinePassed
+from optimizely_api.services.storage.turns import LONGEST_WAIT_SECONDS, DatabaseBusy, Turns
 from tests.services.conftest import running
 
 
@@ -49,6 +51,17 @@ async def test_whoever_comes_when_the_line_is_full_is_refused_at_once() -> None:
     guests.go.set()
     await asyncio.gather(*tasks[:3])
     assert guests.entered == [0, 1, 2]
+
+
+async def test_nobody_waits_longer_than_its_client() -> None:
+    guests = Guests(Turns(1))
+    tasks = await started(guests.come(0))
+    DEADLINE.set(time.monotonic() + 0.05)
+    async with asyncio.timeout(LONGEST_WAIT_SECONDS / 2):
+        with pytest.raises(DeadlinePassed):
+            await guests.come(1)
+    guests.go.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_nobody_waits_longer_than_the_limit_and_the_turn_goes_to_the_next() -> None:

@@ -112,7 +112,7 @@ class BoundedRequest(web.Request):
     def keep_alive(self) -> bool:
         """Whether the connection may serve another request."""
         is_kept = not self._message.should_close and not self._is_broken
-        return is_kept and not self._protocol.worker.is_full
+        return is_kept and self._protocol.worker.keeps_connections
 
     async def read(self) -> bytes:
         """Read and decode the body. Raises a ServiceError (400, 408, 415, 503) or HTTPRequestEntityTooLarge."""

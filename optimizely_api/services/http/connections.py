@@ -99,6 +99,12 @@ class ServiceConnection(RequestHandler):
         self._body = self._message = None
         self.worker.connection_ended(self)
 
+    def cancel(self) -> None:
+        """End the connection at once, and the work on its request."""
+        if self._task_handler is not None:
+            self._task_handler.cancel()
+        self._transport.abort()
+
     def read_buffer(self) -> memoryview:
         """The memory for the next read."""
         return _MEMORY if self._body is not None and not self._is_chunked else _SMALL_READ

@@ -33,6 +33,6 @@ async def keep_deadline(request: web.Request, handler: Handler) -> web.StreamRes
             return await handler(request)
     except (DeadlinePassed, TimeoutError) as exc:
         # uvloop's timers may fire a millisecond early, so the clock alone does not tell whose time limit it was.
-        if not limit.expired() and time.monotonic() < deadline:
+        if isinstance(exc, TimeoutError) and not limit.expired() and time.monotonic() < deadline:
             raise  # another time limit, inside the handler
         raise ServiceError(504, "deadline_passed", "the time that the client waits is spent") from exc

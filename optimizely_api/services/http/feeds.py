@@ -49,16 +49,20 @@ async def feed_response(
     after = read_integer(request, "after", minimum=0) or 0
     limit = read_integer(request, "limit", maximum=MAX_ITEMS) or MAX_ITEMS
     wait = read_integer(request, "wait", minimum=0, maximum=LONGEST_WAIT_SECONDS) or 0
-    closing, loop = request.app[CLOSING], asyncio.get_running_loop()
+    database, closing, loop = request.app[DATABASE], request.app[CLOSING], asyncio.get_running_loop()
     deadline = loop.time() + wait
     while True:
-        rows = await read_rows(request.app[DATABASE], table, after, limit, where)
-        left = deadline - loop.time()
-        if rows or left <= 0 or closing.is_set():
+        seen = database.version()
+        rows = await read_rows(database, table, after, limit, where)
+        if rows or loop.time() >= deadline or closing.is_set():
             headers = {CLOCK: format_time(datetime.now(UTC))}
             return JSONResponse({"items": [show(row) for row in rows]}, headers=headers)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), min(LOOK_SECONDS, left))
+        while loop.time() < deadline and not closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(loop.time() + LOOK_SECONDS, deadline)):
+                    await closing.wait()
+            if database.may_have_changed(seen):
+                break
 
 
 async def read_rows(

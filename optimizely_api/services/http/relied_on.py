@@ -36,14 +36,20 @@ RELIANCE = Reliance(
             "_protocol": "the connection, and through it the limits of the worker",
             "_read_bytes": "keeping the body that was read",
         },
-        GunicornWebWorker: {"_wait_next_notify": "waiting for the next second, or for the signal to stop"},
+        GunicornWebWorker: {
+            "_notify_waiter_done": "stopping at the signal",
+            "_wait_next_notify": "waiting for the next second, or for the signal to stop",
+        },
     },
     overridden={
         RequestHandler: {
             "_handle_request": "freeing the memory of a body at the end of its request",
             "handle_error": "the shape of the services' errors",
         },
-        GunicornWebWorker: {"_run": "accepting no more connections than the limit"},
+        GunicornWebWorker: {
+            "_run": "accepting no more connections than the limit",
+            "handle_exit": "stopping at the signal",
+        },
     },
 )
 

@@ -26,6 +26,8 @@ READ_AHEAD_BYTES = 32 * 1024
 # How long the rest of an unwanted body is read and discarded after the response: closing a socket with unread input
 # resets the connection, and the reset may overtake the response (RFC 9112 section 9.6).
 DISCARD_SECONDS = 1.0
+# The last part of graceful_timeout is for cancelling requests and for closing the application; then gunicorn kills.
+UNWIND_SECONDS = 1.5
 # Deadlines are checked this often within the shortest timeout, and at least each second.
 CHECKS_PER_TIMEOUT = 8
 
@@ -33,6 +35,7 @@ CHECKS_PER_TIMEOUT = 8
 class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWebWorker):
     """Serves one application within `limits`; `worker_class` makes the class for a set of limits."""
 
+    alive: bool
     limits: Limits
     application: web.Application
     body_memory: BodyMemory
@@ -52,7 +55,8 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
             "read_bufsize": READ_AHEAD_BYTES,
             "auto_decompress": False,  # BoundedRequest decodes, within its limits
         }
-        runner = web.AppRunner(self.application, shutdown_timeout=self.cfg.graceful_timeout * 0.95, **options)
+        # aiohttp's own end waits for this time once for the response, and again for the task that writes it.
+        runner = web.AppRunner(self.application, shutdown_timeout=self.cfg.graceful_timeout, **options)
         await runner.setup()
         server = runner.server
         assert server is not None  # noqa: S101  # there is one after setup()
@@ -72,17 +76,33 @@ class ServiceWorker(ReportsBootFailure, DefaultSignalsWhileStarting, GunicornWeb
         finally:
             self._acceptor.stop()
             admission.meter.stop()
+            finish_seconds = self.cfg.graceful_timeout - UNWIND_SECONDS
+            cancelling = self.loop.call_later(finish_seconds, self._cancel_connections)
             await runner.cleanup()
+            cancelling.cancel()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Stop at once, not at the next heartbeat: the master counts graceful_timeout from the signal."""
+        super().handle_exit(sig, frame)
+        self._notify_waiter_done()
 
     @property
-    def is_full(self) -> bool:
-        """Whether all connections are in use, so that further clients wait in the backlog."""
-        return self._acceptor.is_full
+    def keeps_connections(self) -> bool:
+        """Whether a connection may serve another request: not while clients wait in the backlog, nor during a stop."""
+        return self.alive and not self._acceptor.is_full
 
     def connection_ended(self, connection: ServiceConnection) -> None:
         """Let another connection in; each connection calls this at its end."""
         self.connections.discard(connection)
         self._acceptor.connection_ended()
+
+    def _cancel_connections(self) -> None:
+        if self.connections:
+            self.log.warning(
+                "Cancelling %d connections still open at the end of graceful_timeout", len(self.connections)
+            )
+        for connection in list(self.connections):
+            connection.cancel()
 
     def _check_connections(self) -> None:
         now = self.loop.time()

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import math
 import os
+import socket
 import sqlite3
 import threading
 import time
@@ -30,6 +31,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from optimizely_api.services.storage.data_version import DataVersion, Version
 from optimizely_api.services.storage.deadlines import DEADLINE, DeadlinePassed, seconds_left
 from optimizely_api.services.storage.sqlite_driver import Driver
 from optimizely_api.services.storage.turns import DatabaseBusy, Turns
@@ -39,6 +41,8 @@ T = TypeVar("T")
 
 POOL_SIZE, POOL_OVERFLOW = 5, 10  # connections of a worker: kept, and opened for a while
 BUSY_TIMEOUT_SECONDS = 15.0  # how long a SQLite writer waits for another one
+# Of connections to PostgreSQL: silent ones are probed after 15 s and each 5 s, and end after 30 s without any response.
+TCP_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 STOP = "stop"  # in the `info` of a connection to SQLite
 INSTRUCTIONS_BETWEEN_CHECKS = 50_000  # of SQLite's virtual machine; about a millisecond
 MIGRATION_LOCK_TIMEOUT_SECONDS = 120.0
@@ -141,12 +145,25 @@ def create_engine(value: str | URL, **options: Any) -> AsyncEngine:
     """
     url = database_url(value) if isinstance(value, str) else value
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, hide_parameters=True, **{"pool_pre_ping": True, **options})
+        engine = create_async_engine(url, hide_parameters=True, **{"pool_pre_ping": True, **options})
+        event.listen(engine.sync_engine, "connect", _notice_a_lost_machine)
+        return engine
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url, module=Driver(), **_sqlite_options(), **options)
     _listen(engine.sync_engine)
     event.listen(engine.sync_engine, "connect", _make_stoppable)
     return engine
+
+
+def _notice_a_lost_machine(connection: Any, _record: object) -> None:
+    """Have the kernel end the connection when PostgreSQL's machine is lost: a statement would wait for good."""
+    sock = connection.driver_connection._transport.get_extra_info("socket")
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in TCP_OPTIONS.items():
+        if hasattr(socket, name):  # not every system has all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _sqlite_options() -> dict[str, Any]:
@@ -270,6 +287,7 @@ class Database:
         self._reads = Turns(max(1, connections - 1) if self.is_sqlite else connections)
         self._writes = Turns(1) if self.is_sqlite else self._reads
         self._threaded = _threaded_engine(self.engine.url) if self.is_sqlite else None
+        self._version = DataVersion(self.engine.url.database or "") if self.is_sqlite else None
 
     @property
     def is_sqlite(self) -> bool:
@@ -335,13 +353,23 @@ class Database:
             milliseconds = math.ceil(left * 1000)
             await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
 
+    def version(self) -> Version:
+        """What is different after every commit; None where only a query shows what is new, as on PostgreSQL."""
+        return None if self._version is None else self._version.read()
+
+    def may_have_changed(self, since: Version) -> bool:
+        """Whether a query may find anything that it did not find after `since` was read."""
+        return since is None or self.version() != since
+
     async def ping(self) -> None:
         """Select one row; raises the driver's error when the database does not answer."""
         async with self.snapshot() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection."""
+        if self._version is not None:
+            self._version.close()
         await self.engine.dispose()
         if self._threaded is not None:
             await self.engine.dialect.dbapi.stopped()  # type: ignore[union-attr]

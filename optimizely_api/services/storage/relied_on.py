@@ -1,8 +1,9 @@
-"""What the storage relies on of SQLAlchemy's and aiosqlite's cursors."""
+"""What the storage relies on of SQLAlchemy's and aiosqlite's cursors, and of asyncpg's connections."""
 
 from __future__ import annotations
 
 import aiosqlite
+import asyncpg
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdapt_dbapi_cursor
 
 from optimizely_api.foreign_names import Reliance
@@ -32,9 +33,15 @@ AIOSQLITE = Reliance(
     "install aiosqlite>=0.22.1",  # as in setup.py
     used={aiosqlite.Connection: dict.fromkeys(("_conn", "_execute"), CURSORS) | {"stop": STOPPING}},
 )
+ASYNCPG = Reliance(
+    "asyncpg",
+    "install asyncpg>=0.30",  # as in setup.py
+    used={asyncpg.Connection: {"_transport": "noticing that the machine of the database is lost"}},
+)
 
 
 def check() -> None:
     """Raise ReleaseDoesNotFit where a name is gone."""
     SQLALCHEMY.check()
     AIOSQLITE.check()
+    ASYNCPG.check()

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from optimizely_api.services.storage.deadlines import DeadlinePassed, seconds_left
+
 MOST_WAITING = 200
 LONGEST_WAIT_SECONDS = 5.0
 
@@ -33,7 +35,7 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold a turn while the block runs. Raises DatabaseBusy."""
+        """Hold a turn while the block runs. Raises DatabaseBusy, and DeadlinePassed when the request's time ends."""
         if self._turns.locked():
             await self._wait()
         else:
@@ -46,11 +48,12 @@ class Turns:
     async def _wait(self) -> None:
         if self._waiting >= self._most_waiting:
             raise DatabaseBusy
+        left, longest = seconds_left(), self._longest_wait_seconds
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._longest_wait_seconds):
+            async with asyncio.timeout(min(left, longest)):
                 await self._turns.acquire()
         except TimeoutError:
-            raise DatabaseBusy from None
+            raise (DeadlinePassed if left < longest else DatabaseBusy) from None
         finally:
             self._waiting -= 1

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from optimizely_api.contract.times import read_time
+from optimizely_api.services.experiments.datafiles import upkeep
 from optimizely_api.services.experiments.datafiles.upkeep import build_due
 from optimizely_api.services.experiments.tables import experiments
 from optimizely_api.services.storage.database import Database
@@ -365,6 +366,28 @@ async def test_a_schedule_changes_the_datafile_when_its_time_has_come(project: D
         statuses.append([one["status"] for one in (await project.datafile())["experiments"]])
     await database.close()
     assert statuses == [[], ["Running"], ["Running"], ["Paused"]]
+
+
+async def test_schedules_are_looked_for_again_when_that_has_failed(
+    project: DatafileCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(project.caller.database_url)
+    looked: list[Database] = []
+
+    async def fail_once(given: Database) -> None:
+        if given is database:
+            looked.append(given)
+            if len(looked) == 1:
+                raise OSError
+
+    monkeypatch.setattr(upkeep, "_next_change", fail_once)
+    following = asyncio.create_task(upkeep._follow_schedules(database))
+    async with asyncio.timeout(30):
+        while len(looked) < 2:
+            await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.wait([following])
+    await database.close()
 
 
 async def test_a_datafile_that_cannot_be_built_holds_up_no_other(project: DatafileCaller) -> None:

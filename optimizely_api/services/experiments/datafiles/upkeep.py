@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from optimizely_api.services.experiments.change_counts import count_recorded
@@ -20,7 +20,8 @@ from optimizely_api.services.experiments.datafiles import build as datafile
 from optimizely_api.services.experiments.snippets import build as snippet
 from optimizely_api.services.experiments.tables import datafiles
 from optimizely_api.services.http.application import DATABASE
-from optimizely_api.services.storage.database import Database
+from optimizely_api.services.storage.data_version import Version
+from optimizely_api.services.storage.database import Database, is_unavailable
 
 LOOK_SECONDS = 0.25  # between two looks for schedules whose time has come
 
@@ -45,13 +46,38 @@ async def _before_commit(connection: AsyncConnection, project_ids: set[int]) -> 
 
 
 async def _follow_schedules(database: Database) -> None:
+    seen: Version = None
+    earliest: datetime | None = None
     while True:
         try:
-            await build_due(database, datetime.now(UTC))
-        except Exception:
-            log.exception("datafiles do not follow the schedules of experiments")
+            if database.may_have_changed(seen):
+                version = database.version()
+                earliest = await _next_change(database)
+                seen = version
+            now = datetime.now(UTC)
+            if earliest is not None and earliest <= now:
+                await build_due(database, now)
+        except Exception as exc:
+            _log_failure("datafiles do not follow the schedules of experiments", exc)
             await asyncio.sleep(1)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _next_change(database: Database) -> datetime | None:
+    """When the next schedule changes a datafile; None without any."""
+    async with database.snapshot() as connection:
+        found: datetime | None = (
+            await connection.execute(select(func.min(datafiles.c.next_change)))
+        ).scalar()
+    return found
+
+
+def _log_failure(what: str, exc: Exception) -> None:
+    failures = exc.exceptions if isinstance(exc, ExceptionGroup) else (exc,)
+    if all(is_unavailable(each) for each in failures):
+        log.warning("%s: %s", what, failures[0])
+    else:
+        log.error("%s", what, exc_info=exc)
 
 
 async def build_due(database: Database, now: datetime) -> None:

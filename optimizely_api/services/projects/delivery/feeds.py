@@ -68,9 +68,13 @@ def feeds_of(settings: Settings, session: aiohttp.ClientSession, database: Datab
 
 async def _read_own_changes(database: Database, after: int) -> FeedPage:
     while True:
+        seen = database.version()
         if rows := await read_rows(database, changes, after, ITEMS):
             return FeedPage(rows[-1].id, [shown(row) for row in rows])
-        await asyncio.sleep(LOOK_SECONDS)  # other workers write there
+        while True:  # other workers write there
+            await asyncio.sleep(LOOK_SECONDS)
+            if database.may_have_changed(seen):
+                break
 
 
 async def _read_snippets(

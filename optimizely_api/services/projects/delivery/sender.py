@@ -20,6 +20,7 @@ from optimizely_api.services.projects.delivery.schedule import next_attempt
 from optimizely_api.services.projects.delivery.signature import signature_headers
 from optimizely_api.services.projects.delivery.store import Delivery, LeaseLost
 from optimizely_api.services.projects.lease import LONG_AGO, LeaseHolder
+from optimizely_api.services.storage.data_version import Version
 from optimizely_api.services.storage.database import Database, is_unavailable
 
 LOOK_SECONDS = 0.25  # between two looks for due deliveries; new ones are attempted at once
@@ -64,6 +65,7 @@ class Sender:
         self._given = surroundings or Surroundings()
         self._lease = LeaseHolder(database, store.LEASE, self._given.now)
         self._forgot = LONG_AGO
+        self._without_webhooks: Version = None  # of the database, when it had none at the last look
         self._readers: dict[str, asyncio.Task[None]] = {}  # by feed
         self._calls: dict[int, asyncio.Task[None]] = {}  # by webhook: one call at a time keeps their order
         self._wake = asyncio.Event()
@@ -122,8 +124,12 @@ class Sender:
     async def _has_lease(self) -> bool:
         """Take or prolong the lease; nobody needs it without webhooks."""
         if not self._lease.is_fresh:
+            if not self._database.may_have_changed(self._without_webhooks):
+                return False
+            seen = self._database.version()
             async with self._database.snapshot() as connection:
                 if not await store.has_webhooks(connection):
+                    self._without_webhooks = seen
                     return False
         had_it = self._lease.seconds_left > 0
         has_it = await self._lease.holds()
