@@ -3,7 +3,6 @@
 import importlib.util
 import random
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,28 @@ FOUND_BAD = 3
 
 def _kinds(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if unknown := [name for name in names if name not in KINDS]:
-        raise click.BadParameter(f"there is no fault {unknown[0]!r}; there are {', '.join(KINDS)}")
+    for name in names:
+        _check_kind(name)
     return names
+
+
+def _intervals(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
+    intervals = {}
+    for text in texts:
+        name, _, seconds = text.partition("=")
+        _check_kind(name)
+        try:
+            intervals[name] = float(seconds)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not KIND=SECONDS, such as kill-worker=5") from None
+        if not intervals[name] > 0:
+            raise click.BadParameter(f"{text!r}: the seconds must be more than 0")
+    return intervals
+
+
+def _check_kind(name: str) -> None:
+    if name not in KINDS:
+        raise click.BadParameter(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,6 +74,13 @@ def _kinds(_context: click.Context, _option: click.Parameter, text: str) -> tupl
     default=Options.gap_seconds,
     show_default=True,
     help="Mean time from the beginning of one fault to that of the next.",
+)
+@click.option(
+    "--every",
+    callback=_intervals,
+    multiple=True,
+    metavar="KIND=SECONDS",
+    help="A fault of this kind at this interval, in place of faults at random times; may be repeated.",
 )
 @click.option("--gateways", type=click.IntRange(1, 8), default=Options.gateways, show_default=True)
 @click.option(
@@ -108,7 +133,6 @@ def prove(seed: int | None, **chosen: Any) -> None:
 
 def run_proof(options: Options, console: Console) -> int:
     """Run the proof, print and write the report, and return the exit status."""
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # as in optimizely_api.main
     from optimizely_api.proof.proof import Proof
     from optimizely_api.proof.proof import prove as run
     from optimizely_api.proof.tally import summary, write_json

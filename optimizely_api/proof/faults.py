@@ -1,7 +1,8 @@
 """The kinds of faults, and the plan of a run. No IO: the same seed and options give the same plan."""
 
+import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -89,6 +90,17 @@ def plan(
         faults.append(_fault(KINDS[waiting.pop()], at, gateways, chance))
         at += chance.expovariate(1 / gap_seconds)
     return faults
+
+
+def regular_plan(every: Mapping[str, float], seconds: float, gateways: int, seed: int) -> Sequence[Fault]:
+    """The faults of a load in which one of each of these kinds begins every so many seconds."""
+    chance = random.Random(seed)  # noqa: S311
+    times = sorted(
+        (number * interval, name)
+        for name, interval in every.items()
+        for number in range(1, math.ceil(seconds / interval))
+    )
+    return [_fault(KINDS[name], at, gateways, chance) for at, name in times]
 
 
 def _fault(kind: Kind, at: float, gateways: int, chance: random.Random) -> Fault:

@@ -1,5 +1,6 @@
 """The options of a proof."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Options:
     `rate` is in requests per second. The load ends after `requests`, or after `seconds` if that is earlier.
     `balancer` is HAProxy's configuration, whose port and servers are replaced.
     `gap_seconds` is the mean time from the beginning of one fault to that of the next.
+    `every` is {kind of fault: seconds}; if it is not empty, these faults come at these intervals, and no others.
     """
 
     requests: int = 30_000
@@ -25,6 +27,7 @@ class Options:
     seed: int = 1
     faults: tuple[str, ...] = field(default=USUAL)
     gap_seconds: float = 2.0
+    every: Mapping[str, float] = field(default_factory=dict)
     gateways: int = 2
     workers: int = 2
     balancer: Path = Path("deploy/haproxy.cfg")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from optimizely_api.comparison.rig.processes import CpuTimes
+from optimizely_api.comparison.rig.processes import CpuTimes, Process
 from optimizely_api.comparison.rig.run import temporary_folder, until_signalled
 from optimizely_api.contract import load
 from optimizely_api.proof.account import (
@@ -21,10 +21,12 @@ from optimizely_api.proof.account import (
     creation,
     creation_of,
 )
-from optimizely_api.proof.faults import plan
+from optimizely_api.proof.faults import plan, regular_plan
 from optimizely_api.proof.injection import INTERRUPTIONS, Injector
 from optimizely_api.proof.judge import Judge, Question, Received, Verdict
 from optimizely_api.proof.load import Caller, ask_at_rate, write
+from optimizely_api.proof.logs import log_lines
+from optimizely_api.proof.memory import MemoryWatch
 from optimizely_api.proof.options import Options
 from optimizely_api.proof.rig import DEADLINE_SECONDS, Rig, running_rig
 from optimizely_api.proof.tally import Tally
@@ -49,6 +51,7 @@ class Proof:
     began: float = 0.0
     recovered_seconds: float | None = None
     falsified: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
     others_share: float | None = None
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -87,6 +90,7 @@ class Proof:
                 "seconds": self.options.load_seconds,
                 "faults": list(self.options.faults),
                 "gap_seconds": self.options.gap_seconds,
+                "every": dict(self.options.every),
                 "gateways": self.options.gateways,
                 "workers": self.options.workers,
             },
@@ -95,6 +99,7 @@ class Proof:
             "written": {"attributes": self.attributes, "batches": self.batches},
             "recovered_seconds": self.recovered_seconds,
             "falsified": self.falsified,
+            "memory": self.memory,
             "others_share": self.others_share,
             "stalls_p99_ms": stalls and stalls.percentile(99),
             "stalls_max_ms": stalls and stalls.max,
@@ -131,23 +136,28 @@ async def _prove(proof: Proof, folder: Path, say: Say) -> None:
         proof.injector = Injector(rig, random.Random(options.seed))  # noqa: S311
         proof.began = time.monotonic()
         proof.caller = Caller("127.0.0.1", rig.port, judge, lambda *what: proof.record(judge, *what))
-        cpu = CpuTimes.now()
+        cpu, memory = CpuTimes.now(), MemoryWatch(lambda: _groups(rig))
         say(f"Seed {options.seed}: {options.rate:g} requests/s for {options.load_seconds:.0f} s.")
         try:
-            async with _in_background(proof.caller.stalls.watch(), _show(proof, say)):
+            async with _in_background(proof.caller.stalls.watch(), memory.watch(), _show(proof, say)):
                 await _load(proof, rig, questions)
                 await _recover(proof, questions)
         finally:
-            proof.falsified = _falsified(rig)
+            proof.falsified, proof.memory = _falsified(rig), memory.to_json()
             proof.others_share = CpuTimes.now().since(cpu).others_share
             await proof.caller.close()
+            _add_log_lines(proof, rig)
 
 
 async def _load(proof: Proof, rig: Rig, questions: list[Question]) -> None:
     """Ask, write, and carry out the faults, until the last request and the last fault have ended."""
     assert proof.caller is not None and proof.injector is not None  # noqa: S101, PT018
     options, caller = proof.options, proof.caller
-    faults = plan(options.faults, options.load_seconds, options.gap_seconds, options.gateways, options.seed)
+    seconds, gateways, seed = options.load_seconds, options.gateways, options.seed
+    if options.every:
+        faults = regular_plan(options.every, seconds, gateways, seed)
+    else:
+        faults = plan(options.faults, seconds, options.gap_seconds, gateways, seed)
 
     def made(_: Question, received: Received) -> None:
         proof.attributes += 1
@@ -213,6 +223,23 @@ async def _in_background(*work: Any) -> Any:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _groups(rig: Rig) -> dict[str, list[Process]]:
+    """Whose memory is sampled."""
+    return {
+        "gateways": [gateway.running_process for gateway in rig.gateways],
+        "services": [*rig.services.processes.values()],
+    }
+
+
+def _add_log_lines(proof: Proof, rig: Rig) -> None:
+    """Let each bad response have what the gateways' logs and access logs say under its request id."""
+    processes = [gateway.running_process for gateway in rig.gateways]
+    logs = [log for process in processes for log in (process.log, process.output)]
+    found = log_lines(logs, {example["request_id"] for example in proof.tally.examples})
+    for example in proof.tally.examples:
+        example["log"] = found[example["request_id"]]
 
 
 def _falsified(rig: Rig) -> dict[str, int]:

@@ -13,7 +13,9 @@ from optimizely_api.comparison.load.histogram import Histogram
 from optimizely_api.proof.judge import BAD_VERDICTS, Judgement, Question, Received, Verdict
 
 CONFIDENCE: Final = 0.95
+MUCH_OF_OTHERS: Final = 0.1  # of the processors
 MOST_EXAMPLES: Final = 20  # of each verdict
+MOST_SHOWN: Final = 5  # of them in the summary
 LONGEST_EXCERPT: Final = 400
 # What a worker that is killed or frozen does to the requests in it; nothing excuses a wrong response.
 EXCUSABLE: Final = frozenset({Verdict.LATE, Verdict.UNEXPLAINED})
@@ -161,6 +163,18 @@ def summary(document: Mapping[str, Any]) -> list[str]:
             else f"All right again after {recovered:.1f} s."
         )
     )
+    lines += [
+        f"Memory of the {name}: a median of {each['first_bytes'] / 1e6:.0f} MB in the first fifth of the time, of "
+        f"{each['last_bytes'] / 1e6:.0f} MB in the last; {each['most_bytes'] / 1e6:.0f} MB at most"
+        for name, each in document["memory"].items()
+    ]
+    if (others := document["others_share"] or 0.0) >= MUCH_OF_OTHERS:
+        lines.append(
+            f"Other programs took {100 * others:.0f} % of the processors: what is late may be so by them."
+        )
+    for example in [each for each in document["examples"] if each["apart"] is None][:MOST_SHOWN]:
+        lines.append(f"Bad, at {example['at']:.1f} s: {example['request']}: {example['why']}")
+        lines += [f"    {line.strip()}" for line in example["log"][-1:]]
     lines.append("While a fault lasted:")
     for kind, each in document["of_fault"].items():
         share = _share(each["bad"], each["judged"], each["interval"])

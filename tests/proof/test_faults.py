@@ -2,7 +2,7 @@
 
 import itertools
 
-from optimizely_api.proof.faults import KINDS, SERVICES, USUAL, plan
+from optimizely_api.proof.faults import KINDS, SERVICES, USUAL, plan, regular_plan
 
 
 def test_the_same_seed_gives_the_same_faults():
@@ -24,6 +24,20 @@ def test_faults_overlap_and_have_a_target_of_their_kind():
     for fault in faults:
         assert 0 < fault.at < 200
         assert fault.target in (("0", "1") if KINDS[fault.kind].of_gateway else SERVICES)
+
+
+def test_faults_may_come_at_regular_intervals():
+    faults = regular_plan({"kill-worker": 5.0, "reload": 10.0}, 30, 2, seed=1)
+    assert [(fault.at, fault.kind) for fault in faults] == [
+        (5.0, "kill-worker"),
+        (10.0, "kill-worker"),
+        (10.0, "reload"),
+        (15.0, "kill-worker"),
+        (20.0, "kill-worker"),
+        (20.0, "reload"),
+        (25.0, "kill-worker"),
+    ]
+    assert {fault.target for fault in faults} == {"0", "1"}
 
 
 def test_the_control_is_no_usual_fault():

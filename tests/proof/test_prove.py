@@ -47,6 +47,16 @@ def test_nothing_is_bad_while_services_lie_and_die(tmp_path):
     assert "at most" in said
 
 
+def test_workers_may_be_killed_and_replaced_at_regular_intervals(tmp_path):
+    options = ("--every", "kill-worker=2", "--every", "reload=4", "--gateways", "2", "--seed", "1")
+    status, said, report = proved(tmp_path / "proof.json", *options)
+    assert (status, report["bad"]) == (0, 0), said
+    assert [fault["at"] for fault in report["faults"]] == [2, 4, 4, 6, 8, 8]
+    for group in ("gateways", "services"):
+        assert 0 < report["memory"][group]["first_bytes"] <= report["memory"][group]["most_bytes"]
+        assert f"Memory of the {group}" in said
+
+
 def test_a_lying_response_is_found(tmp_path):
     """The services' names are falsified in contract, which no gateway can see."""
     status, said, report = proved(tmp_path / "proof.json", "--faults", "forged", "--seed", "1")

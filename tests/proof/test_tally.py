@@ -3,7 +3,7 @@
 import pytest
 
 from optimizely_api.proof.judge import Question, Received, Verdict
-from optimizely_api.proof.tally import MOST_EXAMPLES, Tally, interval
+from optimizely_api.proof.tally import MOST_EXAMPLES, Tally, interval, summary
 
 QUESTION = Question("get_attribute", "/v2/attributes/1", "token")
 RESPONSE = Received(200, {}, b"", "", 0.1)
@@ -55,3 +55,27 @@ def test_responses_count_for_every_fault_that_lasted():
 def test_examples_of_each_verdict_are_few():
     tally = counted(*[Verdict.WRONG] * 100, Verdict.LATE)
     assert [example["verdict"] for example in tally.examples] == ["wrong"] * MOST_EXAMPLES + ["late"]
+
+
+def test_the_summary_says_of_bad_responses_why_they_are_and_what_may_be_the_cause():
+    tally = Tally()
+    for interruption in (None, "in flight in a killed worker"):
+        judgement = Verdict.UNEXPLAINED, "500 internal_error"
+        tally.record(
+            judgement, QUESTION, RESPONSE, at=33.7, request_id="", faults=(), interruption=interruption
+        )
+    document = {
+        **tally.to_json(),
+        "seed": 1,
+        "faults": [],
+        "written": {"attributes": 0, "batches": 0},
+        "recovered_seconds": 0.0,
+        "memory": {},
+        "others_share": 0.35,
+    }
+    for example in document["examples"]:
+        example["log"] = ["Traceback (most recent call last):", "TypeError: it is none"]
+    lines = summary(document)
+    assert lines.count("Bad, at 33.7 s: GET /v2/attributes/1: 500 internal_error") == 1
+    assert lines.count("    TypeError: it is none") == 1
+    assert "Other programs took 35 % of the processors: what is late may be so by them." in lines
