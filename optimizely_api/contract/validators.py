@@ -244,6 +244,7 @@ def json_schema(schema: dict[str, Json]) -> dict[str, Json]:
         translated["additionalProperties"] = schema["additionalProperties"]
     if "items" in schema:
         translated["items"] = json_schema(schema["items"])
-    if "allOf" in schema:
-        translated["allOf"] = [json_schema(part) for part in schema["allOf"]]
+    # Swagger 2.0 has no oneOf; the shapes of the services' responses do.
+    for keyword in {"allOf", "oneOf"} & schema.keys():
+        translated[keyword] = [json_schema(part) for part in schema[keyword]]
     return translated

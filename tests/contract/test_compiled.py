@@ -15,6 +15,7 @@ from optimizely_api.contract import load
 from optimizely_api.gateway.contract.compiled import RequestReader, RoutesMatchedOnce, request_reader
 from optimizely_api.gateway.contract.requests import ContractRequest, validation_context
 from optimizely_api.gateway.errors import BadRequest
+from tests.conftest import WHOLE
 from tests.contract.conftest import make_router
 
 OPERATIONS = sorted(load().operations)
@@ -110,7 +111,7 @@ def exactly(values: Any) -> Any:
     return [(name, type(value), value) for name, value in values.items()]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 if WHOLE else 150, deadline=None)
 @given(asked=requests())
 def test_a_reader_is_unsure_or_agrees_with_pyramid_swagger(
     router: Router, asked: tuple[str, str, list[tuple[str, str]]]
@@ -193,7 +194,7 @@ SEGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 if WHOLE else 150, deadline=None)
 @given(segments=st.lists(SEGMENTS, max_size=6), method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS"]))
 def test_the_same_route_is_found_as_by_pyramid(router: Router, segments: list[str], method: str) -> None:
     routes = router.registry.getUtility(IRoutesMapper)

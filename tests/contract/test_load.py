@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from optimizely_api.contract import InvalidContract, load, subset
+from optimizely_api.contract import InvalidContract, load, subset, swagger_schema
 from optimizely_api.contract.load import contract_folder
 
 ROOT = """
@@ -128,6 +128,11 @@ def test_yaml_means_what_it_would_mean_as_json(folder: Path) -> None:
     assert properties["answer"]["enum"] == ["yes", "no"]
 
 
+def test_the_fast_check_is_enough_for_it() -> None:
+    """A reference of an odd kind would have every worker make the slow one."""
+    assert swagger_schema.is_valid(load().document)
+
+
 def test_it_is_read_once() -> None:
     assert load() is load()
 
@@ -184,6 +189,20 @@ def test_it_is_read_once() -> None:
             "parent: {type: strange}",
             r"pets.yaml, at /definitions/Pet.*strange",
             id="unknown type",
+        ),
+        pytest.param(
+            "pets.yaml",
+            'parent: {$ref: "#/definitions/Pet"}',
+            'parent: {$ref: "shared.yaml#/responses/Failure"}',
+            r"pets.yaml, at /definitions/Pet/properties/parent: 'schema' does not match",
+            id="a response as a schema",
+        ),
+        pytest.param(
+            "pets.yaml",
+            "#/responses/Failure",
+            "#/definitions/Failure",
+            r"pets.yaml, at /paths/~1pets/get/responses/default",
+            id="a schema as a response",
         ),
         pytest.param(
             "pets.yaml",
