@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optimizely_api.legacy.client import BlockingClient
-from optimizely_api.legacy.pool import GRACE_SECONDS, reset_signals
+from optimizely_api.legacy.pool import GRACE_SECONDS, held_signals, reset_signals
 from optimizely_api.upstream.calls import Call
 from optimizely_api.upstream.client import CallContext
 from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
@@ -49,7 +49,8 @@ class KeptPoolFanOut:
     def _processes(self) -> multiprocessing.pool.Pool:
         # Created on first use, in the worker: gunicorn forks its workers after the application is built.
         if self._pool is None:
-            self._pool = multiprocessing.Pool(initializer=_begin, initargs=(self._client,))
+            with held_signals():
+                self._pool = multiprocessing.Pool(initializer=_begin, initargs=(self._client,))
         return self._pool
 
 

@@ -1,10 +1,11 @@
 """The fan-out of 2017: processes and a queue, created for each request and destroyed after it."""
 
+import contextlib
 import multiprocessing
 import queue
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -15,6 +16,7 @@ from optimizely_api.upstream.errors import UpstreamError, UpstreamTimeout
 
 # Each child has its own time limit; this is for the way of its response through the queue.
 GRACE_SECONDS = 0.5
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 class PoolFanOut:
@@ -34,14 +36,16 @@ class PoolFanOut:
         if not calls:
             return []
         manager = SyncManager()
-        manager.start(initializer=reset_signals)
+        with held_signals():
+            manager.start(initializer=reset_signals)
         with manager:
             return self._fetch_all(manager.Queue(), calls, context, at_most)
 
     def _fetch_all(
         self, outcomes: "queue.Queue[Any]", calls: Sequence[Call], context: CallContext, at_most: int | None
     ) -> list[Any]:
-        pool = multiprocessing.Pool(at_most, initializer=reset_signals)
+        with held_signals():
+            pool = multiprocessing.Pool(at_most, initializer=reset_signals)
         try:
             for index, call in enumerate(calls):
                 pool.apply_async(_send, (self._client, index, call, context, outcomes))
@@ -86,7 +90,22 @@ def _send(
     outcomes.put((index, time.monotonic() - started, outcome))
 
 
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Fork children that call `reset_signals`: a signal that comes before waits until then.
+
+    A pool of a call that fails at once is terminated while some of its processes have not begun. Gunicorn's handler
+    would only note the TERM, and the pool would wait for them for good.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def reset_signals() -> None:
     """Remove gunicorn's handlers from a forked child: they only note a TERM, so the pool could not end the child."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

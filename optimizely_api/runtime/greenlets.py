@@ -43,7 +43,7 @@ class Worker(greenlet.greenlet):  # type: ignore[misc]
     is_idle = False
 
     def __init__(self) -> None:
-        super().__init__(self._work)
+        super().__init__(_work)
         # Run to the first wait now, without a job: a greenlet keeps the arguments of its first switch until its end.
         self.switch()
 
@@ -51,12 +51,14 @@ class Worker(greenlet.greenlet):  # type: ignore[misc]
     def dead(self) -> bool:
         return self.is_idle or super().dead
 
-    def _work(self) -> None:
-        job: Job | None = self.parent.switch()
-        while job is not None:
-            ended = _call(job)
-            job = None  # so that this frame does not keep the arguments of the call
-            job = self.parent.switch(ended)
+
+def _work() -> None:
+    # No variable refers to the greenlet itself: it would outlive its thread, which a greenlet must not.
+    job: Job | None = greenlet.getcurrent().parent.switch()
+    while job is not None:
+        ended = _call(job)
+        job = None  # so that this frame does not keep the arguments of the call
+        job = greenlet.getcurrent().parent.switch(ended)
 
 
 class _Threads(threading.local):

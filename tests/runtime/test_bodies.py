@@ -132,6 +132,18 @@ async def test_a_cancelled_wait_for_room_does_not_hold_up_the_next():
     assert budget.free_bytes == 0
 
 
+async def test_a_request_that_is_cancelled_when_room_becomes_free_leaves_the_room_to_the_next():
+    budget = BodyBudget(10)
+    assert budget.try_take(10)
+    first, second = (asyncio.create_task(budget.take(size)) for size in (6, 5))
+    await asyncio.sleep(0)
+    first.cancel()
+    budget.give_back(10)  # in the same turn of the loop
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert first.cancelled()
+    assert budget.free_bytes == 5
+
+
 def resident_bytes(pid):
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * 4096

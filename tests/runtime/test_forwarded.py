@@ -1,13 +1,16 @@
 """The headers of trusted proxies, and those of other peers, which are ignored."""
 
 import ipaddress
+import socket
+from contextlib import contextmanager
 
 import pytest
 
 from optimizely_api.runtime.server.forwarded import TrustedProxies
 from optimizely_api.runtime.server.http1.head import Refusal
-from tests.runtime.servers import gunicorn
+from tests.runtime.servers import gunicorn, read_to_end
 from tests.runtime.test_worker import json_of
+from tests.support.ports import free_port
 
 PEER = ("10.0.0.1", 4000)
 
@@ -26,6 +29,7 @@ def proxies(*allowed):
         ("x-forwarded-for", "[2001:db8::7]:4711", "2001:db8::7"),
         ("x-forwarded-for", "2001:db8::7", "2001:db8::7"),
         ("x-forwarded-for", "10.0.0.9, 10.0.0.8", "10.0.0.9"),
+        ("x-forwarded-for", "::ffff:203.0.113.7, ::ffff:10.1.2.3", "203.0.113.7"),
         ("x-forwarded-for", "203.0.113.7, nonsense, 10.0.0.8", "10.0.0.8"),
         ("x-forwarded-for", "", "10.0.0.1"),
         ("forwarded", 'for="[2001:db8::7]:80";proto=https', "2001:db8::7"),
@@ -80,3 +84,40 @@ def test_only_peers_in_forwarded_allow_ips_are_trusted(tmp_path, allowed, expect
     with gunicorn(tmp_path, environment={"FORWARDED_ALLOW_IPS": allowed}) as server:
         answer = json_of(server.exchange(SAID))
     assert [answer[key] for key in ("client", "scheme", "script_name", "path")] == expected
+
+
+@contextmanager
+def dual_stack(tmp_path, allowed):
+    """A gunicorn on a Unix socket and on IPv6, which takes IPv4 too; yields a function that asks on a connection."""
+    port, path = free_port(), str(tmp_path / "socket")
+
+    def ask(host):
+        client = socket.create_connection((host, port), timeout=15) if host else socket.socket(socket.AF_UNIX)
+        with client:
+            if not host:
+                client.connect(path)
+            client.sendall(SAID)
+            answer = json_of(read_to_end(client))
+        return [answer[key] for key in ("client", "scheme", "script_name")]
+
+    with gunicorn(
+        tmp_path, "--bind", f"[::]:{port}", "--bind", f"unix:{path}", "--forwarded-allow-ips", allowed
+    ):
+        yield ask
+
+
+def test_an_ipv4_proxy_of_a_socket_on_ipv6_is_known_by_its_ipv4_address(tmp_path):
+    with dual_stack(tmp_path, "127.0.0.1") as ask:
+        assert ask("127.0.0.1") == ["203.0.113.7", "https", "/api"]
+        assert ask("::1") == ["::1", "http", ""]
+    with dual_stack(tmp_path, "192.0.2.1") as ask:
+        assert ask("127.0.0.1") == ["127.0.0.1", "http", ""]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [("*", ["203.0.113.7", "https", "/api"]), ("127.0.0.1", ["", "http", ""])],
+)
+def test_a_unix_socket_is_trusted_where_everybody_is(tmp_path, allowed, expected):
+    with dual_stack(tmp_path, allowed) as ask:
+        assert ask("") == expected

@@ -117,3 +117,16 @@ async def test_a_greenlet_may_start_another():
         return value
 
     assert await spawn_greenlet(lambda: await_in_greenlet(inner)) == "inner"
+
+
+def test_idle_greenlets_end_with_their_thread():
+    alive = []
+
+    async def call():
+        alive.append(weakref.ref(await spawn_greenlet(greenlet.getcurrent)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(call()))
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert [worker() for worker in alive] == [None]

@@ -319,6 +319,21 @@ async def test_an_idle_connection_stays_open_for_keepalive(tmp_path):
     assert b"408" not in answer
 
 
+def test_a_head_that_begins_at_the_end_of_keepalive_has_its_whole_time(tmp_path):
+    with (
+        gunicorn(tmp_path, "--keep-alive", "2", header_timeout_seconds=30.0) as server,
+        server.connect() as client,
+    ):
+        client.sendall(REQUEST)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        client.sendall(HALF_A_HEAD)
+        client.settimeout(3.0)  # more than keepalive
+        with pytest.raises(TimeoutError):
+            client.recv(1000)
+        client.sendall(b": no longer\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_a_client_that_reads_nothing_of_its_response_is_closed(slow_head_server):
     before = get(slow_head_server, "/state")
     with slow_head_server.connect() as client:

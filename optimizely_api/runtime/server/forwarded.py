@@ -14,6 +14,23 @@ _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::([0-9]
 _PREFIX = re.compile(rb"(?:(?:/(?!/)[0-9A-Za-z._~!$&'()*+=:@-]+){1,32})?")
 
 
+def peer_address(name: Any) -> Address:
+    """Return (address, port) of a socket's peer, whose name is `name`; None for a Unix socket."""
+    if not isinstance(name, tuple):
+        return None
+    host, port = name[:2]
+    return _plain(host) if ":" in host else host, port
+
+
+def _plain(host: str) -> str:
+    """Return an address in its usual spelling; raises ValueError for what is no address.
+
+    Of an IPv4 peer, a socket on `[::]` has the address as a part of an IPv6 one (RFC 4291 section 2.5.5.2).
+    """
+    address = ipaddress.ip_address(host)
+    return str((address.version == 6 and address.ipv4_mapped) or address)
+
+
 class TrustedProxies:
     """The peers whose headers are trusted, and the headers that carry the scheme of the client's connection.
 
@@ -34,7 +51,7 @@ class TrustedProxies:
     def trusts(self, peer: Any) -> bool:
         """Whether `peer`, the address of a connection, is trusted; a Unix socket only if all peers are (`*`)."""
         if self._trusts_all:
-            return isinstance(peer, tuple)
+            return True
         try:
             address = ipaddress.ip_address(peer[0])
         except (ValueError, IndexError, TypeError):
@@ -109,6 +126,6 @@ def _address(text: str) -> Address:
     match = _WITH_PORT.fullmatch(text)
     host, port = (match[1] or match[2], match[3]) if match else (text, None)
     try:
-        return str(ipaddress.ip_address(host)), int(port or 0)
+        return _plain(host), int(port or 0)
     except ValueError:
         return None

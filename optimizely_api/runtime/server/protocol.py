@@ -18,6 +18,7 @@ from optimizely_api.runtime.body_input import BodyError
 from optimizely_api.runtime.bridge import CAME_AT, AsgiBridge
 from optimizely_api.runtime.environ import Environ, connection_environ, path_info, request_environ
 from optimizely_api.runtime.refusals import CROSS_ORIGIN, error_body, log_access, refusal
+from optimizely_api.runtime.server.forwarded import peer_address
 from optimizely_api.runtime.server.gate import OVERLOADED, WAITS, Asked, Look, asked_by, is_forwarded, look_at
 from optimizely_api.runtime.server.http1.asgi import serve_asgi
 from optimizely_api.runtime.server.http1.body import RequestBody
@@ -78,6 +79,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self.account = 0  # of the request that waits or is under way, if the gate has found it
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
+        self._is_kept = False  # for requests after the first
         self._lingers = False
         self._lingered_bytes = 0
         self._due_at = 0.0  # 0: there is no deadline
@@ -93,9 +95,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self.was_made = True
         self.transport = transport
         self.worker.connections.add(self)
-        peer = transport.get_extra_info("peername")
-        self._peer = peer[:2] if isinstance(peer, tuple) else None
-        self._trusted = self.worker.proxies.trusts(peer)
+        self._peer = peer_address(transport.get_extra_info("peername"))
+        self._trusted = self.worker.proxies.trusts(self._peer)
         self._scheme = "https" if transport.get_extra_info("sslcontext") is not None else "http"
         self._expect_within(self.worker.options.header_timeout_seconds)
 
@@ -152,6 +153,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._resume_writers()
+        # Not in this call: a transport may make it inside of a write.
+        self.worker.loop.call_soon(self.read_again)
 
     def _resume_writers(self) -> None:
         drained, self.drained = self.drained, None
@@ -165,6 +168,10 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         while self._unread and self._waiting is None and not self.is_closed:
             exchange = self._exchange
             if exchange is None:
+                if self.drained is not None:
+                    # A client that does not read its output gets no more: refusals do not wait for it by themselves.
+                    self._due_at = 0.0  # `_watch_output` has its own deadline
+                    break
                 # Of a closing transport, `connection_lost` has not been called yet: nobody waits for a response.
                 if self.transport.is_closing() or not self._read_head():
                     break
@@ -187,8 +194,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         """Begin a request, whose head is read first unless it is given."""
         heads, gate = self._heads, self.worker.gate
         if head is None and not heads.held:
-            # From here on the deadline of a head applies, not that of an idle connection.
-            self._expect_within(self.worker.options.header_timeout_seconds, no_later=True)
+            # From here on the deadline of a head applies, not that of a kept connection.
+            self._expect_within(self.worker.options.header_timeout_seconds, no_later=not self._is_kept)
         try:
             if head is None:
                 head, self._unread = heads.feed(self._unread)
@@ -248,7 +255,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if closes:
             self._close(linger=True)
             return False
-        self._expect_within(self.worker.keepalive_seconds)
+        self._expect_another()
         if may_rest and gate.must_rest():
             self._pause_reading()
             gate.rest(self)
@@ -273,7 +280,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             # The rest of an unwanted body is discarded: the next request may begin.
             body.end()
             self._exchange = None
-            self._expect_within(self.worker.keepalive_seconds)
+            self._expect_another()
 
     def _pause_reading(self) -> None:
         if not self._is_paused and not self.is_closed:
@@ -376,7 +383,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         if self._unread:
             self._advance()
         else:
-            self._expect_within(self.worker.keepalive_seconds)
+            self._expect_another()
         self._resume_reading()
 
     def ends_after(self, exchange: Exchange) -> bool:
@@ -513,6 +520,11 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     # Deadlines: one timer for all; it is only replaced if it would fire too late.
 
+    def _expect_another(self) -> None:
+        """Keep the connection for another request."""
+        self._is_kept = True
+        self._expect_within(self.worker.keepalive_seconds)
+
     def _expect_within(self, seconds: float, *, no_later: bool = False) -> None:
         due_at = self.worker.loop.time() + seconds
         if no_later and 0.0 < self._due_at < due_at:
@@ -589,7 +601,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             return None
 
     def read_again(self) -> None:
-        """Called at the end of a rest, and after the refusal of a request that waited."""
+        """Called at the end of a rest, after the refusal of a request that waited, and when output is read again."""
         self._advance()
         self._resume_reading()
 

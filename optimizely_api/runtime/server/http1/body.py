@@ -99,11 +99,11 @@ class BodyBudget:
         self._admit()
 
     def _admit(self) -> None:
-        while self._queue and self._queue[0][0] <= self.free_bytes:
+        # A request that is cancelled leaves the queue by itself, and then admits those behind it.
+        while self._queue and self._queue[0][0] <= self.free_bytes and not self._queue[0][1].done():
             size, future = self._queue.popleft()
-            if not future.done():
-                self.free_bytes -= size
-                future.set_result(None)
+            self.free_bytes -= size
+            future.set_result(None)
 
 
 class RequestBody:
