@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyramid.router import Router
 
+# Pyramid imports pkg_resources; setup.py has the pin of setuptools and its reason. gunicorn's master imports Pyramid
+# with the worker class, before it loads the application, and the warning would be lines of the log that are no JSON.
+warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+
 
 def main(global_config: dict[str, str], **settings: Any) -> "Router":
     """Make the gateway: coroutine views under aiopyramid, for the gunicorn worker of `runtime/`.
@@ -13,8 +17,6 @@ def main(global_config: dict[str, str], **settings: Any) -> "Router":
     `global_config` is the ini file's [DEFAULT], `settings` the application's section, whose keys
     `gateway/settings.py` lists.
     """
-    # Pyramid imports pkg_resources; setup.py has the pin of setuptools and its reason.
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     # Imported here: the services import this package too and must not import Pyramid and the runtime.
     from pyramid.config import Configurator
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import warnings
 from pathlib import Path
 
 import click
@@ -59,7 +58,7 @@ def run(procfile: Path, demo: bool, verbose: bool) -> None:
         )
     try:
         sys.exit(running.run(procfile, demo=demo, verbose=verbose))
-    except running.CannotRun as exc:
+    except (running.CannotRun, DemoError) as exc:
         raise click.ClickException(str(exc)) from None
 
 
@@ -112,7 +111,6 @@ def services_key() -> None:
 )
 def settings(ini_file: Path | None) -> None:
     """Print every setting of the gateway for an ini file: meaning, unit, default and bound."""
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # as in optimizely_api.main
     from optimizely_api.gateway.settings_ini import default_section, with_settings
 
     if ini_file is None:

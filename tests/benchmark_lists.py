@@ -8,7 +8,6 @@ counts them.
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +23,8 @@ from tests.support import samples
 from tests.support.real_services import RealServices, real_services
 from tests.support.serving import serve
 
-NUMBER = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+NUMBER = 100
 REPEATS = 10
-LIMIT_MILLISECONDS = 30
 HEADERS = {"Authorization": f"Bearer {samples.TOKEN}"}
 VALUES: dict[str, list[str]] = {  # of query parameters that are required, beside ids
     "query": [""],
@@ -95,12 +93,11 @@ def _cpu_seconds() -> float:
     return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
-def main() -> int:
-    """Print the costs; 1 when one is above the limit."""
+def main() -> None:
+    """Print the costs."""
     table = Table(title=f"Lists of {NUMBER}: CPU time of gateway and services")
     for name in ("operation", "status", "items", "kB", "CPU ms"):
         table.add_column(name, justify="left" if name == "operation" else "right")
-    over = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with (
@@ -118,13 +115,10 @@ def main() -> int:
                 cost = 1e3 * (_cpu_seconds() - before) / REPEATS
                 body = response.json() if response.content else None
                 items = str(len(body)) if isinstance(body, list) else ""
-                over += cost > LIMIT_MILLISECONDS
-                style = "red" if cost > LIMIT_MILLISECONDS else ""
                 size = f"{len(response.content) / 1000:.1f}"
-                table.add_row(operation, str(response.status_code), items, size, f"{cost:.1f}", style=style)
+                table.add_row(operation, str(response.status_code), items, size, f"{cost:.1f}")
     Console(width=120).print(table)
-    return 1 if over else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

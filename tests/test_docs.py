@@ -13,14 +13,24 @@ import pytest
 from optimizely_api.cli import main as command_line
 from optimizely_api.contract import load
 from optimizely_api.contract.not_yet import not_here_yet
+from optimizely_api.foreign_names import PYTHON
 from optimizely_api.gateway import TWEENS
 from optimizely_api.gateway.errors import CODES
 from optimizely_api.gateway.settings import Settings
 from optimizely_api.runtime.refusals import log_access
 from optimizely_api.runtime.server.ini_section import KNOWN_SETTINGS
 from optimizely_api.services.http.limits import Limits
+from optimizely_api.services.results.ingest import batches
+from optimizely_api.services.results.ingest.admission import MAX_EVENT_IDS, MAX_EXPERIMENTS
+from optimizely_api.services.results.ingest.later_decisions import MAX_LATER
+from optimizely_api.services.results.numbers import MAX_REVENUE
+from optimizely_api.services.results.query.aggregation import MAX_CUT_DAYS, MAX_CUT_VISITORS
+from optimizely_api.services.results.query.history import DAILY_LOOKS
+from optimizely_api.services.results.query.points import MAX_DATAPOINTS, MAX_POINTS
+from optimizely_api.services.results.query.questions import MAX_EPOCHS
 from optimizely_api.serving.log import GATEWAY_ACCESS, SERVICES_ACCESS, JSONLines
 from tests.support.serving import ROOT
+from tests.test_relied_on import RELIANCES
 
 PACKAGE = ROOT / "optimizely_api"
 DOCUMENTS = {
@@ -131,6 +141,20 @@ def test_variables_of_the_environment_that_are_named_exist(name):
         assert found or re.search(rf"\b{re.escape(variable)}\b", read), variable
 
 
+def test_the_table_of_addresses_lists_which_service_calls_which():
+    listed = {
+        (service, variable.strip("`"))
+        for variable, service, _ in rows("docs/operating.md", "call each other")
+    }
+    read = {
+        (service.lower(), f"OPTIMIZELY_API_{called.upper()}_URL")
+        for service in SERVICES
+        for path in (PACKAGE / "services" / service.lower()).rglob("*.py")
+        for called in re.findall(r"\b([a-z]+)_url\(\)", path.read_text(encoding="utf-8"))
+    }
+    assert listed == read
+
+
 @each_document
 def test_commands_that_are_named_exist(name):
     sections = ConfigParser(interpolation=None)
@@ -147,6 +171,24 @@ def test_commands_that_are_named_exist(name):
             assert is_command(arguments), arguments
         elif program == "python":
             assert importlib.util.find_spec(arguments[1]), arguments
+
+
+def test_the_page_about_what_we_rely_on_has_every_package_with_its_bound():
+    table = rows("docs/relying-on.md", "# What we rely on")
+    named = " ".join(package for package, *_ in table)
+    assert {reliance.package for reliance in RELIANCES.values() if reliance.package not in named} <= {PYTHON}
+    bounds = [bound for _, cell, *_ in table for bound in re.findall(r"`([^`]+)`", cell)]
+    assert [bound for bound in bounds if f'"{bound}"' not in (ROOT / "setup.py").read_text()] == []
+
+
+def test_the_page_about_working_on_it_lists_every_benchmark():
+    programs = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for path in ROOT.glob("tests/**/benchmark_*.py")
+        if "__main__" in path.read_text(encoding="utf-8")
+    }
+    listed = {arguments[1] for program, *arguments in commands("docs/development.md") if program == "python"}
+    assert listed == programs
 
 
 def is_command(words):
@@ -192,13 +234,39 @@ def test_the_table_of_the_access_log_lists_every_field(caplog):
     assert listed == [*json.loads(JSONLines().format(caplog.records[0])), "upstream_events", "uuid"]
 
 
-@pytest.mark.parametrize("heading", ["### Lines of the gateway to look for", "## What to do when ..."])
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "### Lines of the gateway to look for",
+        "### Lines of the services to look for",
+        "## What to do when ...",
+    ],
+)
 def test_messages_that_are_named_are_in_the_code(heading):
     sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     for cell, *_ in rows("docs/operating.md", heading):
         for message in re.findall(r"`([^`]+ [^`]+)`", cell):
             for words in re.split(r"\.\.\.|\b(?:N|UUID|CODE)\b", message):
                 assert words.strip(" :") in sources, message
+
+
+@pytest.mark.parametrize(
+    ("sentence", "numbers"),
+    [
+        ("keeps {} decisions of each", [MAX_LATER]),
+        ("with more than {} runs", [MAX_EPOCHS]),
+        ("beyond {:,}, does not count", [MAX_REVENUE]),
+        ("at most {} in a series and {:,} in all", [MAX_POINTS, MAX_DATAPOINTS]),
+        ("After {} days with data", [DAILY_LOOKS]),
+        ("into more than {} parts, or cuts days on which more than {:,}", [MAX_CUT_DAYS, MAX_CUT_VISITORS]),
+        ("at most {:,} events, a visitor's entry in it {:,}", [batches.MAX_BATCH_EVENTS, batches.MAX_EVENTS]),
+        ("events and {} attributes, a snapshot {}", [batches.MAX_ATTRIBUTES, batches.MAX_DECISIONS]),
+        ("in at most {} experiments, and converts on at most {}", [MAX_EXPERIMENTS, MAX_EVENT_IDS]),
+        ("at most {} bytes, other texts {:,}", [batches.MAX_NAME_BYTES, batches.MAX_TEXT_BYTES]),
+    ],
+)
+def test_the_page_about_results_has_the_numbers_of_the_code(sentence, numbers):
+    assert sentence.format(*numbers) in " ".join(text("docs/results.md").split())
 
 
 def test_the_readme_says_how_many_operations_there_are():

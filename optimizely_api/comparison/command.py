@@ -122,7 +122,7 @@ def _number(
     type=click.Choice(RESTARTS),
     default=DEFAULTS["restart"],
     show_default=True,
-    help="New workers first (TTIN, TTOU), or gunicorn's HUP, which ends the old ones while the new ones start.",
+    help="New workers first (TTIN, TTOU), or HUP, at which blocking workers end while the new ones start.",
 )
 @_number("cpu_ms", "Computing per request, where nothing but computing is measured.", above=True)
 @_number("blocking_ms", "How long the blocking view holds the event loop.", above=True)

@@ -20,7 +20,7 @@ class Options:
     """The settings of one comparison. The report repeats them, so that the comparison can be repeated.
 
     Rates are in requests per second. A `rolling` restart ends gunicorn's old workers when the new ones can serve; with
-    `hup` gunicorn ends them at once. With `fan_out` the load requests the results of a campaign with that many
+    `hup` gunicorn ends blocking ones at once. With `fan_out` the load requests the results of a campaign with that many
     experiments; with 0, one experiment's results, which take three concurrent upstream calls. `share` is of a mode's
     own highest rate, `overloads` are multiples of it; `rate` is the most that all modes get as one equal rate.
 

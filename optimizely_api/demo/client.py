@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import aiohttp
 
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.25
+LONGEST_OVERLOAD_SECONDS = 60.0  # of a service that says when to return
 TIMEOUT_SECONDS = 60.0
-RETRIED_STATUSES = {502, 503, 504}
+RETRIED_STATUSES = {429, 502, 503, 504}
 PER_PAGE = 1000
 
 
@@ -39,15 +41,18 @@ class ServiceClient:
 
         `headers` come beside those of the session, or in their place.
         `body` is sent as JSON, or unchanged if it is bytes. A request without a response is sent again, except a POST
-        that creates an entity: batches of events, whose bodies are bytes, count once.
+        that creates an entity: batches of events, whose bodies are bytes, count once. A response with `Retry-After` is
+        no failed attempt for LONGEST_OVERLOAD_SECONDS: a slow machine stores events more slowly than they are sent.
 
         A loop, since stamina's retries would not make it shorter: how often depends on the request, a status and an
         exception alike are reasons to try again, and the last problem belongs in the message.
         """
         body_argument: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
-        problem = ""
-        for attempt in range(ATTEMPTS if method != "POST" or isinstance(body, bytes) else 1):
-            await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**attempt if attempt else 0)
+        may_repeat = method != "POST" or isinstance(body, bytes)
+        failures = 0
+        overload_ends = time.monotonic() + LONGEST_OVERLOAD_SECONDS
+        while True:
+            retry_after = ""
             try:
                 async with self.session.request(
                     method, self.url + path, params=params, headers=headers, **body_argument
@@ -55,11 +60,15 @@ class ServiceClient:
                     if response.status in expected:
                         return response.status, await _json(response)
                     problem = f"{response.status} {(await response.text())[:300]}"
-                    if response.status not in RETRIED_STATUSES:
-                        break
+                    may_repeat = may_repeat and response.status in RETRIED_STATUSES
+                    retry_after = response.headers.get("Retry-After", "")
             except (aiohttp.ClientError, TimeoutError) as exc:
                 problem = f"{type(exc).__name__} {exc}"
-        raise DemoError(f"{method} {self.url}{path}: {problem}")
+            is_overloaded = retry_after.isdigit() and time.monotonic() < overload_ends
+            failures += not is_overloaded
+            if not may_repeat or failures == ATTEMPTS:
+                raise DemoError(f"{method} {self.url}{path}: {problem}")
+            await asyncio.sleep(int(retry_after) if is_overloaded else FIRST_PAUSE_SECONDS * 2**failures)
 
     async def create(self, path: str, body: dict[str, Any], **params: Any) -> Any:
         """POST a new entity and return it."""

@@ -28,6 +28,7 @@ DEFAULT_PORTS = {
 }
 DATA_DIRECTORY = "OPTIMIZELY_API_DATA_DIR"
 LONGEST_START_SECONDS = 60.0
+LONGEST_ANSWER_SECONDS = 5.0
 STOP_SECONDS = 40.0  # longer than gunicorn's graceful_timeout
 POLL_SECONDS = 0.1
 TAIL_LINES = 20
@@ -90,7 +91,7 @@ async def _start(
 async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_path: Path | None) -> None:
     deadline = time.monotonic() + LONGEST_START_SECONDS
     problem = ""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LONGEST_ANSWER_SECONDS)) as session:
         while time.monotonic() < deadline:
             if processes.poll() is not None:
                 raise CannotRun(_why_it_ended(log_path))
@@ -99,7 +100,9 @@ async def _until_ready(processes: "subprocess.Popen[bytes]", ports: Ports, log_p
                     if response.status == 200:
                         return
                     problem = await response.text()
-            except (aiohttp.ClientError, TimeoutError) as exc:
+            except TimeoutError:
+                problem = f"the gateway does not respond within {LONGEST_ANSWER_SECONDS:g} seconds."
+            except aiohttp.ClientError as exc:
                 problem = str(exc)
             await asyncio.sleep(POLL_SECONDS)
     raise CannotRun(f"Not ready after {LONGEST_START_SECONDS:.0f} seconds: {problem}{_tail(log_path)}")

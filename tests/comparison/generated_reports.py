@@ -13,9 +13,10 @@ from optimizely_api.comparison.report.arithmetic import RateSearch
 from optimizely_api.comparison.report.refusals import EVENTS, lowest_failed, why_refused
 from optimizely_api.comparison.report.trials import EQUAL, GROWING, OVERLOAD, OWN_SHARE, TRIED
 from optimizely_api.comparison.rig.modes import MODES, USUAL, description
+from tests.conftest import WHOLE
 
 STEP = 1.12
-RESULT_SETS = 1000
+RESULT_SETS = 1000 if WHOLE else 150
 
 # Generated comparisons. In every repetition a mode has a capacity: each rate up to it holds, unless the generator fell
 # behind in its trial. Hypothesis draws the seed, the numbers of modes and repetitions, and what they measure.

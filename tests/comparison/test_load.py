@@ -80,8 +80,12 @@ async def test_a_stall_of_2_seconds_shows_in_the_percentiles_and_a_closed_loop_h
             await server.reached(100)
             server.stall(2.0)
 
+        async def closed_beside() -> Histogram:
+            await server.reached(1)  # the process of the load takes a while to start
+            return await closed_loop(server.port, 4.0)
+
         loaded, closed, _ = await asyncio.gather(
-            run_load_process(plan, tmp_path / "load.json"), closed_loop(server.port, 4.0), stall_once()
+            run_load_process(plan, tmp_path / "load.json"), closed_beside(), stall_once()
         )
     latency = loaded.total().latency
     print(f"open loop {latency}, closed loop {closed}")
@@ -293,7 +297,8 @@ async def test_ctrl_c_in_the_middle_leaves_a_valid_partial_result(number: int, t
     total = result.total()
     assert result.interrupted
     assert 140 <= total.offered < 1000
-    assert total.unfinished == pytest.approx(total.offered / 2, abs=5)
+    # Those that are never answered, and on a busy machine some whose response is on its way.
+    assert total.offered / 2 - 5 <= total.unfinished <= 0.75 * total.offered
     assert adds_up(total)
     assert len(result.slices) < 10
 

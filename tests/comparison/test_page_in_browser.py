@@ -56,8 +56,12 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(
-    params=[(scheme, size) for scheme in ("light", "dark") for size in (SLIDE, NARROW)],
-    ids=["light and wide", "light and narrow", "dark and wide", "dark and narrow"],
+    params=[
+        pytest.param(("light", SLIDE), id="light and wide"),
+        pytest.param(("light", NARROW), id="light and narrow", marks=pytest.mark.whole),
+        pytest.param(("dark", SLIDE), id="dark and wide", marks=pytest.mark.whole),
+        pytest.param(("dark", NARROW), id="dark and narrow"),
+    ]
 )
 def shown(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[tuple[Any, str]]:
     scheme, size = request.param

@@ -249,20 +249,18 @@ def test_a_caller_who_leaves_is_counted(stub: Running) -> None:
 
 
 @pytest.mark.slow
-async def test_it_answers_5000_calls_a_second_on_thousands_of_connections(
+async def test_it_answers_on_a_thousand_connections_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(VARIABLE)  # the load generator sends no key
-    with running("--delay-ms", "400") as stub:
-        plan = LoadPlan(
-            stub.url("experiments"), [(5000, 3.0)], ["/experiments/1", "/layers/2"], warm_up_seconds=1
-        )
+    with running("--delay-ms", "4000") as stub:
+        plan = LoadPlan(stub.url("experiments"), [(300, 6.0)], ["/experiments/1", "/layers/2"])
         result = await undisturbed(plan, tmp_path)
         most = stub.stats()["experiments"]["most_connections"]
     total = result.total()
-    assert total.by_class() == {"2xx": 15_000}
-    assert most >= 2000  # 5,000/s x 0.4 s are waiting at a time
-    assert (total.latency.percentile(50) or 0) == pytest.approx(400, abs=40)
+    assert total.by_class() == {"2xx": 1_800}
+    assert most >= 1100  # 300/s x 4 s are waiting at a time
+    assert (total.latency.percentile(50) or 0) == pytest.approx(4000, abs=400)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])

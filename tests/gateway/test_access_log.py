@@ -154,7 +154,8 @@ def test_499_for_a_caller_that_went_away(services, tmp_path):
     """Over a real socket that is closed before the answer."""
     services.manners["results"].hang = True
     with serve("main", services.settings(), tmp_path / "gunicorn.log", "--workers", "1") as served:
-        with socket.create_connection(("127.0.0.1", int(served.url.rsplit(":", 1)[1]))) as caller:
+        assert served.get("/healthz").status_code == 200  # the worker has started
+        with socket.create_connection(("127.0.0.1", served.port)) as caller:
             caller.sendall(
                 f"GET {RESULTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {samples.TOKEN}\r\n\r\n".encode()
             )

@@ -227,6 +227,14 @@ def test_no_log_holds_a_token_or_its_hash(services, caplog, manners):
         assert samples.token(token)["token_sha256"] not in written
 
 
+def test_502_for_a_token_whose_user_has_a_role_that_there_is_not(services):
+    user = {"id": "u", "email": "a@shop.example", "is_administrator": False, "roles": {"1": "emperor"}}
+    services.users[samples.TOKEN] = user
+    with GatewayTestApp(main({}, **services.settings())) as app:
+        answer = app.get(PROJECT, headers={"Authorization": f"Bearer {samples.TOKEN}"}, status="*")
+    assert_error(answer, 502, "bad_upstream_answer", "projects")
+
+
 def test_no_representation_of_a_call_holds_a_tokens_hash():
     token_hash = samples.token()["token_sha256"]
     assert token_hash not in repr(calls.identify(token_hash))

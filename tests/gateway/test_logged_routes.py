@@ -14,13 +14,13 @@ from tests.gateway.test_declared_errors import (
     CONTRACT,
     DECLARED,
     ask,
-    impatient_gateway,
+    forgetful_gateway,
     own,
     path,
     provoke,
 )
 from tests.support.asserting import AUTHORIZED
-from tests.support.serving import serve
+from tests.support.serving import SOON_SECONDS, serve
 
 OPERATIONS = list(CONTRACT.operations.values())
 # A file that is made while it is sent has its entity tag from its view.
@@ -52,7 +52,7 @@ def lines(caplog):
 
 @pytest.fixture(scope="module")
 def app(running_services, tmp_path_factory):
-    with impatient_gateway(running_services, tmp_path_factory.mktemp("recommendations")) as opened:
+    with forgetful_gateway(running_services, tmp_path_factory.mktemp("recommendations")) as opened:
         yield opened
 
 
@@ -93,7 +93,7 @@ def refused(tmp_path_factory):
     """(status, method, path) -> route, as the server that refused them logged it."""
     log = tmp_path_factory.mktemp("refused") / "gunicorn.log"
     nowhere = {f"{name}_url": "http://127.0.0.1:9" for name in ("projects", "experiments", "results")}
-    settings = {**nowhere, "header_timeout_seconds": "0.5"}
+    settings = {**nowhere, "header_timeout_seconds": "5"}
     with serve("main", settings, log, "--workers", "1") as served, ExitStack() as opened:
         asked = [
             f"{operation.method} {path(operation, own(operation))} HTTP/1.1\r\n{rest}"
@@ -101,7 +101,9 @@ def refused(tmp_path_factory):
             for rest in REFUSED_HEADS.values()
         ]
         port = int(served.url.rsplit(":", 1)[1])
-        callers = [opened.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in asked]
+        address = "127.0.0.1", port
+        # The first response waits for the start of the worker.
+        callers = [opened.enter_context(socket.create_connection(address, SOON_SECONDS)) for _ in asked]
         for caller, request in zip(callers, asked, strict=True):
             caller.sendall(request.encode())
         assert all(caller.recv(100).startswith(b"HTTP/1.1 ") for caller in callers)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.registries
 @pytest.mark.parametrize(
     ("projects", "users"),
     [
-        pytest.param(3, 3_000, marks=pytest.mark.slow, id="a few"),
+        pytest.param(2, 800, marks=pytest.mark.slow, id="a few"),
         pytest.param(30, 100_000, marks=pytest.mark.whole, id="many"),
     ],
 )

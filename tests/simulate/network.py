@@ -48,9 +48,6 @@ class Connection(asyncio.Transport):
     def is_closing(self) -> bool:
         return not self.is_open
 
-    def get_write_buffer_size(self) -> int:
-        return 0
-
     def write(self, data: Any) -> None:
         if self.is_open:
             self._service.receive(self, data)

@@ -17,7 +17,7 @@ from tests.support.real_services import AS_GATEWAY, KEY, NOWHERE, running_servic
 from tests.support.serving import serve
 
 Json = dict[str, Any]
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 60  # the first request waits for the start of a worker
 SOON_SECONDS = 20
 
 

@@ -98,7 +98,7 @@ def stop(stack: Stack) -> int:
     return stack.process.returncode
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     started = start(tmp_path_factory.mktemp("stack"))
     yield started

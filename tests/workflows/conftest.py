@@ -14,7 +14,7 @@ async def _created() -> dict[str, str]:
     return {name: await create_postgresql() for name in NAMES}
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
     databases = asyncio.run(_created()) if request.param == "postgresql" else {}
     with whole_stack(tmp_path_factory.mktemp(request.param), databases) as started:

@@ -132,7 +132,7 @@ def _restart(report: Report) -> Caption:
     how = (
         "New workers are started beside the old ones (TTIN), which leave when those can serve (TTOU)."
         if report["options"]["restart"] == "rolling"
-        else "gunicorn gets a HUP and ends the old workers while the new ones are still starting."
+        else "gunicorn gets a HUP: blocking workers end while the new ones start, the gateway's when those listen."
     )
     return _caption(how, _losses(report, "restart"))
 

@@ -120,7 +120,8 @@ class Gateway:
         """Replace the workers; return when the new ones can serve. Old workers finish their requests.
 
         With `rolling`, one worker after the other is added (TTIN), and an old one ends (TTOU) when it can serve.
-        Otherwise HUP: gunicorn ends the old workers while the new ones are still importing the application.
+        Otherwise HUP: gunicorn ends blocking workers while the new ones are still importing the application; the
+        gateway's end when the new ones listen.
         """
         self.forget_workers()
         if not rolling:

@@ -146,14 +146,15 @@ class TestSummaryAndPlan:
         self, app_with_allowance: Any, real_stack: RealServices, usage: str, ids: dict[str, int]
     ) -> None:
         before = get(app_with_allowance, f"{usage}/summary").json["usage"]
+        (used,) = get(app_with_allowance, "/v2/plan").json["product_usages"]
         real_stack.send_visitors(4, datetime.now(UTC))
         summary = get(app_with_allowance, f"{usage}/summary").json
         assert summary["usage"] == before + 4
         assert summary["usage_percentage"] == min(100, summary["usage"] / 10)
-        plan = get(app_with_allowance, "/v2/plan").json
-        (product,) = plan["product_usages"]
-        assert product["projects"] == {str(ids["project_id"]): summary["usage"]}
-        assert product["usage"] == summary["usage"]
+        (product,) = get(app_with_allowance, "/v2/plan").json["product_usages"]
+        project = str(ids["project_id"])
+        assert product["projects"] == {**used["projects"], project: used["projects"].get(project, 0) + 4}
+        assert product["usage"] == sum(product["projects"].values()) == summary["usage"]
 
     def test_200_the_plan_is_named_by_a_setting(self, app_with_allowance: Any, usage: str) -> None:
         plan = get(app_with_allowance, "/v2/plan").json
