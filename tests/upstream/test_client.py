@@ -71,7 +71,7 @@ async def test_durations_are_noted_per_service(client, context, services):
 async def test_a_late_service_is_a_timeout_within_its_limit(client, context, services):
     services.manners["experiments"].hang = True
     started = time.monotonic()
-    with pytest.raises(UpstreamTimeout, match=r"experiments service did not answer within 1\.0 seconds"):
+    with pytest.raises(UpstreamTimeout, match=r"experiments service did not answer within 1 seconds"):
         await client.fetch(GET_EXPERIMENT, context)
     assert time.monotonic() - started > 0.95
 
