@@ -5,8 +5,11 @@ line, unbegun, where one costs nothing but its place. While the worker has room,
 neither classified nor counted.
 
 - The room, the number of requests under way, goes down while the event loop is late and its thread never idle, and up
-  otherwise. Lateness alone says little: on a busy machine another program may be its cause. (The signal is the queueing
-  time of Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018, section 4.1.)
+  while the thread is idle at times: a busy one gains nothing from more. Lateness alone says little: on a busy machine
+  another program may be its cause. (The signal is the queueing time of Zhou et al., "Overload Control for Scaling
+  WeChat Microservices", SoCC 2018, section 4.1.)
+- A loop is late only at the end of the turn in which a flood has begun, and all that has begun is worked on. So a
+  number of requests under way that doubles from one tick to the next is a sign of an overload too.
 - An overload is a line that stands: requests of a class have waited all the time for `longest_wait_seconds`. Only then
   are any of that class refused: the last in the line, while it is long (48, or half of the room) and more requests
   come, and those that have waited for twice as long. It is over when none had to be refused for as long. A burst that
@@ -14,8 +17,9 @@ neither classified nor counted.
   the rate of the last responses, they would be refused for their wait in the end. (Nichols and Jacobson, "Controlling
   Queue Delay", ACM Queue 2012.)
 - While the line is long, an account with many requests in it is served the newest first. In their order each would wait
-  as long as the line is, and the first seconds of an overload would be spent on callers that have given up. Those that
-  newer ones have passed over are refused soon, once the line stands. (Maurer, "Fail at Scale", ACM Queue 2015.)
+  as long as the line is, and the first seconds of an overload would be spent on callers that have given up. Once the
+  line stands, a new one takes the place of the account's oldest until the line is short, and those that newer ones have
+  passed over are refused soon. (Maurer, "Fail at Scale", ACM Queue 2015.)
 - Batches of events, which SDKs may not send again, are refused last: they begin first, and only those are refused that
   have waited for ten times as long. But they wait on no more than half of the connections: others are let in too.
 """
@@ -34,6 +38,7 @@ FEWEST = 16  # requests that are always let be under way
 # In the line, before one is refused: with those under way as many as deploy/haproxy.cfg lets a worker have.
 FEWEST_WAITING = 48
 SPIKE_SECONDS = 0.02  # of lateness, after which there may be a line
+MANY = 24  # under way, after which there may be one if they were half as many at the last tick
 LATE_SECONDS = 0.005  # the loop is so late when it has enough to do
 SOON_SECONDS = 0.0025
 BUSY = 0.9  # of the time
@@ -73,6 +78,7 @@ class Admission:
         self.is_watching = False  # whether requests must be asked about
         self.refuses_most = False  # more than half of the last window
         self.under_way = 0
+        self._sudden = math.inf  # before the next tick, more than so many under way are a sign of an overload
         self._must_shorten = False  # whether a request has come while the line was long
         self._limit, self._most_events = longest_wait_seconds, most_events
         self._clock, self._busy_clock = clock, busy_clock
@@ -124,9 +130,12 @@ class Admission:
             self._line_was_long_at[last_kind] = now
             if self._stands[last_kind] or line.without_events >= self._most:
                 self._count_refusal(last_kind, now)
-                if is_last:
+                # One that is to begin soon must not be an old one. A line of just this length has a free place whenever
+                # a request begins; a longer one has none until it is short.
+                makes_room = line.without_events >= self._longest + 1 and line.takes_newest(kind, account)
+                if is_last and not makes_room:
                     return REFUSE
-                line.drop_last().refuse()
+                (line.drop_oldest(kind, account) if is_last else line.drop_last()).refuse()
         line.add(kind, account, now, request)
         return WAIT
 
@@ -151,6 +160,8 @@ class Admission:
     def begin(self) -> None:
         """Count a request that begins."""
         self.under_way += 1
+        if self.under_way > self._sudden and not self.is_watching:
+            self._watch()
 
     def end(self) -> None:
         """Count the end of a request, and let another one begin."""
@@ -165,8 +176,11 @@ class Admission:
 
     def sample(self, late_seconds: float) -> None:
         """Take the lateness of the event loop at one tick: change the room, and refuse what has waited too long."""
+        if not self._limit:
+            return
+        self._sudden = max(MANY, 2 * self.under_way)
         if not self.is_watching:
-            if self._limit and late_seconds > SPIKE_SECONDS:
+            if late_seconds > SPIKE_SECONDS:
                 self._watch()
             return
         now = self._clock()
@@ -174,7 +188,7 @@ class Admission:
         self._ticks += 1
         if self._ticks >= FEWEST_TICKS and now - self._began_at >= WINDOW_SECONDS:
             self._end_window(now)
-        elif late_seconds <= SOON_SECONDS:
+        elif late_seconds <= SOON_SECONDS and not self._is_busy(now):
             self._grow()
         self._find_what_stands(now)
         self._let_in()
@@ -205,10 +219,9 @@ class Admission:
         self._begin_window()
 
     def _end_window(self, now: float) -> None:
-        busy = self._busy_clock() - self._busy_at
-        if self._least_late <= LATE_SECONDS or busy < BUSY * (now - self._began_at):
+        if not self._is_busy(now):
             self._grow()
-        else:
+        elif self._least_late > LATE_SECONDS:
             cut = min(MILDEST_CUT, max(SHARPEST_CUT, LATE_SECONDS / self._least_late))
             self._room = max(FEWEST, cut * min(self._room, self.under_way))
         self._windows += 1
@@ -216,6 +229,10 @@ class Admission:
         self._rate += (rate - self._rate) / min(self._windows, WINDOWS_OF_A_RATE)
         self.refuses_most = 2 * self._turned_away > self._asked
         self._begin_window()
+
+    def _is_busy(self, now: float) -> bool:
+        """Whether the event loop's thread has been busy since the window began."""
+        return self._busy_clock() - self._busy_at >= BUSY * (now - self._began_at)
 
     def _grow(self) -> None:
         if self._line:

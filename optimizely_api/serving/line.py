@@ -166,6 +166,17 @@ class Line:
         self._forget(self._waiters.pop(request))
         return request
 
+    def takes_newest(self, kind: int, account: int) -> bool:
+        """Whether the newest of an account's requests of a class is the next of them to begin."""
+        held = self._accounts.get((kind, account))
+        return held is not None and self._takes_newest(kind, held.requests)
+
+    def drop_oldest(self, kind: int, account: int) -> Waiting:
+        """Take the oldest request of an account that waits out of the line."""
+        request = next(iter(self._accounts[kind, account].requests))
+        self.drop(request)
+        return request
+
     def drop(self, request: Waiting) -> None:
         """Take a request out of the line, if it is in it; its account loses its last place."""
         waiter = self._waiters.pop(request, None)

@@ -58,6 +58,15 @@ def test_only_who_has_newer_ones_before_it_is_passed_over():
     assert [waiter.request for waiter in line if line.is_passed_over(waiter)] == many[:-1]
 
 
+def test_where_the_newest_come_first_the_oldest_of_many_makes_room_for_a_new_one():
+    line = Line()
+    line.newest_first[ORDINARY] = True
+    many, few = add(line, 1, FEW + 1), add(line, 2, FEW)
+    assert [line.takes_newest(ORDINARY, account) for account in (1, 2, 3)] == [True, False, False]
+    assert line.drop_oldest(ORDINARY, 1) is many[0]
+    assert [line.next() for _ in range(4)] == [many[1], few[0], many[2], few[1]]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_kept_of_an_account_that_has_left_a_line_that_is_never_empty(seed):
     chance, line, waiting = random.Random(seed), Line(), []

@@ -146,7 +146,6 @@ class Gate:
 
     def __init__(self, worker: "GatewayWorker", classify: Classifier) -> None:
         options = worker.options
-        self.is_on = False
         self.admission = Admission(options.overload_wait_seconds, most_events=worker.worker_connections // 2)
         self.meter = LagMeter(self._tick)
         self.kind = ALWAYS
@@ -159,6 +158,11 @@ class Gate:
         self._in_flight: Counter[int] | None = None  # by account, while the worker is half full
         self._ticks = 0
         self._may_log = True
+
+    @property
+    def is_on(self) -> bool:
+        """Whether requests must be asked about."""
+        return self.admission.is_watching or self._in_flight is not None
 
     def ask(self, asked: Asked, connection: "GatewayProtocol") -> int:
         """Return the status to refuse a request with, 0 for one that begins, or WAITS; `kind` is its class afterwards.
@@ -222,7 +226,6 @@ class Gate:
             resting, self._resting = self._resting, []
             for connection in resting:
                 connection.read_again()
-        self.is_on = self.admission.is_watching or self._in_flight is not None
 
     def _watch_accounts(self) -> None:
         worker = self._worker
