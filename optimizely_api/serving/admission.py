@@ -47,7 +47,7 @@ FEWEST_TICKS = 3  # of a window
 # Before the rate of responses says anything; and those of which it is the mean, the last ones most.
 FEWEST_WINDOWS, WINDOWS_OF_A_RATE = 4, 10
 SHARPEST_CUT, MILDEST_CUT = 0.5, 0.95
-GROWTH = 1.25
+GROWTH = 2  # of the room, at a tick that is on time
 # Times the longest wait; the last is for those that newer ones of their account have passed over.
 LONGEST_FOR_REQUESTS, LONGEST_FOR_EVENTS, LONGEST_FOR_PASSED_OVER = 2, 10, 0.1
 # In one tick, so that the others need not wait for the refusals.

@@ -272,6 +272,18 @@ def test_many_requests_that_wait_for_a_slow_service_are_no_overload():
     assert share(loop.served(0.1, 6)) == 1.0
 
 
+def test_a_flood_of_requests_that_wait_for_a_slow_service_begins_within_a_tenth_of_a_second():
+    loop = Loop()
+    loop.admission.sample(0.0)
+    for _ in range(600):
+        loop._ask((0.0, ORDINARY, 1))
+    assert loop.admission.under_way < 600
+    for _ in range(10):
+        loop.now += TICK_SECONDS
+        loop.admission.sample(0.0)
+    assert loop.admission.under_way == 600
+
+
 def test_requests_are_watched_once_many_are_under_way_that_were_few_at_the_last_tick():
     admission = Loop().admission
     admission.sample(0.0)
