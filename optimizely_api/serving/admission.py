@@ -9,7 +9,7 @@ neither classified nor counted.
   another program may be its cause. (The signal is the queueing time of Zhou et al., "Overload Control for Scaling
   WeChat Microservices", SoCC 2018, section 4.1.)
 - A loop is late only at the end of the turn in which a flood has begun, and all that has begun is worked on. So a
-  number of requests under way that doubles from one tick to the next is a sign of an overload too.
+  number of requests under way that more than doubles from one tick to the next is a sign of an overload too.
 - An overload is a line that stands: requests of a class have waited all the time for `longest_wait_seconds`. Only then
   are any of that class refused: the last in the line, while it is long (48, or half of the room) and more requests
   come, and those that have waited for twice as long. It is over when none had to be refused for as long. A burst that
@@ -17,9 +17,10 @@ neither classified nor counted.
   the rate of the last responses, they would be refused for their wait in the end. (Nichols and Jacobson, "Controlling
   Queue Delay", ACM Queue 2012.)
 - While the line is long, an account with many requests in it is served the newest first. In their order each would wait
-  as long as the line is, and the first seconds of an overload would be spent on callers that have given up. Once the
-  line stands, a new one takes the place of the account's oldest until the line is short, and those that newer ones have
-  passed over are refused soon. (Maurer, "Fail at Scale", ACM Queue 2015.)
+  as long as the line is, and the first seconds of an overload would be spent on callers that have given up. In a line
+  that is too long, a new one that would be refused takes the place of its account's oldest. While more requests come to
+  a line that stands, those that newer ones have passed over are refused soon, but for their account's last eight.
+  (Maurer, "Fail at Scale", ACM Queue 2015.)
 - Batches of events, which SDKs may not send again, are refused last: they begin first, and only those are refused that
   have waited for ten times as long. But they wait on no more than half of the connections: others are let in too.
 """
@@ -27,6 +28,7 @@ neither classified nor counted.
 import logging
 import math
 import time
+from itertools import takewhile
 
 from optimizely_api.serving.lag import Clock, busy_seconds
 from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, ORDINARY, PEOPLE, Line, Waiter, Waiting
@@ -41,10 +43,10 @@ SPIKE_SECONDS = 0.02  # of lateness, after which there may be a line
 MANY = 24  # under way, after which there may be one if they were half as many at the last tick
 LATE_SECONDS = 0.005  # the loop is so late when it has enough to do
 SOON_SECONDS = 0.0025
-BUSY = 0.9  # of the time
+BUSY, COARSE_SECONDS = 0.9, 0.004  # of the time, which the system may tell so late (a tick of its scheduler)
 WINDOW_SECONDS = 0.05
 FEWEST_TICKS = 3  # of a window
-# Before the rate of responses says anything; and those of which it is the mean, the last ones most.
+# With a line, before the rate of responses says anything; and those of which it is the mean, the last ones most.
 FEWEST_WINDOWS, WINDOWS_OF_A_RATE = 4, 10
 SHARPEST_CUT, MILDEST_CUT = 0.5, 0.95
 GROWTH = 2  # of the room, at a tick that is on time
@@ -188,7 +190,7 @@ class Admission:
         self._ticks += 1
         if self._ticks >= FEWEST_TICKS and now - self._began_at >= WINDOW_SECONDS:
             self._end_window(now)
-        elif late_seconds <= SOON_SECONDS and not self._is_busy(now):
+        elif late_seconds <= SOON_SECONDS and self._is_idle(now):
             self._grow()
         self._find_what_stands(now)
         self._let_in()
@@ -219,20 +221,29 @@ class Admission:
         self._begin_window()
 
     def _end_window(self, now: float) -> None:
-        if not self._is_busy(now):
+        if self._is_idle(now):
             self._grow()
         elif self._least_late > LATE_SECONDS:
             cut = min(MILDEST_CUT, max(SHARPEST_CUT, LATE_SECONDS / self._least_late))
             self._room = max(FEWEST, cut * min(self._room, self.under_way))
-        self._windows += 1
-        rate = self._ended / (now - self._began_at)
-        self._rate += (rate - self._rate) / min(self._windows, WINDOWS_OF_A_RATE)
+        if not self._line:
+            self._windows, self._rate = 0, 0.0  # the next line may be of other requests
+        else:
+            self._windows += 1
+            rate = self._ended / (now - self._began_at)
+            self._rate += (rate - self._rate) / min(self._windows, WINDOWS_OF_A_RATE)
         self.refuses_most = 2 * self._turned_away > self._asked
         self._begin_window()
 
-    def _is_busy(self, now: float) -> bool:
-        """Whether the event loop's thread has been busy since the window began."""
-        return self._busy_clock() - self._busy_at >= BUSY * (now - self._began_at)
+    def _is_idle(self, now: float) -> bool:
+        """Whether the event loop's thread has slept at times since the window began.
+
+        Where the system does not tell, a loop that was on time must do for it.
+        """
+        busy = self._busy_clock() - self._busy_at
+        if math.isnan(busy):
+            return self._least_late <= LATE_SECONDS
+        return busy + COARSE_SECONDS < BUSY * (now - self._began_at)
 
     def _grow(self) -> None:
         if self._line:
@@ -242,23 +253,25 @@ class Admission:
         line = self._line
         late: list[Waiter] = []
         soonest = LONGEST_FOR_PASSED_OVER if any(self._stands) else LONGEST_FOR_REQUESTS
-        for waiter in line:
-            waited = now - waiter.since
-            if waited <= soonest * self._limit or len(late) >= REFUSED_AT_ONCE:
-                break  # those behind it came later
-            if waited > self._most_seconds(waiter):
+        for waiter in tuple(takewhile(lambda waiter: now - waiter.since > soonest * self._limit, line)):
+            # Asked after the others were dropped: of an account's last few none has been passed over.
+            if now - waiter.since > self._most_seconds(waiter, now):
+                line.drop(waiter.request)
                 late.append(waiter)
+                if len(late) >= REFUSED_AT_ONCE:
+                    break
         for waiter in late:
-            line.drop(waiter.request)
             self._count_refusal(waiter.kind, now)
             waiter.request.refuse()
 
-    def _most_seconds(self, waiter: Waiter) -> float:
+    def _most_seconds(self, waiter: Waiter, now: float) -> float:
         """How long one in the line may wait."""
         if waiter.kind == EVENTS:
             return LONGEST_FOR_EVENTS * self._limit
-        is_passed_over = self._stands[waiter.kind] and self._line.is_passed_over(waiter)
-        return (LONGEST_FOR_PASSED_OVER if is_passed_over else LONGEST_FOR_REQUESTS) * self._limit
+        soon = LONGEST_FOR_PASSED_OVER * self._limit
+        more_come = self._stands[waiter.kind] and now - self._line_was_long_at[waiter.kind] <= soon
+        is_passed_over = more_come and self._line.is_passed_over(waiter)
+        return soon if is_passed_over else LONGEST_FOR_REQUESTS * self._limit
 
     def _count_refusal(self, kind: int, now: float) -> None:
         self._refused_at[kind] = now

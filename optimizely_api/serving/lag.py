@@ -5,6 +5,7 @@ others. So response times say little about an overload, and the lateness of a ti
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +22,14 @@ def busy_seconds() -> float:
     """How long this thread has run or been ready to run; the rest of the time it slept.
 
     A thread that is ready all the time has too much to do, for the CPU that the machine lets it have. Where the system
-    does not tell, all the time counts.
+    does not tell, it is not a number.
     """
     try:
         running, ready, _ = map(int, _SCHEDULER_STATISTICS.read_bytes().split())
     except (OSError, ValueError):
-        return time.monotonic()
+        return math.nan
     # Some kernels have the file and count nothing: all numbers are 0.
-    return (running + ready) / 1e9 if running else time.monotonic()
+    return (running + ready) / 1e9 if running else math.nan
 
 
 class LagMeter:

@@ -239,6 +239,20 @@ async def test_an_account_is_refused_until_it_has_few_requests_under_way_again(w
     assert [is_429(each) for each in more] == [False] * (FEWEST_IN_FLIGHT - 6) + [True]
 
 
+async def test_clients_that_have_gone_give_their_account_no_more_than_others_have(worker, half_full):
+    """Their requests end some turns of the loop later, and may not have been counted by then."""
+    for connections in (30, 100):
+        worker.worker_connections = connections
+        worker.pass_a_turn()
+    for connection in half_full:
+        connection.connection_lost(None)
+    worker.worker_connections = 30
+    worker.pass_a_turn()
+    await turns_of_the_loop()
+    more = begin(worker, 1, FEWEST_IN_FLIGHT + 1)
+    assert [is_429(each) for each in more] == [False] * FEWEST_IN_FLIGHT + [True]
+
+
 async def test_requests_that_wait_in_the_line_do_not_count(worker, half_full):
     worker.pass_a_turn()
     worker.pass_time(0.1)  # now there is no room

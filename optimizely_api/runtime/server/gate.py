@@ -193,7 +193,7 @@ class Gate:
         in_flight = self._in_flight
         if in_flight is not None:
             in_flight[account] -= 1
-            if not in_flight[account]:
+            if in_flight[account] <= 0:  # below 0 for one whose client had gone when they were counted
                 del in_flight[account]
 
     def _class_and_account(self, asked: Asked) -> tuple[int, int]:
