@@ -36,7 +36,12 @@ from optimizely_api.serving.shared_memory import shared_memory
 from optimizely_api.upstream import calls
 from optimizely_api.upstream.caching.generations import Refusals
 from optimizely_api.upstream.calls import Call
-from optimizely_api.upstream.errors import EntityNotFound, UpstreamError, UpstreamUnavailable
+from optimizely_api.upstream.errors import (
+    BadUpstreamResponse,
+    EntityNotFound,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from optimizely_api.upstream.resilience.stale import ASK_AGAIN_SECONDS
 
 UNKNOWN = "The token is unknown or was revoked."
@@ -207,7 +212,10 @@ def _identity(token: Mapping[str, Any]) -> Identity:
 
 
 def _roles(roles: Mapping[str, str]) -> dict[int, Role]:
-    return {int(project_id): Role[role.upper()] for project_id, role in roles.items()}
+    try:
+        return {int(project_id): Role[role.upper()] for project_id, role in roles.items()}
+    except ValueError:
+        raise BadUpstreamResponse("projects", "a role is in no project") from None
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:

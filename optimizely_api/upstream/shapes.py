@@ -35,7 +35,7 @@ _CLAIMS: Mapping[str, Mapping[str, Schema]] = {
     "claimed": {"operation": _TEXT},
     "answered": {
         "status": {"type": "integer", "minimum": 200, "maximum": 499},
-        "entity_tag": _TEXT,
+        "entity_tag": {"type": "string", "pattern": "^[ -~]*$"},
         "body": _BASE64,
     },
     "under_way": {"retry_after_seconds": _COUNT},

@@ -227,8 +227,9 @@ def test_no_log_holds_a_token_or_its_hash(services, caplog, manners):
         assert samples.token(token)["token_sha256"] not in written
 
 
-def test_502_for_a_token_whose_user_has_a_role_that_there_is_not(services):
-    user = {"id": "u", "email": "a@shop.example", "is_administrator": False, "roles": {"1": "emperor"}}
+@pytest.mark.parametrize("roles", [{"1": "emperor"}, {"all": "editor"}])
+def test_502_for_a_token_whose_user_has_a_role_that_there_is_not(services, roles):
+    user = {"id": "u", "email": "a@shop.example", "is_administrator": False, "roles": roles}
     services.users[samples.TOKEN] = user
     with GatewayTestApp(main({}, **services.settings())) as app:
         answer = app.get(PROJECT, headers={"Authorization": f"Bearer {samples.TOKEN}"}, status="*")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from optimizely_api.runtime.server.forwarded import TrustedProxies
+from optimizely_api.runtime.server.forwarded import TrustedProxies, peer_address
 from optimizely_api.runtime.server.http1.head import Refusal
 from tests.runtime.servers import gunicorn, read_to_end
 from tests.runtime.test_worker import json_of
@@ -46,6 +46,17 @@ def test_the_client_is_the_rightmost_address_that_is_not_a_trusted_proxy(name, v
 def test_with_every_peer_trusted_only_the_address_from_the_peer_counts():
     fields = [(b"x-forwarded-for", b"6.6.6.6, 203.0.113.7")]
     assert proxies("*").client(fields, PEER)[0] == "203.0.113.7"
+
+
+@pytest.mark.parametrize("allowed", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "10.0.0.0/8"])
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_an_ipv4_address_is_trusted_however_it_is_written(allowed, peer):
+    assert proxies(allowed).trusts(peer_address((peer, 5000)))
+
+
+def test_all_addresses_of_ipv6_are_no_addresses_of_ipv4():
+    assert proxies("::/0").trusts(("2001:db8::7", 5000))
+    assert not proxies("::/0", "::ffff:10.0.0.0/104").trusts(("192.0.2.1", 5000))
 
 
 def test_several_header_lines_are_one_chain():

@@ -253,6 +253,19 @@ async def test_clients_that_have_gone_give_their_account_no_more_than_others_hav
     assert [is_429(each) for each in more] == [False] * FEWEST_IN_FLIGHT + [True]
 
 
+async def test_a_client_that_reads_its_output_does_not_end_the_rest_of_its_connection(worker, half_full):
+    worker.pass_a_turn()
+    worker.admission.refuses_most = True
+    connection = worker.connect()
+    receive(connection, 2 * get("/", "Authorization: 1"))
+    connection.pause_writing()
+    connection.resume_writing()
+    await turns_of_the_loop()
+    assert connection.transport.written.count(b"HTTP/1.1 429 ") == 1
+    worker.pass_a_turn()
+    assert connection.transport.written.count(b"HTTP/1.1 429 ") == 2
+
+
 async def test_requests_that_wait_in_the_line_do_not_count(worker, half_full):
     worker.pass_a_turn()
     worker.pass_time(0.1)  # now there is no room

@@ -156,6 +156,7 @@ def test_a_response_has_all_that_the_gateway_reads_of_it(shape_checks, shape, va
         ("Token", {**TOKEN, "user": {"id": "u"}}),
         ("Token", {**TOKEN, "user": {**USER, "roles": {"1": "emperor"}}}),
         ("Claim", {**CLAIM, "state": "claimed"}),
+        ("Claim", {**ANSWERED, "entity_tag": '"a"\r\nX: y'}),
         ("Claim", {**CLAIM, "state": "under_way"}),
         ("Claim", {**CLAIM, "state": "unheard-of"}),
         ("Claim", {**ANSWERED, "body": "e30"}),

@@ -29,6 +29,7 @@ from tests.upstream.scripted_service import CACHES_NOTHING, CALL, CLOSE, OK, scr
 
 PLAIN = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
 GOOD = {"status": "ok"}
+WRITE = Call("results", "/healthz", "Health", method="PATCH", body={})
 BODY = b'{"status":"ok"}'
 CHUNKED = b"Transfer-Encoding: chunked"
 CHUNKS = b'5\r\n{"sta\r\n1;x=y\r\nt\r\n9\r\nus":"ok"}\r\n0\r\n\r\n'
@@ -615,18 +616,36 @@ async def test_a_response_must_echo_the_number_of_its_call(
             await service.until(lambda: service.closed == 1)
 
 
+def close(writer):
+    """Close a connection of the service at once; the client's event loop has no turn in between."""
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as of_service:
+        of_service.shutdown(socket.SHUT_RDWR)
+
+
 async def test_a_write_is_not_sent_on_a_connection_that_the_service_has_just_closed(client, service, context):
     """It could not be sent again: its caller would get an error, though nothing is wrong."""
     service.script += [[OK[:9], OK[9:]]] * 2
     await asyncio.gather(client.fetch(CALL, context), client.fetch(CALL, context))
     for writer in service.writers:
-        # The client's event loop has no turn between this and the write.
-        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as of_service:
-            of_service.shutdown(socket.SHUT_RDWR)
+        close(writer)
     service.script.append([OK])
-    write = Call("results", "/healthz", "Health", method="PATCH", body={})
-    assert await client.fetch(write, context) == GOOD
+    assert await client.fetch(WRITE, context) == GOOD
     assert (service.connections, len(service.heads)) == (3, 3)
+
+
+async def test_a_write_that_has_waited_for_a_connection_is_not_sent_on_one_that_has_just_been_closed(
+    service, context
+):
+    async with scripted_service.client_of(service.url, connections=1) as client:
+        service.script += [[OK], [OK]]
+
+        async def end_its_connection():
+            answer = await client.fetch(CALL, context)
+            close(service.writers[0])
+            return answer
+
+        assert await asyncio.gather(end_its_connection(), client.fetch(WRITE, context)) == [GOOD, GOOD]
+    assert (service.connections, len(service.heads)) == (2, 2)
 
 
 async def test_each_call_has_a_number_of_its_own(client, service, context):

@@ -11,6 +11,7 @@ Address = tuple[str, int] | None
 
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::([0-9]{1,5}))?")
 # A path that cannot be read as `//host`.
+_MAPPED_BITS = 96  # of an IPv6 address before the IPv4 one that is a part of it
 _PREFIX = re.compile(rb"(?:(?:/(?!/)[0-9A-Za-z._~!$&'()*+=:@-]+){1,32})?")
 
 
@@ -31,6 +32,14 @@ def _plain(host: str) -> str:
     return str((address.version == 6 and address.ipv4_mapped) or address)
 
 
+def _plain_network(network: Any) -> Any:
+    """Return the network of IPv4 addresses that a network of IPv6 ones is, if it is one."""
+    address = network.network_address
+    if address.version == 4 or address.ipv4_mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network((address.ipv4_mapped, network.prefixlen - _MAPPED_BITS))
+
+
 class TrustedProxies:
     """The peers whose headers are trusted, and the headers that carry the scheme of the client's connection.
 
@@ -42,7 +51,7 @@ class TrustedProxies:
         self, allowed: Iterable[str], networks: Iterable[Any], secure_headers: Mapping[str, str]
     ) -> None:
         self._trusts_all = "*" in allowed
-        self._networks = tuple(networks)
+        self._networks = tuple(map(_plain_network, networks))
         self._secure = {
             name.lower().encode("latin-1"): value.lower().encode("latin-1")
             for name, value in secure_headers.items()

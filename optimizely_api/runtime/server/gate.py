@@ -225,7 +225,7 @@ class Gate:
             self._watch_accounts()
             resting, self._resting = self._resting, []
             for connection in resting:
-                connection.read_again()
+                connection.end_rest()
 
     def _watch_accounts(self) -> None:
         worker = self._worker

@@ -80,6 +80,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
         self._is_kept = False  # for requests after the first
+        self._rests = False  # until a turn of the gate
         self._lingers = False
         self._lingered_bytes = 0
         self._due_at = 0.0  # 0: there is no deadline
@@ -258,6 +259,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._expect_another()
         if may_rest and gate.must_rest():
             self._pause_reading()
+            self._rests = True
             gate.rest(self)
             return False
         return True
@@ -600,10 +602,16 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         except Refusal:  # of its prefix, which only a Pyramid application needs
             return None
 
+    def end_rest(self) -> None:
+        """Called by the gate: read again after the refusal of a request."""
+        self._rests = False
+        self.read_again()
+
     def read_again(self) -> None:
         """Called at the end of a rest, after the refusal of a request that waited, and when output is read again."""
-        self._advance()
-        self._resume_reading()
+        if not self._rests:
+            self._advance()
+            self._resume_reading()
 
     def close_if_idle(self) -> None:
         """Close a connection on which no request has begun."""

@@ -113,9 +113,12 @@ class ServiceConnection(ResponseHandler):
     def is_ended_by_service(self) -> bool:
         """Whether the service has closed the idle connection, or sent what nobody asked for, as the system knows it.
 
-        The event loop learns of it only when it looks at its sockets next; a request written until then is lost.
+        The event loop learns of it only when it looks at its sockets next; a request written until then is lost. False
+        of a new connection.
         """
-        of_transport = None if self.transport is None else self.transport.get_extra_info("socket")
+        of_transport = (
+            None if self.transport is None or not self._used else self.transport.get_extra_info("socket")
+        )
         if of_transport is None:
             return False  # a transport without a socket has nothing that it did not hand over
         readable = select.poll()
