@@ -214,8 +214,8 @@ def _identity(token: Mapping[str, Any]) -> Identity:
 def _roles(roles: Mapping[str, str]) -> dict[int, Role]:
     try:
         return {int(project_id): Role[role.upper()] for project_id, role in roles.items()}
-    except ValueError:
-        raise BadUpstreamResponse("projects", "a role is in no project") from None
+    except (KeyError, ValueError):
+        raise BadUpstreamResponse("projects", "a user has an unknown role, or one in no project") from None
 
 
 def identity_tween_factory(handler: Handler, registry: Registry) -> Handler:

@@ -40,7 +40,7 @@ FEWEST = 16  # requests that are always let be under way
 # In the line, before one is refused: with those under way as many as deploy/haproxy.cfg lets a worker have.
 FEWEST_WAITING = 48
 SPIKE_SECONDS = 0.02  # of lateness, after which there may be a line
-MANY = 24  # under way, after which there may be one if they were half as many at the last tick
+MANY_UNDER_WAY = 24  # after these there may be one, if they were half as many at the last tick
 LATE_SECONDS = 0.005  # the loop is so late when it has enough to do
 SOON_SECONDS = 0.0025
 BUSY, COARSE_SECONDS = 0.9, 0.004  # of the time, which the system may tell so late (a tick of its scheduler)
@@ -180,7 +180,7 @@ class Admission:
         """Take the lateness of the event loop at one tick: change the room, and refuse what has waited too long."""
         if not self._limit:
             return
-        self._sudden = max(MANY, 2 * self.under_way)
+        self._sudden = max(MANY_UNDER_WAY, 2 * self.under_way)
         if not self.is_watching:
             if late_seconds > SPIKE_SECONDS:
                 self._watch()

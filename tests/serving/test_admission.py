@@ -11,7 +11,15 @@ import sys
 
 import pytest
 
-from optimizely_api.serving.admission import BEGIN, FEWEST, FEWEST_WAITING, MANY, REFUSE, WAIT, Admission
+from optimizely_api.serving.admission import (
+    BEGIN,
+    FEWEST,
+    FEWEST_WAITING,
+    MANY_UNDER_WAY,
+    REFUSE,
+    WAIT,
+    Admission,
+)
 from optimizely_api.serving.lag import TICK_SECONDS, LagMeter
 from optimizely_api.serving.line import ALWAYS, BULK, CLASSES, EVENTS, FEW, ORDINARY, PEOPLE
 
@@ -300,11 +308,11 @@ def test_floods_of_requests_that_wait_for_a_slow_service_begin_within_a_tenth_of
 def test_requests_are_watched_once_many_are_under_way_that_were_few_at_the_last_tick():
     admission = Loop().admission
     admission.sample(0.0)
-    for _ in range(MANY):
+    for _ in range(MANY_UNDER_WAY):
         admission.begin()
     assert not admission.is_watching
     admission.sample(0.0)
-    for _ in range(MANY):
+    for _ in range(MANY_UNDER_WAY):
         admission.begin()
     assert not admission.is_watching
     admission.begin()

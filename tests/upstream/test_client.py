@@ -154,7 +154,7 @@ def test_a_response_has_all_that_the_gateway_reads_of_it(shape_checks, shape, va
     [
         ("Token", {**TOKEN, "name": None}),
         ("Token", {**TOKEN, "user": {"id": "u"}}),
-        ("Token", {**TOKEN, "user": {**USER, "roles": {"1": "emperor"}}}),
+        ("Token", {**TOKEN, "user": {**USER, "roles": {"1": 4}}}),
         ("Claim", {**CLAIM, "state": "claimed"}),
         ("Claim", {**ANSWERED, "entity_tag": '"a"\r\nX: y'}),
         ("Claim", {**CLAIM, "state": "under_way"}),

@@ -116,9 +116,9 @@ class ServiceConnection(ResponseHandler):
         The event loop learns of it only when it looks at its sockets next; a request written until then is lost. False
         of a new connection.
         """
-        of_transport = (
-            None if self.transport is None or not self._used else self.transport.get_extra_info("socket")
-        )
+        if self.transport is None or not self._used:
+            return False
+        of_transport = self.transport.get_extra_info("socket")
         if of_transport is None:
             return False  # a transport without a socket has nothing that it did not hand over
         readable = select.poll()

@@ -94,11 +94,11 @@ class ServiceConnector(aiohttp.TCPConnector):
         if on_new_connection:
             # The idle ones may be closed too; and if the limit of connections is reached, aiohttp may hand out one.
             self.close_idle(destination)
-        connection = await self._any(destination, ends)
+        connection = await self._take_idle_or_connect(destination, ends)
         # Writes come here, which may not be sent twice: one that meets a closed connection is an error to its caller.
         while connection.is_ended_by_service():
             self.discard(destination, connection)
-            connection = await self._any(destination, ends)
+            connection = await self._take_idle_or_connect(destination, ends)
         try:
             response = await connection.request(request, ends)
         except BaseException:
@@ -107,7 +107,7 @@ class ServiceConnector(aiohttp.TCPConnector):
         self.give_back(destination, connection)
         return response
 
-    async def _any(self, destination: Destination, ends: float | None) -> ServiceConnection:
+    async def _take_idle_or_connect(self, destination: Destination, ends: float | None) -> ServiceConnection:
         """Return an idle connection or a new one; after a wait at the limit of connections it is one or the other."""
         connection = self.take_idle(destination)
         if connection is None:
